@@ -1,0 +1,330 @@
+"""Checks of an interaction file before RecBole reads it, and the ranked copy that keeps the order of events exact.
+
+RecBole's reader drops rows whose ids look like missing values, fills short rows up, unquotes fields and keeps
+timestamps as float32, all without a word; the checks here refuse or count each of these.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+
+from recbole_metarec.data.files import copy_atomically, make_dir, write_atomically
+from recbole_metarec.errors import DataError
+
+TYPES = ("token", "float", "token_seq", "float_seq")
+ORIGINAL_TIME = "original_timestamp"
+# Ids that pandas, and so RecBole, reads as "no value": the row would vanish.
+READ_AS_MISSING = frozenset(
+    b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null".split(b",")
+)
+_NUMBER = re.compile(rb" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+_INTEGER = re.compile(rb" *[+-]?\d{1,18} *")
+_SEPARATOR_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a vertical bar", " ": "a space"}
+
+
+@dataclass(frozen=True)
+class InterSummary:
+    """What an interaction file holds, before any filter. All fields are counts.
+
+    duplicates: rows that repeat an earlier (user, item, time).
+    time_ties: neighbours in a user's history with the very same time; their order is the file's.
+    time_ties_float32: neighbours with different times that become equal in float32, as RecBole stores them.
+    moved_float32: positions of histories that hold another event when ordered by float32.
+    last_moved_float32: users whose last event, the test item, is then another one.
+    users_without_test, users_without_valid: users with at most 2 and at most 3 events, for whom RecBole's
+    leave-one-out makes no test row and no validation row.
+    """
+
+    events: int
+    users: int
+    items: int
+    duplicates: int
+    time_ties: int
+    time_ties_float32: int
+    moved_float32: int
+    last_moved_float32: int
+    users_without_test: int
+    users_without_valid: int
+
+    @property
+    def short_histories(self) -> int:
+        """Users too short for a training, a validation and a test row."""
+        return self.users_without_valid
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A separated file as bytes (UTF-8, line ends ``\\n``) with the place of every field.
+
+    names, types: of the k columns. starts, ends int64 [rows, k] into data; lines int64 [rows], counted from 1.
+    """
+
+    path: Path
+    data: bytes
+    names: list[str]
+    types: list[str]
+    starts: np.ndarray
+    ends: np.ndarray
+    lines: np.ndarray
+
+    def column(self, name: str) -> list[bytes]:
+        """The column's fields, one for each row."""
+        at = self.names.index(name)
+        data = self.data
+        return [data[s:e] for s, e in zip(self.starts[:, at].tolist(), self.ends[:, at].tolist())]
+
+
+def check_inter_file(path, user_field="user_id", item_field="item_id", time_field="timestamp",
+                     separator="\t", encoding="utf-8") -> InterSummary:
+    """Check every line of a RecBole ``.inter`` file and count what a user should know about it.
+
+    Accepts what RecBole reads as it stands: CRLF line ends, blank lines, no final newline. Raises DataError
+    ("PATH:LINE: what is wrong; what to do") at the first line that RecBole would refuse or silently misread.
+    """
+    table, (users, items, times) = _read_inter(path, user_field, item_field, time_field, separator, encoding)
+    exact, stored = _parse_times(table, time_field, times)
+    user_codes, user_names = pd.factorize(np.array(users, dtype=object))
+    item_codes, item_names = pd.factorize(np.array(items, dtype=object))
+    order = np.lexsort((exact, user_codes))
+    same_user = user_codes[order][1:] == user_codes[order][:-1]
+    same_time = exact[order][1:] == exact[order][:-1]
+    same_stored = stored[order][1:] == stored[order][:-1]
+    moved = order != np.lexsort((stored, user_codes))
+    lengths = np.bincount(user_codes)
+    triples = pd.DataFrame({"user": user_codes, "item": item_codes, "time": exact})
+    return InterSummary(
+        events=len(user_codes),
+        users=len(user_names),
+        items=len(item_names),
+        duplicates=int(triples.duplicated().sum()),
+        time_ties=int((same_user & same_time).sum()),
+        time_ties_float32=int((same_user & ~same_time & same_stored).sum()),
+        moved_float32=int(moved.sum()),
+        last_moved_float32=int(moved[np.cumsum(lengths) - 1].sum()),
+        users_without_test=int((lengths <= 2).sum()),
+        users_without_valid=int((lengths <= 3).sum()),
+    )
+
+
+def write_ranked_copy(src_dir, name: str, dst_dir, user_field="user_id", item_field="item_id",
+                      time_field="timestamp", separator="\t", encoding="utf-8") -> Path:
+    """Copy the domain ``src_dir/name/`` to ``dst_dir/name/`` with ``timestamp`` = rank of the event in its history.
+
+    Ranks count from 0 by (time at full precision, place in the file), which float32 holds exactly. The original
+    time stays in column ``original_timestamp:float``; a copy of a copy keeps the first one. The other files of the
+    domain (``name.item``, ``name.user``, ...) are copied as they are. Every file is written beside and renamed.
+    Returns ``dst_dir``, ready to be RecBole's ``data_path``. Raises DataError as ``check_inter_file`` does.
+    """
+    source, target = Path(src_dir) / name, Path(dst_dir) / name
+    if source.resolve() == target.resolve():
+        raise DataError(f"{target}: the ranked copy would overwrite its own source; choose another folder")
+    table, (users, _, times) = _read_inter(source / f"{name}.inter", user_field, item_field, time_field,
+                                           separator, encoding)
+    exact, _ = _parse_times(table, time_field, times)
+    user_codes, _ = pd.factorize(np.array(users, dtype=object))
+    make_dir(target)
+    for other in sorted(source.glob(f"{name}.*")):
+        if other.name != f"{name}.inter":
+            copy_atomically(other, target / other.name)
+    content = b"".join(_ranked_lines(table, time_field, times, history_ranks(user_codes, exact), separator))
+    # The interactions come last: whoever sees them sees a finished domain.
+    write_atomically(target / f"{name}.inter", [content.decode("utf-8").encode(encoding)])
+    return Path(dst_dir)
+
+
+def history_ranks(users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Rank (from 0) of every event in its user's history, by time, then by place in the arrays.
+
+    users int [n] with values 0 .. u - 1, times [n] of any sortable dtype. Returns int64 [n].
+    """
+    order = np.lexsort((times, users))
+    lengths = np.bincount(users)
+    ranks = np.empty(len(users), dtype=np.int64)
+    ranks[order] = np.arange(len(users)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return ranks
+
+
+def _ranked_lines(table: _Table, time_field: str, times: list[bytes], ranks: np.ndarray, separator: str):
+    keep_original = ORIGINAL_TIME not in table.names
+    header = [f"{n}:{t}" for n, t in zip(table.names, table.types)]
+    columns = [table.column(name) for name in table.names]
+    columns[table.names.index(time_field)] = [b"%d" % rank for rank in ranks.tolist()]
+    if keep_original:
+        header.append(f"{ORIGINAL_TIME}:float")
+        columns.append(times)
+    glue = separator.encode()
+    yield separator.join(header).encode() + b"\n"
+    for row in zip(*columns):
+        yield glue.join(row) + b"\n"
+
+
+def _read_inter(path, user_field, item_field, time_field, separator, encoding):
+    """The checked table and its user, item and time columns; times are not parsed yet."""
+    table = _read_table(Path(path), separator, encoding)
+    for field, wanted, key in ((user_field, "token", "USER_ID_FIELD"), (item_field, "token", "ITEM_ID_FIELD"),
+                               (time_field, "float", "TIME_FIELD")):
+        _check_field(table, field, wanted, key)
+    if not len(table.lines):
+        _fail(path, 1, "no rows after the header", "write one event on each line")
+    users, items = table.column(user_field), table.column(item_field)
+    for field, values in ((user_field, users), (item_field, items)):
+        _check_ids(table, field, values)
+    return table, (users, items, table.column(time_field))
+
+
+def _read_table(path: Path, separator: str, encoding: str) -> _Table:
+    data = _read_bytes(path, separator, encoding)
+    codes = np.frombuffer(data, dtype=np.uint8)
+    line_ends = np.flatnonzero(codes == 10)
+    line_starts = np.concatenate(([0], line_ends[:-1] + 1))
+    names, types = _parse_header(path, data[: line_ends[0]].decode("utf-8"), separator)
+    marks = np.flatnonzero(codes == ord(separator))
+    n_marks = np.diff(np.searchsorted(marks, line_ends), prepend=0)
+    rows = np.flatnonzero(line_ends > line_starts)[1:]  # RecBole skips blank lines
+    ragged = rows[n_marks[rows] != len(names) - 1]
+    if len(ragged):
+        bad = int(ragged[0])
+        _fail_ragged(path, bad + 1, data[line_starts[bad]: line_ends[bad]].decode("utf-8"), separator, len(names))
+    inner = marks[len(names) - 1:].reshape(len(rows), len(names) - 1)
+    starts = np.hstack((line_starts[rows, None], inner + 1))
+    ends = np.hstack((inner, line_ends[rows, None]))
+    quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
+    if len(quoted):
+        _fail(path, int(rows[quoted[0]]) + 1, "a field starts with a quotation mark, which RecBole would take for quoting",
+              "write the fields without quotation marks")
+    return _Table(path, data, names, types, starts, ends, rows + 1)
+
+
+def _read_bytes(path: Path, separator: str, encoding: str) -> bytes:
+    """The file as UTF-8 with ``\\n`` line ends and a final newline."""
+    if len(separator) != 1 or not separator.isascii() or separator in '\n\r"':
+        raise DataError(f"field_separator is {separator!r}; use one plain character, such as a tab")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and data_path") from None
+    if not raw.strip():
+        _fail(path, 1, "the file is empty", "write a header such as user_id:token, item_id:token, timestamp:float "
+              "(separated by tabs) and one event on each line")
+    try:
+        text = raw.decode(encoding)
+    except LookupError:
+        raise DataError(f"encoding is {encoding!r}, which Python does not know; use utf-8") from None
+    except UnicodeDecodeError as error:
+        _fail(path, _line_at(raw, error.start), f"byte {error.start} of the file is not {encoding} ({error.reason})",
+              "save the file as UTF-8, or name its encoding with the config key encoding")
+    if text.startswith("\ufeff"):
+        _fail(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one, "
+              "or set the config key encoding to utf-8-sig")
+    data = text.encode("utf-8") if encoding.lower() not in ("utf-8", "utf8") else raw
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\0" in data:
+        _fail(path, _line_at(data, data.index(b"\0")), "a zero byte, so this is not a text file", "write plain text")
+    return data if data.endswith(b"\n") else data + b"\n"
+
+
+def _parse_header(path: Path, header: str, separator: str) -> tuple[list[str], list[str]]:
+    wanted = "write name:type for each column, such as user_id:token"
+    if not header:
+        _fail(path, 1, "the first line is blank", "put the header there: " + wanted)
+    if separator not in header:
+        _fail_unsplit(path, header, separator)
+    names, types = [], []
+    for field in header.split(separator):
+        name, colon, kind = field.partition(":")
+        if not colon:
+            _fail(path, 1, f"header field {_show(field)} has no type", wanted)
+        if kind not in TYPES:
+            near = difflib.get_close_matches(kind.strip(), TYPES, 1, 0.5)
+            _fail(path, 1, f"header field {_show(field)} has the unknown type {_show(kind)}",
+                  (f"did you mean {near[0]}? " if near else "") + "The types are " + ", ".join(TYPES))
+        if name in names:
+            _fail(path, 1, f"column {_show(name)} stands twice in the header", "rename or remove one of them")
+        names.append(name)
+        types.append(kind)
+    return names, types
+
+
+def _fail_unsplit(path: Path, header: str, separator: str) -> NoReturn:
+    for other, called in _SEPARATOR_NAMES.items():
+        if other in header and other != separator:
+            _fail(path, 1, f"columns are separated by {called}, not by {_separator_name(separator)}",
+                  f"separate them by {_separator_name(separator)}, or set the config key field_separator")
+    _fail(path, 1, f"the header has the single column {_show(header)}",
+          f"write user, item and time, separated by {_separator_name(separator)}")
+
+
+def _fail_ragged(path: Path, line: int, row: str, separator: str, n_columns: int) -> NoReturn:
+    found = row.count(separator) + 1
+    other = next((s for s in _SEPARATOR_NAMES if s != separator and row.count(s) == n_columns - 1), None)
+    todo = (f"this line is separated by {_SEPARATOR_NAMES[other]}; use {_separator_name(separator)}"
+            if found == 1 and other else f"write every column, separated by {_separator_name(separator)}, on every line")
+    _fail(path, line, f"{found} field{'s' * (found != 1)} where the header has {n_columns}", todo)
+
+
+def _check_field(table: _Table, field: str, wanted: str, key: str) -> None:
+    if field not in table.names:
+        near = difflib.get_close_matches(field.lower(), [name.lower() for name in table.names], 1)
+        hint = next(f"rename {_show(n)} to {field}" for n in table.names if n.lower() == near[0]) if near else \
+            f"add the column {field}:{wanted}"
+        _fail(table.path, 1, f"no column {field}; the header has {', '.join(table.names)}",
+              f"{hint}, or set the config key {key}")
+    found = table.types[table.names.index(field)]
+    if found != wanted:
+        _fail(table.path, 1, f"column {field} has the type {found}", f"write {field}:{wanted}")
+
+
+def _check_ids(table: _Table, field: str, values: list[bytes]) -> None:
+    at = table.names.index(field)
+    empty = np.flatnonzero(table.starts[:, at] == table.ends[:, at])
+    if len(empty):
+        _fail(table.path, int(table.lines[empty[0]]), f"{field} is empty", "give every event a user and an item")
+    if READ_AS_MISSING.intersection(values):
+        row = next(row for row, value in enumerate(values) if value in READ_AS_MISSING)
+        _fail(table.path, int(table.lines[row]), f"{field} {_show(values[row].decode())} would be read as missing by "
+              "RecBole and its events dropped", "rename it, for example with a letter in front")
+
+
+def _parse_times(table: _Table, field: str, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Times at full precision as int64 codes in time order [n], and as RecBole stores them, float32 [n]."""
+    codes, unique = pd.factorize(np.array(texts, dtype=object))
+    for text in unique:
+        if not _NUMBER.fullmatch(text) or not np.isfinite(float(text)):
+            _fail_time(table, field, texts, text)
+    values = [int(t) for t in unique] if all(map(_INTEGER.fullmatch, unique)) else [Decimal(t.decode()) for t in unique]
+    place = {value: at for at, value in enumerate(sorted(set(values)))}
+    exact = np.array([place[value] for value in values], dtype=np.int64)
+    with np.errstate(over="ignore"):
+        stored = np.array([float(text) for text in unique]).astype(np.float32)
+    return exact[codes], stored[codes]
+
+
+def _fail_time(table: _Table, field: str, texts: list[bytes], text: bytes) -> NoReturn:
+    shown = text.decode()
+    what = f"{field} is empty" if not shown.strip() else f"{field} {_show(shown)} is not a finite number"
+    _fail(table.path, int(table.lines[texts.index(text)]), what,
+          "write the time as a number, for example seconds since 1970")
+
+
+def _separator_name(separator: str) -> str:
+    return _SEPARATOR_NAMES.get(separator, repr(separator))
+
+
+def _line_at(raw: bytes, offset: int) -> int:
+    head = raw[:offset].replace(b"\r\n", b"\n")
+    return head.count(b"\n") + head.count(b"\r") + 1
+
+
+def _show(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _fail(path, line: int, what: str, todo: str) -> NoReturn:
+    raise DataError(f"{path}:{line}: {what}; {todo}")

@@ -1,0 +1,77 @@
+"""Where prepared files go, and how a file is written so that nobody ever reads half of it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from recbole_metarec.errors import DataError
+
+
+def cache_dir() -> Path:
+    """Folder of prepared files: ``METAREC_CACHE``, else ``recbole-metarec`` in the user's cache (XDG). Not created here."""
+    chosen = os.environ.get("METAREC_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "recbole-metarec"
+
+
+def make_dir(path: Path) -> Path:
+    """Create a folder with its parents. Raises DataError where that is not allowed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot make this folder ({error.strerror}); "
+                        "set METAREC_CACHE to a folder that you may write to") from None
+    return path
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> Path:
+    """Write ``chunks`` to a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
+
+    The parent folder must exist. Raises DataError if the disk is full or may not be written to; ``path`` is then
+    as it was before.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; a cache may be shared
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free some space there, or set METAREC_CACHE "
+                        "to a folder that you may write to") from None
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+    return path
+
+
+def copy_atomically(source: Path, path: Path) -> Path:
+    """Copy a file as ``write_atomically`` writes one."""
+    with open(source, "rb") as file:
+        return write_atomically(path, iter(lambda: file.read(1 << 20), b""))
+
+
+def publish_folder(built: Path, final: Path) -> Path:
+    """Rename the finished folder ``built`` to ``final``; if another process was faster, keep its folder and drop ours.
+
+    Both lie in the same parent folder and have the same content by construction.
+    """
+    try:
+        os.rename(built, final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(built)
+    return final
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
