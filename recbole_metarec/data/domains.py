@@ -1,0 +1,173 @@
+"""Named domains: what is known about them (``dataset_configs/NAME.yaml``) and where their files lie.
+
+A YAML file holds four keys of ours; any other key in it is RecBole's:
+default_sources: the sources that ``auto`` stands for when the domain is the target;
+public_source: where the raw data is published: the edition of choice and, for each edition, the addresses;
+preparation: the filter that turns raw data into ``NAME.inter``. It is not applied when a finished file is read:
+    public copies were filtered in their publishers' order of steps, and filtering again would lose some of them;
+statistics: users, items, interactions and mean length of the prepared domain, where known.
+Nothing here uses the network.
+"""
+
+import difflib
+import importlib.util
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.movielens import EMBEDDED_DOMAINS, EMBEDDED_TARGET, ensure_embedded, movielens_dir
+from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.resources import resource_dir
+
+__all__ = ["DOMAIN_KEYS", "EMBEDDED_TARGET", "cache_dir", "domain_settings", "find_domain", "known_domains", "nearest",
+           "recbole_settings", "resolve_sources"]
+
+DOMAIN_KEYS = ("default_sources", "public_source", "preparation", "statistics")
+COLUMNS = "user_id:token, item_id:token, timestamp:float (separated by tabs)"
+# RecBole reads this name from its own package, whatever data_path says.
+_RECBOLE_EXAMPLE = "ml-100k"
+
+
+def known_domains() -> tuple[str, ...]:
+    """Names that have a YAML file, sorted."""
+    return tuple(sorted(path.stem for path in resource_dir("dataset_configs").glob("*.yaml")))
+
+
+def domain_settings(name: str) -> dict:
+    """The content of ``dataset_configs/NAME.yaml``; ``{}`` for a name that has none."""
+    if name not in known_domains():
+        return {}
+    with open(resource_dir("dataset_configs") / f"{name}.yaml", encoding="utf-8") as file:
+        return yaml.safe_load(file) or {}
+
+
+def recbole_settings(name: str) -> dict:
+    """The keys of ``domain_settings(name)`` that are meant for RecBole's Config."""
+    return {key: value for key, value in domain_settings(name).items() if key not in DOMAIN_KEYS}
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that is most like ``name`` regardless of case, or None if none is."""
+    names = list(names)
+    lowered = [candidate.lower() for candidate in names]
+    close = difflib.get_close_matches(str(name).lower(), lowered, 1)
+    return names[lowered.index(close[0])] if close else None
+
+
+def find_domain(name: str, data_path=None) -> Path:
+    """Folder F with ``F/NAME/NAME.inter``, ready to be RecBole's ``data_path``.
+
+    Looks in ``data_path``, then in the cache of prepared files; the embedded domains are made there when asked for.
+    Raises DataError, in one line, saying what was looked for, where it is published, where to put it and what works
+    without it.
+    """
+    _check_name(name)
+    found = _locate(name, data_path)
+    if found is None:
+        raise DataError(_absent(name, data_path))
+    return found
+
+
+def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], list[str]]:
+    """The source domains of a run: (those whose data is there, default ones whose data is missing).
+
+    sources: ``"auto"`` for the target's default sources; None, ``""``, ``"none"`` or ``[]`` for no transfer; else names
+    as a list or separated by commas. Order is kept. A target without a YAML file has no default sources: ``auto`` is
+    then no transfer, with a warning. Raises ConfigError for the target among its sources or a source given twice,
+    DataError for a named source that is missing.
+    """
+    if isinstance(sources, str) and sources.strip().lower() == "auto":
+        return _default_sources(target, data_path)
+    names = _listed(sources)
+    for at, name in enumerate(names):
+        if name == target:
+            raise ConfigError(f"sources: the target {target} is among its own sources; remove it from the list")
+        if name in names[:at]:
+            raise ConfigError(f"sources: {name} is given twice; name each source once")
+        try:
+            find_domain(name, data_path)
+        except DataError as error:
+            raise DataError(f"sources: {error}") from None
+    return names, []
+
+
+def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
+    settings = domain_settings(target)
+    if not settings:
+        logging.getLogger(__name__).warning(
+            f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
+            "--sources Office,Tools")
+    names = settings.get("default_sources", [])
+    present = [name for name in names if _locate(name, data_path) is not None]
+    return present, [name for name in names if name not in present]
+
+
+def _listed(sources) -> list[str]:
+    if sources is None:
+        return []
+    if isinstance(sources, str):
+        sources = [] if sources.strip().lower() in ("", "none") else sources.split(",")
+    if not isinstance(sources, (list, tuple)) or not all(isinstance(name, str) for name in sources):
+        raise ConfigError(f"sources is {sources!r}; give auto, none, or names such as Office,Tools")
+    names = [name.strip() for name in sources]
+    for name in names:
+        _check_name(name, "sources: ")
+    return names
+
+
+def _check_name(name, where: str = "") -> None:
+    if not isinstance(name, str) or not name.strip() or name in (".", "..") or set(name) & set("/\\\0\n"):
+        raise DataError(f"{where}{name!r} is not the name of a domain; give a folder's name such as Scientific, "
+                        "and the folder above it as --data_path")
+
+
+def _locate(name: str, data_path) -> Path | None:
+    if name == _RECBOLE_EXAMPLE and importlib.util.find_spec("recbole"):
+        return movielens_dir().parent
+    for folder in _places(data_path):
+        if (folder / name / f"{name}.inter").is_file():
+            return folder
+    return ensure_embedded(cache_dir()) if name in EMBEDDED_DOMAINS else None
+
+
+def _places(data_path) -> list[Path]:
+    return ([Path(data_path).expanduser()] if data_path else []) + [cache_dir()]
+
+
+def _present_domains(data_path) -> list[str]:
+    return sorted({path.parent.name for folder in _places(data_path) if folder.is_dir()
+                   for path in folder.glob("*/*.inter") if path.stem == path.parent.name})
+
+
+def _absent(name: str, data_path) -> str:
+    """Why a domain cannot be used and what can be done, in one line."""
+    present = _present_domains(data_path)
+    places = " or ".join(str(folder) for folder in _places(data_path))
+    put = f"{_places(data_path)[0] / name / name}.inter"
+    known = name in known_domains()
+    near = None if known else nearest(name, [*known_domains(), *present])
+    state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
+    clauses = [f"domain {name} is {state}: there is no {name}/{name}.inter in {places}"]
+    if data_path and (Path(data_path).expanduser() / f"{name}.inter").is_file():
+        clauses.append(f"{name}.inter lies directly in {data_path}: it must lie in a folder called {name}, "
+                       "and data_path must name the folder above")
+    if known:
+        clauses.append(_published(domain_settings(name)["public_source"]))
+    clauses.append(f"write the columns {COLUMNS} to {put}, or say with --data_path in which folder {name} lies")
+    clauses.append("what works right now: python run_recbole_metarec.py (embedded MovieLens domains), and --dataset "
+                   f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}")
+    return "; ".join(clauses)
+
+
+def _published(source: dict) -> str:
+    edition = source["edition"]
+    files = source["editions"][edition]
+    text = f"{source['collection']} ({edition}) is published at {files['reviews']}"
+    return text + (f" (item texts: {files['metadata']})" if files["metadata"] != files["reviews"] else "")
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    return "one of " + ", ".join(names[:most]) + (f" (and {len(names) - most} more)" if len(names) > most else "")
