@@ -1,0 +1,126 @@
+"""Batches of similar length, padded on the right, cut anew from the windows in every epoch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_metarec.data.sequences import SequenceStore, Windows
+from recbole_metarec.randomness import numpy_stream
+
+# Rows are sorted by length only among this many batches' worth of randomly drawn rows: enough for little padding,
+# few enough that a batch's members change from epoch to epoch.
+_BATCHES_PER_POOL = 16
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """inputs, targets: int64 [B, W], 0 where padded; a target of 0 beside a real input carries no loss."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64 [B], real inputs of each row."""
+        return (self.inputs > 0).sum(dim=1)
+
+    def predicted(self) -> tuple[Tensor, Tensor]:
+        """Flat positions in [B * W] that are predicted, and the item of each: two int64 [T]."""
+        flat = self.targets.flatten()
+        positions = flat.nonzero()[:, 0]
+        return positions, flat[positions]
+
+    def rows(self, which: Tensor) -> "SequenceBatch":
+        """The rows ``which``, no wider than their longest."""
+        inputs, targets = self.inputs[which], self.targets[which]
+        width = max(1, int((inputs > 0).any(dim=0).sum()))
+        return SequenceBatch(inputs[:, :width], targets[:, :width])
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        """The same on another device."""
+        return SequenceBatch(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass
+class SequenceBatches:
+    """The training batches of one domain: about ``budget`` predicted events each, membership and order shuffled.
+
+    The plan of an epoch depends on (seed, domain, epoch) alone.
+    """
+
+    store: SequenceStore
+    windows: Windows
+    budget: int
+    seed: int
+    domain: str
+    shuffle: bool = True
+    _plans: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """Rows of each batch of an epoch, int64 arrays that together hold every window once."""
+        if epoch not in self._plans:
+            self._plans = {epoch: self._make_plan(epoch)}  # only the current epoch's is worth keeping
+        return self._plans[epoch]
+
+    def _make_plan(self, epoch: int) -> list[np.ndarray]:
+        random = numpy_stream(self.seed, "order", self.domain, epoch if self.shuffle else 0)
+        order = random.permutation(len(self.windows)) if self.shuffle else np.arange(len(self.windows))
+        pools = _cut(order, self.windows.targets, self.budget * _BATCHES_PER_POOL)
+        batches = []
+        for pool in pools:
+            by_length = pool[np.argsort(self.windows.length[pool], kind="stable")]
+            batches += _cut(by_length, self.windows.targets, self.budget)
+        return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
+
+    def batch(self, rows: np.ndarray) -> SequenceBatch:
+        """Gathers windows ``rows`` (int64 [B]) into a batch as wide as the longest of them."""
+        start, length, context = self.windows.start[rows], self.windows.length[rows], self.windows.context[rows]
+        columns = np.arange(int(length.max()))
+        index = start[:, None] + columns
+        real = columns < length[:, None]
+        last = len(self.store.items) - 1
+        inputs = np.where(real, self.store.items[np.minimum(index, last)], 0)
+        loss = real & (columns >= context[:, None])
+        targets = np.where(loss, self.store.items[np.minimum(index + 1, last)], 0)
+        return SequenceBatch(torch.from_numpy(inputs.astype(np.int64)), torch.from_numpy(targets.astype(np.int64)))
+
+    def epoch(self, number: int) -> Iterator[SequenceBatch]:
+        """All batches of an epoch."""
+        return (self.batch(rows) for rows in self.plan(number))
+
+
+def _cut(order: np.ndarray, targets: np.ndarray, budget: int) -> list[np.ndarray]:
+    before = np.cumsum(targets[order]) - targets[order]
+    piece = before // budget
+    return np.split(order, np.flatnonzero(np.diff(piece)) + 1) if len(order) else []
+
+
+class BatchStream:
+    """Fresh batches of a source without end: pass after pass, each shuffled anew. Its whole state is two integers."""
+
+    def __init__(self, batches: SequenceBatches):
+        self.batches = batches
+        self.passed = 0
+        self.position = 0
+
+    def __next__(self) -> SequenceBatch:
+        plan = self.batches.plan(self.passed)
+        rows = plan[self.position]
+        self.position += 1
+        if self.position == len(plan):
+            self.passed, self.position = self.passed + 1, 0
+        return self.batches.batch(rows)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream stands."""
+        return {"passed": self.passed, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where :meth:`state_dict` was taken."""
+        self.passed, self.position = state["passed"], state["position"]

@@ -1,0 +1,216 @@
+"""RecBole datasets of this package: the target with its split, the sources beside it, and the training loader."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+
+from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
+from recbole_metarec.data.batches import SequenceBatches
+from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources
+from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
+from recbole_metarec.errors import DataError
+
+TARGET_LIST = "target_id_list"  # Interaction field of training batches: the next item at every position, 0 for none
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source domain: its name and every user's whole history."""
+
+    name: str
+    store: SequenceStore
+
+    def windows(self, longest: int) -> Windows:
+        """Training windows over whole histories: a source has nothing to hold out."""
+        return training_windows(self.store, self.store.lengths, longest)
+
+
+class TransferDataset(SequentialDataset):
+    """The target as RecBole reads, filters and renumbers it, kept as a flat store instead of one row per prefix.
+
+    :meth:`build` gives the training part (with its windows and the sources) and RecBole's leave-one-out rows.
+    Raises DataError, with file and line where there is one, before anything is trained on a misread file.
+    """
+
+    def __init__(self, config):
+        self.store: SequenceStore | None = None
+        self.sources: tuple[Source, ...] = ()
+        self.trained: np.ndarray | None = None
+        try:
+            super().__init__(config)
+        except DataError:
+            raise
+        except ValueError as error:
+            remedy = "check the filter keys (user_inter_num_interval, item_inter_num_interval, val_interval) and columns"
+            raise DataError(f"{config['data_path']}: {error}; {remedy}") from error
+
+    def _load_data(self, token, dataset_path):
+        config, folder = self.config, Path(dataset_path)
+        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"])
+        separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
+        summary = check_inter_file(folder / f"{token}.inter", *fields, separator, encoding)
+        if config["exact_time"]:
+            folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
+            dataset_path = str(folder)
+        else:
+            self._warn_of_lost_order(token, summary)
+        super()._load_data(token, dataset_path)
+
+    def _warn_of_lost_order(self, token, summary) -> None:
+        if summary.time_ties_float32:
+            self.logger.warning(
+                f"{token}: RecBole keeps time as float32, so the order of {summary.time_ties_float32} of "
+                f"{summary.events} events is that of the file; exact_time: True orders them by their full timestamps"
+            )
+
+    def data_augmentation(self):
+        """Orders the events by user and time; prefixes are gathered when they are asked for, never stored."""
+        self._check_field("uid_field", "time_field")
+        self._aug_presets()
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        self.store = SequenceStore.from_events(users, items, self.item_num)
+
+    def build(self):
+        """[training part, validation rows, test rows], each a dataset of its own; reads the sources of MetaRec.
+
+        Raises DataError if no user has a validation row, or none a test row.
+        """
+        self._change_feat_format()
+        split = LeaveOneOut.split(self.store.lengths)
+        self._check_rows(split)
+        train = self.copy(self.inter_feat[_events_before(self.store, split.trained)])
+        train.trained = split.trained
+        train.sources = read_sources(self.config)
+        lengths = self.store.lengths
+        parts = [self._rows(split.valid, lengths[split.valid] - 2), self._rows(split.test, lengths[split.test] - 1)]
+        return [train, *(self._part(rows) for rows in parts)]
+
+    def _check_rows(self, split: LeaveOneOut) -> None:
+        for rows, name, needed in ((split.valid, "validation", 4), (split.test, "test", 3)):
+            if not len(rows):
+                raise DataError(
+                    f"{self.dataset_path}: no {name} row is left: no user has {needed} events or more; "
+                    "loosen the filter or bring longer histories"
+                )
+        short = len(self.store.users) - len(split.valid)
+        if short:
+            self.logger.warning(
+                f"{self.dataset_name}: {short} of {len(self.store.users)} users have fewer than 4 events: "
+                f"3 give a test row but no validation row, 2 only training ({len(split.valid)} validation rows, "
+                f"{len(split.test)} test rows)"
+            )
+
+    def _part(self, rows: Interaction) -> "TransferDataset":
+        part = self.copy(rows)
+        part.store = None  # its rows stand in inter_feat
+        return part
+
+    def _rows(self, which: np.ndarray, ends: np.ndarray) -> Interaction:
+        """RecBole's prefix rows with target ``ends`` of users ``which``: every column and its list, and the length."""
+        index, real = self.store.prefix_rows(which, ends, self.max_item_list_len)
+        target = torch.from_numpy(self.store.offsets[which] + ends)
+        index, real = torch.from_numpy(index), torch.from_numpy(real)
+        columns = {self.item_list_length_field: real.sum(dim=1)}
+        for field in self.inter_feat.columns:
+            values = self.inter_feat.interaction[field]
+            columns[field] = values[target]
+            if field != self.uid_field:
+                mask = real.view(real.shape + (1,) * (values.dim() - 1))
+                columns[getattr(self, f"{field}_list_field")] = values[index] * mask.to(values.dtype)
+        return Interaction(columns)
+
+    def __getitem__(self, index, join=True):
+        """Rows as RecBole has them; before the split row r is the r-th of all prefix rows."""
+        if self.store is None or self.trained is not None:
+            return super().__getitem__(index, join)
+        rows = np.arange(int(np.maximum(self.store.lengths - 1, 0).sum()))[np.asarray(index)]
+        ends = np.cumsum(np.maximum(self.store.lengths - 1, 0))
+        which = np.searchsorted(ends, rows, side="right")
+        before = ends[which] - np.maximum(self.store.lengths - 1, 0)[which]
+        found = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
+        return self.join(found) if join else found
+
+
+def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
+    position = np.arange(len(store.items)) - np.repeat(store.offsets[:-1], store.lengths)
+    return torch.from_numpy(np.flatnonzero(position < np.repeat(kept, store.lengths)))
+
+
+def read_sources(config) -> tuple[Source, ...]:
+    """The source domains that the config asks for, each read, filtered and renumbered by RecBole.
+
+    Reads nothing for models without transfer. Raises DataError if a source that was named is missing or malformed.
+    """
+    if config["model"] != "MetaRec" or config["meta_transfer"] == "none":
+        return ()
+    folder = Path(config["data_path"]).parent
+    present, missing = resolve_sources(config["dataset"], config["sources"], folder)
+    if missing:
+        getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
+    return tuple(_read_source(config, name, find_domain(name, folder)) for name in present)
+
+
+def _read_source(config, name: str, folder: Path) -> Source:
+    own = copy.copy(config)
+    settings = {key: value for key, value in domain_settings(name).items() if key in config}
+    # what the user has set holds for every domain; the rest is the source's own
+    settings = {key: value for key, value in settings.items() if key not in config.external_config_dict}
+    place = {"dataset": name, "data_path": str(folder / name), "meta_transfer": "none"}
+    own.final_config_dict = {**config.final_config_dict, **settings, **place}
+    dataset = TransferDataset(own)
+    dataset._change_feat_format()
+    store = dataset.store
+    if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
+        raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
+    getLogger().info(f"source {name}: {len(store.users)} users, {store.n_items - 1} items, {len(store.items)} events")
+    return Source(name, store)
+
+
+class SequenceLoader:
+    """RecBole's training loader for this package's models: batches of every position, cut anew in each epoch.
+
+    ``epoch`` is the number of the next pass; a trainer that resumes sets it.
+    """
+
+    def __init__(self, config, dataset: TransferDataset, sampler=None, shuffle: bool = True):
+        self.config, self._dataset, self.sampler, self.shuffle = config, dataset, sampler, shuffle
+        self.epoch = 0
+        windows = training_windows(dataset.store, dataset.trained, config["MAX_ITEM_LIST_LENGTH"])
+        budget, seed, name = config["train_batch_size"], config["seed"], config["dataset"]
+        self.batches = SequenceBatches(dataset.store, windows, budget, seed, name, shuffle)
+
+    @property
+    def dataset(self) -> TransferDataset:
+        """The training part."""
+        return self._dataset
+
+    def update_config(self, config) -> None:
+        """RecBole's hook after loaders were read from disk."""
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.batches.plan(self.epoch))
+
+    def __iter__(self) -> Iterator[Interaction]:
+        number, self.epoch = self.epoch, self.epoch + 1
+        dataset = self._dataset
+        for rows in self.batches.plan(number):
+            batch = self.batches.batch(rows)
+            users = np.searchsorted(dataset.store.offsets, self.batches.windows.start[rows], side="right") - 1
+            yield Interaction(
+                {
+                    dataset.uid_field: torch.from_numpy(dataset.store.users[users]),
+                    dataset.item_id_list_field: batch.inputs,
+                    dataset.item_list_length_field: batch.lengths,
+                    TARGET_LIST: batch.targets,
+                }
+            )

@@ -1,0 +1,103 @@
+"""Histories as one flat array, the windows that training reads, and RecBole's leave-one-out split on top of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SequenceStore:
+    """Every user's events, oldest first, as ids and offsets.
+
+    items: int32 [N], users in turn. offsets: int64 [U + 1]; user u owns items[offsets[u]:offsets[u + 1]].
+    users: int64 [U], the id of each user in its domain. n_items: catalogue size, padding included.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    users: np.ndarray
+    n_items: int
+
+    @classmethod
+    def from_events(cls, users: np.ndarray, items: np.ndarray, n_items: int) -> "SequenceStore":
+        """users, items int [N], sorted by user, then by time."""
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, np.int64)
+        offsets = np.r_[starts, len(users)].astype(np.int64)
+        return cls(items.astype(np.int32), offsets, users[starts].astype(np.int64), n_items)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [U], events of each user."""
+        return np.diff(self.offsets)
+
+    def prefix_rows(self, which: np.ndarray, ends: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the ``longest`` most recent events before event ``ends`` of each user in ``which`` stand.
+
+        which, ends int [R]: position of the user in the store, and of the target in the user's history.
+        Returns (int64 [R, longest] indices into the events, bool [R, longest] real ones), padded on the right.
+        """
+        lengths = np.minimum(ends, longest)
+        columns = np.arange(longest)
+        index = (self.offsets[which] + ends - lengths)[:, None] + columns
+        return np.minimum(index, len(self.items) - 1), columns < lengths[:, None]
+
+    def item_counts(self, kept: np.ndarray) -> np.ndarray:
+        """int64 [n_items], how often each item occurs among the first ``kept[u]`` events of each user u."""
+        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
+        return np.bincount(self.items[position < np.repeat(kept, self.lengths)], minlength=self.n_items)
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """How many of a user's n events each part holds, by RecBole's rule for ``LS: valid_and_test``.
+
+    The last event is the test target of users with n >= 3, the one before it the validation target of those with
+    n >= 4; the events before are for training. trained: int64 [U]. valid, test: int64 [R], users that have the row.
+    """
+
+    trained: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+    @classmethod
+    def split(cls, lengths: np.ndarray) -> "LeaveOneOut":
+        held_out = np.clip(lengths - 2, 0, 2)
+        return cls(lengths - held_out, np.flatnonzero(lengths >= 4), np.flatnonzero(lengths >= 3))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Training rows: inputs items[start:start + length], targets one event later; the first ``context`` are loss-free.
+
+    start, length, context: int64 [R].
+    """
+
+    start: np.ndarray
+    length: np.ndarray
+    context: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int64 [R], how many events each window predicts."""
+        return self.length - self.context
+
+
+def training_windows(store: SequenceStore, kept: np.ndarray, longest: int) -> Windows:
+    """Cuts the first ``kept[u]`` events of each user so that every event after the first is a target exactly once.
+
+    A history of more than ``longest`` + 1 events is cut into windows that overlap by ``longest`` // 2 loss-free
+    inputs (LRURec trains on all positions; one row per user would drop most of a long history).
+    """
+    predicted = np.maximum(kept - 1, 0)
+    context = longest // 2
+    stride = longest - context
+    extra = np.maximum(0, -(-(predicted - longest) // stride))
+    counts = np.where(predicted > 0, 1 + extra, 0)
+    user = np.repeat(np.arange(len(kept)), counts)
+    number = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = number * stride
+    length = np.minimum(longest, predicted[user] - start)
+    return Windows(store.offsets[user] + start, length, np.where(number > 0, context, 0))

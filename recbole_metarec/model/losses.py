@@ -1,0 +1,79 @@
+"""Next-item losses over a catalogue: full softmax, the same in one memory-saving pass, and a sampled softmax.
+
+Letters: T predicted positions, d width, n catalogue size with padding in row 0, which is outside every softmax.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+_LOGITS_PER_CHUNK = 1 << 20  # 4 MiB of float32: the logits of a chunk stay in cache
+
+
+def softmax_loss_reference(states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of states . table^T + bias, by operations that can be differentiated twice.
+
+    states [T, d], table [n, d], bias [n], targets int64 [T] with values 1 .. n - 1. Returns a scalar.
+    """
+    return F.cross_entropy(F.linear(states, table[1:], bias[1:]), targets - 1)
+
+
+def softmax_loss(states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """As :func:`softmax_loss_reference`, but never holds [T, n] logits and is once differentiable."""
+    return _ChunkedSoftmax.apply(states, table, bias, targets)
+
+
+class _ChunkedSoftmax(torch.autograd.Function):
+    """The gradient is computed beside the loss, chunk by chunk, while the logits are in cache."""
+
+    @staticmethod
+    def forward(ctx, states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        count, rows = len(targets), max(1, _LOGITS_PER_CHUNK // len(table))
+        into_states = torch.empty_like(states)
+        into_table, into_bias = torch.zeros_like(table), torch.zeros_like(bias)
+        total = states.new_zeros(())
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            answer = (targets[part] - 1)[:, None]
+            logits = torch.addmm(bias[1:], states[part], table[1:].t())
+            total += (torch.logsumexp(logits, dim=1) - logits.gather(1, answer)[:, 0]).sum()
+            error = torch.softmax(logits, dim=1).div_(count)
+            error.scatter_add_(1, answer, error.new_full(answer.shape, -1.0 / count))
+            torch.mm(error, table[1:], out=into_states[part])
+            into_table[1:].addmm_(error.t(), states[part])
+            into_bias[1:] += error.sum(dim=0)
+        ctx.save_for_backward(into_states, into_table, into_bias)
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        into_states, into_table, into_bias = ctx.saved_tensors
+        return gradient * into_states, gradient * into_table, gradient * into_bias, None
+
+
+def sampled_softmax_loss(
+    states: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    probabilities: Tensor,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """logsumexp(s_y, {s_j - log(m Q_j)}) - s_y, with m = ``count`` negatives j ~ Q shared by the whole batch.
+
+    Draws are with replacement. A draw that equals a position's target is masked there and Q renormalised without the
+    target, so that the expected partition function is the full one. Tends to the full softmax as m grows.
+    probabilities float [n] sums to 1 with row 0 at zero; the rest as in :func:`softmax_loss_reference`.
+    """
+    negatives = torch.multinomial(probabilities, count, replacement=True, generator=generator)
+    positive = (states * table[targets]).sum(dim=1) + bias[targets]
+    correction = torch.log(probabilities[negatives]) - torch.log1p(-probabilities[targets])[:, None]
+    logits = F.linear(states, table[negatives], bias[negatives]) - correction
+    # m draws include some of the target itself: the mean over the others is what estimates the rest of the sum
+    hit = negatives == targets[:, None]
+    others = (count - hit.sum(dim=1, keepdim=True)).clamp(min=1)
+    logits = (logits - torch.log(others)).masked_fill(hit, float("-inf"))
+    return (torch.logsumexp(torch.cat([positive[:, None], logits], dim=1), dim=1) - positive).mean()

@@ -1,0 +1,186 @@
+"""Linear recurrent units: the recurrence, its parallel scan, and the encoder made of them (LRURec, WSDM 2024).
+
+Knows tensors only, no recommender framework. Letters: B batch, L length, d width, n = 2d state size.
+Sequences are padded on the right: the recurrence is causal, so padding never reaches a real position and
+the output at ``length - 1`` summarises the history without any mask.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def scan_reference(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
+    """h_k = eigenvalues * h_(k-1) + inputs_k with h_0 = 0, by differentiable operations of any order.
+
+    inputs complex [B, L, n], eigenvalues complex [n]. Returns complex [B, L, n].
+    Recursive doubling: only powers of the eigenvalues are multiplied, none is ever divided by, so nothing overflows.
+    """
+    states, power, shift = inputs, eigenvalues, 1
+    while shift < inputs.shape[1]:
+        earlier = F.pad(states[:, :-shift], (0, 0, shift, 0))
+        states = states + power * earlier
+        power, shift = power * power, 2 * shift
+    return states
+
+
+def scan(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
+    """As :func:`scan_reference`, with a hand-written backward pass that keeps only the states; once differentiable."""
+    return _Scan.apply(inputs, eigenvalues)
+
+
+def _scan_in_place(states: Tensor, eigenvalues: Tensor, reverse: bool) -> Tensor:
+    length = states.shape[1]
+    if states.is_cuda:  # few large kernels beat L small ones
+        power, shift = eigenvalues, 1
+        while shift < length:
+            earlier = states.clone()
+            if reverse:
+                states[:, :-shift].addcmul_(power, earlier[:, shift:])
+            else:
+                states[:, shift:].addcmul_(power, earlier[:, :-shift])
+            power, shift = power * power, 2 * shift
+        return states
+    steps = range(length - 2, -1, -1) if reverse else range(1, length)
+    before = 1 if reverse else -1
+    for k in steps:
+        states[:, k].addcmul_(eigenvalues, states[:, k + before])
+    return states
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs: Tensor, eigenvalues: Tensor) -> Tensor:
+        states = _scan_in_place(inputs.clone(), eigenvalues, reverse=False)
+        ctx.save_for_backward(states, eigenvalues)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        states, eigenvalues = ctx.saved_tensors
+        into_inputs = _scan_in_place(gradient.clone(), eigenvalues.conj().resolve_conj(), reverse=True)
+        into_eigenvalues = (into_inputs[:, 1:] * states[:, :-1].conj()).sum(dim=(0, 1))
+        return into_inputs, into_eigenvalues
+
+
+def dropout(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
+    """Inverted dropout whose mask comes from the given generator; without one (evaluation) x itself.
+
+    Sixteen random bits decide each element (drawing a float for each costs more than the layer that it follows),
+    so the probability is exact to 2^-16 and the scale uses the probability that is really applied.
+    """
+    if generator is None or probability == 0.0:
+        return x
+    kept = round((1.0 - probability) * 65536)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
+    words.random_(-(2**63), None, generator=generator)
+    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+    return x * (bits < kept - 32768).to(x.dtype).mul_(65536 / kept)
+
+
+class LinearRecurrence(nn.Module):
+    """y_k = Re(C h_k + c), h_k = lambda * h_(k-1) + gamma * (B x_k + b), lambda = exp(-e^nu + i e^omega).
+
+    The modulus of lambda stays below 1 whatever the optimiser does to nu. B and C are complex maps held as real
+    matrices: real and imaginary parts of a state lie side by side.
+    """
+
+    def __init__(self, width: int, r_min: float, r_max: float):
+        super().__init__()
+        n = 2 * width
+        squared_radius = torch.empty(n).uniform_(r_min**2, r_max**2)
+        phase = torch.empty(n).uniform_(1e-6, 2 * math.pi)
+        self.nu = nn.Parameter(torch.log(-0.5 * torch.log(squared_radius)))
+        self.omega = nn.Parameter(torch.log(phase))
+        self.log_gamma = nn.Parameter(0.5 * torch.log1p(-squared_radius))
+        self.into_state = nn.Linear(width, 2 * n)
+        self.out_of_state = nn.Linear(2 * n, width)
+
+    def eigenvalues(self) -> Tensor:
+        """lambda, complex [n]."""
+        modulus, phase = torch.exp(-torch.exp(self.nu)), torch.exp(self.omega)
+        return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
+
+    def drive(self, x: Tensor) -> Tensor:
+        """gamma * (B x + b): real [..., d] to complex [..., n]."""
+        gamma = torch.exp(self.log_gamma).repeat_interleave(2)
+        flat = F.linear(x, self.into_state.weight * gamma[:, None], self.into_state.bias * gamma)
+        return torch.view_as_complex(flat.unflatten(-1, (-1, 2)))
+
+    def read(self, states: Tensor) -> Tensor:
+        """Re(C h + c): complex [..., n] to real [..., d]."""
+        return self.out_of_state(torch.view_as_real(states).flatten(-2))
+
+    def forward(self, x: Tensor, plain: bool = False) -> Tensor:
+        """[B, L, d] to [B, L, d]; ``plain`` uses the scan that can be differentiated twice."""
+        run = scan_reference if plain else scan
+        return self.read(run(self.drive(x), self.eigenvalues()))
+
+
+class RecurrentBlock(nn.Module):
+    """Recurrence and position-wise feed-forward (4d, GELU), each with dropout, residual and post-LayerNorm."""
+
+    def __init__(self, width: int, dropout_prob: float, r_min: float, r_max: float):
+        super().__init__()
+        self.dropout_prob = dropout_prob
+        self.recurrence = LinearRecurrence(width, r_min, r_max)
+        self.recurrence_norm = nn.LayerNorm(width, eps=1e-5)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=1e-5)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
+        return self._after_recurrence(x, self.recurrence(x, plain), generator)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One event: x [B, d], state complex [B, n]. Returns (output [B, d], new state)."""
+        state = self.recurrence.eigenvalues() * state + self.recurrence.drive(x)
+        return self._after_recurrence(x, self.recurrence.read(state), None), state
+
+    def _after_recurrence(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        x = self.recurrence_norm(dropout(y, self.dropout_prob, generator) + x)
+        hidden = dropout(F.gelu(self.widen(x)), self.dropout_prob, generator)
+        return self.feed_forward_norm(dropout(self.narrow(hidden), self.dropout_prob, generator) + x)
+
+
+class LRUEncoder(nn.Module):
+    """Item vectors in, user states out: dropout, LayerNorm, then ``n_layers`` recurrent blocks."""
+
+    def __init__(self, width: int, n_layers: int, dropout_prob: float, r_min: float, r_max: float):
+        super().__init__()
+        self.width = width
+        self.dropout_prob = dropout_prob
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+        self.blocks = nn.ModuleList(RecurrentBlock(width, dropout_prob, r_min, r_max) for _ in range(n_layers))
+        self.apply(_truncated_normal)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None, plain: bool = False) -> Tensor:
+        """[B, L, d] to [B, L, d]. Drops out only with a generator; ``plain`` can be differentiated twice."""
+        x = self.norm(dropout(x, self.dropout_prob, generator))
+        for block in self.blocks:
+            x = block(x, generator, plain)
+        return x
+
+    def initial_state(self, batch: int) -> list[Tensor]:
+        """The state before any event: zeros, complex [B, n] per layer."""
+        parameter = self.norm.weight
+        dtype = torch.complex128 if parameter.dtype == torch.float64 else torch.complex64
+        return [torch.zeros(batch, 2 * self.width, dtype=dtype, device=parameter.device) for _ in self.blocks]
+
+    def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One more event for each user at a cost that does not depend on the history: x [B, d], state as above."""
+        x, after = self.norm(x), []
+        for block, before in zip(self.blocks, state, strict=True):
+            x, now = block.step(x, before)
+            after.append(now)
+        return x, after
+
+
+def _truncated_normal(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.zeros_(module.bias)

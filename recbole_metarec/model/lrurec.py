@@ -1,0 +1,115 @@
+"""LRURec as a RecBole sequential recommender: item table, linear recurrent encoder, scores by inner product."""
+
+from collections.abc import Mapping
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.data.dataset import TARGET_LIST
+from recbole_metarec.model.losses import sampled_softmax_loss, softmax_loss, softmax_loss_reference
+from recbole_metarec.model.lru import LRUEncoder
+
+
+
+Parameters = Mapping[str, Tensor]
+
+
+class LRURec(SequentialRecommender):
+    """Linear Recurrent Units for Sequential Recommendation (Yue et al., WSDM 2024).
+
+    Trained on every position of a history; serves from the state after the last event. Row 0 of the item table is
+    padding: zero, never updated, outside every softmax.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.seed = config["seed"]
+        width = config["embedding_size"]
+        self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
+        self.item_bias = nn.Parameter(torch.zeros(self.n_items))
+        self.encoder = LRUEncoder(
+            width, config["n_layers"], config["dropout_prob"], config["lru_r_min"], config["lru_r_max"]
+        )
+        nn.init.trunc_normal_(self.item_embedding.weight, std=0.02, a=-0.04, b=0.04)
+        with torch.no_grad():
+            self.item_embedding.weight[0] = 0.0
+        self.target_negatives = config["target_negatives"]
+        self._loss_stream: torch.Generator | None = None
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def encode(self, parameters: Parameters, vectors: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
+        """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
+        encoder = {name[8:]: value for name, value in parameters.items() if name.startswith("encoder.")}
+        return functional_call(self.encoder, encoder, (vectors, generator, plain))
+
+    def target_loss(
+        self,
+        parameters: Parameters,
+        batch: SequenceBatch,
+        generator: torch.Generator | None = None,
+        plain: bool = False,
+        popularity: Tensor | None = None,
+    ) -> Tensor:
+        """Next-item loss of the target under trial weights, mean over the predicted positions.
+
+        parameters: as ``named_parameters``. generator: the dropout masks (and negatives); None drops nothing.
+        plain: use operations that can be differentiated twice. popularity [n_items]: the negatives' distribution.
+        """
+        table, bias = parameters["item_embedding.weight"], parameters["item_bias"]
+        vectors = F.embedding(batch.inputs, table, padding_idx=0)
+        states = self.encode(parameters, vectors, generator, plain)
+        return self.item_loss(states, batch, table, bias, self.target_negatives, popularity, generator, plain)
+
+    def item_loss(self, states, batch, table, bias, negatives, popularity, generator, plain) -> Tensor:
+        """Loss of states [B, L, d] against an item table [n, d] and bias [n]."""
+        positions, answers = batch.predicted()
+        states = states.flatten(0, 1).index_select(0, positions)
+        if negatives:
+            return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator)
+        return (softmax_loss_reference if plain else softmax_loss)(states, table, bias, answers)
+
+    def calculate_loss(self, interaction) -> Tensor:
+        """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last one)."""
+        if self._loss_stream is None or self._loss_stream.device != interaction[self.ITEM_SEQ].device:
+            self._loss_stream = torch.Generator(interaction[self.ITEM_SEQ].device).manual_seed(self.seed)
+        popularity = getattr(self, "popularity", None)
+        generator = self._loss_stream if self.training else None
+        return self.target_loss(
+            dict(self.named_parameters()), self.batch_of(interaction), generator, popularity=popularity
+        )
+
+    def batch_of(self, interaction) -> SequenceBatch:
+        """The interaction's sequences and targets, one target per real position or only the last one."""
+        inputs = interaction[self.ITEM_SEQ]
+        if TARGET_LIST in interaction:
+            return SequenceBatch(inputs, interaction[TARGET_LIST])
+        last = (interaction[self.ITEM_SEQ_LEN] - 1)[:, None]
+        targets = torch.zeros_like(inputs).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
+        return SequenceBatch(inputs, targets)
+
+    # -- serving -----------------------------------------------------------------------------------------------
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
+        states = self.encoder(self.item_embedding(item_seq))
+        return self.gather_indexes(states, item_seq_len - 1)
+
+    def predict(self, interaction) -> Tensor:
+        """Score of one item for each row: [B]."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        items = interaction[self.ITEM_ID]
+        return (states * self.item_embedding(items)).sum(dim=1) + self.item_bias[items]
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Score of every item for each row: [B, n_items]."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return self.score(states)
+
+    def score(self, states: Tensor) -> Tensor:
+        """states [B, d] to scores [B, n_items]."""
+        return F.linear(states, self.item_embedding.weight, self.item_bias)

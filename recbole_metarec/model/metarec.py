@@ -1,0 +1,75 @@
+"""MetaRec: LRURec whose training also reads source domains through the target's item table (arXiv 2411.01785).
+
+The model holds the target's parameters only. Source item tables belong to the trainer and die with it, so a saved
+model serves without any source and costs what LRURec costs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.model.lrurec import LRURec, Parameters
+from recbole_metarec.model.quantizer import quantize
+
+
+@dataclass(frozen=True)
+class SourceItems:
+    """Item table [n_i, d] and bias [n_i] of a source; popularity [n_i] is the distribution of sampled negatives."""
+
+    table: Tensor
+    bias: Tensor
+    popularity: Tensor | None = None
+
+
+class MetaRec(LRURec):
+    """Transferable Sequential Recommendation via Vector Quantized Meta Learning.
+
+    Under RecBole's plain Trainer :meth:`calculate_loss` is the target's loss alone; the meta transfer is done by this
+    package's trainer, which calls :meth:`source_loss` and :meth:`target_loss` under trial weights.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.vq_heads = config["vq_heads"]
+        self.codebook_gradient = config["codebook_gradient"]
+        self.codebook_weight = config["codebook_weight"]
+        self.commitment_weight = config["commitment_weight"]
+        self.quantize_output = config["quantize_output"]
+        self.source_negatives = config["source_negatives"]
+        self.candidate_codes: Tensor | None = None  # target rows that may be codes; None: all
+
+    def source_loss(
+        self,
+        parameters: Parameters,
+        source: SourceItems,
+        batch: SequenceBatch,
+        generator: torch.Generator | None = None,
+        plain: bool = False,
+    ) -> Tensor:
+        """L_src: next-item loss of quantized source sequences, plus codebook and commitment loss (MetaRec, section 3).
+
+        The sequence is read through the codebook, the answer is sought in the source's own table. Vector quantization
+        losses are means over the unique items of the batch.
+        """
+        items, place = torch.unique(batch.inputs, return_inverse=True)
+        padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
+        vectors, penalty = self._through_codebook(parameters, source.table[items[padded:]])
+        vectors = F.pad(vectors, (0, 0, padded, 0))
+        states = self.encode(parameters, F.embedding(place, vectors), generator, plain)
+        table = source.table
+        if self.quantize_output and self.vq_heads:
+            table = F.pad(self._through_codebook(parameters, source.table[1:])[0], (0, 0, 1, 0))
+        negatives = self.source_negatives
+        loss = self.item_loss(states, batch, table, source.bias, negatives, source.popularity, generator, plain)
+        return loss + penalty
+
+    def _through_codebook(self, parameters: Parameters, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.vq_heads:
+            return vectors, vectors.new_zeros(())
+        codebook = parameters["item_embedding.weight"]
+        result = quantize(vectors, codebook, self.vq_heads, self.codebook_gradient, self.candidate_codes)
+        penalty = self.codebook_weight * result.codebook_loss + self.commitment_weight * result.commitment_loss
+        return result.vectors, penalty

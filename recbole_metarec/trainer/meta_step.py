@@ -1,0 +1,128 @@
+"""The meta transfer step of MetaRec (section 4) as functions of parameters and batches; nothing is written in place.
+
+Signs, once and for all. theta - phi is what the trial update took away: it points *up* the source's loss, as a
+gradient does. g is the gradient of the target's loss, so it points up, too. cos(g, theta - phi) = +1 therefore means
+that source and target want the same step. The paper prints Sim(g, phi - theta), whose sign is the opposite of its
+own words; ``rescale_sign: paper`` keeps that literal form.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+Loss = Callable[[Tensors], Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What K trial updates on a source did. phi = theta - moved.
+
+    phi, moved: every shared parameter. own: gradients of the source's own tensors, and source_gradient: of the shared
+    ones, both in the first inner step. loss: the source's loss in the first inner step, detached.
+    """
+
+    phi: Tensors
+    moved: Tensors
+    source_gradient: Tensors
+    own: tuple[Tensor, ...]
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Outer:
+    """gradient: (d phi / d theta) applied to the target's gradient at phi, per shared parameter.
+
+    loss: the target's loss at phi, detached. rates: gradient of the target's loss by log(alpha) of each tensor.
+    """
+
+    gradient: Tensors
+    loss: Tensor
+    rates: Tensors
+
+
+def gradients(loss: Tensor, parameters: Tensors, create_graph: bool = False) -> Tensors:
+    """Gradient by every parameter, zeros for those that the loss does not touch."""
+    found = torch.autograd.grad(loss, tuple(parameters.values()), create_graph=create_graph, allow_unused=True)
+    pairs = zip(parameters.items(), found, strict=True)
+    return {name: torch.zeros_like(value) if grad is None else grad for (name, value), grad in pairs}
+
+
+def trial_update(
+    parameters: Tensors, losses: Sequence[Loss], own: Sequence[Tensor], log_rates: Tensors, second_order: bool
+) -> Trial:
+    """phi = theta - alpha * grad, once for each of the K losses (each the source's loss on a fresh batch).
+
+    parameters: theta, leaves that require gradients. own: the source's item table and bias, constant during the K
+    steps. log_rates: log(alpha), a scalar for each parameter. second_order keeps the graph of phi on theta.
+    """
+    phi, moved, first = parameters, None, None
+    for loss_of in losses:
+        loss = loss_of(phi)
+        wanted = {**phi, **{f"own.{i}": tensor for i, tensor in enumerate(own if first is None else ())}}
+        found = gradients(loss, wanted, create_graph=second_order)
+        gradient = {name: found[name] for name in phi}
+        if first is None:
+            own_gradients = tuple(found[f"own.{i}"].detach() for i in range(len(own)))
+            first = {name: value.detach() for name, value in gradient.items()}, own_gradients, loss.detach()
+        step = {name: log_rates[name].exp() * value for name, value in gradient.items()}
+        moved = step if moved is None else {name: moved[name] + value for name, value in step.items()}
+        phi = {name: parameters[name] - value for name, value in moved.items()}
+        if not second_order:
+            phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
+    return Trial(phi, {name: value.detach() for name, value in moved.items()}, *first)
+
+
+def outer_gradient(
+    parameters: Tensors, trial: Trial, target_loss: Loss, log_rates: Tensors, second_order: bool
+) -> Outer:
+    """g = (d phi / d theta) grad L_target(phi): exact through the trial update, or with d phi / d theta = identity.
+
+    log_rates that require gradients receive theirs, exact or of first order as well:
+    phi = theta - sum_k alpha * grad_k, hence dL / d log(alpha) = -<grad L_target(phi), theta - phi>.
+    """
+    loss = target_loss(trial.phi)
+    learned = {name: rate for name, rate in log_rates.items() if rate.requires_grad}
+    if second_order:
+        found = gradients(loss, {**parameters, **{f"rate.{name}": rate for name, rate in learned.items()}})
+        rates = {name: found.pop(f"rate.{name}") for name in learned}
+        return Outer(found, loss.detach(), rates)
+    found = gradients(loss, trial.phi)
+    rates = {name: -(found[name] * trial.moved[name]).sum() for name in learned}
+    return Outer(found, loss.detach(), rates)
+
+
+def similarity(gradient: Tensors, moved: Tensors, names: Iterable[str]) -> Tensor:
+    """cos(gradient, theta - phi) over the concatenation of the named parameters: +1 agrees, -1 opposes, a zero vector 0.
+
+    One cosine over all of them: a cosine per tensor would let a bias weigh as much as a weight matrix.
+    """
+    names = tuple(names)
+    product = sum((gradient[name] * moved[name]).sum() for name in names)
+    squares = [sum(tensors[name].square().sum() for name in names) for tensors in (gradient, moved)]
+    norm = (squares[0] * squares[1]).sqrt()
+    return torch.where(norm > 0, product / norm.clamp(min=torch.finfo(norm.dtype).tiny), torch.zeros_like(norm))
+
+
+def source_weights(scores: Tensor, usable: Tensor, temperature: float) -> Tensor:
+    """softmax(scores / tau) over the usable sources: float [M], bool [M]. Zeros where nothing is usable."""
+    logits = (scores / temperature).masked_fill(~usable, float("-inf"))
+    return torch.softmax(logits, dim=0).nan_to_num(0.0)
+
+
+def all_finite(trial: Trial, outer: Outer) -> Tensor:
+    """bool scalar: whether neither pass of this source has produced an infinity or a NaN."""
+    values = (*trial.moved.values(), *outer.gradient.values(), *trial.own, trial.loss, outer.loss)
+    return torch.stack([value.sum() for value in values]).isfinite().all()
+
+
+def weighted_sum(weights: Tensor, terms: Sequence[Tensors]) -> Tensors:
+    """sum_i weights[i] * terms[i]; a term of weight 0 is left out even where it is not finite."""
+    total: Tensors = {}
+    for weight, term in zip(weights, terms, strict=True):
+        for name, value in term.items():
+            share = torch.where(weight > 0, weight * value, torch.zeros_like(value))
+            total[name] = total[name] + share if name in total else share
+    return total
