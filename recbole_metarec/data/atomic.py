@@ -24,7 +24,7 @@ READ_AS_MISSING = frozenset(
     b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null".split(b",")
 )
 _NUMBER = re.compile(rb" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
-_INTEGER = re.compile(rb" *[+-]?\d{1,18} *")
+_INTEGER = re.compile(rb" *[+-]?\d+ *")
 _SEPARATOR_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a vertical bar", " ": "a space"}
 
 
