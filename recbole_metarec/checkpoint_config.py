@@ -1,0 +1,132 @@
+"""The config inside a checkpoint, as JSON, and RecBole's ``load_data_and_model`` for checkpoints of this package.
+
+Reading one runs no code that the file could bring: tensors are read with ``weights_only``, the config is JSON, the
+model's name must be one of ours, and keys that name pickles are not taken from the file.
+"""
+
+import functools
+import json
+import os
+import pickle
+from logging import getLogger
+from pathlib import Path
+
+import torch
+
+from recbole_metarec import compat
+from recbole_metarec.config import OUR_MODELS, known_keys
+from recbole_metarec.errors import CheckpointError, ConfigError, DataError
+from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
+
+# Config derives these anew from the rest and from the machine it is on.
+_DERIVED = ("device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_metric_bigger", "single_spec", "local_rank",
+            "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args", "model", "dataset",
+            "data_path")
+# A file may not decide that a pickle is read.
+_NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle")
+
+
+def config_to_json(config) -> str:
+    """The settings of a Config of one of OUR_MODELS, with all defaults, so that later defaults do not change it.
+
+    Objects that are no settings (added while running) are left out.
+    """
+    data_path = {**config.internal_config_dict, **config.external_config_dict}["data_path"]
+    values, known = {"data_path": os.path.abspath(data_path)}, known_keys()
+    for key, value in config.final_config_dict.items():
+        if key not in known or key in _DERIVED or key in _NOT_FROM_A_FILE:
+            continue
+        try:
+            json.dumps(value)
+        except TypeError:
+            continue
+        values[key] = value
+    if "device" in config.external_config_dict:
+        values["device"] = str(config["device"])
+    given = [key for key in config.external_config_dict if key in values]
+    return json.dumps({"model": config["model"], "dataset": config["dataset"], "given": given, "values": values})
+
+
+def config_from_json(text: str, data_path: str | None = None, data_may_be_absent: bool = True):
+    """The Config that ``config_to_json`` wrote, on this machine: its devices, and its data where it is found.
+
+    data_path: the folder with NAME/NAME.inter, if it is no longer where it was.
+    Raises CheckpointError for text that is not such a config; DataError if the data is missing and may not be.
+    """
+    from recbole_metarec.plugin import build_config
+
+    try:
+        saved = json.loads(text)
+        model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
+        values = {key: value for key, value in values.items() if key not in _NOT_FROM_A_FILE}
+        if model not in OUR_MODELS:
+            raise CheckpointError(f"config: {model!r} is not one of {', '.join(OUR_MODELS)}; it cannot be rebuilt here")
+        if not isinstance(dataset, str) or Path(dataset).name != dataset:
+            raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
+        if data_path is not None:
+            values["data_path"] = data_path
+        if not torch.cuda.is_available():
+            values.pop("device", None)
+        # gpu_id is no wish of this machine's user, and a data folder may have gone: neither is asked for here
+        places = {key: None if key in ("gpu_id", "data_path") and data_path is None else "config" for key in values}
+        config = build_config(model, dataset, (), values, places, data_may_be_absent)
+    except (CheckpointError, DataError):
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = str(error) if isinstance(error, ConfigError) else "not a config that this package wrote"
+        raise CheckpointError(f"checkpoint: {message}; take another checkpoint") from error
+    config.external_config_dict = {key: values[key] for key in given if key in values}
+    return config
+
+
+def loader(original):
+    """RecBole's ``load_data_and_model``, which also knows this package's checkpoints."""
+
+    @functools.wraps(original)
+    def load_data_and_model(model_file, trust_pickle=False):
+        try:
+            checkpoint = read_checkpoint(model_file)
+        except CheckpointError as error:
+            if not isinstance(error.__cause__, pickle.UnpicklingError):
+                raise
+            return _unpickle(original, model_file, trust_pickle)
+        return _rebuild(checkpoint, model_file)
+
+    return load_data_and_model
+
+
+def _unpickle(original, model_file, trust_pickle: bool):
+    """RecBole's own format: a pickle, which may run any code, so only of this process's making or on the user's word."""
+    if not (trust_pickle or compat.wrote_file(model_file)):
+        raise CheckpointError(
+            f"{model_file}: it can only be read by running code from it, and this process did not write it; "
+            "if you trust it, say load_data_and_model(..., trust_pickle=True)"
+        )
+    with compat.trusted_pickles():
+        return original(model_file)
+
+
+def _rebuild(checkpoint: dict, model_file):
+    """(config, model, dataset, train, valid, test) of a checkpoint of this package."""
+    from recbole.data.utils import create_samplers, get_dataloader
+    from recbole.utils import get_model, init_logger, init_seed
+
+    from recbole_metarec.data.dataset import TransferDataset
+
+    config = config_from_json(checkpoint.get("config"), data_may_be_absent=False)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    getLogger().info(config)
+    # not create_dataset and data_preparation: they unpickle whatever lies at certain places of checkpoint_dir
+    dataset = TransferDataset(config)
+    parts = dataset.build()
+    samplers = create_samplers(config, dataset, parts)
+    train, valid, test = (
+        get_dataloader(config, phase)(config, part, sampler, shuffle=phase == "train" and config["shuffle"])
+        for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True)
+    )
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train._dataset).to(config["device"])
+    load_weights(model, checkpoint, model_file)
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return config, model, dataset, train, valid, test

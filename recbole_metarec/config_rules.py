@@ -1,0 +1,160 @@
+"""Rules that concern several config keys, and RecBole's own keys where this package allows less than RecBole does."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from recbole_metarec.config import Key, Where, nearest, place_of, show, source_names
+from recbole_metarec.errors import ConfigError
+
+_INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 0", "loss_decimal_place": ">= 0"}
+_BOOLS = ("use_gpu", "reproducibility", "show_progress", "save_dataset", "shuffle", "enable_amp", "enable_scaler",
+          "log_wandb", "filter_inter_by_user_or_item")
+
+# RecBole does not check these; a wrong one would end in a traceback far from its cause.
+RECBOLE_KEYS = {
+    **{name: Key(name, None, "int", rule, "", "RecBole") for name, rule in _INTS.items()},
+    **{name: Key(name, None, "bool", "", "", "RecBole") for name in _BOOLS},
+    "data_path": Key("data_path", None, "str", "", "", "RecBole"),
+    "checkpoint_dir": Key("checkpoint_dir", None, "str", "", "", "RecBole"),
+    "clip_grad_norm": Key("clip_grad_norm", None, "dict or none", "", "", "RecBole"),
+}
+
+# key -> (the value that changes nothing, why anything else is refused)
+_UNSUPPORTED = {
+    "worker": (0, "batches are cut from one array in this process; leave worker at 0"),
+    "save_dataloaders": (False, "the training loader is rebuilt from the data in seconds; remove save_dataloaders"),
+    "dataloaders_save_path": (None, "data loaders are rebuilt from the data, never unpickled; remove it"),
+    "benchmark_filename": (None, "histories are split by leave-one-out alone; give one NAME.inter and remove it"),
+    "transform": (None, "training batches are not RecBole interactions that could be transformed; remove it"),
+    "neg_sampling": (None, "the loss has its own negatives; remove it"),
+    "training_neg_sample_num": (None, "the loss has its own negatives; remove it"),
+    "local_rank": (None, "RecBole would demand NCCL and a GPU for it; start one process without it"),
+}
+_EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
+
+
+def check_rules(values: Mapping, where: Where) -> None:
+    """Rules between keys, on values whose types are right already. Raises ConfigError for the first one broken."""
+    for rule in (_check_unsupported, _check_heads, _check_ring, _check_sources, _check_eval_args, _check_metrics,
+                 _check_columns, _check_files, _check_gpu):
+        rule(values, where)
+
+
+def _fail(where: Where, names, problem: str, advice: str) -> None:
+    names = (names,) if isinstance(names, str) else names
+    raise ConfigError(f"{place_of(where, *names)}: {problem}; {advice}")
+
+
+def _check_unsupported(values: Mapping, where: Where) -> None:
+    for name, (harmless, reason) in _UNSUPPORTED.items():
+        value = values.get(name)
+        if value and value != harmless:
+            _fail(where, name, f"{name} is {show(value)}, which is not supported here", reason)
+    if values.get("repeatable") is False:
+        _fail(where, "repeatable", "repeatable is False, which no sequential model can", "use True")
+
+
+def _check_heads(values: Mapping, where: Where) -> None:
+    heads, width = values["vq_heads"], values["embedding_size"]
+    if heads and width % heads:
+        fitting = [str(n) for n in range(width + 1) if n == 0 or width % n == 0]
+        choice = f"{', '.join(fitting[:-1])} or {fitting[-1]}"
+        problem = f"vq_heads is {heads}, which does not divide embedding_size {width}"
+        _fail(where, ("vq_heads", "embedding_size"), problem, f"use {choice}")
+
+
+def _check_ring(values: Mapping, where: Where) -> None:
+    inner, outer = values["lru_r_min"], values["lru_r_max"]
+    if not inner < outer:
+        _fail(where, ("lru_r_min", "lru_r_max"), f"lru_r_min is {inner}, not below lru_r_max {outer}",
+              f"use a number below {outer}, or raise lru_r_max")
+
+
+def _check_sources(values: Mapping, where: Where) -> None:
+    names = source_names(values["sources"])
+    if names == "auto":
+        return
+    for name in names:
+        if not name or name in ("auto", "none"):
+            _fail(where, "sources", f"sources is {show(values['sources'])}, where {name or 'an empty name'} is no domain",
+                  "use auto, none, or names such as Office,Tools")
+        if names.count(name) > 1:
+            _fail(where, "sources", f"source {name} is given twice", "name each source once")
+        if name == values.get("dataset"):
+            _fail(where, ("sources", "dataset"), f"the target {name} is among its sources",
+                  f"remove {name} from sources or choose another dataset")
+
+
+def _check_eval_args(values: Mapping, where: Where) -> None:
+    given = values["eval_args"]
+    for name in given:
+        if name not in ("split", "order", "group_by", "mode"):
+            guess = nearest(str(name), ("split", "order", "group_by", "mode"))
+            _fail(where, "eval_args", f"unknown key {name} in eval_args",
+                  f"did you mean {guess}?" if guess else "its keys are split, order, group_by and mode")
+    for name, wanted in _EVAL.items():
+        if given.get(name, wanted) != wanted:
+            _fail(where, "eval_args", f"eval_args has {name} {show(given[name])}", f"use {wanted}: leave-one-out in time order")
+    mode = given.get("mode", "full")
+    for value in mode.values() if isinstance(mode, dict) else [mode]:
+        if value != "full":
+            _fail(where, "eval_args", f"eval_args has mode {show(value)}", "use full: every item of the catalogue is ranked")
+
+
+def _check_metrics(values: Mapping, where: Where) -> None:
+    from recbole.evaluator.register import metric_types  # heavy, and needed only once values are being checked
+    from recbole.utils.enum_type import EvaluatorType
+
+    ranking = [name for name, kind in metric_types.items() if kind == EvaluatorType.RANKING]
+    metrics = [values["metrics"]] if isinstance(values["metrics"], str) else list(values["metrics"])
+    for name in metrics:
+        if name.lower() not in ranking:
+            guess = nearest(name, ranking)
+            _fail(where, "metrics", f"{name} is not a ranking metric of RecBole",
+                  f"did you mean {guess}?" if guess else f"use some of {', '.join(sorted(ranking))}")
+    topk = [values["topk"]] if isinstance(values["topk"], int) else list(values["topk"])
+    offered = [f"{name}@{k}" for name in metrics for k in topk]
+    if values["valid_metric"].lower() not in [name.lower() for name in offered]:
+        _fail(where, ("valid_metric", "topk", "metrics"),
+              f"valid_metric {values['valid_metric']} is not measured by metrics and topk",
+              f"use {', '.join(offered[:-1])}{' or ' if offered[:-1] else ''}{offered[-1]}")
+
+
+def _check_columns(values: Mapping, where: Where) -> None:
+    columns = (values["load_col"] or {}).get("inter") or []
+    for key, default in (("USER_ID_FIELD", "user_id"), ("ITEM_ID_FIELD", "item_id"), ("TIME_FIELD", "timestamp")):
+        field = values.get(key) or default
+        if field not in columns:
+            _fail(where, ("load_col", key), f"load_col does not read {field} from the .inter file",
+                  f"add {field} to its inter list")
+
+
+def _check_files(values: Mapping, where: Where) -> None:
+    path = values.get("data_path")
+    if path and place_of(where, "data_path") != "defaults" and not Path(path).is_dir():
+        _fail(where, "data_path", f"data_path {path} is not a folder", "give the folder that holds NAME/NAME.inter")
+
+
+def _check_gpu(values: Mapping, where: Where) -> None:
+    """A GPU counts as asked for where the user wrote ``device: cuda`` or a ``gpu_id``; ``use_gpu: True`` and
+    ``gpu_id: 0`` as RecBole's defaults only mean "if there is one"."""
+    device = str(values.get("device") or "")
+    if device and place_of(where, "device") != "defaults" and device.split(":")[0] not in ("cpu", "cuda"):
+        _fail(where, "device", f"device is {device}", "use cpu or cuda")
+    asked = [name for name in ("device", "gpu_id") if place_of(where, name) != "defaults"]
+    wanted = {"device": device.startswith("cuda"), "gpu_id": values.get("gpu_id") not in (None, "", ())}
+    asked = [name for name in asked if wanted[name]]
+    if not asked or values.get("use_gpu") is False or device == "cpu":
+        return
+    import torch
+
+    name, value = asked[0], show(str(values[asked[0]]))
+    if not torch.cuda.is_available():
+        _fail(where, name, f"{name} is {value}, but PyTorch sees no GPU", f"remove {name}, or use device: cpu")
+    numbers = [part.strip() for part in str(values.get("gpu_id", "")).strip("()[]").split(",")]
+    count = torch.cuda.device_count()
+    counted = "gpu_id" in asked and "CUDA_VISIBLE_DEVICES" not in os.environ and all(n.isdigit() for n in numbers)
+    if counted and max(map(int, numbers)) >= count:
+        _fail(where, "gpu_id", f"gpu_id is {show(str(values['gpu_id']))}, but there are {count} GPUs, counted from 0",
+              f"use a number below {count}")
