@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_metarec.data.files import copy_atomically, make_dir, write_atomically
+from recbole_metarec.data.table import Table, fail, read_table, show
 from recbole_metarec.errors import DataError
 
-TYPES = ("token", "float", "token_seq", "float_seq")
 ORIGINAL_TIME = "original_timestamp"
 # Ids that pandas, and so RecBole, reads as "no value": the row would vanish.
 READ_AS_MISSING = frozenset(
@@ -25,7 +25,6 @@ READ_AS_MISSING = frozenset(
 )
 _NUMBER = re.compile(rb" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _INTEGER = re.compile(rb" *[+-]?\d+ *")
-_SEPARATOR_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a vertical bar", " ": "a space"}
 
 
 @dataclass(frozen=True)
@@ -56,28 +55,6 @@ class InterSummary:
     def short_histories(self) -> int:
         """Users too short for a training, a validation and a test row."""
         return self.users_without_valid
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A separated file as bytes (UTF-8, line ends ``\\n``) with the place of every field.
-
-    names, types: of the k columns. starts, ends int64 [rows, k] into data; lines int64 [rows], counted from 1.
-    """
-
-    path: Path
-    data: bytes
-    names: list[str]
-    types: list[str]
-    starts: np.ndarray
-    ends: np.ndarray
-    lines: np.ndarray
-
-    def column(self, name: str) -> list[bytes]:
-        """The column's fields, one for each row."""
-        at = self.names.index(name)
-        data = self.data
-        return [data[s:e] for s, e in zip(self.starts[:, at].tolist(), self.ends[:, at].tolist())]
 
 
 def check_inter_file(path, user_field="user_id", item_field="item_id", time_field="timestamp",
@@ -150,7 +127,7 @@ def history_ranks(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _ranked_lines(table: _Table, time_field: str, times: list[bytes], ranks: np.ndarray, separator: str):
+def _ranked_lines(table: Table, time_field: str, times: list[bytes], ranks: np.ndarray, separator: str):
     keep_original = ORIGINAL_TIME not in table.names
     header = [f"{n}:{t}" for n, t in zip(table.names, table.types)]
     columns = [table.column(name) for name in table.names]
@@ -166,133 +143,42 @@ def _ranked_lines(table: _Table, time_field: str, times: list[bytes], ranks: np.
 
 def _read_inter(path, user_field, item_field, time_field, separator, encoding):
     """The checked table and its user, item and time columns; times are not parsed yet."""
-    table = _read_table(Path(path), separator, encoding)
+    table = read_table(Path(path), separator, encoding)
     for field, wanted, key in ((user_field, "token", "USER_ID_FIELD"), (item_field, "token", "ITEM_ID_FIELD"),
                                (time_field, "float", "TIME_FIELD")):
         _check_field(table, field, wanted, key)
     if not len(table.lines):
-        _fail(path, 1, "no rows after the header", "write one event on each line")
+        fail(path, 1, "no rows after the header", "write one event on each line")
     users, items = table.column(user_field), table.column(item_field)
     for field, values in ((user_field, users), (item_field, items)):
         _check_ids(table, field, values)
     return table, (users, items, table.column(time_field))
 
 
-def _read_table(path: Path, separator: str, encoding: str) -> _Table:
-    data = _read_bytes(path, separator, encoding)
-    codes = np.frombuffer(data, dtype=np.uint8)
-    line_ends = np.flatnonzero(codes == 10)
-    line_starts = np.concatenate(([0], line_ends[:-1] + 1))
-    names, types = _parse_header(path, data[: line_ends[0]].decode("utf-8"), separator)
-    marks = np.flatnonzero(codes == ord(separator))
-    n_marks = np.diff(np.searchsorted(marks, line_ends), prepend=0)
-    rows = np.flatnonzero(line_ends > line_starts)[1:]  # RecBole skips blank lines
-    ragged = rows[n_marks[rows] != len(names) - 1]
-    if len(ragged):
-        bad = int(ragged[0])
-        _fail_ragged(path, bad + 1, data[line_starts[bad]: line_ends[bad]].decode("utf-8"), separator, len(names))
-    inner = marks[len(names) - 1:].reshape(len(rows), len(names) - 1)
-    starts = np.hstack((line_starts[rows, None], inner + 1))
-    ends = np.hstack((inner, line_ends[rows, None]))
-    quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
-    if len(quoted):
-        _fail(path, int(rows[quoted[0]]) + 1, "a field starts with a quotation mark, which RecBole would take for quoting",
-              "write the fields without quotation marks")
-    return _Table(path, data, names, types, starts, ends, rows + 1)
-
-
-def _read_bytes(path: Path, separator: str, encoding: str) -> bytes:
-    """The file as UTF-8 with ``\\n`` line ends and a final newline."""
-    if len(separator) != 1 or not separator.isascii() or separator in '\n\r"':
-        raise DataError(f"field_separator is {separator!r}; use one plain character, such as a tab")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and data_path") from None
-    if not raw.strip():
-        _fail(path, 1, "the file is empty", "write a header such as user_id:token, item_id:token, timestamp:float "
-              "(separated by tabs) and one event on each line")
-    try:
-        text = raw.decode(encoding)
-    except LookupError:
-        raise DataError(f"encoding is {encoding!r}, which Python does not know; use utf-8") from None
-    except UnicodeDecodeError as error:
-        _fail(path, _line_at(raw, error.start), f"byte {error.start} of the file is not {encoding} ({error.reason})",
-              "save the file as UTF-8, or name its encoding with the config key encoding")
-    if text.startswith("\ufeff"):
-        _fail(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one, "
-              "or set the config key encoding to utf-8-sig")
-    data = text.encode("utf-8") if encoding.lower() not in ("utf-8", "utf8") else raw
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if b"\0" in data:
-        _fail(path, _line_at(data, data.index(b"\0")), "a zero byte, so this is not a text file", "write plain text")
-    return data if data.endswith(b"\n") else data + b"\n"
-
-
-def _parse_header(path: Path, header: str, separator: str) -> tuple[list[str], list[str]]:
-    wanted = "write name:type for each column, such as user_id:token"
-    if not header:
-        _fail(path, 1, "the first line is blank", "put the header there: " + wanted)
-    if separator not in header:
-        _fail_unsplit(path, header, separator)
-    names, types = [], []
-    for field in header.split(separator):
-        name, colon, kind = field.partition(":")
-        if not colon:
-            _fail(path, 1, f"header field {_show(field)} has no type", wanted)
-        if kind not in TYPES:
-            near = difflib.get_close_matches(kind.strip(), TYPES, 1, 0.5)
-            _fail(path, 1, f"header field {_show(field)} has the unknown type {_show(kind)}",
-                  (f"did you mean {near[0]}? " if near else "") + "The types are " + ", ".join(TYPES))
-        if name in names:
-            _fail(path, 1, f"column {_show(name)} stands twice in the header", "rename or remove one of them")
-        names.append(name)
-        types.append(kind)
-    return names, types
-
-
-def _fail_unsplit(path: Path, header: str, separator: str) -> NoReturn:
-    for other, called in _SEPARATOR_NAMES.items():
-        if other in header and other != separator:
-            _fail(path, 1, f"columns are separated by {called}, not by {_separator_name(separator)}",
-                  f"separate them by {_separator_name(separator)}, or set the config key field_separator")
-    _fail(path, 1, f"the header has the single column {_show(header)}",
-          f"write user, item and time, separated by {_separator_name(separator)}")
-
-
-def _fail_ragged(path: Path, line: int, row: str, separator: str, n_columns: int) -> NoReturn:
-    found = row.count(separator) + 1
-    other = next((s for s in _SEPARATOR_NAMES if s != separator and row.count(s) == n_columns - 1), None)
-    todo = (f"this line is separated by {_SEPARATOR_NAMES[other]}; use {_separator_name(separator)}"
-            if found == 1 and other else f"write every column, separated by {_separator_name(separator)}, on every line")
-    _fail(path, line, f"{found} field{'s' * (found != 1)} where the header has {n_columns}", todo)
-
-
-def _check_field(table: _Table, field: str, wanted: str, key: str) -> None:
+def _check_field(table: Table, field: str, wanted: str, key: str) -> None:
     if field not in table.names:
         near = difflib.get_close_matches(field.lower(), [name.lower() for name in table.names], 1)
-        hint = next(f"rename {_show(n)} to {field}" for n in table.names if n.lower() == near[0]) if near else \
+        hint = next(f"rename {show(n)} to {field}" for n in table.names if n.lower() == near[0]) if near else \
             f"add the column {field}:{wanted}"
-        _fail(table.path, 1, f"no column {field}; the header has {', '.join(table.names)}",
+        fail(table.path, 1, f"no column {field}; the header has {', '.join(table.names)}",
               f"{hint}, or set the config key {key}")
     found = table.types[table.names.index(field)]
     if found != wanted:
-        _fail(table.path, 1, f"column {field} has the type {found}", f"write {field}:{wanted}")
+        fail(table.path, 1, f"column {field} has the type {found}", f"write {field}:{wanted}")
 
 
-def _check_ids(table: _Table, field: str, values: list[bytes]) -> None:
+def _check_ids(table: Table, field: str, values: list[bytes]) -> None:
     at = table.names.index(field)
     empty = np.flatnonzero(table.starts[:, at] == table.ends[:, at])
     if len(empty):
-        _fail(table.path, int(table.lines[empty[0]]), f"{field} is empty", "give every event a user and an item")
+        fail(table.path, int(table.lines[empty[0]]), f"{field} is empty", "give every event a user and an item")
     if READ_AS_MISSING.intersection(values):
         row = next(row for row, value in enumerate(values) if value in READ_AS_MISSING)
-        _fail(table.path, int(table.lines[row]), f"{field} {_show(values[row].decode())} would be read as missing by "
+        fail(table.path, int(table.lines[row]), f"{field} {show(values[row].decode())} would be read as missing by "
               "RecBole and its events dropped", "rename it, for example with a letter in front")
 
 
-def _parse_times(table: _Table, field: str, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+def _parse_times(table: Table, field: str, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Times at full precision as int64 codes in time order [n], and as RecBole stores them, float32 [n]."""
     codes, unique = pd.factorize(np.array(texts, dtype=object))
     for text in unique:
@@ -306,25 +192,8 @@ def _parse_times(table: _Table, field: str, texts: list[bytes]) -> tuple[np.ndar
     return exact[codes], stored[codes]
 
 
-def _fail_time(table: _Table, field: str, texts: list[bytes], text: bytes) -> NoReturn:
+def _fail_time(table: Table, field: str, texts: list[bytes], text: bytes) -> NoReturn:
     shown = text.decode()
-    what = f"{field} is empty" if not shown.strip() else f"{field} {_show(shown)} is not a finite number"
-    _fail(table.path, int(table.lines[texts.index(text)]), what,
+    what = f"{field} is empty" if not shown.strip() else f"{field} {show(shown)} is not a finite number"
+    fail(table.path, int(table.lines[texts.index(text)]), what,
           "write the time as a number, for example seconds since 1970")
-
-
-def _separator_name(separator: str) -> str:
-    return _SEPARATOR_NAMES.get(separator, repr(separator))
-
-
-def _line_at(raw: bytes, offset: int) -> int:
-    head = raw[:offset].replace(b"\r\n", b"\n")
-    return head.count(b"\n") + head.count(b"\r") + 1
-
-
-def _show(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def _fail(path, line: int, what: str, todo: str) -> NoReturn:
-    raise DataError(f"{path}:{line}: {what}; {todo}")
