@@ -18,7 +18,12 @@ from pathlib import Path
 import yaml
 
 from recbole_metarec.data.files import cache_dir
-from recbole_metarec.data.movielens import EMBEDDED_DOMAINS, EMBEDDED_TARGET, ensure_embedded, movielens_dir
+from recbole_metarec.data.movielens import (
+    EMBEDDED_DOMAINS,
+    EMBEDDED_TARGET,
+    ensure_embedded,
+    movielens_dir,
+)
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import resource_dir
 
