@@ -192,20 +192,32 @@ def test_ranked_copy_equals_a_slow_ranking_and_keeps_everything_else(kind, tmp_p
     write(tmp_path, (header + "".join(f"{n}\t" + "\t".join(e) + "\n" for n, e in enumerate(events))).encode())
     (tmp_path / "D" / "D.item").write_text("item_id:token\n1\n")
     (tmp_path / "D" / "Other.item").write_text("not of this domain")
-    assert write_ranked_copy(tmp_path, "D", tmp_path / "new") == tmp_path / "new"
-    assert sorted(p.name for p in (tmp_path / "new" / "D").iterdir()) == ["D.inter", "D.item"]
+    new = write_ranked_copy(tmp_path / "D", "D", tmp_path / "new")
+    assert new.name == "D" and new.parent.parent == tmp_path / "new"
+    assert sorted(p.name for p in new.iterdir()) == ["D.inter", "D.item"]
     users, _, times = zip(*events)
     ranks = {row: rank for rows in slow_orders(users, [Decimal(t) for t in times]).values()
              for rank, row in enumerate(rows)}
-    lines = (tmp_path / "new" / "D" / "D.inter").read_text().splitlines()
+    lines = (new / "D.inter").read_text().splitlines()
     assert lines[0] == header.strip() + "\toriginal_timestamp:float"
     assert lines[1:] == [f"{n}\t{u}\t{i}\t{ranks[n]}\t{t}" for n, (u, i, t) in enumerate(events)]
-    summary = check_inter_file(tmp_path / "new" / "D" / "D.inter")
+    summary = check_inter_file(new / "D.inter")
     assert summary.moved_float32 == summary.time_ties == summary.time_ties_float32 == 0
-    write_ranked_copy(tmp_path / "new", "D", tmp_path / "again")
-    assert (tmp_path / "again" / "D" / "D.inter").read_text().splitlines() == lines
-    with pytest.raises(DataError, match="overwrite its own source"):
-        write_ranked_copy(tmp_path, "D", tmp_path)
+    again = write_ranked_copy(new, "D", tmp_path / "new")
+    assert again != new and (again / "D.inter").read_text().splitlines() == lines
+
+
+def test_ranked_copy_is_kept_for_the_same_content_only(tmp_path):
+    path = write(tmp_path, HEADER + ROWS)
+    first = write_ranked_copy(path.parent, "D", tmp_path / "new")
+    written = (first / "D.inter").stat().st_mtime_ns
+    assert write_ranked_copy(path.parent, "D", tmp_path / "new") == first
+    assert (first / "D.inter").stat().st_mtime_ns == written
+    path.write_bytes(HEADER + ROWS.replace(b"2\n", b"0\n"))
+    other = write_ranked_copy(path.parent, "D", tmp_path / "new")
+    assert other != first and (other / "D.inter").read_bytes() != (first / "D.inter").read_bytes()
+    path.with_suffix(".item").write_text("item_id:token\n1\n")
+    assert write_ranked_copy(path.parent, "D", tmp_path / "new") not in (first, other)
 
 
 @pytest.mark.parametrize("kind", ["seconds", "milliseconds"])
@@ -215,7 +227,7 @@ def test_recbole_reorders_raw_times_and_keeps_ranks(kind, tmp_path):
 
     events = some_events(random.Random(7), kind)
     write(tmp_path, HEADER + "".join("\t".join(e) + "\n" for e in events).encode())
-    write_ranked_copy(tmp_path, "D", tmp_path / "new")
+    new = write_ranked_copy(tmp_path / "D", "D", tmp_path / "new")
     users, _, times = zip(*events)
     rows = slow_orders(users, [int(t) for t in times])
     wanted = [row for user in sorted(rows) for row in rows[user]]
@@ -230,21 +242,21 @@ def test_recbole_reorders_raw_times_and_keeps_ranks(kind, tmp_path):
     raw = recbole_order(tmp_path / "D" / "D.inter")
     moved = check_inter_file(tmp_path / "D" / "D.inter").moved_float32
     assert sum(a != b for a, b in zip(raw, wanted)) == moved > 0
-    assert recbole_order(tmp_path / "new" / "D" / "D.inter") == wanted
+    assert recbole_order(new / "D.inter") == wanted
 
 
 def test_ranked_copy_keeps_the_encoding_and_leaves_nothing_behind_when_refused(tmp_path):
     path = write(tmp_path, (HEADER + ROWS).decode().encode("utf-16"))
-    write_ranked_copy(tmp_path, "D", tmp_path / "new", encoding="utf-16")
-    assert "u2\ti1\t0\t3" in (tmp_path / "new" / "D" / "D.inter").read_bytes().decode("utf-16").splitlines()
+    new = write_ranked_copy(path.parent, "D", tmp_path / "new", encoding="utf-16")
+    assert "u2\ti1\t0\t3" in (new / "D.inter").read_bytes().decode("utf-16").splitlines()
     path.write_bytes(HEADER + b"u1\ti1\tnever\n")
     with pytest.raises(DataError, match=":2: "):
-        write_ranked_copy(tmp_path, "D", tmp_path / "bad")
+        write_ranked_copy(path.parent, "D", tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
     (tmp_path / "file").write_text("")
     path.write_bytes(HEADER + ROWS)
     with pytest.raises(DataError, match="cannot make this folder"):
-        write_ranked_copy(tmp_path, "D", tmp_path / "file")
+        write_ranked_copy(path.parent, "D", tmp_path / "file")
 
 
 def test_history_ranks_of_users_in_any_order():

@@ -5,6 +5,7 @@ timestamps as float32, all without a word; the checks here refuse or count each 
 """
 
 import difflib
+import hashlib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -91,28 +92,40 @@ def check_inter_file(path, user_field="user_id", item_field="item_id", time_fiel
 
 def write_ranked_copy(src_dir, name: str, dst_dir, user_field="user_id", item_field="item_id",
                       time_field="timestamp", separator="\t", encoding="utf-8") -> Path:
-    """Copy the domain ``src_dir/name/`` to ``dst_dir/name/`` with ``timestamp`` = rank of the event in its history.
+    """Copy the files ``src_dir/name.*`` with ``timestamp`` = rank of the event in its user's history.
 
     Ranks count from 0 by (time at full precision, place in the file), which float32 holds exactly. The original
     time stays in column ``original_timestamp:float``; a copy of a copy keeps the first one. The other files of the
     domain (``name.item``, ``name.user``, ...) are copied as they are. Every file is written beside and renamed.
-    Returns ``dst_dir``, ready to be RecBole's ``data_path``. Raises DataError as ``check_inter_file`` does.
+    Returns the folder with the copies, ``dst_dir/HASH/name``: the hash covers the content and the arguments, so two
+    domains of one name never meet and an earlier copy is used again. Raises DataError as ``check_inter_file`` does.
     """
-    source, target = Path(src_dir) / name, Path(dst_dir) / name
-    if source.resolve() == target.resolve():
-        raise DataError(f"{target}: the ranked copy would overwrite its own source; choose another folder")
+    source = Path(src_dir)
     table, (users, _, times) = _read_inter(source / f"{name}.inter", user_field, item_field, time_field,
                                            separator, encoding)
     exact, _ = _parse_times(table, time_field, times)
     user_codes, _ = pd.factorize(np.array(users, dtype=object))
+    files = sorted(path for path in source.glob(f"{name}.*") if path.is_file())
+    target = Path(dst_dir) / _digest(files, user_field, item_field, time_field, separator, encoding) / name
+    if (target / f"{name}.inter").is_file():
+        return target
     make_dir(target)
-    for other in sorted(source.glob(f"{name}.*")):
+    for other in files:
         if other.name != f"{name}.inter":
             copy_atomically(other, target / other.name)
     content = b"".join(_ranked_lines(table, time_field, times, history_ranks(user_codes, exact), separator))
     # The interactions come last: whoever sees them sees a finished domain.
     write_atomically(target / f"{name}.inter", [content.decode("utf-8").encode(encoding)])
-    return Path(dst_dir)
+    return target
+
+
+def _digest(files: list[Path], *arguments) -> str:
+    digest = hashlib.sha256(repr((arguments, [path.name for path in files])).encode())
+    for path in files:
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                digest.update(chunk)
+    return digest.hexdigest()[:12]
 
 
 def history_ranks(users: np.ndarray, times: np.ndarray) -> np.ndarray:
