@@ -235,7 +235,8 @@ def test_recbole_reorders_raw_times_and_keeps_ranks(kind, tmp_path):
 
     def recbole_order(path):
         column = pd.read_csv(path, sep="\t")["timestamp:float"].to_numpy(np.float64)
-        table = Interaction({"user_id": numbers, "timestamp": torch.FloatTensor(column), "row": torch.arange(len(users))})
+        rows = torch.arange(len(users))
+        table = Interaction({"user_id": numbers, "timestamp": torch.FloatTensor(column), "row": rows})
         table.sort(by=["user_id", "timestamp"])
         return table["row"].tolist()
 
@@ -298,7 +299,8 @@ def test_random_damage_is_found_where_a_slow_reader_finds_it(tmp_path):
         body = bytearray("".join("\t".join(e) + "\n" for e in events).encode())
         for _ in range(rng.randrange(3)):
             at = rng.randrange(len(body))
-            body[at: at + rng.randrange(2)] = rng.choice([b"", b"\t", b"\n", b"x", b'"', b"\xff", b".", b"-", b" ", b"NA\t"])
+            damage = [b"", b"\t", b"\n", b"x", b'"', b"\xff", b".", b"-", b" ", b"NA\t"]
+            body[at: at + rng.randrange(2)] = rng.choice(damage)
         content = HEADER + bytes(body)
         bad, path = first_bad_line(content), write(tmp_path, content)
         if bad is None:

@@ -32,7 +32,8 @@ def folder(tmp_path_factory):
 
 def read(path):
     lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return pd.DataFrame([line.split("\t") for line in lines[1:]], columns=[f.split(":")[0] for f in lines[0].split("\t")])
+    names = [field.split(":")[0] for field in lines[0].split("\t")]
+    return pd.DataFrame([line.split("\t") for line in lines[1:]], columns=names)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,8 @@ def test_recbole_reads_them_whole_and_the_yaml_says_how_much(name, folder):
     known = domain_settings(name)
     dataset = Dataset(Config(model="SASRec", dataset=name, config_dict={
         "data_path": str(folder), "train_neg_sample_args": None, "normalize_all": False, "state": "ERROR",
-        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]}, **known["preparation"]}))
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]},
+        **known["preparation"]}))
     read_sizes = (dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1)
     assert read_sizes == (summary.events, summary.users, summary.items)
     statistics = known["statistics"]

@@ -17,7 +17,6 @@ import pandas as pd
 
 from recbole_metarec.data.files import copy_atomically, make_dir, write_atomically
 from recbole_metarec.data.table import Table, fail, read_table, show
-from recbole_metarec.errors import DataError
 
 ORIGINAL_TIME = "original_timestamp"
 # Ids that pandas, and so RecBole, reads as "no value": the row would vanish.

@@ -10,7 +10,10 @@ from recbole_metarec.errors import DataError
 
 
 def cache_dir() -> Path:
-    """Folder of prepared files: ``METAREC_CACHE``, else ``recbole-metarec`` in the user's cache (XDG). Not created here."""
+    """Folder of prepared files, which is not made here.
+
+    ``METAREC_CACHE``, else ``recbole-metarec`` in the user's cache folder (XDG).
+    """
     chosen = os.environ.get("METAREC_CACHE")
     if chosen:
         return Path(chosen).expanduser()

@@ -42,7 +42,7 @@ RULE = 1  # to be raised when what is written changes although the tables above 
 
 
 def movielens_dir() -> Path:
-    """The folder ``ml-100k`` inside the installed recbole package, which is not imported. Raises DataError if absent."""
+    """The folder ``ml-100k`` inside the recbole package, which is not imported. Raises DataError if absent."""
     spec = importlib.util.find_spec("recbole")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(place) / "dataset_example" / "ml-100k"

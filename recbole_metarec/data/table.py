@@ -58,8 +58,8 @@ def read_table(path: Path, separator: str, encoding: str) -> Table:
     ends = np.hstack((inner, line_ends[rows, None]))
     quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
     if len(quoted):
-        fail(path, int(rows[quoted[0]]) + 1, "a field starts with a quotation mark, which RecBole would take for quoting",
-              "write the fields without quotation marks")
+        fail(path, int(rows[quoted[0]]) + 1, "a field starts with a quotation mark, which RecBole takes for quoting",
+             "write the fields without quotation marks")
     return Table(path, data, names, types, starts, ends, rows + 1)
 
 
@@ -126,8 +126,9 @@ def _fail_unsplit(path: Path, header: str, separator: str) -> NoReturn:
 def _fail_ragged(path: Path, line: int, row: str, separator: str, n_columns: int) -> NoReturn:
     found = row.count(separator) + 1
     other = next((s for s in _SEPARATOR_NAMES if s != separator and row.count(s) == n_columns - 1), None)
-    todo = (f"this line is separated by {_SEPARATOR_NAMES[other]}; use {_separator_name(separator)}"
-            if found == 1 and other else f"write every column, separated by {_separator_name(separator)}, on every line")
+    wanted = _separator_name(separator)
+    todo = (f"this line is separated by {_SEPARATOR_NAMES[other]}; use {wanted}" if found == 1 and other
+            else f"write every column, separated by {wanted}, on every line")
     fail(path, line, f"{found} field{'s' * (found != 1)} where the header has {n_columns}", todo)
 
 
