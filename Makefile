@@ -1,0 +1,21 @@
+# Each target makes its own virtual environment; PYTHON picks the interpreter (3.10 or 3.11; for 3.12+ see the README).
+PYTHON ?= python3
+DEMO_ENV := .venv-demo
+TEST_ENV := .venv-test
+
+.PHONY: demo test clean
+
+demo:
+	$(PYTHON) -m venv --clear $(DEMO_ENV)
+	$(DEMO_ENV)/bin/python -m pip install --quiet -e .
+	$(DEMO_ENV)/bin/python run_recbole_metarec.py
+
+test:
+	$(PYTHON) -m venv --clear $(TEST_ENV)
+	$(TEST_ENV)/bin/python -m pip install --quiet -e '.[test]'
+	$(TEST_ENV)/bin/python -m pytest
+
+# Runs (saved/) stay: they may have taken hours.
+clean:
+	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info log log_tensorboard .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,29 @@
+"""What every test starts from: no command-line words, an empty folder of its own, equal seeds."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def clean_run(monkeypatch, tmp_path):
+    """RecBole's Config reads sys.argv, and its runs write saved/ and log/ into the current folder."""
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    monkeypatch.chdir(tmp_path)
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Folder of real domains (NAME/NAME.inter), from METAREC_DATA."""
+    folder = os.environ.get("METAREC_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real data: set METAREC_DATA to a folder that holds NAME/NAME.inter")
+    return Path(folder)
