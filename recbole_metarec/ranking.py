@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recbole_metarec.errors import TrainingError
 
-_SCORES_PER_CHUNK = 1 << 24  # 64 MiB of float32 held at once, whatever the catalogue and the batch size
+_SCORES_PER_CHUNK = 1 << 22  # 16 MiB of float32 held at once, whatever the catalogue and the batch size
 
 
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
@@ -37,13 +37,16 @@ def rank_all(model, eval_data, device: torch.device, show_progress: bool = False
     """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in the loader's order."""
     model.eval()
     rows = tqdm(eval_data, total=len(eval_data), ncols=100, desc="Evaluate   ") if show_progress else eval_data
+    length_field = eval_data._dataset.item_list_length_field
+    step = max(1, _SCORES_PER_CHUNK // eval_data._dataset.item_num)
     ranks = []
     for interaction, _, _, positives in rows:
-        step = max(1, _SCORES_PER_CHUNK // eval_data._dataset.item_num)
-        for start in range(0, len(interaction), step):
-            part = interaction[slice(start, start + step)].to(device)
-            scores = model.full_sort_predict(part).view(len(part), -1)
-            ranks.append(ranks_of(scores, positives[start : start + step].to(device)).cpu())
+        found = torch.empty(len(interaction), dtype=torch.int64)
+        # rows of like length together: a model that trims its padding then has little of it
+        for part in interaction[length_field].argsort(stable=True).split(step):
+            scores = model.full_sort_predict(interaction[part].to(device)).view(len(part), -1)
+            found[part] = ranks_of(scores, positives[part].to(device)).cpu()
+        ranks.append(found)
     return torch.cat(ranks).numpy()
 
 

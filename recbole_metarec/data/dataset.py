@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 
@@ -42,7 +43,6 @@ class TransferDataset(SequentialDataset):
 
     def __init__(self, config):
         self.store: SequenceStore | None = None
-        self.sources: tuple[Source, ...] = ()
         self.trained: np.ndarray | None = None
         try:
             super().__init__(config)
@@ -65,10 +65,11 @@ class TransferDataset(SequentialDataset):
         super()._load_data(token, dataset_path)
 
     def _warn_of_lost_order(self, token, summary) -> None:
-        if summary.time_ties_float32:
+        if summary.moved_float32:
             self.logger.warning(
-                f"{token}: RecBole keeps time as float32, so the order of {summary.time_ties_float32} of "
-                f"{summary.events} events is that of the file; exact_time: True orders them by their full timestamps"
+                f"{token}: RecBole keeps time as float32, which moves {summary.moved_float32} of {summary.events} "
+                f"events and gives {summary.last_moved_float32} users another test item; exact_time: True keeps the "
+                "order of the full timestamps"
             )
 
     def data_augmentation(self):
@@ -80,7 +81,7 @@ class TransferDataset(SequentialDataset):
         self.store = SequenceStore.from_events(users, items, self.item_num)
 
     def build(self):
-        """[training part, validation rows, test rows], each a dataset of its own; reads the sources of MetaRec.
+        """[training part, validation rows, test rows], each a dataset of its own.
 
         Raises DataError if no user has a validation row, or none a test row.
         """
@@ -89,10 +90,14 @@ class TransferDataset(SequentialDataset):
         self._check_rows(split)
         train = self.copy(self.inter_feat[_events_before(self.store, split.trained)])
         train.trained = split.trained
-        train.sources = read_sources(self.config)
         lengths = self.store.lengths
         parts = [self._rows(split.valid, lengths[split.valid] - 2), self._rows(split.test, lengths[split.test] - 1)]
         return [train, *(self._part(rows) for rows in parts)]
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The source domains, read when training asks for them: a saved model is loaded and served without any."""
+        return read_sources(self.config)
 
     def _check_rows(self, split: LeaveOneOut) -> None:
         for rows, name, needed in ((split.valid, "validation", 4), (split.test, "test", 3)):
@@ -209,7 +214,7 @@ class SequenceLoader:
             yield Interaction(
                 {
                     dataset.uid_field: torch.from_numpy(dataset.store.users[users]),
-                    dataset.item_id_list_field: batch.inputs,
+                    getattr(dataset, f"{dataset.iid_field}_list_field"): batch.inputs,
                     dataset.item_list_length_field: batch.lengths,
                     TARGET_LIST: batch.targets,
                 }

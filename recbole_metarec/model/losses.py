@@ -3,6 +3,7 @@
 Letters: T predicted positions, d width, n catalogue size with padding in row 0, which is outside every softmax.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -77,3 +78,10 @@ def sampled_softmax_loss(
     others = (count - hit.sum(dim=1, keepdim=True)).clamp(min=1)
     logits = (logits - torch.log(others)).masked_fill(hit, float("-inf"))
     return (torch.logsumexp(torch.cat([positive[:, None], logits], dim=1), dim=1) - positive).mean()
+
+
+def negatives_distribution(counts: np.ndarray, device: torch.device) -> Tensor:
+    """Q, proportional to train counts^0.75: counts int [n] with padding in row 0. Returns float32 [n], sums to 1."""
+    weights = torch.from_numpy(np.power(counts.astype(np.float64), 0.75))
+    weights[0] = 0.0
+    return (weights / weights.sum()).to(torch.float32).to(device)

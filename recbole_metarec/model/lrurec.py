@@ -96,6 +96,7 @@ class LRURec(SequentialRecommender):
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
+        item_seq = item_seq[:, : int(item_seq_len.max())]
         states = self.encoder(self.item_embedding(item_seq))
         return self.gather_indexes(states, item_seq_len - 1)
 

@@ -1,0 +1,63 @@
+"""Checkpoints that are data only: tensors and plain values, the config as JSON, written beside and renamed."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from recbole_metarec.errors import CheckpointError
+
+FORMAT = "recbole-metarec-1"
+
+
+def write_checkpoint(path: str | Path, content: dict) -> None:
+    """Writes tensors and plain values so that the file is either the old one or the new one, whole.
+
+    Raises OSError (disk full, no permission) with the old file untouched.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
+    """Reads what :func:`write_checkpoint` wrote; nothing in the file is ever executed.
+
+    Raises CheckpointError if the file is absent, truncated, or not of this package's format.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pth file in saved/") from error
+    except Exception as error:  # torch reports a damaged or hostile file by many types
+        raise CheckpointError(
+            f"{path}: truncated, or not a checkpoint of this package; train again or take another file"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this package; give the path of a .pth file in saved/")
+    return content
+
+
+def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> None:
+    """Puts a checkpoint's weights into a model of the very same names and shapes.
+
+    Raises CheckpointError naming the first difference.
+    """
+    own, found = model.state_dict(), content["state_dict"]
+    different = sorted(set(own) ^ set(found))
+    if different:
+        raise CheckpointError(f"{path}: of another model: {different[0]} is on one side only; load it with its own config")
+    for name, value in own.items():
+        if value.shape != found[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} is {tuple(found[name].shape)}, the model's is {tuple(value.shape)}; "
+                "the data or embedding_size has changed since"
+            )
+    model.load_state_dict(found)

@@ -1,0 +1,83 @@
+"""The sources' side of training: item tables, biases, batch streams and their optimiser. None of it is deployed."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
+from recbole_metarec.data.dataset import Source
+from recbole_metarec.model.losses import negatives_distribution
+from recbole_metarec.model.metarec import SourceItems
+from recbole_metarec.randomness import torch_stream
+
+
+class SourceSide:
+    """One source while it takes part in training."""
+
+    def __init__(self, source: Source, width: int, longest: int, budget: int, seed: int, device: torch.device):
+        self.name = source.name
+        windows = source.windows(longest)
+        self.stream = BatchStream(SequenceBatches(source.store, windows, budget, seed, source.name))
+        init = torch_stream("cpu", seed, "init", source.name)
+        table = torch.empty(source.store.n_items, width)
+        nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04, generator=init)
+        table[0] = 0.0
+        self.table = nn.Parameter(table.to(device))
+        self.bias = nn.Parameter(torch.zeros(source.store.n_items, device=device))
+        counts = source.store.item_counts(source.store.lengths)
+        self.items = SourceItems(self.table, self.bias, negatives_distribution(counts, device))
+        self.device = device
+
+    @property
+    def own(self) -> tuple[Tensor, Tensor]:
+        """The source's parameters: item table [n_i, d], bias [n_i]."""
+        return self.table, self.bias
+
+    def next_batch(self) -> SequenceBatch:
+        """A fresh batch, on the training device."""
+        return next(self.stream).to(self.device)
+
+
+class SourceSides:
+    """All sources, and the optimiser that steps their tables once per outer step."""
+
+    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable[[list[dict]], torch.optim.Optimizer]):
+        self.sides = tuple(sides)
+        groups = [
+            {"params": [side.table for side in sides]},
+            {"params": [side.bias for side in sides], "weight_decay": 0.0},
+        ]
+        self.optimizer = optimizer_for(groups) if sides else None
+
+    def __len__(self) -> int:
+        return len(self.sides)
+
+    def __iter__(self):
+        return iter(self.sides)
+
+    @property
+    def names(self) -> list[str]:
+        """The sources' names, in order."""
+        return [side.name for side in self.sides]
+
+    def step(self, gradients: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+        """One optimiser step with each source's gradients of (table, bias); None leaves a source as it is."""
+        for side, found in zip(self.sides, gradients, strict=True):
+            side.table.grad, side.bias.grad = found or (None, None)
+        self.optimizer.step()
+
+    def state_dict(self) -> dict:
+        """Tables, biases, streams and optimiser: tensors and plain values only."""
+        sides = {s.name: {"table": s.table.data, "bias": s.bias.data, **s.stream.state_dict()} for s in self.sides}
+        return {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restores :meth:`state_dict`; the sources must be the same."""
+        for side in self.sides:
+            own = state["sides"][side.name]
+            side.table.data.copy_(own["table"])
+            side.bias.data.copy_(own["bias"])
+            side.stream.load_state_dict(own)
+        if self.sides:
+            self.optimizer.load_state_dict(state["optimizer"])

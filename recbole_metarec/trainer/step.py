@@ -1,0 +1,206 @@
+"""One training step in each way that sources can help: which losses are taken where, and what the step moves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.trainer import meta_step as meta
+from recbole_metarec.trainer.meta_step import Tensors
+from recbole_metarec.trainer.sources import SourceSide, SourceSides
+
+Streams = Callable[..., torch.Generator]  # name of a purpose and a domain -> this epoch's generator
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """The config keys of the meta transfer, each by its own name."""
+
+    inner_steps: int
+    second_order: bool
+    target_batch: str
+    gradient_rescaling: str
+    rescale_sign: str
+    similarity_at: str
+    similarity_over: str
+    similarity_momentum: float
+    temperature: float
+    source_weight: float
+    diagnostics_every: int
+
+    def compared(self, names: list[str]) -> list[str]:
+        """Names of the parameters that the similarity runs over."""
+        if self.similarity_over == "all":
+            return list(names)
+        codes = ["item_embedding.weight"] if self.similarity_over == "encoder_and_codes" else []
+        return [name for name in names if name.startswith("encoder.") or name in codes]
+
+
+@dataclass
+class TransferState:
+    """What the meta transfer carries from step to step; all of it belongs to the checkpoint.
+
+    log_rates: log(alpha) of each parameter tensor. smoothed: float [M], running mean of the similarities.
+    steps: outer steps done. rate_optimizer: None keeps alpha fixed.
+    """
+
+    log_rates: Tensors
+    smoothed: Tensor
+    steps: int = 0
+    rate_optimizer: torch.optim.Optimizer | None = None
+
+    def state_dict(self) -> dict:
+        """Tensors and plain values only."""
+        rates = {name: value.detach().clone() for name, value in self.log_rates.items()}
+        learner = self.rate_optimizer.state_dict() if self.rate_optimizer else None
+        return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restores :meth:`state_dict`."""
+        for name, value in state["log_rates"].items():
+            self.log_rates[name].data.copy_(value)
+        self.smoothed, self.steps = state["smoothed"].clone(), state["steps"]
+        if self.rate_optimizer:
+            self.rate_optimizer.load_state_dict(state["rate_optimizer"])
+
+
+@dataclass
+class StepResult:
+    """What a step found: the gradient of theta, and per source what is worth recording.
+
+    loss: scalar, the target's training loss. gradient: of every shared parameter. own: per source its gradients of
+    (table, bias), None where it was skipped. measured: name of a quantity -> float [M].
+    """
+
+    loss: Tensor
+    gradient: Tensors
+    own: list[tuple[Tensor, Tensor] | None] = field(default_factory=list)
+    measured: dict[str, Tensor] = field(default_factory=dict)
+
+
+def plain_step(model, parameters: Tensors, batch: SequenceBatch, streams: Streams, popularity) -> StepResult:
+    """The target alone: LRURec."""
+    loss = model.target_loss(parameters, batch, streams("target"), popularity=popularity)
+    return StepResult(loss.detach(), meta.gradients(loss, parameters))
+
+
+def joint_step(
+    model, parameters: Tensors, batch: SequenceBatch | None, sources: SourceSides, streams: Streams, weight, popularity
+) -> StepResult:
+    """L_tgt + weight * mean_i L_src(S_i) in one gradient; without a target batch (pre-training) the second term alone."""
+    losses = [model.source_loss(parameters, side.items, side.next_batch(), streams(side.name)) for side in sources]
+    total = weight * torch.stack(losses).mean()
+    loss = total
+    if batch is not None:
+        loss = model.target_loss(parameters, batch, streams("target"), popularity=popularity)
+        total = loss + total
+    own = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.own, strict=True)}
+    found = meta.gradients(total, {**parameters, **own})
+    gradient = {name: found[name] for name in parameters}
+    own_gradients = [(found[f"t.{i}"], found[f"b.{i}"]) for i in range(len(sources))]
+    measured = {"loss": torch.stack(losses).detach()}
+    return StepResult(loss.detach(), gradient, own_gradients, measured)
+
+
+class MetaStep:
+    """The bi-level step: try an update on each source, ask the target how much it helped, rescale (MetaRec, section 4)."""
+
+    def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState, popularity):
+        self.model, self.sources, self.settings, self.state = model, sources, settings, state
+        self.popularity = popularity
+
+    def __call__(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
+        """Gradient of theta and of the sources' tables; moves the smoothed similarities, nothing else."""
+        settings, state = self.settings, self.state
+        diagnose = state.steps % settings.diagnostics_every == 0
+        shares = self._shares(batch, streams)
+        pairs = [
+            self._source(parameters, side, share, streams) for side, share in zip(self.sources, shares, strict=True)
+        ]
+        trials, outers = [trial for trial, _ in pairs], [outer for _, outer in pairs]
+        usable = torch.stack([meta.all_finite(*pair) for pair in pairs])
+        at_theta = None
+        rescaled_at_theta = settings.gradient_rescaling == "similarity" and settings.similarity_at == "theta"
+        if diagnose or rescaled_at_theta:
+            at_theta = plain_step(self.model, parameters, batch, streams, self.popularity)
+        weights = self._weigh(trials, outers, at_theta, usable)
+        gradient = meta.weighted_sum(weights, [outer.gradient for outer in outers])
+        if settings.source_weight:
+            along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
+            gradient = {name: value + settings.source_weight * along[name] for name, value in gradient.items()}
+        self._learn_rates(weights, outers)
+        state.steps += 1
+        outer_losses = torch.stack([outer.loss for outer in outers])
+        loss = at_theta.loss if at_theta else (weights * outer_losses).sum()
+        measured = {"loss": torch.stack([trial.loss for trial in trials]), "weight": weights, "skipped": ~usable}
+        if diagnose:
+            measured |= self._diagnose(parameters, trials, outers, at_theta, shares, streams)
+        own = [trial.own if ok else None for trial, ok in zip(trials, usable.tolist(), strict=True)]
+        return StepResult(loss, gradient, own, measured)
+
+    def _source(self, parameters: Tensors, side: SourceSide, share: SequenceBatch, streams: Streams):
+        plain, rates = self.settings.second_order, self.state.log_rates
+        batches = [side.next_batch() for _ in range(self.settings.inner_steps)]
+
+        def source_loss(batch):
+            return lambda phi: self.model.source_loss(phi, side.items, batch, streams(side.name), plain)
+
+        def target_loss(phi):
+            return self.model.target_loss(phi, share, streams("outer", side.name), plain, self.popularity)
+
+        trial = meta.trial_update(parameters, [source_loss(batch) for batch in batches], side.own, rates, plain)
+        return trial, meta.outer_gradient(parameters, trial, target_loss, rates, plain)
+
+    def _shares(self, batch: SequenceBatch, streams: Streams) -> list[SequenceBatch]:
+        """One target batch per source: the same for all, or random disjoint parts of it, drawn anew every step."""
+        count = len(self.sources)
+        # a batch of few long histories cannot be dealt out; every source then gets the whole of it
+        if self.settings.target_batch == "shared" or len(batch) < 2 * count:
+            return [batch] * count
+        device = batch.inputs.device
+        order = torch.randperm(len(batch), generator=streams("share"), device=device)
+        return [batch.rows(rows) for rows in order.tensor_split(count)]
+
+    def _weigh(self, trials, outers, at_theta: StepResult | None, usable: Tensor) -> Tensor:
+        settings, state = self.settings, self.state
+        if settings.gradient_rescaling == "uniform":
+            return meta.source_weights(torch.zeros_like(state.smoothed), usable, 1.0)
+        scores = self._similarities(trials, outers, at_theta, settings.similarity_at)
+        scores = -scores if settings.rescale_sign == "paper" else scores
+        momentum = settings.similarity_momentum if state.steps else 0.0
+        moved = momentum * state.smoothed + (1.0 - momentum) * scores
+        state.smoothed = torch.where(usable & scores.isfinite(), moved, state.smoothed)
+        return meta.source_weights(state.smoothed, usable, settings.temperature)
+
+    def _similarities(self, trials, outers, at_theta: StepResult | None, where: str) -> Tensor:
+        names = self.settings.compared(list(trials[0].moved))
+        gradients = [at_theta.gradient] * len(trials) if where == "theta" else [outer.gradient for outer in outers]
+        return torch.stack(
+            [meta.similarity(g, trial.moved, names) for g, trial in zip(gradients, trials, strict=True)]
+        )
+
+    def _learn_rates(self, weights: Tensor, outers) -> None:
+        if self.state.rate_optimizer is None:
+            return
+        found = meta.weighted_sum(weights, [outer.rates for outer in outers])
+        for name, rate in self.state.log_rates.items():
+            rate.grad = found[name]
+        self.state.rate_optimizer.step()
+
+    @torch.no_grad()
+    def _diagnose(self, parameters, trials, outers, at_theta, shares, streams) -> dict[str, Tensor]:
+        """Both similarities of each source, and the gain L_tgt(theta) - L_tgt(phi) on the same share and masks."""
+        gains = []
+        for side, trial, share in zip(self.sources, trials, shares, strict=True):
+            generator = streams("gain", side.name)
+            before = generator.get_state()
+            at_phi = self.model.target_loss(trial.phi, share, generator, popularity=self.popularity)
+            generator.set_state(before)
+            gains.append(self.model.target_loss(parameters, share, generator, popularity=self.popularity) - at_phi)
+        return {
+            "gain": torch.stack(gains),
+            "similarity_phi": self._similarities(trials, outers, at_theta, "phi"),
+            "similarity_theta": self._similarities(trials, outers, at_theta, "theta"),
+        }

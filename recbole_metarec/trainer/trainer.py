@@ -1,0 +1,306 @@
+"""RecBole's Trainer with sources beside the target. RecBole keeps the loop, early stopping and the log lines."""
+
+from pathlib import Path
+from time import time
+
+import torch
+from recbole.trainer import Trainer
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_metarec.checkpoint_config import config_to_json
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.errors import TrainingError
+from recbole_metarec.model.losses import negatives_distribution
+from recbole_metarec.randomness import torch_stream
+from recbole_metarec.ranking import metrics_of, rank_all
+from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns, add_codebook_use
+from recbole_metarec.trainer.sources import SourceSide, SourceSides
+from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
+
+
+class TransferTrainer(Trainer):
+    """Trains LRURec and MetaRec: ``meta_transfer`` decides what a step does, everything else is RecBole's Trainer.
+
+    history, source_history: one row per epoch, and per epoch and source. With ``record`` set (a function of no
+    argument) it is called after each validation, when both are up to date.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.seed = config["seed"]
+        self.transfer = (config["meta_transfer"] if config["model"] == "MetaRec" else None) or "none"
+        self.saved_model_file = _unused(Path(self.saved_model_file))
+        self.history: list[dict] = []
+        self.source_history: list[dict] = []
+        self.pretrained = 0  # passes over the sources that pre-training has done
+        self.sources = SourceSides((), self._optimizer_for)
+        self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
+        self.record = None
+        self._steps_done = 0
+        self._resumed: dict | None = None
+
+    # -- what is optimised -------------------------------------------------------------------------------------
+
+    def _build_optimizer(self, **kwargs):
+        if "params" not in kwargs:
+            kwargs["params"] = parameter_groups(self.model)
+        return super()._build_optimizer(**kwargs)
+
+    def _optimizer_for(self, groups):
+        return super()._build_optimizer(params=groups)
+
+    # -- fitting -----------------------------------------------------------------------------------------------
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        """RecBole's fit, preceded by the sources' set-up (and pre-training). Returns (best score, best result)."""
+        self._set_up(train_data)
+        if saved and self.start_epoch == 0 and self.pretrained == 0:
+            self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
+        if self.transfer == "pretrain" and len(self.sources):
+            self._pretrain(train_data, verbose, saved, show_progress)
+
+        def after_validation(epoch, score):
+            self._after_validation(epoch, score, saved)
+            if callback_fn:
+                callback_fn(epoch, score)
+
+        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+
+    def _set_up(self, train_data) -> None:
+        config, dataset = self.config, train_data.dataset
+        counts = dataset.store.item_counts(dataset.trained)
+        self.popularity = negatives_distribution(counts, self.device)
+        self.model.popularity = self.popularity
+        if len(self.sources) or self.transfer == "none":
+            return
+        size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
+        sides = [SourceSide(source, *size, self.seed, self.device) for source in dataset.sources]
+        self.sources = SourceSides(sides, self._optimizer_for)
+        if config["vq_codes"] != "all":
+            popular = counts.argsort(kind="stable")[::-1][: config["vq_codes"]].copy()
+            self.model.candidate_codes = torch.from_numpy(popular).sort().values.to(self.device)
+        settings = TransferSettings(
+            **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
+            source_weight=self._source_weight(),
+        )
+        self.state = self._initial_state()
+        if self._resumed:
+            self.sources.load_state_dict(self._resumed["sources"])
+            self.state.load_state_dict(self._resumed["transfer"])
+        self.meta_step = MetaStep(self.model, self.sources, settings, self.state, self.popularity)
+
+    def _source_weight(self) -> float:
+        given = self.config["source_weight"]
+        return (1.0 if self.transfer == "joint" else 0.0) if given == "auto" else given
+
+    def _initial_state(self) -> TransferState:
+        alpha = torch.tensor(float(self.config["inner_learning_rate"]), device=self.device)
+        rates = {name: alpha.log() for name, _ in self.model.named_parameters()}
+        learner = None
+        if self.config["learn_inner_learning_rate"]:
+            rates = {name: rate.clone().requires_grad_() for name, rate in rates.items()}
+            learner = torch.optim.Adam(rates.values(), lr=self.config["learn_inner_learning_rate"])
+        return TransferState(rates, torch.zeros(len(self.sources), device=self.device), rate_optimizer=learner)
+
+    # -- an epoch ----------------------------------------------------------------------------------------------
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        train_data.epoch = epoch_idx
+        started, record, total = time(), EpochRecord(), 0.0
+        streams = Streams(self.device, self.seed, "dropout", epoch_idx)
+        for interaction in self._bar(train_data, f"Train {epoch_idx:>5}", show_progress):
+            result = self._one_step(self.model.batch_of(interaction.to(self.device)), streams)
+            self._apply(result, epoch_idx)
+            record.add(result.measured)
+            total = total + result.loss
+        total = float(total)
+        steps = len(train_data.batches.plan(epoch_idx))
+        self.history.append({"epoch": epoch_idx, "train_loss": total / steps, "seconds": time() - started})
+        self._record_sources(record, epoch_idx)
+        return total
+
+    def _bar(self, batches, label: str, show: bool):
+        return tqdm(batches, total=len(batches), ncols=100, desc=label) if show else batches
+
+    def _one_step(self, batch: SequenceBatch, streams) -> StepResult:
+        self.model.train()
+        parameters = dict(self.model.named_parameters())
+        if len(self.sources) and self.transfer == "meta":
+            return self.meta_step(parameters, batch, streams)
+        if len(self.sources) and self.transfer == "joint":
+            weight = self._source_weight()
+            return joint_step(self.model, parameters, batch, self.sources, streams, weight, self.popularity)
+        return plain_step(self.model, parameters, batch, streams, self.popularity)
+
+    def _apply(self, result: StepResult, epoch: int) -> None:
+        """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
+        self._steps_done += 1
+        skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
+        if not bool(result.loss.isfinite()) or (len(self.sources) and len(skipped) == len(self.sources)):
+            cause = f"every source ({', '.join(skipped)})" if skipped else "the target's loss"
+            raise TrainingError(
+                f"epoch {epoch}, step {self._steps_done} of this run: {cause} is not finite; lower learning_rate or "
+                f"inner_learning_rate; the best model so far is {self.saved_model_file}"
+            )
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = result.gradient[name]
+        if self.clip_grad_norm:
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        self.optimizer.step()
+        if result.own:
+            self.sources.step(result.own)
+
+    def _record_sources(self, record: EpochRecord, epoch: int) -> None:
+        rows = record.rows(epoch, self.sources.names)
+        if not rows:
+            return
+        add_codebook_use(rows, self.sources, self.model)
+        self.source_history += rows
+        for row in rows:
+            for quantity in row.keys() - {"epoch", "source"}:
+                self.tensorboard.add_scalar(f"{quantity}/{row['source']}", row[quantity], epoch)
+        if "weight" in rows[0]:
+            shares = ", ".join(f"{r['source']} {r['weight']:.3f} ({r['similarity_theta']:+.3f})" for r in rows)
+            self.logger.info(f"epoch {epoch} source weights (similarity): {shares}")
+        for sentence in self.signs.look(rows, self.source_history):
+            self.logger.warning(sentence)
+
+    def _after_validation(self, epoch: int, score: float, saved: bool) -> None:
+        self.history[-1]["valid_score"] = score
+        if saved:
+            self._save_training_state(epoch)
+        if self.record:
+            self.record()
+
+    def _pretrain(self, train_data, verbose: bool, saved: bool, show_progress: bool) -> None:
+        """E_p passes over the sources (each as many steps as the mean source has batches), then a fresh optimiser."""
+        for number in range(self.pretrained, self.config["pretrain_epochs"]):
+            started, total = time(), 0.0
+            steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
+            streams = Streams(self.device, self.seed, "pretrain", number)
+            for _ in self._bar(range(steps), f"Pretrain {number:>2}", show_progress):
+                parameters = dict(self.model.named_parameters())
+                result = joint_step(self.model, parameters, None, self.sources, streams, 1.0, self.popularity)
+                self._apply(result, number)
+                total = total + result.loss
+            self.pretrained = number + 1
+            row = {"epoch": number - self.config["pretrain_epochs"], "train_loss": float(total) / steps}
+            self.history.append(row | {"seconds": time() - started})
+            if verbose:
+                self.logger.info(f"pretrain {number} [time: {time() - started:.2f}s, source loss: {float(total):.4f}]")
+        self.optimizer = self._build_optimizer()
+
+    # -- evaluation --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """RecBole's metrics from the one ranking: OrderedDict, keys such as ``ndcg@10``.
+
+        Metrics that need more than the target's rank (coverage, AUC, ...) are RecBole's own, computed as RecBole does.
+        """
+        if not eval_data:
+            return None
+        if load_best_model:
+            self.load_best(model_file or self.saved_model_file)
+        register = self.eval_collector.register
+        if any(register.need(key) for key in ("rec.items", "rec.meanrank", "rec.score", "data.label")):
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        result = metrics_of(self.rank(eval_data, show_progress), self.config)
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return result
+
+    def rank(self, eval_data, show_progress=False):
+        """Rank of the held-out item of each row, int64 [R]."""
+        return rank_all(self.model, eval_data, self.device, show_progress)
+
+    def load_best(self, model_file) -> None:
+        """Puts a saved model's weights into this trainer's model. Raises CheckpointError."""
+        load_weights(self.model, read_checkpoint(model_file, self.device), model_file)
+        self.logger.info(f"Loading model structure and parameters from {model_file}")
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """The deployable model: the target's weights and the config. No source is in it."""
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        content = {
+            "config": config_to_json(self.config),
+            "epoch": epoch,
+            "best_valid_score": float(self.best_valid_score),
+            "state_dict": self.model.state_dict(),
+        }
+        write_checkpoint(path, content)
+        if verbose:
+            self.logger.info(f"Saving current: {path}")
+
+    @property
+    def training_state_file(self) -> Path:
+        """Everything that resuming needs, beside the model: ``<model>-last.pth``."""
+        path = Path(self.saved_model_file)
+        return path.with_name(f"{path.stem}-last.pth")
+
+    def _save_training_state(self, epoch: int) -> None:
+        transfer = {"sources": self.sources.state_dict(), "transfer": self.state.state_dict()} if len(self.sources) else {}
+        content = {
+            "model": self.config["model"],
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": dict(self.best_valid_result or {}),
+            "state_dict": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pretrained": self.pretrained,
+            "history": self.history,
+            "source_history": self.source_history,
+            "signs": self.signs.seen,
+            **transfer,
+        }
+        write_checkpoint(self.training_state_file, content)
+
+    def resume_checkpoint(self, resume_file):
+        """Goes on after the last validation of the run whose model is ``resume_file``; :meth:`fit` then continues.
+
+        Raises CheckpointError if its training state is missing, damaged, or of another model.
+        """
+        self.saved_model_file = str(resume_file)
+        content = read_checkpoint(self.training_state_file, self.device)
+        load_weights(self.model, content, self.training_state_file)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.start_epoch, self.cur_step = content["epoch"] + 1, content["cur_step"]
+        self.best_valid_score, self.pretrained = content["best_valid_score"], content["pretrained"]
+        self.best_valid_result = content["best_valid_result"]
+        self.history, self.source_history = content["history"], content["source_history"]
+        self.signs.seen = content["signs"]
+        self._resumed = content
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+
+class Streams:
+    """The generators of one epoch, opened when they are first asked for, each by its purpose and domain."""
+
+    def __init__(self, device, seed: int, *name):
+        self._device, self._seed, self._name = device, seed, name
+        self._open: dict[tuple, torch.Generator] = {}
+
+    def __call__(self, *name: str) -> torch.Generator:
+        if name not in self._open:
+            self._open[name] = torch_stream(self._device, self._seed, *self._name, *name)
+        return self._open[name]
+
+
+def parameter_groups(model: torch.nn.Module) -> list[dict]:
+    """Every parameter once: matrices with weight decay; recurrence, biases and LayerNorm (all vectors) without."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    spared = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+
+
+def _unused(path: Path) -> str:
+    """RecBole names models to the second: two runs in one second must not share a file."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return str(candidate)
