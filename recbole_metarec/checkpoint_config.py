@@ -96,13 +96,9 @@ def loader(original):
 
 
 def _unpickle(original, model_file, trust_pickle: bool):
-    """RecBole's own format: a pickle, which may run any code, so only of this process's making or on the user's word."""
-    if not (trust_pickle or compat.wrote_file(model_file)):
-        raise CheckpointError(
-            f"{model_file}: it can only be read by running code from it, and this process did not write it; "
-            "if you trust it, say load_data_and_model(..., trust_pickle=True)"
-        )
-    with compat.trusted_pickles():
+    """RecBole's own format is a pickle, which may run any code: only of this process's making or on the user's word."""
+    compat.load_recbole_checkpoint(model_file, "cpu", trust_pickle)  # raises CheckpointError unless it may be read
+    with compat._unpickling_allowed():
         return original(model_file)
 
 

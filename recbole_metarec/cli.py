@@ -111,26 +111,31 @@ def _check_files(files: list[str]) -> tuple[dict, dict]:
     return values, places
 
 
+def _is_text(key: str) -> bool:
+    """Names, paths, and RecBole's intervals such as [5,10] are no YAML."""
+    return key in ("data_path", "checkpoint_dir", "dataset", "model") or key.endswith("_num_interval")
+
+
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     given = _split_arguments(parser, arguments)
     files = given.pop("config_files", [])
     files = [file for item in ([files] if isinstance(files, str) else files) for file in item.split()]
     in_files, places = _check_files(files)
-    overrides = {key: text if key in ("data_path", "checkpoint_dir", "dataset", "model") else parse_value(text, f"--{key}")
-                 for key, text in given.items()}
+    overrides = {key: text if _is_text(key) else parse_value(text, f"--{key}") for key, text in given.items()}
     places = {**places, **{key: f"--{key}" for key in overrides}}
     chosen = {**in_files, **overrides}
 
     model = chosen.get("model", "MetaRec")
     _check_model(model, places.get("model", "defaults"))
+    from recbole_metarec.config_rules import check_files
     from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain
 
     dataset = chosen.get("dataset", EMBEDDED_TARGET)
     if model in OUR_MODELS:
         defaults = default_values(model)
         check_config({**defaults, **normalised(chosen, defaults), "dataset": dataset}, places)
-    elif chosen.get("data_path") and not Path(str(chosen["data_path"])).is_dir():
-        raise ConfigError(f"{places['data_path']}: {chosen['data_path']} is not a folder; give the one with NAME/NAME.inter")
+    else:
+        check_files(chosen, places)
     find_domain(dataset, chosen.get("data_path"))  # before the heavy imports: a mistyped name is answered at once
 
     from recbole_metarec import quick_start
@@ -145,7 +150,8 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 # name -> (what it does, its options, what runs it, the end of its --help)
 _COMMANDS = {
-    "train": ("train a model on a target domain with its sources and evaluate it", _train_parser, _train, _TRAIN_EXAMPLE),
+    "train": ("train a model on a target domain with its sources, and evaluate it",
+              _train_parser, _train, _TRAIN_EXAMPLE),
 }
 
 

@@ -152,7 +152,7 @@ def key_reference(model: str | None = None) -> dict[str, Key]:
 
 
 def default_values(model: str) -> dict:
-    """Defaults of one of OUR_MODELS: ``properties/overall.yaml`` under ``properties/model/MODEL.yaml``; a fresh copy."""
+    """Defaults of one of OUR_MODELS: ``properties/overall.yaml`` under ``properties/model/MODEL.yaml``; fresh."""
     values = {}
     for path in _property_files(model):
         values.update(read_yaml(path)[0])

@@ -37,7 +37,7 @@ _EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 def check_rules(values: Mapping, where: Where) -> None:
     """Rules between keys, on values whose types are right already. Raises ConfigError for the first one broken."""
     for rule in (_check_unsupported, _check_heads, _check_ring, _check_sources, _check_eval_args, _check_metrics,
-                 _check_columns, _check_files, _check_gpu):
+                 _check_columns, check_files, _check_gpu):
         rule(values, where)
 
 
@@ -77,8 +77,8 @@ def _check_sources(values: Mapping, where: Where) -> None:
         return
     for name in names:
         if not name or name in ("auto", "none"):
-            _fail(where, "sources", f"sources is {show(values['sources'])}, where {name or 'an empty name'} is no domain",
-                  "use auto, none, or names such as Office,Tools")
+            problem = f"sources is {show(values['sources'])}, where {name or 'an empty name'} is no domain"
+            _fail(where, "sources", problem, "use auto, none, or names such as Office,Tools")
         if names.count(name) > 1:
             _fail(where, "sources", f"source {name} is given twice", "name each source once")
         if name == values.get("dataset"):
@@ -95,11 +95,13 @@ def _check_eval_args(values: Mapping, where: Where) -> None:
                   f"did you mean {guess}?" if guess else "its keys are split, order, group_by and mode")
     for name, wanted in _EVAL.items():
         if given.get(name, wanted) != wanted:
-            _fail(where, "eval_args", f"eval_args has {name} {show(given[name])}", f"use {wanted}: leave-one-out in time order")
+            problem = f"eval_args has {name} {show(given[name])}"
+            _fail(where, "eval_args", problem, f"use {wanted}: leave-one-out in time order")
     mode = given.get("mode", "full")
     for value in mode.values() if isinstance(mode, dict) else [mode]:
         if value != "full":
-            _fail(where, "eval_args", f"eval_args has mode {show(value)}", "use full: every item of the catalogue is ranked")
+            problem = f"eval_args has mode {show(value)}"
+            _fail(where, "eval_args", problem, "use full: every item of the catalogue is ranked")
 
 
 def _check_metrics(values: Mapping, where: Where) -> None:
@@ -130,7 +132,8 @@ def _check_columns(values: Mapping, where: Where) -> None:
                   f"add {field} to its inter list")
 
 
-def _check_files(values: Mapping, where: Where) -> None:
+def check_files(values: Mapping, where: Where) -> None:
+    """Raise ConfigError if the ``data_path`` that the user gave is no folder."""
     path = values.get("data_path")
     if path and place_of(where, "data_path") != "defaults" and not Path(path).is_dir():
         _fail(where, "data_path", f"data_path {path} is not a folder", "give the folder that holds NAME/NAME.inter")

@@ -186,7 +186,8 @@ def _check_external(config, names: dict, places: dict) -> None:
     check_keys(chosen, places)
     for key in external:
         if known.get(key, "ours") not in ("ours", "recbole"):
-            logging.getLogger().warning(f"{places.get(key, 'defaults')}: {key} belongs to {known[key]}; it does nothing here")
+            place = places.get(key, "defaults")
+            logging.getLogger().warning(f"{place}: {key} belongs to {known[key]}; it does nothing here")
     check_config({**config.internal_config_dict, **external, **names}, places)
 
 

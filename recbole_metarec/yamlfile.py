@@ -25,11 +25,8 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])  # RecBole's files and users write it
-_Loader.yaml_constructors = {
-    **_Loader.yaml_constructors,
-    "tag:yaml.org,2002:null": lambda loader, node: None,
-}
+# RecBole's users write it in files and on the command line.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -111,7 +108,7 @@ def parse_value(text: str, where: str = "command line"):
         node = loader.get_single_node()
         value = "" if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError):
-        if text.lstrip()[:1] in ("[", "{"):
+        if text.lstrip()[:1] in ("[", "{") and not text.rstrip().endswith(")"):  # [5,inf) is an interval of RecBole
             raise ConfigError(f"{where}: {text} is not a YAML value; check its brackets and quotes") from None
         return text
     finally:
