@@ -65,10 +65,11 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
             raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
         if data_path is not None:
             values["data_path"] = data_path
-        if not torch.cuda.is_available():
-            values.pop("device", None)
+        if str(values.get("device")).startswith("cuda") and not torch.cuda.is_available():
+            values.pop("device")
         # gpu_id is no wish of this machine's user, and a data folder may have gone: neither is asked for here
-        places = {key: None if key in ("gpu_id", "data_path") and data_path is None else "config" for key in values}
+        unasked = {"gpu_id"} if data_path is not None else {"gpu_id", "data_path"}
+        places = {key: None if key in unasked else "config" for key in values}
         config = build_config(model, dataset, (), values, places, data_may_be_absent)
     except (CheckpointError, DataError):
         raise
@@ -98,7 +99,7 @@ def loader(original):
 def _unpickle(original, model_file, trust_pickle: bool):
     """RecBole's own format is a pickle, which may run any code: only of this process's making or on the user's word."""
     compat.load_recbole_checkpoint(model_file, "cpu", trust_pickle)  # raises CheckpointError unless it may be read
-    with compat._unpickling_allowed():
+    with compat.trusted_pickles():
         return original(model_file)
 
 

@@ -67,8 +67,8 @@ def test_options_and_config_keys_in_both_spellings(calls, data, tmp_path):
     assert calls[0]["dataset"] == "Shop"
     assert calls[0]["config_files"] == [str(path)]
     assert calls[0]["overrides"] == {
-        "data_path": str(data), "sources": "A,B", "seed": 7, "topk": [10, 20], "learning_rate": 5e-4, "exact_time": True,
-        "user_inter_num_interval": "[5,10]", "clip_grad_norm": None}  # fmt: skip
+        "data_path": str(data), "sources": "A,B", "seed": 7, "topk": [10, 20], "learning_rate": 5e-4,
+        "exact_time": True, "user_inter_num_interval": "[5,10]", "clip_grad_norm": None}  # fmt: skip
 
 
 def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, data, tmp_path):
@@ -104,7 +104,7 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
         (["train", "--sources", EMBEDDED_TARGET], f"--sources: the target {EMBEDDED_TARGET} is among its sources; "),
         (["train", "--sources", "A,A"], "--sources: source A is given twice; name each source once"),
         (["train", "--data_path", "no/folder"], "--data_path: data_path no/folder is not a folder; "),
-        (["train", "--model", "SASRec", "--data_path", "no/folder"], "--data_path: data_path no/folder is not a folder; "),
+        (["train", "--model", "SASRec", "--data_path", "no/folder"], "--data_path: data_path no/folder is not a"),
         (["train", "--config_files", "no.yaml"], "no.yaml: no such config file; check the path"),
         (["train", "--config_files"], "argument --config_files/--config-files: expected at least one argument; "),
         (["train", "--topk=[1"], "--topk: [1 is not a YAML value; check its brackets and quotes"),

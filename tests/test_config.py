@@ -72,7 +72,7 @@ def wrong_values():
             yield from ((name, value) for value in (1, {}, [1], [""]))
 
 
-@pytest.mark.parametrize(("name", "value"), wrong_values())
+@pytest.mark.parametrize(("name", "value"), list(wrong_values()))
 def test_a_wrong_value_of_every_key_names_key_and_place(name, value):
     message = fault({name: value}, "my.yaml:12")
     assert message.startswith(f"my.yaml:12: {name} is ")
