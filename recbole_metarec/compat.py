@@ -313,6 +313,7 @@ def trusted_pickles():
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=f".*{switch}", category=UserWarning)
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
             yield
     finally:
         if before is None:

@@ -12,8 +12,10 @@ import torch
 
 @pytest.fixture(autouse=True)
 def clean_run(monkeypatch, tmp_path):
-    """RecBole's Config reads sys.argv, and its runs write saved/ and log/ into the current folder."""
+    """RecBole's Config reads sys.argv, its runs write saved/ and log/ into the current folder and wrap sys.stdout."""
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
     monkeypatch.chdir(tmp_path)
     random.seed(0)
     np.random.seed(0)
