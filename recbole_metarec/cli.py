@@ -66,18 +66,21 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
 
 def _split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
     """Option or config key -> text (a list for config_files). Raises ConfigError for anything else."""
+    options = {name for action in parser._actions for name in action.option_strings}
+    keyed = [re.match(r"^(--\w[\w-]*)=(.*)$", argument, re.DOTALL) for argument in arguments]
+    # argparse would take a value with a space in it, such as --topk=[10, 20], for no option at all
+    keyed = [None if match and match[1] in options else match for match in keyed]
+    plain = [argument for argument, match in zip(arguments, keyed) if match is None]
     namespace = argparse.Namespace(given={})
-    _, rest = parser.parse_known_args(arguments, namespace)
-    given = dict(namespace.given)
+    _, rest = parser.parse_known_args(plain, namespace)
     for argument in rest:
-        match = re.match(r"^--(\w[\w-]*)=(.*)$", argument, re.DOTALL)
-        if match is None:
-            name = argument.lstrip("-")
-            if argument.startswith("--") and "=" not in argument:
-                check_keys([name], lambda key: f"--{key}")
-                raise ConfigError(f"{argument}: config keys are given as {argument}=value")
-            raise ConfigError(f"{argument}: not an option; see {parser.prog} --help")
-        key, text = match.groups()
+        if argument.startswith("--") and argument != "--":
+            check_keys([argument[2:]], lambda key: f"--{key}")
+            raise ConfigError(f"{argument}: config keys are given as {argument}=value")
+        raise ConfigError(f"{argument}: not an option; see {parser.prog} --help")
+    given = dict(namespace.given)
+    for match in filter(None, keyed):
+        key, text = match[1][2:], match[2]
         check_keys([key], lambda key: f"--{key}")
         if given.setdefault(key, text) != text:
             raise ConfigError(f"--{key}: given twice, as {given[key]} and as {text}; keep one of them")
@@ -119,7 +122,8 @@ def _is_text(key: str) -> bool:
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     given = _split_arguments(parser, arguments)
     files = given.pop("config_files", [])
-    files = [file for item in ([files] if isinstance(files, str) else files) for file in item.split()]
+    # RecBole's spelling is one word: --config_files="a.yaml b.yaml"
+    files = [file for item in files for file in ([item] if Path(item).exists() else item.split())]
     in_files, places = _check_files(files)
     overrides = {key: text if _is_text(key) else parse_value(text, f"--{key}") for key, text in given.items()}
     places = {**places, **{key: f"--{key}" for key in overrides}}

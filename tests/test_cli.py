@@ -71,6 +71,14 @@ def test_options_and_config_keys_in_both_spellings(calls, data, tmp_path):
         "exact_time": True, "user_inter_num_interval": "[5,10]", "clip_grad_norm": None}  # fmt: skip
 
 
+def test_config_files_in_recbole_s_spelling_and_with_spaces_in_their_names(calls, tmp_path):
+    for name in ("a.yaml", "b.yaml", "with space.yaml"):
+        (tmp_path / name).write_text("epochs: 1\n")
+    assert cli.main(["train", "--config_files=a.yaml b.yaml"]) == 0
+    assert cli.main(["train", "--config_files", "with space.yaml", "b.yaml"]) == 0
+    assert [call["config_files"] for call in calls] == [["a.yaml", "b.yaml"], ["with space.yaml", "b.yaml"]]
+
+
 def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, data, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(f"model: LRURec\ndataset: Shop\ndata_path: {data}\n")
@@ -123,6 +131,7 @@ def test_mistakes_in_a_file_name_file_and_line(calls, capsys, tmp_path):
     message = f"{path}:2: vq_heads is 5, which does not divide embedding_size 64; use 0, 1, 2, 4, 8, 16, 32 or 64"
     assert error(capsys, "train", "--config_files", str(path)) == message
     assert cli.main(["train", "--config_files", str(path), "--vq_heads=8"]) == 0  # what is typed wins
+    assert capsys.readouterr().out == "the table\n"
     path.write_text("epochs: 1\nvq_haeds: 5\n")
     assert error(capsys, "train", "--config_files", str(path)).startswith(f"{path}:2: unknown config key vq_haeds; ")
 
