@@ -131,7 +131,7 @@ def ray_stand_in(problem: BaseException) -> list[str]:
         if name.startswith("__"):
             raise AttributeError(name)
         raise AttributeError(
-            f"ray.{name}: ray could not be imported ({type(problem).__name__}: {problem}); RecBole 1.2.1 tunes with "
+            f"{name}: ray could not be imported ({type(problem).__name__}: {problem}); RecBole 1.2.1 tunes with "
             "ray <= 2.6.3, which needs Python 3.11 or older. Use RecBole's HyperTuning with hyperopt instead."
         )
 
