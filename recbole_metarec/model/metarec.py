@@ -56,7 +56,7 @@ class MetaRec(LRURec):
         """
         items, place = torch.unique(batch.inputs, return_inverse=True)
         padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
-        vectors, penalty = self._through_codebook(parameters, source.table[items[padded:]])
+        vectors, penalty = self._through_codebook(parameters, F.embedding(items[padded:], source.table))
         vectors = F.pad(vectors, (0, 0, padded, 0))
         states = self.encode(parameters, F.embedding(place, vectors), generator, plain)
         table = source.table

@@ -47,7 +47,7 @@ def nearest_codes(vectors: Tensor, table: Tensor, n_heads: int, candidates: Tens
         for start in range(0, len(slices), rows):
             part = slice(start, start + rows)
             # half the squared distance up to the item's own norm, which does not change the order
-            torch.addmm(half_norms, slices[part], entries.t(), alpha=-1).argmin(dim=1, out=codes[part, head])
+            codes[part, head] = torch.addmm(half_norms, slices[part], entries.t(), alpha=-1).argmin(dim=1)
     return codes + 1 if candidates is None else candidates[codes]
 
 
