@@ -84,7 +84,10 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
     path.write_text(f"model: LRURec\ndataset: Shop\ndata_path: {data}\n")
     assert cli.main(["train", f"--config_files={path}"]) == 0
     assert cli.main(["train", f"--config_files={path}", "--model", "SASRec"]) == 0
-    assert [(call["model"], call["dataset"]) for call in calls] == [("LRURec", "Shop"), ("SASRec", "Shop")]
+    (tmp_path / "b.yaml").write_text("model: MetaRec\n")
+    assert cli.main(["train", "--config_files", str(path), "b.yaml"]) == 0  # the later file wins
+    assert [call["model"] for call in calls] == ["LRURec", "SASRec", "MetaRec"]
+    assert {call["dataset"] for call in calls} == {"Shop"}
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_recboles_own_models_keep_config_loaders_and_dataset():
 @pytest.mark.parametrize("name", OUR_MODELS)
 def test_defaults_are_ours_under_what_the_user_gives(name, shop, tmp_path):
     (tmp_path / "a.yaml").write_text("epochs: 7\nstopping_step: 3\n")
-    given = {"data_path": str(shop), "stopping_step": 4}
+    given = {"data_path": str(shop), "stopping_step": 4, "clip_grad_norm": "None"}
     before = copy.deepcopy(given)
     config = Config(name, "Shop", ["a.yaml"], given)
     for key, value in default_values(name).items():
