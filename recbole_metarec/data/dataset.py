@@ -24,9 +24,10 @@ TARGET_LIST = "target_id_list"  # Interaction field of training batches: the nex
 
 @dataclass(frozen=True)
 class Source:
-    """A source domain: its name and every user's whole history."""
+    """A source domain: its name, the file it was read from, and every user's whole history."""
 
     name: str
+    path: Path
     store: SequenceStore
 
     def windows(self, longest: int) -> Windows:
@@ -157,7 +158,8 @@ def read_sources(config) -> tuple[Source, ...]:
     """
     if config["model"] != "MetaRec" or config["meta_transfer"] == "none":
         return ()
-    folder = Path(config["data_path"]).parent
+    # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
+    folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
     present, missing = resolve_sources(config["dataset"], config["sources"], folder)
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
@@ -177,7 +179,7 @@ def _read_source(config, name: str, folder: Path) -> Source:
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
     getLogger().info(f"source {name}: {len(store.users)} users, {store.n_items - 1} items, {len(store.items)} events")
-    return Source(name, store)
+    return Source(name, folder / name / f"{name}.inter", store)
 
 
 class SequenceLoader:

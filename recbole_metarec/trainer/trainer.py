@@ -16,6 +16,7 @@ from recbole_metarec.randomness import torch_stream
 from recbole_metarec.ranking import metrics_of, rank_all
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns, add_codebook_use
+from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
 
@@ -40,6 +41,9 @@ class TransferTrainer(Trainer):
         self.record = None
         self._steps_done = 0
         self._resumed: dict | None = None
+        self.guard: Guard | None = None
+        self.without_transfer: TransferTrainer | None = None
+        self._initial_weights = initial_weights(model) if self._is_guarded else None
 
     # -- what is optimised -------------------------------------------------------------------------------------
 
@@ -66,7 +70,17 @@ class TransferTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+        best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+        if not (self._is_guarded and saved and valid_data and len(self.sources)):
+            return best
+        start = self._initial_weights
+        self.guard, other = guard_transfer(self, start, train_data, valid_data, verbose, show_progress)
+        self.without_transfer = other
+        return (other.best_valid_score, other.best_valid_result) if self.guard.fired else best
+
+    @property
+    def _is_guarded(self) -> bool:
+        return self.transfer != "none" and bool(self.config["transfer_guard"])
 
     def _set_up(self, train_data) -> None:
         config, dataset = self.config, train_data.dataset

@@ -1,0 +1,34 @@
+"""How sure a difference is: intervals over test users, paired where two models rank the same users."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether the interval cannot tell the mean from nothing."""
+        return self.low <= 0.0 <= self.high
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """Mean of per-user values, float [R], and its Student-t interval. A single user gives an infinite one."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, -np.inf, np.inf)
+    half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Mean of ours - theirs over the same users, float [R] each, with its interval."""
+    return mean_interval(ours - theirs)

@@ -1,0 +1,219 @@
+"""Run one experiment from names to a run folder: the Python API behind ``recbole-metarec train``."""
+
+import logging
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+from time import time
+
+import numpy as np
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+
+from recbole_metarec import run_folder as folder
+from recbole_metarec.analysis.compare import mean_interval, paired_difference
+from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
+from recbole_metarec.config import OUR_MODELS, default_values
+from recbole_metarec.data.movielens import EMBEDDED_TARGET
+from recbole_metarec.plugin import build_config
+from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.trainer.trainer import TransferTrainer
+from recbole_metarec.yamlfile import read_yaml
+
+# What must be the same for every model that is compared; RecBole's own models get it from here.
+_PROTOCOL = ("MAX_ITEM_LIST_LENGTH", "load_col", "normalize_all", "train_neg_sample_args", "loss_type", "eval_args",
+             "repeatable", "metrics", "topk", "valid_metric", "metric_decimal_place", "stopping_step")  # fmt: skip
+
+
+@dataclass
+class Part:
+    """One trained model on the target: RecBole's metrics and the rank of each user's held-out item (int64 [R])."""
+
+    name: str
+    valid: dict[str, float]
+    test: dict[str, float]
+    valid_ranks: np.ndarray
+    test_ranks: np.ndarray
+
+
+@dataclass
+class Experiment:
+    """What a run found. parts: the trained model first, unguarded, then the same without transfer where it was run."""
+
+    run_dir: Path
+    metrics: dict
+    parts: list[Part] = field(default_factory=list)
+
+    def table(self) -> str:
+        """The result as text: one line per model, then the paired difference between them."""
+        test = self.parts[0].test_ranks
+        lines = [f"{self.metrics['dataset']}: {len(test)} test users, whole catalogue ranked, leave-one-out"]
+        lines.append(f"{'':28s}{'NDCG@10':>18s}{'Recall@10':>20s}{'NDCG@10 on test,':>22s}")
+        lines.append(f"{'':28s}{'valid':>9s}{'test':>9s}{'valid':>11s}{'test':>9s}{'95 % interval':>22s}")
+        for part in self.parts:
+            interval = mean_interval(ndcg_at(part.test_ranks, 10))
+            values = [np.mean(ndcg_at(ranks, 10)) for ranks in (part.valid_ranks, part.test_ranks)]
+            values += [np.mean(ranks <= 10) for ranks in (part.valid_ranks, part.test_ranks)]
+            cells = f"{values[0]:9.4f}{values[1]:9.4f}{values[2]:11.4f}{values[3]:9.4f}"
+            lines.append(f"{part.name:28s}{cells}{f'{interval.low:.4f} .. {interval.high:.4f}':>22s}")
+        if len(self.parts) == 2:
+            lines.append(self._difference())
+        guard = self.metrics["guard"]
+        if guard["fired"] is not None:
+            chosen = "the model without transfer" if guard["fired"] else "the model with transfer"
+            lines.append(f"transfer guard: {chosen} is deployed, by validation")
+        lines.append(f"run folder: {self.run_dir}")
+        return "\n".join(lines)
+
+    def _difference(self) -> str:
+        ours, theirs = (ndcg_at(part.test_ranks, 10) for part in self.parts)
+        gap = paired_difference(ours, theirs)
+        share = f" ({100 * gap.mean / theirs.mean():+.1f} %)" if theirs.mean() > 0 else ""
+        text = f"{gap.mean:+.4f}{share}, 95 % interval {gap.low:+.4f} .. {gap.high:+.4f}"
+        verdict = "not distinguishable" if gap.holds_zero else "different"
+        return f"difference on test, paired over users: {text}: {verdict}"
+
+
+def run_experiment(model: str = "MetaRec", dataset: str = EMBEDDED_TARGET, config_files=(), overrides=None) -> Experiment:
+    """Trains and evaluates one model and leaves everything about it in a new folder under ``checkpoint_dir``.
+
+    MetaRec also trains the same model without transfer (``transfer_guard``, on unless it is given), so that a run says
+    what the sources were worth. overrides: config keys, stronger than the files. Raises MetaRecError for any mistake
+    in what was given, before anything is trained; KeyboardInterrupt says where the last checkpoint is.
+    """
+    started = time()
+    config = build_config(model, dataset, config_files, _completed(model, config_files, overrides or {}))
+    run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
+    config["checkpoint_dir"] = str(run_dir)
+    _open_log(config)
+    folder.write_yaml(run_dir / "config.yaml", _own_settings(config))
+    init_seed(config["seed"], config["reproducibility"])
+    data = create_dataset(config)
+    getLogger().info(data)
+    train, valid, test = data_preparation(config, data)
+    init_seed(config["seed"], config["reproducibility"])
+    net = get_model(model)(config, train.dataset).to(config["device"])
+    getLogger().info(net)
+    trainer = get_trainer(config["MODEL_TYPE"], model)(config, net)
+    trainer.saved_model_file = str(run_dir / "model.pth")
+    if isinstance(trainer, TransferTrainer):
+        trainer.record = lambda: _write_histories(run_dir, trainer)
+    try:
+        trainer.fit(train, valid, show_progress=config["show_progress"])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the last checkpoint is in {run_dir}") from None
+    parts = _evaluate(config, trainer, valid, test)
+    metrics = _metrics(config, trainer, parts, train, time() - started)
+    _write_ranks(run_dir, test, parts)
+    _draw(run_dir, trainer)
+    folder.write_json(run_dir / "metrics.json", metrics)
+    for part in parts:
+        getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
+    return Experiment(run_dir, metrics, parts)
+
+
+def _completed(model: str, config_files, overrides: dict) -> dict:
+    """The user's overrides and, where neither they nor the files say otherwise, what a run needs beyond the defaults."""
+    given = set(overrides).union(*(read_yaml(path)[0] for path in config_files))
+    if model in OUR_MODELS:
+        extra = {"transfer_guard": True} if model == "MetaRec" else {}
+    else:
+        protocol = default_values("LRURec")
+        extra = {key: protocol[key] for key in _PROTOCOL}
+    return {**{key: value for key, value in extra.items() if key not in given}, **overrides}
+
+
+def _open_log(config) -> None:
+    """RecBole's log for this run; handlers of an earlier run in this process would swallow it."""
+    root = getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler | logging.StreamHandler) and type(handler).__module__ == "logging":
+            root.removeHandler(handler)
+            handler.close()
+    init_logger(config)
+
+
+def _own_settings(config) -> dict:
+    """What the user may set, as plain values, so that ``--config_files config.yaml`` repeats the run."""
+    derived = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "data_path"}
+    derived |= {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "checkpoint_dir"}
+    values = {key: value for key, value in config.final_config_dict.items() if key not in derived}
+    values["train_neg_sample_args"] = None
+    return {**values, "data_path": str(Path(config["data_path"]).parent)}
+
+
+def _evaluate(config, trainer, valid, test) -> list[Part]:
+    if getattr(trainer, "guard", None):
+        files = {config["model"]: trainer.guard.transfer_file, "the same without transfer": trainer.guard.no_transfer_file}
+    else:
+        files = {config["model"]: trainer.saved_model_file}
+    parts = []
+    for name, file in files.items():
+        trainer.evaluate(test, load_best_model=True, model_file=str(file))
+        ranks = [rank_all(trainer.model, rows, config["device"]) for rows in (valid, test)]
+        parts.append(Part(name, *(_numbers(metrics_of(found, config)) for found in ranks), *ranks))
+    return parts
+
+
+def _numbers(metrics) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _metrics(config, trainer, parts: list[Part], train, seconds: float) -> dict:
+    guard = getattr(trainer, "guard", None)
+    sources = getattr(trainer, "sources", ())
+    place = Path(config["data_path"])
+    # where the target and each source was read
+    files = [place / f"{config['dataset']}.inter"]
+    files += [Path(source.path) for source in getattr(train.dataset, "sources", ())]
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "sources": [side.name for side in sources],
+        "seed": config["seed"],
+        "valid": parts[0].valid,
+        "test": parts[0].test,
+        "test_users": len(parts[0].test_ranks),
+        "guard": {
+            "fired": guard.fired if guard else None,
+            "transfer_valid": guard.transfer_valid if guard else None,
+            "no_transfer_valid": guard.no_transfer_valid if guard else None,
+            "transfer_test": parts[0].test if guard else None,
+            "no_transfer_test": parts[1].test if guard else None,
+        },
+        "warnings": list(trainer.signs.seen.values()) if isinstance(trainer, TransferTrainer) else [],
+        "epochs": len(getattr(trainer, "history", ())) or len(trainer.train_loss_dict),
+        "seconds": seconds,
+        "peak_memory_mib": folder.peak_memory_mib(config["device"]),
+        "device": str(config["device"]),
+        **folder.threads(),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "versions": folder.versions(),
+        "git_commit": folder.git_commit(),
+        "data_fingerprint": folder.data_fingerprint(files),
+    }
+
+
+def _write_histories(run_dir: Path, trainer: TransferTrainer) -> None:
+    folder.write_csv(run_dir / "history.csv", trainer.history)
+    if trainer.source_history:
+        folder.write_csv(run_dir / "sources.csv", trainer.source_history)
+
+
+def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
+    dataset = test._dataset
+    users = dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field])
+    columns = ["rank", "rank_no_transfer"][: len(parts)]
+    ranks = np.stack([part.test_ranks for part in parts], axis=1)
+    rows = [{"user_id": u, **dict(zip(columns, own, strict=True))} for u, own in zip(users, ranks.tolist(), strict=True)]
+    folder.write_csv(run_dir / "ranks.csv", rows)
+
+
+def _draw(run_dir: Path, trainer) -> None:
+    if not isinstance(trainer, TransferTrainer):
+        return
+    draw_history(trainer.history, run_dir / "history.png")
+    if trainer.source_history:
+        draw_similarity(trainer.source_history, run_dir / "similarity.png")
+    if any("codebook_usage" in row for row in trainer.source_history):
+        draw_codebook(trainer.source_history, run_dir / "codebook.png")

@@ -1,0 +1,55 @@
+"""The transfer guard: the same model without transfer, and the better of the two on validation is deployed."""
+
+import copy
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Which of two trainings is deployed. Every comparison uses the one with transfer, whatever the guard says.
+
+    transfer_valid, no_transfer_valid: best validation scores. transfer_file, no_transfer_file: their models.
+    fired: whether the one without transfer is deployed because the one with transfer did not win.
+    """
+
+    fired: bool
+    transfer_valid: float
+    no_transfer_valid: float
+    transfer_file: Path
+    no_transfer_file: Path
+
+
+def initial_weights(model) -> dict[str, Tensor]:
+    """A copy of the weights from which both trainings start."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, verbose: bool, show_progress: bool):
+    """Trains without transfer from the same weights, seed and data order, and deploys the better.
+
+    Returns (Guard, the other trainer). The deployed model takes the place of ``trainer.saved_model_file``; both stay
+    beside it as ``*-transfer.pth`` and ``*-no_transfer.pth``.
+    """
+    deployed = Path(trainer.saved_model_file)
+    files = {kind: deployed.with_name(f"{deployed.stem}-{kind}.pth") for kind in ("transfer", "no_transfer")}
+    config = copy.copy(trainer.config)
+    config.final_config_dict = {**config.final_config_dict, "meta_transfer": "none", "transfer_guard": False}
+    model = copy.deepcopy(trainer.model)
+    model.load_state_dict(weights)
+    trainer.logger.info("transfer guard: the same model without transfer")
+    other = type(trainer)(config, model)
+    other.saved_model_file = str(files["no_transfer"])
+    other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)
+    shutil.copyfile(deployed, files["transfer"])
+    bigger = trainer.valid_metric_bigger
+    with_transfer, without = float(trainer.best_valid_score), float(other.best_valid_score)
+    fired = without >= with_transfer if bigger else without <= with_transfer
+    if fired:
+        shutil.copyfile(files["no_transfer"], deployed)
+    word = "fired: no transfer is deployed" if fired else "kept the transfer"
+    trainer.logger.info(f"transfer guard {word} (valid: {with_transfer:.6f} with, {without:.6f} without)")
+    return Guard(fired, with_transfer, without, files["transfer"], files["no_transfer"]), other
