@@ -71,9 +71,8 @@ class SequenceBatches:
     def _make_plan(self, epoch: int) -> list[np.ndarray]:
         random = numpy_stream(self.seed, "order", self.domain, epoch if self.shuffle else 0)
         order = random.permutation(len(self.windows)) if self.shuffle else np.arange(len(self.windows))
-        pools = _cut(order, self.windows.targets, self.budget * _BATCHES_PER_POOL)
         batches = []
-        for pool in pools:
+        for pool in _cut(order, self.windows.targets, self.budget * _BATCHES_PER_POOL):
             by_length = pool[np.argsort(self.windows.length[pool], kind="stable")]
             batches += _cut(by_length, self.windows.targets, self.budget)
         return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
@@ -96,9 +95,13 @@ class SequenceBatches:
 
 
 def _cut(order: np.ndarray, targets: np.ndarray, budget: int) -> list[np.ndarray]:
-    before = np.cumsum(targets[order]) - targets[order]
-    piece = before // budget
-    return np.split(order, np.flatnonzero(np.diff(piece)) + 1) if len(order) else []
+    """Pieces of like size: cutting off ``budget`` after ``budget`` would leave a crumb, and a step of a few rows."""
+    if not len(order):
+        return []
+    until = np.cumsum(targets[order])
+    pieces = max(1, round(until[-1] / budget))
+    piece = (until - targets[order]) * pieces // until[-1]
+    return np.split(order, np.flatnonzero(np.diff(piece)) + 1)
 
 
 class BatchStream:

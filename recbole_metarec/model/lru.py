@@ -75,7 +75,7 @@ def dropout(x: Tensor, probability: float, generator: torch.Generator | None) ->
     """
     if generator is None or probability == 0.0:
         return x
-    kept = round((1.0 - probability) * 65536)
+    kept = min(max(round((1.0 - probability) * 65536), 1), 65535)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)

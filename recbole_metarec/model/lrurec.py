@@ -10,7 +10,12 @@ from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.data.dataset import TARGET_LIST
-from recbole_metarec.model.losses import sampled_softmax_loss, softmax_loss, softmax_loss_reference
+from recbole_metarec.model.losses import (
+    negatives_distribution,
+    sampled_softmax_loss,
+    softmax_loss,
+    softmax_loss_reference,
+)
 from recbole_metarec.model.lru import LRUEncoder
 
 
@@ -39,6 +44,11 @@ class LRURec(SequentialRecommender):
             self.item_embedding.weight[0] = 0.0
         self.target_negatives = config["target_negatives"]
         self._loss_stream: torch.Generator | None = None
+        trained = getattr(dataset, "trained", None)  # a model that only serves has no training part
+        counts = None if trained is None else dataset.store.item_counts(trained)
+        # how often each item occurs in training: what sampled negatives are drawn by; no part of a saved model
+        popularity = None if counts is None else negatives_distribution(counts, torch.device("cpu"))
+        self.register_buffer("popularity", popularity, persistent=False)
 
     # -- training ----------------------------------------------------------------------------------------------
 
@@ -53,17 +63,16 @@ class LRURec(SequentialRecommender):
         batch: SequenceBatch,
         generator: torch.Generator | None = None,
         plain: bool = False,
-        popularity: Tensor | None = None,
     ) -> Tensor:
         """Next-item loss of the target under trial weights, mean over the predicted positions.
 
         parameters: as ``named_parameters``. generator: the dropout masks (and negatives); None drops nothing.
-        plain: use operations that can be differentiated twice. popularity [n_items]: the negatives' distribution.
+        plain: use operations that can be differentiated twice.
         """
         table, bias = parameters["item_embedding.weight"], parameters["item_bias"]
         vectors = F.embedding(batch.inputs, table, padding_idx=0)
         states = self.encode(parameters, vectors, generator, plain)
-        return self.item_loss(states, batch, table, bias, self.target_negatives, popularity, generator, plain)
+        return self.item_loss(states, batch, table, bias, self.target_negatives, self.popularity, generator, plain)
 
     def item_loss(self, states, batch, table, bias, negatives, popularity, generator, plain) -> Tensor:
         """Loss of states [B, L, d] against an item table [n, d] and bias [n]."""
@@ -77,11 +86,8 @@ class LRURec(SequentialRecommender):
         """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last one)."""
         if self._loss_stream is None or self._loss_stream.device != interaction[self.ITEM_SEQ].device:
             self._loss_stream = torch.Generator(interaction[self.ITEM_SEQ].device).manual_seed(self.seed)
-        popularity = getattr(self, "popularity", None)
         generator = self._loss_stream if self.training else None
-        return self.target_loss(
-            dict(self.named_parameters()), self.batch_of(interaction), generator, popularity=popularity
-        )
+        return self.target_loss(dict(self.named_parameters()), self.batch_of(interaction), generator)
 
     def batch_of(self, interaction) -> SequenceBatch:
         """The interaction's sequences and targets, one target per real position or only the last one."""

@@ -6,6 +6,7 @@ model serves without any source and costs what LRURec costs.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,7 +40,22 @@ class MetaRec(LRURec):
         self.commitment_weight = config["commitment_weight"]
         self.quantize_output = config["quantize_output"]
         self.source_negatives = config["source_negatives"]
-        self.candidate_codes: Tensor | None = None  # target rows that may be codes; None: all
+        self.register_buffer("candidate_codes", self._popular_items(config["vq_codes"], dataset), persistent=False)
+        self._warned = False
+
+    def _popular_items(self, count: int | str, dataset) -> Tensor | None:
+        """Target rows that may be codes, ascending; None: all."""
+        if count == "all" or getattr(dataset, "trained", None) is None:
+            return None
+        counts = dataset.store.item_counts(dataset.trained)[1:]
+        return torch.from_numpy(1 + np.sort(counts.argsort(kind="stable")[::-1][:count]))
+
+    def calculate_loss(self, interaction) -> Tensor:
+        """The target's loss alone, for RecBole's plain Trainer; says so once."""
+        if not self._warned:
+            self._warned = True
+            self.logger.warning("MetaRec under a plain Trainer learns from the target alone; MetaRecTrainer transfers")
+        return super().calculate_loss(interaction)
 
     def source_loss(
         self,

@@ -12,24 +12,26 @@ QUANTITIES = ("weight", "similarity_phi", "similarity_theta", "gain", "loss", "s
 
 
 class EpochRecord:
-    """Means over the steps of an epoch, summed on the device: nothing here waits for a number."""
+    """Means over the steps of an epoch, of what was finite, summed on the device: nothing here waits for a number."""
 
     def __init__(self):
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
 
     def add(self, measured: dict[str, Tensor]) -> None:
         """measured: name of a quantity -> float [M] of one step; a quantity may be missing in a step."""
         for name, value in measured.items():
             value = value.to(torch.float32)
+            finite = value.isfinite()
+            value = torch.where(finite, value, 0.0)
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._counts[name] = self._counts[name] + finite if name in self._counts else finite.to(torch.int64)
 
     def rows(self, epoch: int, names: list[str]) -> list[dict]:
         """One row per source: epoch, source, and the mean of each quantity that was measured (skipped: the count)."""
         rows = [{"epoch": epoch, "source": name} for name in names]
         for quantity in (q for q in QUANTITIES if q in self._sums):
-            scale = 1 if quantity == "skipped" else self._counts[quantity]
+            scale = 1 if quantity == "skipped" else self._counts[quantity].clamp(min=1)
             for row, value in zip(rows, (self._sums[quantity] / scale).tolist(), strict=True):
                 row[quantity] = value
         return rows

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_TINY = torch.finfo(torch.float32).tiny
+
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors], Tensor]
 
@@ -101,9 +103,9 @@ def similarity(gradient: Tensors, moved: Tensors, names: Iterable[str]) -> Tenso
     """
     names = tuple(names)
     product = sum((gradient[name] * moved[name]).sum() for name in names)
-    squares = [sum(tensors[name].square().sum() for name in names) for tensors in (gradient, moved)]
-    norm = (squares[0] * squares[1]).sqrt()
-    return torch.where(norm > 0, product / norm.clamp(min=torch.finfo(norm.dtype).tiny), torch.zeros_like(norm))
+    lengths = [sum(tensors[name].square().sum() for name in names).sqrt() for tensors in (gradient, moved)]
+    cosine = product / lengths[0].clamp(min=_TINY) / lengths[1].clamp(min=_TINY)
+    return torch.where((lengths[0] > 0) & (lengths[1] > 0), cosine, torch.zeros_like(cosine))
 
 
 def source_weights(scores: Tensor, usable: Tensor, temperature: float) -> Tensor:

@@ -80,36 +80,40 @@ class StepResult:
     measured: dict[str, Tensor] = field(default_factory=dict)
 
 
-def plain_step(model, parameters: Tensors, batch: SequenceBatch, streams: Streams, popularity) -> StepResult:
+def plain_step(model, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
     """The target alone: LRURec."""
-    loss = model.target_loss(parameters, batch, streams("target"), popularity=popularity)
+    loss = model.target_loss(parameters, batch, streams("target"))
     return StepResult(loss.detach(), meta.gradients(loss, parameters))
 
 
 def joint_step(
-    model, parameters: Tensors, batch: SequenceBatch | None, sources: SourceSides, streams: Streams, weight, popularity
+    model, parameters: Tensors, batch: SequenceBatch | None, sources: SourceSides, streams: Streams, weight: float
 ) -> StepResult:
-    """L_tgt + weight * mean_i L_src(S_i) in one gradient; without a target batch (pre-training) the second term alone."""
+    """L_tgt + weight * mean_i L_src(S_i) in one gradient; without a target batch (pre-training) the second term alone.
+
+    A source whose loss is not finite is left out of the mean.
+    """
     losses = [model.source_loss(parameters, side.items, side.next_batch(), streams(side.name)) for side in sources]
-    total = weight * torch.stack(losses).mean()
-    loss = total
+    all_losses = torch.stack(losses).detach()
+    usable = all_losses.isfinite().tolist()
+    kept = [loss for loss, ok in zip(losses, usable, strict=True) if ok]
+    total = weight * torch.stack(kept).mean() if kept else all_losses.sum()  # the sum is not finite: the step stops
     if batch is not None:
-        loss = model.target_loss(parameters, batch, streams("target"), popularity=popularity)
-        total = loss + total
+        total = total + model.target_loss(parameters, batch, streams("target"))
+    if not kept:
+        return StepResult(total.detach(), {}, [None] * len(losses))
     own = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.own, strict=True)}
     found = meta.gradients(total, {**parameters, **own})
     gradient = {name: found[name] for name in parameters}
-    own_gradients = [(found[f"t.{i}"], found[f"b.{i}"]) for i in range(len(sources))]
-    measured = {"loss": torch.stack(losses).detach()}
-    return StepResult(loss.detach(), gradient, own_gradients, measured)
+    own_gradients = [(found[f"t.{i}"], found[f"b.{i}"]) if ok else None for i, ok in enumerate(usable)]
+    return StepResult(total.detach(), gradient, own_gradients, {"loss": all_losses, "skipped": ~all_losses.isfinite()})
 
 
 class MetaStep:
     """The bi-level step: try an update on each source, ask the target how much it helped, rescale (MetaRec, section 4)."""
 
-    def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState, popularity):
+    def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState):
         self.model, self.sources, self.settings, self.state = model, sources, settings, state
-        self.popularity = popularity
 
     def __call__(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
         """Gradient of theta and of the sources' tables; moves the smoothed similarities, nothing else."""
@@ -124,7 +128,7 @@ class MetaStep:
         at_theta = None
         rescaled_at_theta = settings.gradient_rescaling == "similarity" and settings.similarity_at == "theta"
         if diagnose or rescaled_at_theta:
-            at_theta = plain_step(self.model, parameters, batch, streams, self.popularity)
+            at_theta = plain_step(self.model, parameters, batch, streams)
         weights = self._weigh(trials, outers, at_theta, usable)
         gradient = meta.weighted_sum(weights, [outer.gradient for outer in outers])
         if settings.source_weight:
@@ -133,7 +137,8 @@ class MetaStep:
         self._learn_rates(weights, outers)
         state.steps += 1
         outer_losses = torch.stack([outer.loss for outer in outers])
-        loss = at_theta.loss if at_theta else (weights * outer_losses).sum()
+        # a source of weight 0 may have a loss that is not finite: it must not touch the sum
+        loss = at_theta.loss if at_theta else torch.where(weights > 0, weights * outer_losses, 0.0).sum()
         measured = {"loss": torch.stack([trial.loss for trial in trials]), "weight": weights, "skipped": ~usable}
         if diagnose:
             measured |= self._diagnose(parameters, trials, outers, at_theta, shares, streams)
@@ -148,7 +153,7 @@ class MetaStep:
             return lambda phi: self.model.source_loss(phi, side.items, batch, streams(side.name), plain)
 
         def target_loss(phi):
-            return self.model.target_loss(phi, share, streams("outer", side.name), plain, self.popularity)
+            return self.model.target_loss(phi, share, streams("outer", side.name), plain)
 
         trial = meta.trial_update(parameters, [source_loss(batch) for batch in batches], side.own, rates, plain)
         return trial, meta.outer_gradient(parameters, trial, target_loss, rates, plain)
@@ -196,9 +201,9 @@ class MetaStep:
         for side, trial, share in zip(self.sources, trials, shares, strict=True):
             generator = streams("gain", side.name)
             before = generator.get_state()
-            at_phi = self.model.target_loss(trial.phi, share, generator, popularity=self.popularity)
+            at_phi = self.model.target_loss(trial.phi, share, generator)
             generator.set_state(before)
-            gains.append(self.model.target_loss(parameters, share, generator, popularity=self.popularity) - at_phi)
+            gains.append(self.model.target_loss(parameters, share, generator) - at_phi)
         return {
             "gain": torch.stack(gains),
             "similarity_phi": self._similarities(trials, outers, at_theta, "phi"),

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from recbole_metarec.checkpoint_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.randomness import torch_stream
 from recbole_metarec.ranking import metrics_of, rank_all
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
@@ -41,6 +40,7 @@ class TransferTrainer(Trainer):
         self.record = None
         self._steps_done = 0
         self._resumed: dict | None = None
+        self._items: list[str] = []
         self.guard: Guard | None = None
         self.without_transfer: TransferTrainer | None = None
         self._initial_weights = initial_weights(model) if self._is_guarded else None
@@ -62,6 +62,8 @@ class TransferTrainer(Trainer):
         self._set_up(train_data)
         if saved and self.start_epoch == 0 and self.pretrained == 0:
             self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
+        if self._is_finished:
+            return self.best_valid_score, self.best_valid_result
         if self.transfer == "pretrain" and len(self.sources):
             self._pretrain(train_data, verbose, saved, show_progress)
 
@@ -79,22 +81,22 @@ class TransferTrainer(Trainer):
         return (other.best_valid_score, other.best_valid_result) if self.guard.fired else best
 
     @property
+    def _is_finished(self) -> bool:
+        stopped = self.cur_step > self.stopping_step
+        return self._resumed is not None and (stopped or self.start_epoch >= self.epochs)
+
+    @property
     def _is_guarded(self) -> bool:
         return self.transfer != "none" and bool(self.config["transfer_guard"])
 
     def _set_up(self, train_data) -> None:
         config, dataset = self.config, train_data.dataset
-        counts = dataset.store.item_counts(dataset.trained)
-        self.popularity = negatives_distribution(counts, self.device)
-        self.model.popularity = self.popularity
+        self._items = [str(token) for token in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
         sides = [SourceSide(source, *size, self.seed, self.device) for source in dataset.sources]
         self.sources = SourceSides(sides, self._optimizer_for)
-        if config["vq_codes"] != "all":
-            popular = counts.argsort(kind="stable")[::-1][: config["vq_codes"]].copy()
-            self.model.candidate_codes = torch.from_numpy(popular).sort().values.to(self.device)
         settings = TransferSettings(
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
             source_weight=self._source_weight(),
@@ -103,7 +105,7 @@ class TransferTrainer(Trainer):
         if self._resumed:
             self.sources.load_state_dict(self._resumed["sources"])
             self.state.load_state_dict(self._resumed["transfer"])
-        self.meta_step = MetaStep(self.model, self.sources, settings, self.state, self.popularity)
+        self.meta_step = MetaStep(self.model, self.sources, settings, self.state)
 
     def _source_weight(self) -> float:
         given = self.config["source_weight"]
@@ -145,8 +147,8 @@ class TransferTrainer(Trainer):
             return self.meta_step(parameters, batch, streams)
         if len(self.sources) and self.transfer == "joint":
             weight = self._source_weight()
-            return joint_step(self.model, parameters, batch, self.sources, streams, weight, self.popularity)
-        return plain_step(self.model, parameters, batch, streams, self.popularity)
+            return joint_step(self.model, parameters, batch, self.sources, streams, weight)
+        return plain_step(self.model, parameters, batch, streams)
 
     def _apply(self, result: StepResult, epoch: int) -> None:
         """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
@@ -176,8 +178,8 @@ class TransferTrainer(Trainer):
             for quantity in row.keys() - {"epoch", "source"}:
                 self.tensorboard.add_scalar(f"{quantity}/{row['source']}", row[quantity], epoch)
         if "weight" in rows[0]:
-            shares = ", ".join(f"{r['source']} {r['weight']:.3f} ({r['similarity_theta']:+.3f})" for r in rows)
-            self.logger.info(f"epoch {epoch} source weights (similarity): {shares}")
+            shares = ", ".join(f"{row['source']} {row['weight']:.3f}" for row in rows)
+            self.logger.info(f"epoch {epoch} source weights: {shares}")
         for sentence in self.signs.look(rows, self.source_history):
             self.logger.warning(sentence)
 
@@ -190,13 +192,15 @@ class TransferTrainer(Trainer):
 
     def _pretrain(self, train_data, verbose: bool, saved: bool, show_progress: bool) -> None:
         """E_p passes over the sources (each as many steps as the mean source has batches), then a fresh optimiser."""
+        if self.pretrained >= self.config["pretrain_epochs"]:
+            return
         for number in range(self.pretrained, self.config["pretrain_epochs"]):
             started, total = time(), 0.0
             steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
             streams = Streams(self.device, self.seed, "pretrain", number)
             for _ in self._bar(range(steps), f"Pretrain {number:>2}", show_progress):
                 parameters = dict(self.model.named_parameters())
-                result = joint_step(self.model, parameters, None, self.sources, streams, 1.0, self.popularity)
+                result = joint_step(self.model, parameters, None, self.sources, streams, 1.0)
                 self._apply(result, number)
                 total = total + result.loss
             self.pretrained = number + 1
@@ -243,6 +247,7 @@ class TransferTrainer(Trainer):
             "config": config_to_json(self.config),
             "epoch": epoch,
             "best_valid_score": float(self.best_valid_score),
+            "items": self._items,
             "state_dict": self.model.state_dict(),
         }
         write_checkpoint(path, content)

@@ -1,0 +1,100 @@
+"""Recommendations from a saved model: no data set, no source, no training code is needed to answer."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from recbole.utils import get_model
+from torch import Tensor
+
+from recbole_metarec.checkpoint_config import config_from_json
+from recbole_metarec.config import nearest
+from recbole_metarec.errors import CheckpointError, DataError
+from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
+
+
+@dataclass(frozen=True)
+class UserState:
+    """What the model remembers of a user. layers: one complex [1, n] per layer. output: [1, d], None before any event."""
+
+    layers: tuple[Tensor, ...]
+    output: Tensor | None = None
+
+
+class Recommender:
+    """A saved model and the names of its items.
+
+    >>> recommender = Recommender.load("saved/.../model.pth")      # doctest: +SKIP
+    >>> recommender.recommend(["B00001", "B00042"], k=10)          # doctest: +SKIP
+    """
+
+    def __init__(self, model, items: list[str]):
+        self.model = model.eval()
+        self.items = items
+        self._number = {name: number for number, name in enumerate(items) if number}
+
+    @classmethod
+    def load(cls, model_file: str | Path) -> "Recommender":
+        """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError."""
+        content = read_checkpoint(model_file)
+        if not content.get("items"):
+            raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
+        config = config_from_json(content["config"])
+        model = get_model(config["model"])(config, _Catalogue(len(content["items"])))
+        load_weights(model, content, model_file)
+        return cls(model, content["items"])
+
+    def start(self) -> UserState:
+        """A user without any event."""
+        return UserState(tuple(self.model.encoder.initial_state(1)))
+
+    @torch.no_grad()
+    def add(self, state: UserState, item: str) -> UserState:
+        """The state after one more event, at a cost that does not depend on the history.
+
+        Raises DataError for an item that the model has not seen in training.
+        """
+        vector = self.model.item_embedding.weight[[self._number_of(item)]]
+        output, layers = self.model.encoder.step(vector, list(state.layers))
+        return UserState(tuple(layers), output)
+
+    @torch.no_grad()
+    def top(self, state: UserState, k: int = 10, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
+        """The k best items and their scores, best first. Raises DataError for a user without any event."""
+        if state.output is None:
+            raise DataError("the history is empty: add at least one item before asking for recommendations")
+        scores = self.model.score(state.output)[0]
+        scores[[0, *(self._number_of(item) for item in exclude)]] = float("-inf")
+        best = scores.topk(min(k, len(self.items) - 1))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [(self.items[number], score) for number, score in pairs if score > float("-inf")]
+
+    def recommend(self, history: Iterable[str], k: int = 10, exclude_seen: bool = False) -> list[tuple[str, float]]:
+        """The k best next items after a history of item names, oldest first: [(item, score)], best first.
+
+        exclude_seen leaves the history's own items out; evaluation does not, as RecBole's does not.
+        Raises DataError for an empty history or an unknown item.
+        """
+        history = [str(item) for item in history]
+        state = self.start()
+        for item in history[-self.model.max_seq_length :]:
+            state = self.add(state, item)
+        return self.top(state, k, history if exclude_seen else ())
+
+    def _number_of(self, item: str) -> int:
+        if item not in self._number:
+            guess = nearest(item, self._number)
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            raise DataError(f"unknown item {item!r}: the model was trained without it{hint}")
+        return self._number[item]
+
+
+class _Catalogue:
+    """All that a model asks a dataset for: how many items there are, padding included."""
+
+    def __init__(self, n_items: int):
+        self.n_items = n_items
+
+    def num(self, field: str) -> int:
+        return self.n_items
