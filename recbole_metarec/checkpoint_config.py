@@ -19,9 +19,21 @@ from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 
 # Config derives these anew from the rest and from the machine it is on.
-_DERIVED = ("device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_metric_bigger", "single_spec", "local_rank",
-            "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args", "model", "dataset",
-            "data_path")
+_DERIVED = (
+    "device",
+    "MODEL_TYPE",
+    "MODEL_INPUT_TYPE",
+    "eval_type",
+    "valid_metric_bigger",
+    "single_spec",
+    "local_rank",
+    "train_neg_sample_args",
+    "valid_neg_sample_args",
+    "test_neg_sample_args",
+    "model",
+    "dataset",
+    "data_path",
+)
 # A file may not decide that a pickle is read.
 _NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle")
 

@@ -60,8 +60,14 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
     option("--seed", metavar="N", help="random seed")
-    option("--exact_time", "--exact-time", metavar="BOOL", nargs="?", const="True",
-           help="order events by their full timestamps instead of RecBole's float32 ones")
+    option(
+        "--exact_time",
+        "--exact-time",
+        metavar="BOOL",
+        nargs="?",
+        const="True",
+        help="order events by their full timestamps instead of RecBole's float32 ones",
+    )
 
 
 def _split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
@@ -154,16 +160,25 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 # name -> (what it does, its options, what runs it, the end of its --help)
 _COMMANDS = {
-    "train": ("train a model on a target domain with its sources, and evaluate it",
-              _train_parser, _train, _TRAIN_EXAMPLE),
+    "train": (
+        "train a model on a target domain with its sources, and evaluate it",
+        _train_parser,
+        _train,
+        _TRAIN_EXAMPLE,
+    ),
 }
 
 
 def _usage() -> str:
     lines = ["usage: recbole-metarec COMMAND [options]", "", "commands:"]
     lines += [f"  {name:12s} {summary}" for name, (summary, *_) in _COMMANDS.items()]
-    lines += ["", "example:", "  recbole-metarec train --dataset Scientific --data_path data",
-              "", "recbole-metarec COMMAND --help tells the options of a command."]
+    lines += [
+        "",
+        "example:",
+        "  recbole-metarec train --dataset Scientific --data_path data",
+        "",
+        "recbole-metarec COMMAND --help tells the options of a command.",
+    ]
     return "\n".join(lines)
 
 
@@ -174,11 +189,18 @@ def _dispatch(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in _COMMANDS:
         guess = nearest(name, _COMMANDS)
-        raise ConfigError(f"unknown command {name}; " + (f"did you mean {guess}?" if guess else
-                                                         f"the commands are {', '.join(_COMMANDS)}"))
+        raise ConfigError(
+            f"unknown command {name}; "
+            + (f"did you mean {guess}?" if guess else f"the commands are {', '.join(_COMMANDS)}")
+        )
     summary, add_options, command, example = _COMMANDS[name]
-    parser = _Parser(prog=f"recbole-metarec {name}", description=summary[0].upper() + summary[1:] + ".", epilog=example,
-                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = _Parser(
+        prog=f"recbole-metarec {name}",
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add_options(parser)
     return command(rest, parser)
 

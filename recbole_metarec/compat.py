@@ -38,10 +38,23 @@ def apply() -> None:
     quiet_warnings()
     with ray_for_recbole():
         importlib.import_module("recbole.quick_start.quick_start")
+    anomaly_detection_off()
     config_numpy_aliases()
     colorama_wraps_once()
     trainer_checkpoints()
     _applied = True
+
+
+def anomaly_detection_off() -> None:
+    """RecBole's SINE module turns autograd's anomaly detection on for the whole process as soon as it is imported.
+
+    Importing RecBole's sequential models imports it, and from then on every backward pass of every model checks each
+    gradient for NaN and records a traceback for each operation. Shows with any PyTorch. Can go when
+    ``recbole/model/sequential_recommender/sine.py`` no longer calls ``set_detect_anomaly``.
+    """
+    before = torch.is_anomaly_enabled()
+    importlib.import_module("recbole.model.sequential_recommender")
+    torch.autograd.set_detect_anomaly(before)
 
 
 # --- NumPy and SciPy ---------------------------------------------------------------------------------------------

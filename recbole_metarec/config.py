@@ -160,10 +160,32 @@ def default_values(model: str) -> dict:
 
 
 # Options of RecBole's own run scripts and of its Config that stand in no properties file.
-_OPTIONS = ("model", "dataset", "config_files", "config_file_list", "device", "nproc", "world_size", "ip", "port",
-            "group_offset", "offset", "local_rank", "neg_sampling", "training_neg_sample_num", "encoding")
-_SYMBOLS = {"lr": "learning_rate", "batch_size": "train_batch_size", "tau": "temperature", "heads": "vq_heads",
-            "patience": "stopping_step", "max_seq_length": "MAX_ITEM_LIST_LENGTH", "wd": "weight_decay"}
+_OPTIONS = (
+    "model",
+    "dataset",
+    "config_files",
+    "config_file_list",
+    "device",
+    "nproc",
+    "world_size",
+    "ip",
+    "port",
+    "group_offset",
+    "offset",
+    "local_rank",
+    "neg_sampling",
+    "training_neg_sample_num",
+    "encoding",
+)
+_SYMBOLS = {
+    "lr": "learning_rate",
+    "batch_size": "train_batch_size",
+    "tau": "temperature",
+    "heads": "vq_heads",
+    "patience": "stopping_step",
+    "max_seq_length": "MAX_ITEM_LIST_LENGTH",
+    "wd": "weight_decay",
+}
 
 
 @cache
@@ -177,8 +199,12 @@ def known_keys() -> dict[str, str]:
     for path in sorted(root.glob("properties/model/*.yaml")):
         for name in re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
             keys.setdefault(name, path.stem)
-    for path in [*root.glob("properties/*.yaml"), *root.glob("properties/quick_start_config/*.yaml"),
-                 root / "properties/dataset/sample.yaml", root / "properties/dataset/ml-100k.yaml"]:
+    for path in [
+        *root.glob("properties/*.yaml"),
+        *root.glob("properties/quick_start_config/*.yaml"),
+        root / "properties/dataset/sample.yaml",
+        root / "properties/dataset/ml-100k.yaml",
+    ]:
         keys.update(dict.fromkeys(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE), "recbole"))
     for node in ast.walk(ast.parse((root / "utils/argument_list.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

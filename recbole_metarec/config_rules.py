@@ -8,8 +8,17 @@ from recbole_metarec.config import Key, Where, nearest, place_of, show, source_n
 from recbole_metarec.errors import ConfigError
 
 _INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 0", "loss_decimal_place": ">= 0"}
-_BOOLS = ("use_gpu", "reproducibility", "show_progress", "save_dataset", "shuffle", "enable_amp", "enable_scaler",
-          "log_wandb", "filter_inter_by_user_or_item")
+_BOOLS = (
+    "use_gpu",
+    "reproducibility",
+    "show_progress",
+    "save_dataset",
+    "shuffle",
+    "enable_amp",
+    "enable_scaler",
+    "log_wandb",
+    "filter_inter_by_user_or_item",
+)
 
 # RecBole does not check these; a wrong one would end in a traceback far from its cause.
 RECBOLE_KEYS = {
@@ -36,8 +45,17 @@ _EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
 def check_rules(values: Mapping, where: Where) -> None:
     """Rules between keys, on values whose types are right already. Raises ConfigError for the first one broken."""
-    for rule in (_check_unsupported, _check_heads, _check_ring, _check_sources, _check_eval_args, _check_metrics,
-                 _check_columns, check_files, _check_gpu):
+    for rule in (
+        _check_unsupported,
+        _check_heads,
+        _check_ring,
+        _check_sources,
+        _check_eval_args,
+        _check_metrics,
+        _check_columns,
+        check_files,
+        _check_gpu,
+    ):
         rule(values, where)
 
 
@@ -67,8 +85,12 @@ def _check_heads(values: Mapping, where: Where) -> None:
 def _check_ring(values: Mapping, where: Where) -> None:
     inner, outer = values["lru_r_min"], values["lru_r_max"]
     if not inner < outer:
-        _fail(where, ("lru_r_min", "lru_r_max"), f"lru_r_min is {inner}, not below lru_r_max {outer}",
-              f"use a number below {outer}, or raise lru_r_max")
+        _fail(
+            where,
+            ("lru_r_min", "lru_r_max"),
+            f"lru_r_min is {inner}, not below lru_r_max {outer}",
+            f"use a number below {outer}, or raise lru_r_max",
+        )
 
 
 def _check_sources(values: Mapping, where: Where) -> None:
@@ -82,8 +104,12 @@ def _check_sources(values: Mapping, where: Where) -> None:
         if names.count(name) > 1:
             _fail(where, "sources", f"source {name} is given twice", "name each source once")
         if name == values.get("dataset"):
-            _fail(where, ("sources", "dataset"), f"the target {name} is among its sources",
-                  f"remove {name} from sources or choose another dataset")
+            _fail(
+                where,
+                ("sources", "dataset"),
+                f"the target {name} is among its sources",
+                f"remove {name} from sources or choose another dataset",
+            )
 
 
 def _check_eval_args(values: Mapping, where: Where) -> None:
@@ -91,8 +117,12 @@ def _check_eval_args(values: Mapping, where: Where) -> None:
     for name in given:
         if name not in ("split", "order", "group_by", "mode"):
             guess = nearest(str(name), ("split", "order", "group_by", "mode"))
-            _fail(where, "eval_args", f"unknown key {name} in eval_args",
-                  f"did you mean {guess}?" if guess else "its keys are split, order, group_by and mode")
+            _fail(
+                where,
+                "eval_args",
+                f"unknown key {name} in eval_args",
+                f"did you mean {guess}?" if guess else "its keys are split, order, group_by and mode",
+            )
     for name, wanted in _EVAL.items():
         if given.get(name, wanted) != wanted:
             problem = f"eval_args has {name} {show(given[name])}"
@@ -113,14 +143,21 @@ def _check_metrics(values: Mapping, where: Where) -> None:
     for name in metrics:
         if name.lower() not in ranking:
             guess = nearest(name, ranking)
-            _fail(where, "metrics", f"{name} is not a ranking metric of RecBole",
-                  f"did you mean {guess}?" if guess else f"use some of {', '.join(sorted(ranking))}")
+            _fail(
+                where,
+                "metrics",
+                f"{name} is not a ranking metric of RecBole",
+                f"did you mean {guess}?" if guess else f"use some of {', '.join(sorted(ranking))}",
+            )
     topk = [values["topk"]] if isinstance(values["topk"], int) else list(values["topk"])
     offered = [f"{name}@{k}" for name in metrics for k in topk]
     if values["valid_metric"].lower() not in [name.lower() for name in offered]:
-        _fail(where, ("valid_metric", "topk", "metrics"),
-              f"valid_metric {values['valid_metric']} is not measured by metrics and topk",
-              f"use {', '.join(offered[:-1])}{' or ' if offered[:-1] else ''}{offered[-1]}")
+        _fail(
+            where,
+            ("valid_metric", "topk", "metrics"),
+            f"valid_metric {values['valid_metric']} is not measured by metrics and topk",
+            f"use {', '.join(offered[:-1])}{' or ' if offered[:-1] else ''}{offered[-1]}",
+        )
 
 
 def _check_columns(values: Mapping, where: Where) -> None:
@@ -128,8 +165,12 @@ def _check_columns(values: Mapping, where: Where) -> None:
     for key, default in (("USER_ID_FIELD", "user_id"), ("ITEM_ID_FIELD", "item_id"), ("TIME_FIELD", "timestamp")):
         field = values.get(key) or default
         if field not in columns:
-            _fail(where, ("load_col", key), f"load_col does not read {field} from the .inter file",
-                  f"add {field} to its inter list")
+            _fail(
+                where,
+                ("load_col", key),
+                f"load_col does not read {field} from the .inter file",
+                f"add {field} to its inter list",
+            )
 
 
 def check_files(values: Mapping, where: Where) -> None:
@@ -159,5 +200,9 @@ def _check_gpu(values: Mapping, where: Where) -> None:
     count = torch.cuda.device_count()
     counted = "gpu_id" in asked and "CUDA_VISIBLE_DEVICES" not in os.environ and all(n.isdigit() for n in numbers)
     if counted and max(map(int, numbers)) >= count:
-        _fail(where, "gpu_id", f"gpu_id is {show(str(values['gpu_id']))}, but there are {count} GPUs, counted from 0",
-              f"use a number below {count}")
+        _fail(
+            where,
+            "gpu_id",
+            f"gpu_id is {show(str(values['gpu_id']))}, but there are {count} GPUs, counted from 0",
+            f"use a number below {count}",
+        )

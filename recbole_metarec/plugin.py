@@ -229,8 +229,14 @@ def shielded_argv():
         sys.argv = saved
 
 
-def build_config(model: str, dataset: str, config_files=(), overrides: dict | None = None,
-                 places: dict | None = None, data_may_be_absent: bool = False) -> Config:
+def build_config(
+    model: str,
+    dataset: str,
+    config_files=(),
+    overrides: dict | None = None,
+    places: dict | None = None,
+    data_may_be_absent: bool = False,
+) -> Config:
     """RecBole's Config for one run: defaults under the files, in their order, under ``overrides``.
 
     Texts are taken as they are (RecBole would evaluate them), ``sys.argv`` is not read, nothing given is changed.

@@ -74,7 +74,9 @@ class Experiment:
         return f"difference on test, paired over users: {text}: {verdict}"
 
 
-def run_experiment(model: str = "MetaRec", dataset: str = EMBEDDED_TARGET, config_files=(), overrides=None) -> Experiment:
+def run_experiment(
+    model: str = "MetaRec", dataset: str = EMBEDDED_TARGET, config_files=(), overrides=None
+) -> Experiment:
     """Trains and evaluates one model and leaves everything about it in a new folder under ``checkpoint_dir``.
 
     MetaRec also trains the same model without transfer (``transfer_guard``, on unless it is given), so that a run says
@@ -113,7 +115,7 @@ def run_experiment(model: str = "MetaRec", dataset: str = EMBEDDED_TARGET, confi
 
 
 def _completed(model: str, config_files, overrides: dict) -> dict:
-    """The user's overrides and, where neither they nor the files say otherwise, what a run needs beyond the defaults."""
+    """The user's overrides and, where neither they nor the files say otherwise, what a run needs."""
     given = set(overrides).union(*(read_yaml(path)[0] for path in config_files))
     if model in OUR_MODELS:
         extra = {"transfer_guard": True} if model == "MetaRec" else {}
@@ -144,7 +146,10 @@ def _own_settings(config) -> dict:
 
 def _evaluate(config, trainer, valid, test) -> list[Part]:
     if getattr(trainer, "guard", None):
-        files = {config["model"]: trainer.guard.transfer_file, "the same without transfer": trainer.guard.no_transfer_file}
+        files = {
+            config["model"]: trainer.guard.transfer_file,
+            "the same without transfer": trainer.guard.no_transfer_file,
+        }
     else:
         files = {config["model"]: trainer.saved_model_file}
     parts = []
@@ -205,7 +210,9 @@ def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
     users = dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field])
     columns = ["rank", "rank_no_transfer"][: len(parts)]
     ranks = np.stack([part.test_ranks for part in parts], axis=1)
-    rows = [{"user_id": u, **dict(zip(columns, own, strict=True))} for u, own in zip(users, ranks.tolist(), strict=True)]
+    rows = [
+        {"user_id": u, **dict(zip(columns, own, strict=True))} for u, own in zip(users, ranks.tolist(), strict=True)
+    ]
     folder.write_csv(run_dir / "ranks.csv", rows)
 
 

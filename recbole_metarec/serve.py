@@ -16,7 +16,7 @@ from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 
 @dataclass(frozen=True)
 class UserState:
-    """What the model remembers of a user. layers: one complex [1, n] per layer. output: [1, d], None before any event."""
+    """What the model remembers of a user: layers, one complex [1, n] each; output [1, d], None before any event."""
 
     layers: tuple[Tensor, ...]
     output: Tensor | None = None

@@ -264,6 +264,21 @@ def test_colorama_wraps_once_still_needed():
     assert "wrapped again: True" in out, can_go("colorama_wraps_once")
 
 
+def test_anomaly_detection_stays_off():
+    out = python(
+        "import recbole_metarec, recbole.model.sequential_recommender, torch; print(torch.is_anomaly_enabled())"
+    )
+    assert out.split()[-1] == "False"
+
+
+def test_anomaly_detection_off_still_needed():
+    out = python(
+        "import recbole.model.sequential_recommender, torch; print('on:', torch.is_anomaly_enabled())",
+        without="anomaly_detection_off",
+    )
+    assert "on: True" in out, can_go("anomaly_detection_off")
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 

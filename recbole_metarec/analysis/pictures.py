@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: a server has no screen)
+from matplotlib import pyplot as plt
 
 
 def draw_history(history: list[dict], path: Path) -> None:

@@ -57,8 +57,9 @@ class InterSummary:
         return self.users_without_valid
 
 
-def check_inter_file(path, user_field="user_id", item_field="item_id", time_field="timestamp",
-                     separator="\t", encoding="utf-8") -> InterSummary:
+def check_inter_file(
+    path, user_field="user_id", item_field="item_id", time_field="timestamp", separator="\t", encoding="utf-8"
+) -> InterSummary:
     """Check every line of a RecBole ``.inter`` file and count what a user should know about it.
 
     Accepts what RecBole reads as it stands: CRLF line ends, blank lines, no final newline. Raises DataError
@@ -89,8 +90,16 @@ def check_inter_file(path, user_field="user_id", item_field="item_id", time_fiel
     )
 
 
-def write_ranked_copy(src_dir, name: str, dst_dir, user_field="user_id", item_field="item_id",
-                      time_field="timestamp", separator="\t", encoding="utf-8") -> Path:
+def write_ranked_copy(
+    src_dir,
+    name: str,
+    dst_dir,
+    user_field="user_id",
+    item_field="item_id",
+    time_field="timestamp",
+    separator="\t",
+    encoding="utf-8",
+) -> Path:
     """Copy the files ``src_dir/name.*`` with ``timestamp`` = rank of the event in its user's history.
 
     Ranks count from 0 by (time at full precision, place in the file), which float32 holds exactly. The original
@@ -100,8 +109,9 @@ def write_ranked_copy(src_dir, name: str, dst_dir, user_field="user_id", item_fi
     domains of one name never meet and an earlier copy is used again. Raises DataError as ``check_inter_file`` does.
     """
     source = Path(src_dir)
-    table, (users, _, times) = _read_inter(source / f"{name}.inter", user_field, item_field, time_field,
-                                           separator, encoding)
+    table, (users, _, times) = _read_inter(
+        source / f"{name}.inter", user_field, item_field, time_field, separator, encoding
+    )
     exact, _ = _parse_times(table, time_field, times)
     user_codes, _ = pd.factorize(np.array(users, dtype=object))
     files = sorted(path for path in source.glob(f"{name}.*") if path.is_file())
@@ -156,8 +166,11 @@ def _ranked_lines(table: Table, time_field: str, times: list[bytes], ranks: np.n
 def _read_inter(path, user_field, item_field, time_field, separator, encoding):
     """The checked table and its user, item and time columns; times are not parsed yet."""
     table = read_table(Path(path), separator, encoding)
-    for field, wanted, key in ((user_field, "token", "USER_ID_FIELD"), (item_field, "token", "ITEM_ID_FIELD"),
-                               (time_field, "float", "TIME_FIELD")):
+    for field, wanted, key in (
+        (user_field, "token", "USER_ID_FIELD"),
+        (item_field, "token", "ITEM_ID_FIELD"),
+        (time_field, "float", "TIME_FIELD"),
+    ):
         _check_field(table, field, wanted, key)
     if not len(table.lines):
         fail(path, 1, "no rows after the header", "write one event on each line")
@@ -170,10 +183,17 @@ def _read_inter(path, user_field, item_field, time_field, separator, encoding):
 def _check_field(table: Table, field: str, wanted: str, key: str) -> None:
     if field not in table.names:
         near = difflib.get_close_matches(field.lower(), [name.lower() for name in table.names], 1)
-        hint = next(f"rename {show(n)} to {field}" for n in table.names if n.lower() == near[0]) if near else \
-            f"add the column {field}:{wanted}"
-        fail(table.path, 1, f"no column {field}; the header has {', '.join(table.names)}",
-              f"{hint}, or set the config key {key}")
+        hint = (
+            next(f"rename {show(n)} to {field}" for n in table.names if n.lower() == near[0])
+            if near
+            else f"add the column {field}:{wanted}"
+        )
+        fail(
+            table.path,
+            1,
+            f"no column {field}; the header has {', '.join(table.names)}",
+            f"{hint}, or set the config key {key}",
+        )
     found = table.types[table.names.index(field)]
     if found != wanted:
         fail(table.path, 1, f"column {field} has the type {found}", f"write {field}:{wanted}")
@@ -186,8 +206,12 @@ def _check_ids(table: Table, field: str, values: list[bytes]) -> None:
         fail(table.path, int(table.lines[empty[0]]), f"{field} is empty", "give every event a user and an item")
     if READ_AS_MISSING.intersection(values):
         row = next(row for row, value in enumerate(values) if value in READ_AS_MISSING)
-        fail(table.path, int(table.lines[row]), f"{field} {show(values[row].decode())} would be read as missing by "
-              "RecBole and its events dropped", "rename it, for example with a letter in front")
+        fail(
+            table.path,
+            int(table.lines[row]),
+            f"{field} {show(values[row].decode())} would be read as missing by RecBole and its events dropped",
+            "rename it, for example with a letter in front",
+        )
 
 
 def _parse_times(table: Table, field: str, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -207,5 +231,9 @@ def _parse_times(table: Table, field: str, texts: list[bytes]) -> tuple[np.ndarr
 def _fail_time(table: Table, field: str, texts: list[bytes], text: bytes) -> NoReturn:
     shown = text.decode()
     what = f"{field} is empty" if not shown.strip() else f"{field} {show(shown)} is not a finite number"
-    fail(table.path, int(table.lines[texts.index(text)]), what,
-          "write the time as a number, for example seconds since 1970")
+    fail(
+        table.path,
+        int(table.lines[texts.index(text)]),
+        what,
+        "write the time as a number, for example seconds since 1970",
+    )

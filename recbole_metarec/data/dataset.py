@@ -50,7 +50,9 @@ class TransferDataset(SequentialDataset):
         except DataError:
             raise
         except ValueError as error:
-            remedy = "check the filter keys (user_inter_num_interval, item_inter_num_interval, val_interval) and columns"
+            remedy = (
+                "check the filter keys (user_inter_num_interval, item_inter_num_interval, val_interval) and columns"
+            )
             raise DataError(f"{config['data_path']}: {error}; {remedy}") from error
 
     def _load_data(self, token, dataset_path):

@@ -27,8 +27,17 @@ from recbole_metarec.data.movielens import (
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import resource_dir
 
-__all__ = ["DOMAIN_KEYS", "EMBEDDED_TARGET", "cache_dir", "domain_settings", "find_domain", "known_domains", "nearest",
-           "recbole_settings", "resolve_sources"]
+__all__ = [
+    "DOMAIN_KEYS",
+    "EMBEDDED_TARGET",
+    "cache_dir",
+    "domain_settings",
+    "find_domain",
+    "known_domains",
+    "nearest",
+    "recbole_settings",
+    "resolve_sources",
+]
 
 DOMAIN_KEYS = ("default_sources", "public_source", "preparation", "statistics")
 COLUMNS = "user_id:token, item_id:token, timestamp:float (separated by tabs)"
@@ -104,7 +113,8 @@ def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
     if not settings:
         logging.getLogger(__name__).warning(
             f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
-            "--sources Office,Tools")
+            "--sources Office,Tools"
+        )
     names = settings.get("default_sources", [])
     present = [name for name in names if _locate(name, data_path) is not None]
     return present, [name for name in names if name not in present]
@@ -125,8 +135,10 @@ def _listed(sources) -> list[str]:
 
 def _check_name(name, where: str = "") -> None:
     if not isinstance(name, str) or not name.strip() or name in (".", "..") or set(name) & set("/\\\0\n"):
-        raise DataError(f"{where}{name!r} is not the name of a domain; give a folder's name such as Scientific, "
-                        "and the folder above it as --data_path")
+        raise DataError(
+            f"{where}{name!r} is not the name of a domain; give a folder's name such as Scientific, "
+            "and the folder above it as --data_path"
+        )
 
 
 def _locate(name: str, data_path) -> Path | None:
@@ -143,8 +155,15 @@ def _places(data_path) -> list[Path]:
 
 
 def _present_domains(data_path) -> list[str]:
-    return sorted({path.parent.name for folder in _places(data_path) if folder.is_dir()
-                   for path in folder.glob("*/*.inter") if path.stem == path.parent.name})
+    return sorted(
+        {
+            path.parent.name
+            for folder in _places(data_path)
+            if folder.is_dir()
+            for path in folder.glob("*/*.inter")
+            if path.stem == path.parent.name
+        }
+    )
 
 
 def _absent(name: str, data_path) -> str:
@@ -157,13 +176,17 @@ def _absent(name: str, data_path) -> str:
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
     clauses = [f"domain {name} is {state}: there is no {name}/{name}.inter in {places}"]
     if data_path and (Path(data_path).expanduser() / f"{name}.inter").is_file():
-        clauses.append(f"{name}.inter lies directly in {data_path}: it must lie in a folder called {name}, "
-                       "and data_path must name the folder above")
+        clauses.append(
+            f"{name}.inter lies directly in {data_path}: it must lie in a folder called {name}, "
+            "and data_path must name the folder above"
+        )
     if known:
         clauses.append(_published(domain_settings(name)["public_source"]))
     clauses.append(f"write the columns {COLUMNS} to {put}, or say with --data_path in which folder {name} lies")
-    clauses.append("what works right now: python run_recbole_metarec.py (embedded MovieLens domains), and --dataset "
-                   f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}")
+    clauses.append(
+        "what works right now: python run_recbole_metarec.py (embedded MovieLens domains), and --dataset "
+        f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}"
+    )
     return "; ".join(clauses)
 
 

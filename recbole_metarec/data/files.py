@@ -25,8 +25,9 @@ def make_dir(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot make this folder ({error.strerror}); "
-                        "set METAREC_CACHE to a folder that you may write to") from None
+        raise DataError(
+            f"{path}: cannot make this folder ({error.strerror}); set METAREC_CACHE to a folder that you may write to"
+        ) from None
     return path
 
 
@@ -46,8 +47,10 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> Path:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; a cache may be shared
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free some space there, or set METAREC_CACHE "
-                        "to a folder that you may write to") from None
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); free some space there, or set METAREC_CACHE "
+            "to a folder that you may write to"
+        ) from None
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)

@@ -48,8 +48,10 @@ def movielens_dir() -> Path:
         folder = Path(place) / "dataset_example" / "ml-100k"
         if (folder / "ml-100k.inter").is_file() and (folder / "ml-100k.item").is_file():
             return folder
-    raise DataError("the installed recbole package has no dataset_example/ml-100k, from which the embedded domains are "
-                    "cut; reinstall recbole 1.2.1, or name a domain of your own with --dataset and --data_path")
+    raise DataError(
+        "the installed recbole package has no dataset_example/ml-100k, from which the embedded domains are "
+        "cut; reinstall recbole 1.2.1, or name a domain of your own with --dataset and --data_path"
+    )
 
 
 def ensure_embedded(cache_dir) -> Path:
@@ -75,8 +77,9 @@ def ensure_embedded(cache_dir) -> Path:
         finally:
             shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"{final}: cannot be written ({error.strerror}); set METAREC_CACHE to a folder that you may "
-                        "write to") from None
+        raise DataError(
+            f"{final}: cannot be written ({error.strerror}); set METAREC_CACHE to a folder that you may write to"
+        ) from None
     return final
 
 
@@ -126,7 +129,8 @@ def _quotas(n_users: int) -> dict[str, int]:
 def _core(rows: pd.DataFrame) -> pd.DataFrame:
     while True:
         keep = (rows.groupby("user_id")["user_id"].transform("size") >= CORE) & (
-            rows.groupby("item_id")["item_id"].transform("size") >= CORE)
+            rows.groupby("item_id")["item_id"].transform("size") >= CORE
+        )
         if keep.all():
             return rows
         rows = rows[keep]
@@ -134,17 +138,25 @@ def _core(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _write_domains(raw: Path, folder: Path) -> None:
     inter, item = _read(raw / "ml-100k.inter"), _read(raw / "ml-100k.item")
-    texts = {i: _describe(*fields) for i, *fields in
-             zip(item["item_id"], item["movie_title"], item["class"], item["release_year"])}
+    texts = {
+        i: _describe(*fields)
+        for i, *fields in zip(item["item_id"], item["movie_title"], item["class"], item["release_year"])
+    }
     for name, rows in cut_domains(inter, item).items():
         make_dir(folder / name)
         items = sorted(rows["item_id"].unique(), key=int)
-        write_atomically(folder / name / f"{name}.item",
-                         _table_lines(["item_id:token", "text:token_seq"], [items, [texts[i] for i in items]]))
+        write_atomically(
+            folder / name / f"{name}.item",
+            _table_lines(["item_id:token", "text:token_seq"], [items, [texts[i] for i in items]]),
+        )
         ranks = history_ranks(pd.factorize(rows["user_id"])[0], rows["timestamp"].astype(np.int64).to_numpy())
         header = ["user_id:token", "item_id:token", "timestamp:float", f"{ORIGINAL_TIME}:float", "rating:float"]
-        write_atomically(folder / name / f"{name}.inter", _table_lines(
-            header, [rows["user_id"], rows["item_id"], map(str, ranks.tolist()), rows["timestamp"], rows["rating"]]))
+        write_atomically(
+            folder / name / f"{name}.inter",
+            _table_lines(
+                header, [rows["user_id"], rows["item_id"], map(str, ranks.tolist()), rows["timestamp"], rows["rating"]]
+            ),
+        )
 
 
 def _read(path: Path) -> pd.DataFrame:

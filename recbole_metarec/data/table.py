@@ -52,14 +52,18 @@ def read_table(path: Path, separator: str, encoding: str) -> Table:
     ragged = rows[n_marks[rows] != len(names) - 1]
     if len(ragged):
         bad = int(ragged[0])
-        _fail_ragged(path, bad + 1, data[line_starts[bad]: line_ends[bad]].decode("utf-8"), separator, len(names))
-    inner = marks[len(names) - 1:].reshape(len(rows), len(names) - 1)
+        _fail_ragged(path, bad + 1, data[line_starts[bad] : line_ends[bad]].decode("utf-8"), separator, len(names))
+    inner = marks[len(names) - 1 :].reshape(len(rows), len(names) - 1)
     starts = np.hstack((line_starts[rows, None], inner + 1))
     ends = np.hstack((inner, line_ends[rows, None]))
     quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
     if len(quoted):
-        fail(path, int(rows[quoted[0]]) + 1, "a field starts with a quotation mark, which RecBole takes for quoting",
-             "write the fields without quotation marks")
+        fail(
+            path,
+            int(rows[quoted[0]]) + 1,
+            "a field starts with a quotation mark, which RecBole takes for quoting",
+            "write the fields without quotation marks",
+        )
     return Table(path, data, names, types, starts, ends, rows + 1)
 
 
@@ -72,18 +76,31 @@ def _read_bytes(path: Path, separator: str, encoding: str) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and data_path") from None
     if not raw.strip():
-        fail(path, 1, "the file is empty", "write a header such as user_id:token, item_id:token, timestamp:float "
-              "(separated by tabs) and one event on each line")
+        fail(
+            path,
+            1,
+            "the file is empty",
+            "write a header such as user_id:token, item_id:token, timestamp:float "
+            "(separated by tabs) and one event on each line",
+        )
     try:
         text = raw.decode(encoding)
     except LookupError:
         raise DataError(f"encoding is {encoding!r}, which Python does not know; use utf-8") from None
     except UnicodeDecodeError as error:
-        fail(path, _line_at(raw, error.start), f"byte {error.start} of the file is not {encoding} ({error.reason})",
-              "save the file as UTF-8, or name its encoding with the config key encoding")
+        fail(
+            path,
+            _line_at(raw, error.start),
+            f"byte {error.start} of the file is not {encoding} ({error.reason})",
+            "save the file as UTF-8, or name its encoding with the config key encoding",
+        )
     if text.startswith("\ufeff"):
-        fail(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one, "
-              "or set the config key encoding to utf-8-sig")
+        fail(
+            path,
+            1,
+            "the file starts with a byte order mark",
+            "save it as UTF-8 without one, or set the config key encoding to utf-8-sig",
+        )
     data = text.encode("utf-8") if encoding.lower() not in ("utf-8", "utf8") else raw
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -105,8 +122,12 @@ def _parse_header(path: Path, header: str, separator: str) -> tuple[list[str], l
             fail(path, 1, f"header field {show(field)} has no type", wanted)
         if kind not in TYPES:
             near = difflib.get_close_matches(kind.strip(), TYPES, 1, 0.5)
-            fail(path, 1, f"header field {show(field)} has the unknown type {show(kind)}",
-                  (f"did you mean {near[0]}? " if near else "") + "The types are " + ", ".join(TYPES))
+            fail(
+                path,
+                1,
+                f"header field {show(field)} has the unknown type {show(kind)}",
+                (f"did you mean {near[0]}? " if near else "") + "The types are " + ", ".join(TYPES),
+            )
         if name in names:
             fail(path, 1, f"column {show(name)} stands twice in the header", "rename or remove one of them")
         names.append(name)
@@ -117,18 +138,29 @@ def _parse_header(path: Path, header: str, separator: str) -> tuple[list[str], l
 def _fail_unsplit(path: Path, header: str, separator: str) -> NoReturn:
     for other, called in _SEPARATOR_NAMES.items():
         if other in header and other != separator:
-            fail(path, 1, f"columns are separated by {called}, not by {_separator_name(separator)}",
-                  f"separate them by {_separator_name(separator)}, or set the config key field_separator")
-    fail(path, 1, f"the header has the single column {show(header)}",
-          f"write user, item and time, separated by {_separator_name(separator)}")
+            fail(
+                path,
+                1,
+                f"columns are separated by {called}, not by {_separator_name(separator)}",
+                f"separate them by {_separator_name(separator)}, or set the config key field_separator",
+            )
+    fail(
+        path,
+        1,
+        f"the header has the single column {show(header)}",
+        f"write user, item and time, separated by {_separator_name(separator)}",
+    )
 
 
 def _fail_ragged(path: Path, line: int, row: str, separator: str, n_columns: int) -> NoReturn:
     found = row.count(separator) + 1
     other = next((s for s in _SEPARATOR_NAMES if s != separator and row.count(s) == n_columns - 1), None)
     wanted = _separator_name(separator)
-    todo = (f"this line is separated by {_SEPARATOR_NAMES[other]}; use {wanted}" if found == 1 and other
-            else f"write every column, separated by {wanted}, on every line")
+    todo = (
+        f"this line is separated by {_SEPARATOR_NAMES[other]}; use {wanted}"
+        if found == 1 and other
+        else f"write every column, separated by {wanted}, on every line"
+    )
     fail(path, line, f"{found} field{'s' * (found != 1)} where the header has {n_columns}", todo)
 
 

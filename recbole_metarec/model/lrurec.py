@@ -18,8 +18,6 @@ from recbole_metarec.model.losses import (
 )
 from recbole_metarec.model.lru import LRUEncoder
 
-
-
 Parameters = Mapping[str, Tensor]
 
 

@@ -112,7 +112,7 @@ def codebook_use(vectors: Tensor, table: Tensor, n_heads: int, candidates: Tenso
         shares = counts[counts > 0] / counts.sum()
         used += len(shares) / min(n_codes, len(vectors)) / n_heads
         perplexity += float(torch.exp(-(shares * shares.log()).sum())) / n_heads
-    distinct, counts = torch.unique(codes, dim=0, return_counts=True)
+    _, counts = torch.unique(codes, dim=0, return_counts=True)
     alone = int((counts == 1).sum())
     error = float((vectors - gather_codes(table, codes)).square().mean())
     return CodebookUse(used, perplexity, error, 1.0 - alone / len(vectors))

@@ -53,7 +53,9 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
     own, found = model.state_dict(), content["state_dict"]
     different = sorted(set(own) ^ set(found))
     if different:
-        raise CheckpointError(f"{path}: of another model: {different[0]} is on one side only; load it with its own config")
+        raise CheckpointError(
+            f"{path}: of another model: {different[0]} is on one side only; load it with its own config"
+        )
     for name, value in own.items():
         if value.shape != found[name].shape:
             raise CheckpointError(

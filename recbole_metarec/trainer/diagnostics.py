@@ -93,9 +93,15 @@ class FailureSigns:
         found = {}
         collapsed = [row["source"] for row in rows if row.get("codebook_usage", 1.0) < 0.01]
         if collapsed:
-            found["codebook"] = f"{', '.join(collapsed)} use less than 1 % of the codes; raise codebook_weight or vq_heads"
+            found["codebook"] = (
+                f"{', '.join(collapsed)} use less than 1 % of the codes; raise codebook_weight or vq_heads"
+            )
         for row in rows:
-            errors = [old["quantization_error"] for old in history if old["source"] == row["source"] and "quantization_error" in old]
+            errors = [
+                old["quantization_error"]
+                for old in history
+                if old["source"] == row["source"] and "quantization_error" in old
+            ]
             if len(errors) > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4] and errors[-1] > 2 * min(errors):
                 found["error"] = f"quantization error of {row['source']} keeps rising; raise commitment_weight"
         return found

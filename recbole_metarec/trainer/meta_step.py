@@ -97,7 +97,7 @@ def outer_gradient(
 
 
 def similarity(gradient: Tensors, moved: Tensors, names: Iterable[str]) -> Tensor:
-    """cos(gradient, theta - phi) over the concatenation of the named parameters: +1 agrees, -1 opposes, a zero vector 0.
+    """cos(gradient, theta - phi) over the named parameters, concatenated: +1 agrees, -1 opposes, a zero vector is 0.
 
     One cosine over all of them: a cosine per tensor would let a bias weigh as much as a weight matrix.
     """

@@ -110,7 +110,7 @@ def joint_step(
 
 
 class MetaStep:
-    """The bi-level step: try an update on each source, ask the target how much it helped, rescale (MetaRec, section 4)."""
+    """The bi-level step (MetaRec, section 4): try an update on each source, ask the target if it helped, rescale."""
 
     def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState):
         self.model, self.sources, self.settings, self.state = model, sources, settings, state
@@ -182,9 +182,7 @@ class MetaStep:
     def _similarities(self, trials, outers, at_theta: StepResult | None, where: str) -> Tensor:
         names = self.settings.compared(list(trials[0].moved))
         gradients = [at_theta.gradient] * len(trials) if where == "theta" else [outer.gradient for outer in outers]
-        return torch.stack(
-            [meta.similarity(g, trial.moved, names) for g, trial in zip(gradients, trials, strict=True)]
-        )
+        return torch.stack([meta.similarity(g, trial.moved, names) for g, trial in zip(gradients, trials, strict=True)])
 
     def _learn_rates(self, weights: Tensor, outers) -> None:
         if self.state.rate_optimizer is None:

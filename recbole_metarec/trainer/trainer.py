@@ -261,7 +261,9 @@ class TransferTrainer(Trainer):
         return path.with_name(f"{path.stem}-last.pth")
 
     def _save_training_state(self, epoch: int) -> None:
-        transfer = {"sources": self.sources.state_dict(), "transfer": self.state.state_dict()} if len(self.sources) else {}
+        transfer = (
+            {"sources": self.sources.state_dict(), "transfer": self.state.state_dict()} if len(self.sources) else {}
+        )
         content = {
             "model": self.config["model"],
             "epoch": epoch,
