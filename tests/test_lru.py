@@ -101,7 +101,8 @@ def test_the_doubling_that_a_gpu_uses_equals_the_loop(monkeypatch):
 def test_a_long_sequence_at_the_outer_edge_of_the_ring_stays_exact():
     length, n = 2000, 8
     wide = torch.randn(2, length, n, dtype=torch.complex128)
-    eigenvalues = torch.polar(torch.full((n,), 0.999, dtype=torch.float64), torch.linspace(0.1, 6.2, n, dtype=torch.float64))
+    phase = torch.linspace(0.1, 6.2, n, dtype=torch.float64)
+    eigenvalues = torch.polar(torch.full_like(phase, 0.999), phase)
     expected = scan_reference(wide, eigenvalues)
     state = torch.zeros(2, n, dtype=torch.complex128)
     for k in range(length):
@@ -147,7 +148,8 @@ def test_one_layer_is_the_formula():
     weight, bias = layer.into_state.weight, layer.into_state.bias
     into = torch.complex(weight[0::2], weight[1::2])  # [n, d]
     offset = torch.complex(bias[0::2], bias[1::2])
-    out = torch.complex(layer.out_of_state.weight[:, 0::2], -layer.out_of_state.weight[:, 1::2])  # Re(C h) = CR hR - CI hI
+    back = layer.out_of_state.weight
+    out = torch.complex(back[:, 0::2], -back[:, 1::2])  # Re(C h) = Re C Re h - Im C Im h
     eigenvalues = torch.exp(torch.complex(-layer.nu.exp(), layer.omega.exp()))
     state = torch.zeros(2, 6, dtype=torch.complex128)
     for k in range(5):
@@ -204,7 +206,8 @@ def test_dropout_keeps_the_right_share_and_the_expectation(probability):
     bound = 5 * math.sqrt(probability * (1 - probability) / x.numel())
     assert abs(kept.mean() - (1 - probability)) < bound
     assert abs(dropped.double().mean() - 3.0) < 3.0 * bound / (1 - probability)
-    torch.testing.assert_close(dropped[dropped != 0].unique(), torch.tensor([3.0 / (1 - probability)]), rtol=1e-4, atol=0)
+    scaled = torch.tensor([3.0 / (1 - probability)])
+    torch.testing.assert_close(dropped[dropped != 0].unique(), scaled, rtol=1e-4, atol=0)
     # neighbours in a row, which share random words, are independent
     both = (kept[:, 1:] * kept[:, :-1]).mean()
     assert abs(both - (1 - probability) ** 2) < 3 * bound

@@ -1,4 +1,4 @@
-"""Small made-up domains, written as the atomic files that RecBole reads, and runs on them through RecBole's own parts."""
+"""Small made-up domains, written as the atomic files that RecBole reads, and runs on them through RecBole."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 
 def write_domain(folder: Path, name: str, histories, times=None) -> Path:
-    """NAME/NAME.inter under ``folder``: histories a list (users) of lists of item numbers, times alike (or 0, 1, ...)."""
+    """NAME/NAME.inter under ``folder``: histories and times a list of lists, one per user."""
     rows = ["user_id:token\titem_id:token\ttimestamp:float"]
     for user, items in enumerate(histories):
         stamps = range(len(items)) if times is None else times[user]

@@ -1,0 +1,47 @@
+"""A MetaRec of eight numbers per item in float64, with one source and batches of either domain."""
+
+from types import SimpleNamespace
+
+import torch
+
+import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+
+# isort: split
+from recbole_metarec.config import default_values
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.model.metarec import MetaRec, SourceItems
+
+
+def config_of(**given) -> dict:
+    """The shipped defaults of MetaRec with tiny sizes; ``given`` wins."""
+    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0, "MAX_ITEM_LIST_LENGTH": 6}
+    fields = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
+              "ITEM_LIST_LENGTH_FIELD": "item_length", "device": torch.device("cpu"), "seed": 1}  # fmt: skip
+    return default_values("MetaRec") | fields | sizes | given
+
+
+def tiny_metarec(n_target: int = 12, n_source: int = 10, **given):
+    """(model, source items, a source batch, a target batch), weights large enough for every term to count."""
+    model = MetaRec(config_of(**given), SimpleNamespace(num=lambda field: n_target)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.5)
+            elif parameter.abs().max() == 0:
+                parameter.normal_(std=0.3)
+        model.item_embedding.weight[0], model.item_bias[0] = 0.0, 0.0
+    table = torch.randn(n_source, model.item_embedding.weight.shape[1], dtype=torch.float64) * 0.6
+    table[0] = 0.0
+    bias = torch.randn(n_source, dtype=torch.float64) * 0.3
+    source = SourceItems(table.requires_grad_(), bias.requires_grad_())
+    return model, source, random_batch(n_source), random_batch(n_target)
+
+
+def random_batch(n_items: int, lengths=(5, 4, 2, 1)) -> SequenceBatch:
+    """Right-padded rows of the given lengths; the first input of row 1 carries no loss."""
+    inputs, targets = (torch.zeros(len(lengths), max(lengths), dtype=torch.int64) for _ in range(2))
+    for row, length in enumerate(lengths):
+        items = torch.randint(1, n_items, (length + 1,))
+        inputs[row, :length], targets[row, :length] = items[:-1], items[1:]
+    targets[1, 0] = 0
+    return SequenceBatch(inputs, targets)
