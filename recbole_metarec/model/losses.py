@@ -6,7 +6,6 @@ Letters: T predicted positions, d width, n catalogue size with padding in row 0,
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _LOGITS_PER_CHUNK = 1 << 19  # 2 MiB of float32: the logits of a chunk stay in cache
@@ -57,8 +56,11 @@ class _ChunkedSoftmax(torch.autograd.Function):
         return total / count
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        # once_differentiable looks at the incoming gradient alone: behind a loss it is a constant 1, and the Hessian
+        # of whatever comes before would be dropped without a word
+        if torch.is_grad_enabled():
+            raise RuntimeError("softmax_loss is once differentiable; use softmax_loss_reference for a second time")
         into_states, into_table, into_bias = ctx.saved_tensors
         return gradient * into_states, gradient * into_table, gradient * into_bias, None
 
