@@ -32,7 +32,7 @@ def draw_codebook(source_history: list[dict], path: Path) -> None:
     panels = {
         "codebook_usage": "codes in use (share)",
         "perplexity": "perplexity of the codes",
-        "quantization_error": "quantization error",
+        "relative_error": "quantization error, relative to the items' size",
         "collisions": "items that share all codes (share)",
     }
     _draw_sources(source_history, panels, path)

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from recbole_metarec.model.quantizer import codebook_use
 
+_PATIENCE = 3  # epochs in a row that a sign must show
 QUANTITIES = ("weight", "similarity_phi", "similarity_theta", "gain", "loss", "skipped")
 
 
@@ -42,11 +44,13 @@ def add_codebook_use(rows: list[dict], sources, model) -> None:
     if not model.vq_heads:
         return
     for row, side in zip(rows, sources, strict=True):
-        use = codebook_use(side.table.data[1:], model.item_embedding.weight.data, model.vq_heads, model.candidate_codes)
+        vectors = side.table.data[1:]
+        use = codebook_use(vectors, model.item_embedding.weight.data, model.vq_heads, model.candidate_codes)
         row |= {
             "codebook_usage": use.usage,
             "perplexity": use.perplexity,
             "quantization_error": use.error,
+            "relative_error": use.error / float(vectors.square().mean()),
             "collisions": use.collisions,
         }
 
@@ -60,7 +64,7 @@ class FailureSigns:
 
     def look(self, rows: list[dict], history: list[dict]) -> list[str]:
         """Sentences for signs that show for the first time: rows of this epoch, all rows so far."""
-        found = {**self._weights(rows), **self._overshoot(rows), **self._codebook(rows, history)}
+        found = {**self._weights(rows), **self._overshoot(history), **self._codebook(rows, history)}
         skipped = [row["source"] for row in rows if row.get("skipped")]
         if skipped:
             found["skipped"] = f"steps of {', '.join(skipped)} were left out: not finite; lower inner_learning_rate"
@@ -80,8 +84,8 @@ class FailureSigns:
             return {"collapsed": f"nearly all weight is on {name}; raise temperature to hear the other sources"}
         return {}
 
-    def _overshoot(self, rows: list[dict]) -> dict[str, str]:
-        names = [row["source"] for row in rows if row.get("gain", 0.0) < 0 < row.get("similarity_theta", 0.0)]
+    def _overshoot(self, history: list[dict]) -> dict[str, str]:
+        names = _persistently(history, lambda row: row.get("gain", 0.0) < 0 < row.get("similarity_theta", 0.0))
         if not names:
             return {}
         return {
@@ -93,15 +97,25 @@ class FailureSigns:
         found = {}
         collapsed = [row["source"] for row in rows if row.get("codebook_usage", 1.0) < 0.01]
         if collapsed:
-            found["codebook"] = (
-                f"{', '.join(collapsed)} use less than 1 % of the codes; raise codebook_weight or vq_heads"
-            )
-        for row in rows:
-            errors = [
-                old["quantization_error"]
-                for old in history
-                if old["source"] == row["source"] and "quantization_error" in old
-            ]
-            if len(errors) > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4] and errors[-1] > 2 * min(errors):
-                found["error"] = f"quantization error of {row['source']} keeps rising; raise commitment_weight"
+            names = ", ".join(collapsed)
+            found["codebook"] = f"{names} use less than 1 % of the codes; raise codebook_weight or vq_heads"
+        # relative: all vectors grow from their small initial values, and their distances with them
+        errors = {name: [row["relative_error"] for row in history if row["source"] == name and "relative_error" in row]
+                  for name in (row["source"] for row in rows)}  # fmt: skip
+        rising = [name for name, values in errors.items() if _rises(values)]
+        if rising:
+            found["error"] = f"quantization error of {', '.join(rising)} keeps rising; raise commitment_weight"
         return found
+
+
+def _persistently(history: list[dict], holds) -> list[str]:
+    """Sources for which something holds in each of the last epochs; a single epoch may be noise."""
+    names = list(dict.fromkeys(row["source"] for row in history))
+    recent = {name: [row for row in history if row["source"] == name][-_PATIENCE:] for name in names}
+    return [name for name, rows in recent.items() if len(rows) == _PATIENCE and all(map(holds, rows))]
+
+
+def _rises(values: list[float]) -> bool:
+    recent = values[-_PATIENCE - 1 :]
+    grows = all(after > before for before, after in pairwise(recent))
+    return len(recent) > _PATIENCE and grows and recent[-1] > 1.5 * min(values)

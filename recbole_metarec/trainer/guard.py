@@ -50,6 +50,10 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     fired = without >= with_transfer if bigger else without <= with_transfer
     if fired:
         shutil.copyfile(files["no_transfer"], deployed)
+    if fired and without != with_transfer:
+        sentence = f"negative transfer: {with_transfer:.6f} on validation with the sources, {without:.6f} without them"
+        trainer.signs.seen["negative"] = sentence
+        trainer.logger.warning(sentence)
     word = "fired: no transfer is deployed" if fired else "kept the transfer"
     trainer.logger.info(f"transfer guard {word} (valid: {with_transfer:.6f} with, {without:.6f} without)")
     return Guard(fired, with_transfer, without, files["transfer"], files["no_transfer"]), other

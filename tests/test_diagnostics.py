@@ -1,0 +1,58 @@
+"""Each failure of transfer is said when it lasts, once, and not before."""
+
+import math
+
+import torch
+
+import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns
+
+
+def row(epoch: int, source: str, **values) -> dict:
+    return {"epoch": epoch, "source": source, **values}
+
+
+def said(epochs: list[list[dict]], uniform_wanted: bool = False) -> list[list[str]]:
+    """What is said after each epoch."""
+    signs, history, sentences = FailureSigns(uniform_wanted, {}), [], []
+    for rows in epochs:
+        history += rows
+        sentences.append(signs.look(rows, history))
+    return sentences
+
+
+def test_epoch_means_leave_out_what_is_not_finite():
+    record = EpochRecord()
+    record.add({"loss": torch.tensor([1.0, float("nan")]), "skipped": torch.tensor([False, True])})
+    record.add({"loss": torch.tensor([3.0, 5.0]), "skipped": torch.tensor([False, False]), "gain": torch.ones(2)})
+    first, second = record.rows(4, ["A", "B"])
+    assert first == {"epoch": 4, "source": "A", "gain": 1.0, "loss": 2.0, "skipped": 0.0}
+    assert second == {"epoch": 4, "source": "B", "gain": 1.0, "loss": 5.0, "skipped": 1.0}
+
+
+def test_uniform_and_collapsed_weights():
+    even = [row(0, name, weight=0.25) for name in "ABCD"]
+    assert "uniform" in said([even])[0][0]
+    assert said([even], uniform_wanted=True) == [[]]
+    one = [row(0, "A", weight=0.97), row(0, "B", weight=0.03)]
+    assert "on A" in said([one])[0][0]
+    between = [row(0, "A", weight=0.7), row(0, "B", weight=0.3)]
+    entropy = -(0.7 * math.log(0.7) + 0.3 * math.log(0.3))
+    assert entropy < 0.99 * math.log(2) and said([between]) == [[]]
+
+
+def test_overshoot_needs_three_epochs_in_a_row_and_is_said_once():
+    bad = [[row(e, "A", gain=-0.1, similarity_theta=0.2)] for e in range(5)]
+    assert [len(found) for found in said(bad)] == [0, 0, 1, 0, 0]
+    good = [[row(2, "A", gain=0.1, similarity_theta=0.2)]]
+    assert not any(said(bad[:2] + good + bad[:2]))
+    apart = [[row(e, "A", gain=-0.1, similarity_theta=-0.2)] for e in range(4)]
+    assert not any(said(apart)), "a source that points the wrong way does not overshoot"
+
+
+def test_codebook_collapse_and_rising_error():
+    assert "A" in said([[row(0, "A", codebook_usage=0.005)]])[0][0]
+    rising = [[row(e, "A", relative_error=0.1 * 1.5**e)] for e in range(5)]
+    assert "keeps rising" in said(rising)[3][0]
+    level = [[row(e, "A", relative_error=0.1 + 0.001 * e)] for e in range(5)]
+    assert not any(said(level))
