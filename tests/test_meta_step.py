@@ -1,0 +1,449 @@
+"""The meta step against closed forms, finite differences and the invariances of its similarity."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import random_batch, tiny_metarec
+
+from recbole_metarec.trainer import meta_step as meta
+from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
+
+F64 = torch.float64
+
+
+def rates(parameters, alpha, learned=False):
+    return {name: torch.tensor(math.log(alpha), dtype=F64, requires_grad=learned) for name in parameters}
+
+
+# -- a quadratic, whose every gradient is known ------------------------------------------------------------------------
+
+
+def quadratic(d=5):
+    """L(x) = x'Ax / 2 + b'x with A symmetric: (A, b, the loss as a function of {'x': x})."""
+    half = torch.randn(d, d, dtype=F64)
+    matrix, vector = half + half.T, torch.randn(d, dtype=F64)
+    return matrix, vector, lambda phi: 0.5 * phi["x"] @ matrix @ phi["x"] + vector @ phi["x"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_meta_gradient_of_a_quadratic_is_its_closed_form(steps):
+    """Exact: g = (I - alpha A)^K grad L_tgt(phi); of first order the Hessian factor is dropped."""
+    alpha, theta = 0.07, torch.randn(5, dtype=F64, requires_grad=True)
+    (a_source, b_source, source), (a_target, b_target, target) = quadratic(), quadratic()
+    phi = theta.detach()
+    for _ in range(steps):
+        phi = phi - alpha * (a_source @ phi + b_source)
+    at_phi = a_target @ phi + b_target
+    shrink = torch.linalg.matrix_power(torch.eye(5, dtype=F64) - alpha * a_source, steps)
+    for second_order, expected in ((True, shrink @ at_phi), (False, at_phi)):
+        parameters = {"x": theta}
+        trial = meta.trial_update(parameters, [source] * steps, (), rates(parameters, alpha), second_order)
+        outer = meta.outer_gradient(parameters, trial, target, rates(parameters, alpha), second_order)
+        torch.testing.assert_close(trial.phi["x"].detach(), phi)
+        torch.testing.assert_close(trial.moved["x"], theta.detach() - phi)
+        torch.testing.assert_close(trial.source_gradient["x"], (a_source @ theta + b_source).detach())
+        torch.testing.assert_close(outer.gradient["x"], expected)
+        torch.testing.assert_close(outer.loss, target({"x": phi}))
+        torch.testing.assert_close(trial.loss, source(parameters).detach())
+    assert not torch.allclose(shrink @ at_phi, at_phi, rtol=0.05)
+
+
+def test_each_inner_step_takes_its_own_batch_at_its_own_place():
+    parameters = {"x": torch.randn(5, dtype=F64, requires_grad=True)}
+    (a, b, first), (c, d, second) = quadratic(), quadratic()
+    trial = meta.trial_update(parameters, [first, second], (), rates(parameters, 0.1), False)
+    theta = parameters["x"].detach()
+    middle = theta - 0.1 * (a @ theta + b)
+    torch.testing.assert_close(trial.phi["x"].detach(), middle - 0.1 * (c @ middle + d))
+    torch.testing.assert_close(trial.source_gradient["x"], a @ theta + b)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_gradient_of_learned_rates(second_order, steps):
+    """Exact: finite differences. Of first order: dL / d log(alpha) = -<grad L_tgt(phi), theta - phi>."""
+    parameters = {name: torch.randn(5, dtype=F64, requires_grad=True) for name in ("x", "y")}
+    matrix = torch.randn(5, 5, dtype=F64)
+    source, target = quadratic()[2], quadratic()[2]
+
+    def of_both(loss):
+        return lambda phi: loss(phi) + (phi["x"] @ matrix @ phi["y"]).sin() + phi["y"].pow(2).sum()
+
+    def value(logs):
+        trial = meta.trial_update(parameters, [of_both(source)] * steps, (), logs, False)
+        return of_both(target)(trial.phi).item(), trial
+
+    logs = {name: torch.tensor(a, dtype=F64, requires_grad=True) for name, a in (("x", -2.0), ("y", -3.0))}
+    trial = meta.trial_update(parameters, [of_both(source)] * steps, (), logs, second_order)
+    found = meta.outer_gradient(parameters, trial, of_both(target), logs, second_order).rates
+    for name in logs:
+        if second_order:
+            shifted = [value({**logs, name: logs[name].detach() + h})[0] for h in (1e-5, -1e-5)]
+            expected = (shifted[0] - shifted[1]) / 2e-5
+        else:
+            phi = {key: p.detach().requires_grad_() for key, p in trial.phi.items()}
+            gradient = torch.autograd.grad(of_both(target)(phi), phi[name])[0]
+            expected = -(gradient * (parameters[name] - phi[name])).sum().item()
+        assert found[name].item() == pytest.approx(expected, rel=1e-6) and abs(expected) > 1e-3
+
+
+# -- a tiny MetaRec ----------------------------------------------------------------------------------------------------
+
+
+def meta_gradient(model, source, source_batches, target_batch, alpha, second_order, parameters):
+    losses = [lambda phi, b=b: model.source_loss(phi, source, b, None, second_order) for b in source_batches]
+    logs = rates(parameters, alpha)
+    trial = meta.trial_update(parameters, losses, (source.table, source.bias), logs, second_order)
+
+    def target(phi):
+        return model.target_loss(phi, target_batch, None, second_order)
+
+    return trial, meta.outer_gradient(parameters, trial, target, logs, second_order)
+
+
+def codes_in(model, source, parameters):
+    from recbole_metarec.model.quantizer import nearest_codes
+
+    return nearest_codes(source.table.detach(), parameters["item_embedding.weight"].detach(), model.vq_heads)
+
+
+@pytest.mark.parametrize("settings", [{"vq_heads": 0}, {"vq_heads": 4}, {"vq_heads": 2, "quantize_output": True}])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_exact_meta_gradient_against_finite_differences(settings, steps):
+    """With ``both`` a code's slice and the vector get the same gradient, which no function of theta alone has; but with
+    the source's table fixed the surrogate in theta is a true function, whose codes must not change nearby.
+    """
+    model, source, _, target_batch = tiny_metarec(**settings)
+    batches = [random_batch(10) for _ in range(steps)]
+    parameters = dict(model.named_parameters())
+    alpha, h = 0.05, 1e-5
+    _, outer = meta_gradient(model, source, batches, target_batch, alpha, True, parameters)
+    for _ in range(6):
+        direction = {name: torch.randn_like(value) for name, value in parameters.items()}
+        direction["item_embedding.weight"][0] = 0.0
+        values, codes = [], []
+        for sign in (1, -1):
+            shifted = {n: (p + sign * h * direction[n]).detach().requires_grad_() for n, p in parameters.items()}
+            trial, at_phi = meta_gradient(model, source, batches, target_batch, alpha, False, shifted)
+            values.append(at_phi.loss.item())
+            if model.vq_heads:
+                codes += [codes_in(model, source, shifted), codes_in(model, source, trial.phi)]
+        if model.vq_heads:
+            assert torch.equal(codes[0], codes[2]) and torch.equal(codes[1], codes[3])
+        expected = (values[0] - values[1]) / (2 * h)
+        found = sum((outer.gradient[name] * direction[name]).sum() for name in parameters).item()
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-8) and abs(expected) > 1e-4
+
+
+def test_the_exact_meta_gradient_of_loss_mode_against_the_surrogate_with_frozen_values():
+    """``loss``: the encoder reads values that are constant in theta, and only the codebook loss moves the table."""
+    model, source, batch, target_batch = tiny_metarec(vq_heads=4, codebook_gradient="loss")
+    parameters = dict(model.named_parameters())
+    alpha, h = 0.05, 1e-5
+    _, outer = meta_gradient(model, source, [batch], target_batch, alpha, True, parameters)
+    from recbole_metarec.model.quantizer import gather_codes
+
+    codes = codes_in(model, source, parameters)
+    frozen = gather_codes(parameters["item_embedding.weight"].detach(), codes)  # sg(q) at the unmoved theta
+    seen = batch.inputs.unique()[1:]
+
+    def surrogate(theta):
+        states = model.encode(theta, frozen[batch.inputs] * (batch.inputs > 0)[..., None], None, True)
+        loss = model.item_loss(states, batch, source.table.detach(), source.bias.detach(), 0, None, None, True)
+        q = gather_codes(theta["item_embedding.weight"], codes[seen])
+        return loss + model.codebook_weight * (q - source.table.detach()[seen]).square().mean()
+
+    for _ in range(6):
+        direction = {name: torch.randn_like(value) for name, value in parameters.items()}
+        direction["item_embedding.weight"][0] = 0.0
+        values = []
+        for sign in (1, -1):
+            theta = {n: (p + sign * h * direction[n]).detach().requires_grad_() for n, p in parameters.items()}
+            phi = {n: theta[n] - alpha * g for n, g in meta.gradients(surrogate(theta), theta).items()}
+            values.append(model.target_loss(phi, target_batch).item())
+        expected = (values[0] - values[1]) / (2 * h)
+        found = sum((outer.gradient[name] * direction[name]).sum() for name in parameters).item()
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-8) and abs(expected) > 1e-4
+
+
+def test_first_order_is_the_target_gradient_at_phi_and_differs_from_the_exact_one():
+    model, source, batch, target_batch = tiny_metarec()
+    parameters = dict(model.named_parameters())
+    trial, first = meta_gradient(model, source, [batch], target_batch, 0.3, False, parameters)
+    _, exact = meta_gradient(model, source, [batch], target_batch, 0.3, True, parameters)
+    phi = {name: value.detach().requires_grad_() for name, value in trial.phi.items()}
+    at_phi = meta.gradients(model.target_loss(phi, target_batch), phi)
+    for name in parameters:
+        torch.testing.assert_close(first.gradient[name], at_phi[name])
+    assert max((first.gradient[n] - exact.gradient[n]).abs().max() for n in parameters) > 1e-3
+    torch.testing.assert_close(first.loss, exact.loss)
+
+
+def test_own_gradients_and_the_shared_source_gradient_are_those_of_the_first_inner_step():
+    model, source, batch, target_batch = tiny_metarec()
+    parameters = dict(model.named_parameters())
+    trial, _ = meta_gradient(model, source, [batch, random_batch(10)], target_batch, 0.3, False, parameters)
+    loss = model.source_loss(parameters, source, batch)
+    own = torch.autograd.grad(loss, (source.table, source.bias), retain_graph=True)
+    torch.testing.assert_close(trial.own, own)
+    shared = meta.gradients(loss, parameters)
+    for name in parameters:
+        torch.testing.assert_close(trial.source_gradient[name], shared[name])
+    assert not trial.own[0][0].any() and trial.own[1].any()
+
+
+# -- similarity and weights --------------------------------------------------------------------------------------------
+
+
+def vectors():
+    return {"a": torch.randn(3, 4), "b": torch.randn(5), "left out": torch.randn(100)}
+
+
+def test_similarity_is_one_cosine_over_the_named_tensors():
+    gradient, moved = vectors(), vectors()
+    flat = [torch.cat([x["a"].flatten(), x["b"]]) for x in (gradient, moved)]
+    expected = torch.nn.functional.cosine_similarity(*flat, dim=0)
+    torch.testing.assert_close(meta.similarity(gradient, moved, ["a", "b"]), expected)
+    by_tensor = [meta.similarity(gradient, moved, [name]) for name in "ab"]
+    assert abs(sum(by_tensor) / 2 - expected) > 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-12, 1e-17, 1e6, 1e12])
+def test_a_positive_rescaling_changes_nothing_and_a_sign_changes_the_sign(scale):
+    gradient, moved = vectors(), vectors()
+    score = meta.similarity(gradient, moved, ["a", "b"])
+    scaled = {name: scale * value for name, value in moved.items()}
+    torch.testing.assert_close(meta.similarity(gradient, scaled, ["a", "b"]), score)
+    torch.testing.assert_close(meta.similarity({n: -v for n, v in gradient.items()}, scaled, ["a", "b"]), -score)
+    torch.testing.assert_close(meta.similarity(scaled, moved, ["a", "b"]), torch.tensor(1.0))
+
+
+def test_a_zero_vector_has_similarity_zero():
+    gradient, zero = vectors(), {name: torch.zeros_like(value) for name, value in vectors().items()}
+    for pair in ((gradient, zero), (zero, gradient), (zero, zero)):
+        assert meta.similarity(*pair, ["a", "b"]).item() == 0.0
+
+
+def test_weights_are_a_softmax():
+    scores, usable = torch.tensor([0.3, -0.2, 0.05]), torch.ones(3, dtype=torch.bool)
+    weights = meta.source_weights(scores, usable, 0.05)
+    torch.testing.assert_close(weights, torch.exp(scores / 0.05) / torch.exp(scores / 0.05).sum())
+    torch.testing.assert_close(meta.source_weights(scores, usable, 1e6), torch.full((3,), 1 / 3))
+    torch.testing.assert_close(meta.source_weights(scores, usable, 1e-4), torch.tensor([1.0, 0.0, 0.0]))
+    assert meta.source_weights(scores, usable, 1.0).sum().item() == pytest.approx(1.0)
+
+
+def test_an_unusable_source_leaves_the_softmax_and_the_rest_sums_to_one():
+    scores, usable = torch.tensor([0.3, float("nan"), 0.05]), torch.tensor([True, False, True])
+    weights = meta.source_weights(scores, usable, 0.1)
+    rest = torch.exp(scores[[0, 2]] / 0.1)
+    torch.testing.assert_close(weights, torch.stack([rest[0], torch.zeros(()), rest[1]]) / rest.sum())
+    assert not meta.source_weights(scores, torch.zeros(3, dtype=torch.bool), 0.1).any()
+
+
+def test_the_weighted_sum_leaves_out_what_is_not_finite():
+    values = [1.0, 2.0], [float("nan"), float("inf")], [5.0, 0.0]
+    total = meta.weighted_sum(torch.tensor([0.25, 0.0, 0.75]), [{"x": torch.tensor(value)} for value in values])
+    torch.testing.assert_close(total["x"], torch.tensor([4.0, 0.5]))
+
+
+# -- the whole step ----------------------------------------------------------------------------------------------------
+
+DEFAULTS = {
+    "inner_steps": 1, "second_order": False, "target_batch": "shared", "gradient_rescaling": "similarity",
+    "rescale_sign": "aligned", "similarity_at": "theta", "similarity_over": "encoder", "similarity_momentum": 0.9,
+    "temperature": 0.05, "source_weight": 0.0, "diagnostics_every": 1,
+}  # fmt: skip
+
+
+class Side:
+    """A source that gives prepared batches, as SourceSide does."""
+
+    def __init__(self, name, items, batches):
+        self.name, self.items, self.batches = name, items, list(batches)
+
+    @property
+    def own(self):
+        return self.items.table, self.items.bias
+
+    def next_batch(self):
+        self.batches.append(self.batches.pop(0))
+        return self.batches[-1]
+
+
+def no_streams(*name):
+    """Generators for shares; none for dropout, which the tiny model has not anyway."""
+    return torch.Generator().manual_seed(hash(name) % 1000)
+
+
+def step_on(model, sides, alpha=0.01, **given):
+    parameters = dict(model.named_parameters())
+    state = TransferState(rates(parameters, alpha), torch.zeros(len(sides), dtype=F64))
+    return MetaStep(model, sides, TransferSettings(**(DEFAULTS | given)), state), parameters, state
+
+
+def two_sides():
+    """The tiny model, a source that is the target itself (its items raw), and one whose loss pulls elsewhere."""
+    model, _, _, target_batch = tiny_metarec(vq_heads=0)
+    table = model.item_embedding.weight.detach().clone().requires_grad_()
+    bias = model.item_bias.detach().clone().requires_grad_()
+    same = Side("same", SimpleNamespace(table=table, bias=bias, popularity=None), [target_batch])
+    _, other_items, other_batch, _ = tiny_metarec(vq_heads=0)
+    return model, same, Side("other", other_items, [other_batch]), target_batch
+
+
+def test_the_similarity_of_the_target_with_itself_tends_to_one():
+    model, same, _, batch = two_sides()
+    for place in ("theta", "phi"):
+        step, parameters, _ = step_on(model, [same], alpha=1e-7, similarity_at=place)
+        measured = step(parameters, batch, no_streams).measured
+        assert measured[f"similarity_{place}"].item() == pytest.approx(1.0, abs=1e-5)
+    # and the trial update then helps the target
+    assert measured["gain"].item() > 0
+
+
+def test_the_similarity_of_a_negated_loss_tends_to_minus_one(monkeypatch):
+    model, same, _, batch = two_sides()
+    loss_of = model.source_loss
+    monkeypatch.setattr(model, "source_loss", lambda *args: -loss_of(*args))
+    step, parameters, _ = step_on(model, [same], alpha=1e-7)
+    measured = step(parameters, batch, no_streams).measured
+    assert measured["similarity_theta"].item() == pytest.approx(-1.0, abs=1e-5)
+    assert measured["similarity_phi"].item() == pytest.approx(-1.0, abs=1e-5) and measured["gain"].item() < 0
+
+
+@pytest.mark.parametrize("sign", ["aligned", "paper"])
+def test_the_aligned_sign_favours_agreement_and_the_papers_the_opposite(sign):
+    model, same, other, batch = two_sides()
+    step, parameters, _ = step_on(model, [same, other], alpha=1e-4, rescale_sign=sign)
+    weights = step(parameters, batch, no_streams).measured["weight"]
+    assert weights.sum().item() == pytest.approx(1.0)
+    assert (weights[0] > weights[1]) == (sign == "aligned")
+
+
+def test_the_steps_gradient_is_the_weighted_sum_of_the_sources(monkeypatch):
+    model, same, other, batch = two_sides()
+    step, parameters, _ = step_on(model, [same, other], alpha=0.02, source_weight=0.7, temperature=0.5)
+    result = step(parameters, batch, no_streams)
+    weights = result.measured["weight"]
+    expected = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    for weight, side in zip(weights, (same, other), strict=True):
+        source = meta.gradients(model.source_loss(parameters, side.items, side.batches[0]), parameters)
+        phi = {name: (p - 0.02 * source[name]).detach().requires_grad_() for name, p in parameters.items()}
+        target = meta.gradients(model.target_loss(phi, batch), phi)
+        for name in parameters:
+            expected[name] += weight * (target[name] + 0.7 * source[name])
+    for name in parameters:
+        torch.testing.assert_close(result.gradient[name], expected[name])
+    torch.testing.assert_close(result.loss, model.target_loss(parameters, batch).detach())
+
+
+def test_smoothing_is_an_exponential_mean_that_starts_at_the_first_score():
+    model, same, other, batch = two_sides()
+    step, parameters, state = step_on(model, [same, other], similarity_momentum=0.6)
+    other.batches.append(random_batch(10))
+    expected = None
+    for _ in range(3):
+        score = step(parameters, batch, no_streams).measured["similarity_theta"]
+        expected = score if expected is None else 0.6 * expected + 0.4 * score
+        torch.testing.assert_close(state.smoothed, expected)
+        torch.testing.assert_close(
+            meta.source_weights(expected, torch.ones(2, dtype=torch.bool), 0.05),
+            torch.softmax(state.smoothed / 0.05, dim=0),
+        )
+
+
+@pytest.mark.parametrize("given", [{}, {"second_order": True}, {"inner_steps": 2}, {"target_batch": "split"}])
+def test_the_meta_step_leaves_model_and_sources_bit_identical(given):
+    model, same, other, batch = two_sides()
+    step, parameters, _ = step_on(model, [same, other], alpha=0.5, **given)
+    everything = [*model.state_dict().values(), *same.own, *other.own]
+    before = [value.detach().clone() for value in everything]
+    result = step(parameters, batch, no_streams)
+    assert all(torch.equal(a, b) for a, b in zip(before, everything, strict=True))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert sum(float(value.abs().sum()) for value in result.gradient.values()) > 0
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"similarity_at": "phi"}, {"gradient_rescaling": "uniform"}, {"source_weight": 1.0}]
+)
+@pytest.mark.parametrize("diagnosed", [True, False])
+def test_a_source_that_is_not_finite_reaches_neither_gradient_nor_loss(given, diagnosed):
+    model, same, other, batch = two_sides()
+    with torch.no_grad():
+        other.items.bias[3] = float("nan")
+    every = 1 if diagnosed else 100
+    step, parameters, state = step_on(model, [same, other], alpha=0.01, diagnostics_every=every, **given)
+    state.steps = 1  # the first step is always diagnosed
+    result = step(parameters, batch, no_streams)
+    assert result.measured["skipped"].tolist() == [False, True] and result.own[1] is None and result.own[0] is not None
+    torch.testing.assert_close(result.measured["weight"], torch.tensor([1.0, 0.0], dtype=F64), check_dtype=False)
+    assert bool(result.loss.isfinite()) and bool(state.smoothed.isfinite().all())
+    alone, parameters, alone_state = step_on(model, [same], alpha=0.01, **given)
+    alone_state.steps = 1
+    expected = alone(parameters, batch, no_streams)
+    for name, value in result.gradient.items():
+        assert bool(value.isfinite().all())
+        torch.testing.assert_close(value, expected.gradient[name])
+
+
+def test_shares_are_disjoint_rows_of_the_target_batch_and_change_from_step_to_step():
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
+    step, _, _ = step_on(model, [same, other], target_batch="split")
+    generator = torch.Generator().manual_seed(0)
+    drawn = [step._shares(batch, lambda *name: generator) for _ in range(4)]
+
+    def rows(part):
+        return [tuple(x for x in row if x) for row in part.inputs.tolist()]
+
+    for shares in drawn:
+        assert sorted(map(len, shares)) == [4, 5]
+        assert sorted(row for share in shares for row in rows(share)) == sorted(rows(batch))
+    assert len({str(rows(shares[0])) for shares in drawn}) > 1
+
+
+def test_learned_rates_follow_the_weighted_gradient():
+    model, same, other, batch = two_sides()
+    step, parameters, state = step_on(model, [same, other], alpha=0.02)
+    state.log_rates = rates(parameters, 0.02, learned=True)
+    state.rate_optimizer = torch.optim.SGD(state.log_rates.values(), lr=1.0)
+    before = {name: value.item() for name, value in state.log_rates.items()}
+    result = step(parameters, batch, no_streams)
+    for name in ("item_embedding.weight", "encoder.blocks.0.widen.weight"):
+        expected = 0.0
+        for weight, side in zip(result.measured["weight"], (same, other), strict=True):
+            trial, outer = meta_gradient(model, side.items, side.batches, batch, 0.02, False, parameters)
+            expected -= weight * (outer.gradient[name] * trial.moved[name]).sum()
+        assert before[name] - state.log_rates[name].item() == pytest.approx(expected.item(), rel=1e-6)
+    # agreement of the target with itself asks for a larger step
+    alone, parameters, state = step_on(model, [same], alpha=1e-4)
+    state.log_rates = rates(parameters, 1e-4, learned=True)
+    state.rate_optimizer = torch.optim.SGD(state.log_rates.values(), lr=1.0)
+    alone(parameters, batch, no_streams)
+    assert state.log_rates["encoder.blocks.0.widen.weight"].item() > math.log(1e-4)
+
+
+def test_nothing_is_learned_from_a_trial_of_size_zero():
+    model, same, other, batch = two_sides()
+    parameters = dict(model.named_parameters())
+    state = TransferState({name: torch.tensor(0.0, dtype=F64).log() for name in parameters}, torch.zeros(2, dtype=F64))
+    step = MetaStep(model, [same, other], TransferSettings(**DEFAULTS), state)
+    result = step(parameters, batch, no_streams)
+    assert result.measured["similarity_theta"].tolist() == [0.0, 0.0]
+    torch.testing.assert_close(result.measured["weight"], torch.tensor([0.5, 0.5]), check_dtype=False)
+    expected = meta.gradients(model.target_loss(parameters, batch), parameters)
+    for name in parameters:
+        torch.testing.assert_close(result.gradient[name], expected[name])
+
+
+@pytest.mark.parametrize("over, wanted", [
+    ("encoder", {"encoder.x"}), ("encoder_and_codes", {"encoder.x", "item_embedding.weight"}),
+    ("all", {"encoder.x", "item_embedding.weight", "item_bias"}),
+])  # fmt: skip
+def test_the_parameters_compared(over, wanted):
+    settings = TransferSettings(**(DEFAULTS | {"similarity_over": over}))
+    assert set(settings.compared(["encoder.x", "item_embedding.weight", "item_bias"])) == wanted
