@@ -98,8 +98,13 @@ def test_missing_file_and_unusable_settings(tmp_path):
 
 def test_harmless_forms_mean_the_same(tmp_path):
     plain = check_inter_file(write(tmp_path, HEADER + ROWS))
-    forms = [(HEADER + ROWS)[:-1], (HEADER + ROWS).replace(b"\n", b"\r\n"), (HEADER + ROWS).replace(b"\n", b"\r"),
-             HEADER + ROWS.replace(b"\n", b"\n\n") + b"\n\n", HEADER + ROWS.replace(b"2\n", b"2.0e0\n")]
+    forms = [
+        (HEADER + ROWS)[:-1],
+        (HEADER + ROWS).replace(b"\n", b"\r\n"),
+        (HEADER + ROWS).replace(b"\n", b"\r"),
+        HEADER + ROWS.replace(b"\n", b"\n\n") + b"\n\n",
+        HEADER + ROWS.replace(b"2\n", b"2.0e0\n"),
+    ]
     assert [check_inter_file(write(tmp_path, form)) for form in forms] == [plain] * len(forms)
     commas = write(tmp_path, (HEADER + ROWS).replace(b"\t", b","))
     assert check_inter_file(commas, separator=",") == plain
@@ -121,18 +126,36 @@ def read_with_recbole(folder, name="D"):
     from recbole.data.dataset import Dataset
 
     columns = ["user_id", "item_id", "timestamp"]
-    return Dataset(Config(model="SASRec", dataset=name, config_dict={
-        "data_path": str(folder), "load_col": {"inter": columns}, "normalize_all": False,
-        "train_neg_sample_args": None, "show_progress": False, "state": "ERROR"}))
+    return Dataset(
+        Config(
+            model="SASRec",
+            dataset=name,
+            config_dict={
+                "data_path": str(folder),
+                "load_col": {"inter": columns},
+                "normalize_all": False,
+                "train_neg_sample_args": None,
+                "show_progress": False,
+                "state": "ERROR",
+            },
+        )
+    )
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r", b"\n\n"])
 def test_accepted_line_ends_are_read_by_recbole_as_counted(line_end, tmp_path):
-    path = write(tmp_path, (HEADER + ROWS)[:-1].replace(b"\n", line_end) if line_end != b"\n\n"
-                 else HEADER + ROWS[:-1].replace(b"\n", line_end))
+    path = write(
+        tmp_path,
+        (HEADER + ROWS)[:-1].replace(b"\n", line_end)
+        if line_end != b"\n\n"
+        else HEADER + ROWS[:-1].replace(b"\n", line_end),
+    )
     summary, dataset = check_inter_file(path), read_with_recbole(tmp_path)
-    assert (dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1) == (
-        summary.events, summary.users, summary.items) == (3, 2, 2)
+    assert (
+        (dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1)
+        == (summary.events, summary.users, summary.items)
+        == (3, 2, 2)
+    )
     assert dataset.inter_feat["timestamp"].tolist() == [1, 2, 3]
 
 
@@ -151,7 +174,9 @@ def slow_summary(users, items, times):
     neighbours = [pair for rows in exact.values() for pair in pairwise(rows)]
     same = [Decimal(times[a]) == Decimal(times[b]) for a, b in neighbours]
     return {
-        "events": len(users), "users": len(set(users)), "items": len(set(items)),
+        "events": len(users),
+        "users": len(set(users)),
+        "items": len(set(items)),
         "duplicates": len(users) - len({(u, i, Decimal(t)) for u, i, t in zip(users, items, times)}),
         "time_ties": sum(same),
         "time_ties_float32": sum(stored[a] == stored[b] and not s for (a, b), s in zip(neighbours, same)),
@@ -196,8 +221,9 @@ def test_ranked_copy_equals_a_slow_ranking_and_keeps_everything_else(kind, tmp_p
     assert new.name == "D" and new.parent.parent == tmp_path / "new"
     assert sorted(p.name for p in new.iterdir()) == ["D.inter", "D.item"]
     users, _, times = zip(*events)
-    ranks = {row: rank for rows in slow_orders(users, [Decimal(t) for t in times]).values()
-             for rank, row in enumerate(rows)}
+    ranks = {
+        row: rank for rows in slow_orders(users, [Decimal(t) for t in times]).values() for rank, row in enumerate(rows)
+    }
     lines = (new / "D.inter").read_text().splitlines()
     assert lines[0] == header.strip() + "\toriginal_timestamp:float"
     assert lines[1:] == [f"{n}\t{u}\t{i}\t{ranks[n]}\t{t}" for n, (u, i, t) in enumerate(events)]
@@ -274,9 +300,15 @@ def first_bad_line(content):
     lines = text.split("\n")
     if not text.strip() or lines[0] != HEADER.decode().strip() or not any(lines[1:]):
         return 1
-    faults = [lambda f: len(f) != 3, lambda f: any(x.startswith('"') for x in f),
-              lambda f: not f[0], lambda f: f[0].encode() in READ_AS_MISSING,
-              lambda f: not f[1], lambda f: f[1].encode() in READ_AS_MISSING, lambda f: not is_number(f[2])]
+    faults = [
+        lambda f: len(f) != 3,
+        lambda f: any(x.startswith('"') for x in f),
+        lambda f: not f[0],
+        lambda f: f[0].encode() in READ_AS_MISSING,
+        lambda f: not f[1],
+        lambda f: f[1].encode() in READ_AS_MISSING,
+        lambda f: not is_number(f[2]),
+    ]
     for fault in faults:  # one kind of fault after the other, as the checks are ordered
         for number, line in enumerate(lines[1:], 2):
             if line and fault(line.split("\t")):
@@ -300,7 +332,7 @@ def test_random_damage_is_found_where_a_slow_reader_finds_it(tmp_path):
         for _ in range(rng.randrange(3)):
             at = rng.randrange(len(body))
             damage = [b"", b"\t", b"\n", b"x", b'"', b"\xff", b".", b"-", b" ", b"NA\t"]
-            body[at: at + rng.randrange(2)] = rng.choice(damage)
+            body[at : at + rng.randrange(2)] = rng.choice(damage)
         content = HEADER + bytes(body)
         bad, path = first_bad_line(content), write(tmp_path, content)
         if bad is None:
@@ -328,7 +360,10 @@ def test_every_real_domain_passes(data_dir):
         table = pd.read_csv(path, sep="\t", dtype=str)
         summary = check_inter_file(path)
         assert (summary.events, summary.users, summary.items) == (
-            len(table), table["user_id:token"].nunique(), table["item_id:token"].nunique())
+            len(table),
+            table["user_id:token"].nunique(),
+            table["item_id:token"].nunique(),
+        )
         assert summary.moved_float32 == 0
 
 

@@ -78,8 +78,11 @@ def slow_homes(raw):
     total = {name: sum(row[name] for row in counts.values()) for name in GENRES}
     room = {name: len(counts) * SHARES[name] // 5 for name in GENRES}
     room[EMBEDDED_TARGET] = len(counts) - sum(room[name] for name in EMBEDDED_SOURCES)
-    pairs = [(Fraction(row[name], sum(row.values())) / Fraction(total[name], len(inter)), -int(user), name)
-             for user, row in counts.items() for name in GENRES]
+    pairs = [
+        (Fraction(row[name], sum(row.values())) / Fraction(total[name], len(inter)), -int(user), name)
+        for user, row in counts.items()
+        for name in GENRES
+    ]
     homes = {}
     for _, user, name in sorted(pairs, key=lambda p: (-p[0], -p[1], p[2])):
         if str(-user) not in homes and room[name]:
@@ -160,7 +163,8 @@ def test_the_order_of_the_raw_rows_does_not_move_anybody(raw, domains):
     random.Random(3).shuffle(rows)
     for name, table in cut_domains(inter.iloc[rows], item.iloc[::-1]).items():
         assert set(zip(table["user_id"], table["item_id"])) == set(
-            zip(domains[name]["user_id"], domains[name]["item_id"]))
+            zip(domains[name]["user_id"], domains[name]["item_id"])
+        )
 
 
 def test_processes_may_race_and_leave_nothing_behind(tmp_path):
@@ -205,10 +209,20 @@ def test_recbole_reads_them_whole_and_the_yaml_says_how_much(name, folder):
     summary = check_inter_file(folder / name / f"{name}.inter")
     assert (summary.time_ties, summary.moved_float32, summary.short_histories) == (0, 0, 0)
     known = domain_settings(name)
-    dataset = Dataset(Config(model="SASRec", dataset=name, config_dict={
-        "data_path": str(folder), "train_neg_sample_args": None, "normalize_all": False, "state": "ERROR",
-        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]},
-        **known["preparation"]}))
+    dataset = Dataset(
+        Config(
+            model="SASRec",
+            dataset=name,
+            config_dict={
+                "data_path": str(folder),
+                "train_neg_sample_args": None,
+                "normalize_all": False,
+                "state": "ERROR",
+                "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]},
+                **known["preparation"],
+            },
+        )
+    )
     read_sizes = (dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1)
     assert read_sizes == (summary.events, summary.users, summary.items)
     statistics = known["statistics"]

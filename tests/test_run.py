@@ -112,7 +112,7 @@ def test_recommender_needs_the_file_alone_and_scores_as_the_model_does(experimen
 
 def test_recommender_answers_mistakes_in_one_line(experiment, tmp_path):
     recommender = Recommender.load(experiment.run_dir / "model.pth")
-    with pytest.raises(DataError, match="unknown item 'Mine-x1'.*did you mean"):
+    with pytest.raises(DataError, match=r"unknown item 'Mine-x1'.*did you mean"):
         recommender.recommend(["Mine-x1"])
     with pytest.raises(DataError, match="history is empty"):
         recommender.recommend([])
@@ -146,7 +146,7 @@ def test_nothing_left_after_the_filter_is_said(tmp_path):
 def test_a_learning_rate_that_explodes_stops_the_run_and_keeps_a_model(tmp_path):
     write_domain(tmp_path, "Mine", cluster_histories(0, 40, 20, 4, 0.9))
     settings = {"data_path": str(tmp_path), "learner": "sgd", "learning_rate": 1e30, "checkpoint_dir": "kept"}
-    with pytest.raises(TrainingError, match="epoch 0, step .* not finite; lower learning_rate") as stop:
+    with pytest.raises(TrainingError, match=r"epoch 0, step .* not finite; lower learning_rate") as stop:
         run_experiment("LRURec", "Mine", overrides={**SMALL, **settings})
     file = str(stop.value).rsplit(" ", 1)[1]
     assert all(value.isfinite().all() for value in torch.load(file, weights_only=True)["state_dict"].values())
