@@ -129,7 +129,12 @@ class MetaStep:
         rescaled_at_theta = settings.gradient_rescaling == "similarity" and settings.similarity_at == "theta"
         if diagnose or rescaled_at_theta:
             at_theta = plain_step(self.model, parameters, batch, streams)
-        weights = self._weigh(trials, outers, at_theta, usable)
+        measured = {"loss": torch.stack([trial.loss for trial in trials]), "skipped": ~usable}
+        if settings.gradient_rescaling == "similarity":
+            scores = self._similarities(trials, outers, at_theta, settings.similarity_at)
+            measured[f"similarity_{settings.similarity_at}"] = scores
+            self._smooth(scores, usable)
+        weights = self._weights(usable)
         gradient = meta.weighted_sum(weights, [outer.gradient for outer in outers])
         if settings.source_weight:
             along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
@@ -139,7 +144,7 @@ class MetaStep:
         outer_losses = torch.stack([outer.loss for outer in outers])
         # a source of weight 0 may have a loss that is not finite: it must not touch the sum
         loss = at_theta.loss if at_theta else torch.where(weights > 0, weights * outer_losses, 0.0).sum()
-        measured = {"loss": torch.stack([trial.loss for trial in trials]), "weight": weights, "skipped": ~usable}
+        measured["weight"] = weights
         if diagnose:
             measured |= self._diagnose(parameters, trials, outers, at_theta, shares, streams)
         own = [trial.own if ok else None for trial, ok in zip(trials, usable.tolist(), strict=True)]
@@ -168,16 +173,17 @@ class MetaStep:
         order = torch.randperm(len(batch), generator=streams("share"), device=device)
         return [batch.rows(rows) for rows in order.tensor_split(count)]
 
-    def _weigh(self, trials, outers, at_theta: StepResult | None, usable: Tensor) -> Tensor:
-        settings, state = self.settings, self.state
-        if settings.gradient_rescaling == "uniform":
-            return meta.source_weights(torch.zeros_like(state.smoothed), usable, 1.0)
-        scores = self._similarities(trials, outers, at_theta, settings.similarity_at)
-        scores = -scores if settings.rescale_sign == "paper" else scores
-        momentum = settings.similarity_momentum if state.steps else 0.0
+    def _smooth(self, scores: Tensor, usable: Tensor) -> None:
+        state = self.state
+        momentum = self.settings.similarity_momentum if state.steps else 0.0
         moved = momentum * state.smoothed + (1.0 - momentum) * scores
         state.smoothed = torch.where(usable & scores.isfinite(), moved, state.smoothed)
-        return meta.source_weights(state.smoothed, usable, settings.temperature)
+
+    def _weights(self, usable: Tensor) -> Tensor:
+        if self.settings.gradient_rescaling == "uniform":
+            return meta.source_weights(torch.zeros_like(self.state.smoothed), usable, 1.0)
+        sign = -1.0 if self.settings.rescale_sign == "paper" else 1.0
+        return meta.source_weights(sign * self.state.smoothed, usable, self.settings.temperature)
 
     def _similarities(self, trials, outers, at_theta: StepResult | None, where: str) -> Tensor:
         names = self.settings.compared(list(trials[0].moved))
