@@ -154,8 +154,11 @@ class TransferTrainer(Trainer):
         """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
         self._steps_done += 1
         skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
-        if not bool(result.loss.isfinite()) or (len(self.sources) and len(skipped) == len(self.sources)):
-            cause = f"every source ({', '.join(skipped)})" if skipped else "the target's loss"
+        finite, none_left = bool(result.loss.isfinite()), 0 < len(self.sources) == len(skipped)
+        if not finite or none_left:
+            # the meta step asks the target after every trial: a target that fails makes every source look failed
+            sources_failed = none_left and (finite or self.transfer != "meta")
+            cause = f"every source ({', '.join(skipped)})" if sources_failed else "the target's loss"
             raise TrainingError(
                 f"epoch {epoch}, step {self._steps_done} of this run: {cause} is not finite; lower learning_rate or "
                 f"inner_learning_rate; the best model so far is {self.saved_model_file}"
@@ -184,7 +187,7 @@ class TransferTrainer(Trainer):
             self.logger.warning(sentence)
 
     def _after_validation(self, epoch: int, score: float, saved: bool) -> None:
-        self.history[-1]["valid_score"] = score
+        self.history[-1]["valid_score"] = float(score)
         if saved:
             self._save_training_state(epoch)
         if self.record:
@@ -269,7 +272,7 @@ class TransferTrainer(Trainer):
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
-            "best_valid_result": dict(self.best_valid_result or {}),
+            "best_valid_result": {name: float(value) for name, value in (self.best_valid_result or {}).items()},
             "state_dict": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "pretrained": self.pretrained,
