@@ -1,0 +1,128 @@
+"""The one ranking against brute force, against chance, and against RecBole's own metrics."""
+
+import numpy as np
+import pytest
+import torch
+from worlds import Run, cluster_histories, write_domain
+
+# isort: split
+from recbole.data.interaction import Interaction
+from recbole.trainer import Trainer
+
+from recbole_metarec.errors import TrainingError
+from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all, ranks_of
+
+
+def brute_force(scores, targets):
+    ranks = []
+    for row, target in zip(scores.tolist(), targets.tolist(), strict=True):
+        higher = sum(score > row[target] for score in row[1:])
+        equal = sum(score == row[target] for item, score in enumerate(row) if item not in (0, target))
+        ranks.append(1 + higher + -(-equal // 2))  # half of the ties, rounded up
+    return ranks
+
+
+@pytest.mark.parametrize("levels", [2, 3, 10, None])
+def test_ranks_are_those_of_a_double_loop(levels):
+    scores = torch.randn(50, 21) if levels is None else torch.randint(0, levels, (50, 21)).float()
+    scores[:, 0] = torch.randn(50) * 100  # padding, whatever its score, is no rival
+    targets = torch.randint(1, 21, (50,))
+    ranks = ranks_of(scores, targets)
+    assert ranks.tolist() == brute_force(scores, targets) and ranks.dtype == torch.int64
+    assert ranks.min() >= 1 and ranks.max() <= 20
+
+
+def test_a_constant_scorer_gets_the_middle_of_the_list():
+    for n in (2, 3, 100, 101):  # n - 1 items
+        ranks = ranks_of(torch.full((4, n), 0.7), torch.tensor([1, 1, n - 1, n // 2]))
+        assert ranks.tolist() == [1 + -(-(n - 2) // 2)] * 4
+    # with 100 items that is rank 51: no hit at 10, where counting only the higher scores would say rank 1
+    assert ndcg_at(ranks_of(torch.zeros(4, 101), torch.ones(4, dtype=torch.int64)).numpy(), 10).sum() == 0.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_not_finite_is_an_error(bad):
+    scores, targets = torch.randn(3, 9), torch.tensor([1, 2, 3])
+    scores[1, 8] = bad
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        ranks_of(scores, targets)
+    scores[1, 8], scores[1, 0] = 0.0, bad  # padding may be masked by its model
+    ranks_of(scores, targets)
+
+
+def test_ndcg_is_the_gain_of_one_relevant_item():
+    np.testing.assert_allclose(ndcg_at(np.array([1, 2, 3, 10, 11]), 10), [1, 1 / np.log2(3), 1 / 2, 1 / np.log2(11), 0])
+
+
+class Scorer(torch.nn.Module):
+    """A model whose scores depend on the row's history alone, without ties; counts the rows that it is asked for."""
+
+    def __init__(self, n_items):
+        super().__init__()
+        self.table = torch.randn(n_items, 8, generator=torch.Generator().manual_seed(3))
+        self.asked = 0
+
+    def full_sort_predict(self, interaction):
+        self.asked += len(interaction)
+        rows = interaction["item_id_list"]
+        weights = 0.5 ** torch.arange(rows.shape[1])
+        return (self.table[rows] * weights[:, None] * (rows > 0)[..., None]).sum(dim=1) @ self.table.T
+
+
+@pytest.fixture()
+def shop(tmp_path):
+    write_domain(tmp_path, "Target", cluster_histories(1, 60, 30, 5, 0.8))
+    return tmp_path
+
+
+def test_metrics_equal_recboles_own_where_there_are_no_ties(shop):
+    metrics = ["NDCG", "Recall", "MRR", "Hit", "Precision", "MAP"]
+    run = Run(shop, model="LRURec", embedding_size=8, metrics=metrics, topk=[1, 5, 10], valid_metric="NDCG@5")
+    with torch.no_grad():  # an untrained model scores by its starting values; larger ones leave no rounding ties
+        run.model.item_embedding.weight[1:].normal_()
+    for loader in (run.valid, run.test):
+        ours = run.trainer.evaluate(loader, load_best_model=False)
+        theirs = Trainer.evaluate(run.trainer, loader, load_best_model=False)
+        assert dict(ours) == pytest.approx(dict(theirs), abs=1e-6) and list(ours) == list(theirs)
+        assert 0 < ours["ndcg@10"] < 1
+        ranks = run.trainer.rank(loader)
+        assert ours["ndcg@10"] == pytest.approx(ndcg_at(ranks, 10).mean(), abs=1e-6)
+        assert ours["recall@5"] == pytest.approx((ranks <= 5).mean(), abs=1e-6)
+        assert ours["mrr@10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean(), abs=1e-6)
+
+
+def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch):
+    found = []
+    for size in (1, 7, 4096):
+        run = Run(shop, model="LRURec", embedding_size=8, eval_batch_size=size)
+        scorer = Scorer(run.dataset.item_num)
+        found.append(rank_all(scorer, run.test, torch.device("cpu")).tolist())
+        assert scorer.asked == len(run.test._dataset)
+    assert found[0] == found[1] == found[2] and len(set(found[0])) > 5
+    monkeypatch.setattr("recbole_metarec.ranking._SCORES_PER_CHUNK", 100)  # chunks of three rows
+    assert rank_all(scorer, run.test, torch.device("cpu")).tolist() == found[0]
+
+
+def test_each_rank_is_its_own_rows(shop):
+    """Rows are regrouped by length inside; every rank must come back to the row that it belongs to."""
+    run = Run(shop, model="LRURec", embedding_size=8)
+    scorer = Scorer(run.dataset.item_num)
+    ranks, feat = rank_all(scorer, run.test, torch.device("cpu")), run.test._dataset.inter_feat
+    for row in range(len(feat)):
+        one = Interaction({name: feat[name][row : row + 1] for name in feat.columns})
+        assert ranks[row] == ranks_of(scorer.full_sort_predict(one), one["item_id"]).item()
+
+
+def test_metrics_of_ranks_by_hand(shop):
+    names = ["Recall", "MRR", "NDCG"]
+    run = Run(shop, model="LRURec", embedding_size=8, metrics=names, topk=[2, 4], valid_metric="MRR@4")
+    result = metrics_of(np.array([1, 2, 3, 4, 5, 29]), run.config)
+    expected = {
+        "recall@2": 2 / 6,
+        "recall@4": 4 / 6,
+        "mrr@2": (1 + 1 / 2) / 6,
+        "mrr@4": (1 + 1 / 2 + 1 / 3 + 1 / 4) / 6,
+        "ndcg@2": (1 + 1 / np.log2(3)) / 6,
+        "ndcg@4": (1 + 1 / np.log2(3) + 1 / 2 + 1 / np.log2(5)) / 6,
+    }
+    assert dict(result) == pytest.approx(expected, abs=1e-6)
