@@ -14,6 +14,9 @@ from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.config import OUR_MODELS, default_values
+from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
+from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
@@ -84,7 +87,7 @@ def run_experiment(
     in what was given, before anything is trained; KeyboardInterrupt says where the last checkpoint is.
     """
     started = time()
-    config = build_config(model, dataset, config_files, _completed(model, config_files, overrides or {}))
+    config = build_config(model, dataset, config_files, _completed(model, dataset, config_files, overrides or {}))
     run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
     config["checkpoint_dir"] = str(run_dir)
     _open_log(config)
@@ -114,15 +117,23 @@ def run_experiment(
     return Experiment(run_dir, metrics, parts)
 
 
-def _completed(model: str, config_files, overrides: dict) -> dict:
+def _completed(model: str, dataset: str, config_files, overrides: dict) -> dict:
     """The user's overrides and, where neither they nor the files say otherwise, what a run needs."""
-    given = set(overrides).union(*(read_yaml(path)[0] for path in config_files))
+    given = {key: value for path in config_files for key, value in read_yaml(path)[0].items()} | overrides
     if model in OUR_MODELS:
         extra = {"transfer_guard": True} if model == "MetaRec" else {}
-    else:
-        protocol = default_values("LRURec")
-        extra = {key: protocol[key] for key in _PROTOCOL}
-    return {**{key: value for key, value in extra.items() if key not in given}, **overrides}
+        return {key: value for key, value in extra.items() if key not in given} | overrides
+    protocol = default_values("LRURec")
+    extra = {key: protocol[key] for key in _PROTOCOL if key not in given}
+    folder = _checked_folder(dataset, given.get("data_path"), given.get("exact_time", False))
+    return extra | overrides | {"data_path": str(folder)}
+
+
+def _checked_folder(dataset: str, data_path, exact_time: bool) -> Path:
+    """Where RecBole's own models read the domain: found, checked and ordered as for ours."""
+    place = find_domain(dataset, data_path)
+    check_inter_file(place / dataset / f"{dataset}.inter")
+    return write_ranked_copy(place / dataset, dataset, cache_dir() / "exact_time").parent if exact_time else place
 
 
 def _open_log(config) -> None:
