@@ -1,21 +1,11 @@
 """The meta step against closed forms, finite differences and the invariances of its similarity."""
 
-import math
-from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import random_batch, tiny_metarec
+from tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
 
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
-
-F64 = torch.float64
-
-
-def rates(parameters, alpha, learned=False):
-    return {name: torch.tensor(math.log(alpha), dtype=F64, requires_grad=learned) for name in parameters}
-
 
 # -- a quadratic, whose every gradient is known ------------------------------------------------------------------------
 
@@ -90,17 +80,6 @@ def test_the_gradient_of_learned_rates(second_order, steps):
 
 
 # -- a tiny MetaRec ----------------------------------------------------------------------------------------------------
-
-
-def meta_gradient(model, source, source_batches, target_batch, alpha, second_order, parameters):
-    losses = [lambda phi, b=b: model.source_loss(phi, source, b, None, second_order) for b in source_batches]
-    logs = rates(parameters, alpha)
-    trial = meta.trial_update(parameters, losses, (source.table, source.bias), logs, second_order)
-
-    def target(phi):
-        return model.target_loss(phi, target_batch, None, second_order)
-
-    return trial, meta.outer_gradient(parameters, trial, target, logs, second_order)
 
 
 def codes_in(model, source, parameters):

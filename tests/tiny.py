@@ -1,5 +1,6 @@
 """A MetaRec of eight numbers per item in float64, with one source and batches of either domain."""
 
+import math
 from types import SimpleNamespace
 
 import torch
@@ -10,6 +11,9 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole_metarec.config import default_values
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.metarec import MetaRec, SourceItems
+from recbole_metarec.trainer import meta_step as meta
+
+F64 = torch.float64
 
 
 def config_of(**given) -> dict:
@@ -45,3 +49,20 @@ def random_batch(n_items: int, lengths=(5, 4, 2, 1)) -> SequenceBatch:
         inputs[row, :length], targets[row, :length] = items[:-1], items[1:]
     targets[1, 0] = 0
     return SequenceBatch(inputs, targets)
+
+
+def rates(parameters, alpha, learned=False):
+    """log(alpha) for each parameter."""
+    return {name: torch.tensor(math.log(alpha), dtype=F64, requires_grad=learned) for name in parameters}
+
+
+def meta_gradient(model, source, source_batches, target_batch, alpha, second_order, parameters):
+    """(trial, outer) of one source, as the meta step makes them."""
+    losses = [lambda phi, b=b: model.source_loss(phi, source, b, None, second_order) for b in source_batches]
+    logs = rates(parameters, alpha)
+    trial = meta.trial_update(parameters, losses, (source.table, source.bias), logs, second_order)
+
+    def target(phi):
+        return model.target_loss(phi, target_batch, None, second_order)
+
+    return trial, meta.outer_gradient(parameters, trial, target, logs, second_order)

@@ -1,8 +1,10 @@
 """Small made-up domains, written as the atomic files that RecBole reads, and runs on them through RecBole."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
@@ -66,3 +68,46 @@ class Run:
 
     def source_rows(self, name: str) -> list[dict]:
         return [row for row in self.trainer.source_history if row["source"] == name]
+
+
+TINY = {
+    "embedding_size": 8, "n_layers": 1, "train_batch_size": 64, "epochs": 3, "stopping_step": 50, "seed": 7,
+    "vq_heads": 2, "learning_rate": 0.01, "topk": [5, 10], "MAX_ITEM_LIST_LENGTH": 8, "dropout_prob": 0.2,
+}  # fmt: skip
+
+
+def write_shop(folder: Path) -> Path:
+    """A target, a source that shares its structure, and one that shares nothing."""
+    write_domain(folder, "Target", cluster_histories(1, 50, 24, 4, 0.8))
+    write_domain(folder, "Near", cluster_histories(2, 60, 28, 4, 0.8))
+    write_domain(folder, "Far", cluster_histories(3, 40, 20, 4, 0.0))
+    return folder
+
+
+def run(shop, model="MetaRec", fit=True, saved=False, **given) -> Run:
+    """A tiny run on the three domains of :func:`write_shop`; ``given`` wins over the tiny sizes."""
+    sources = {"sources": ["Near", "Far"]} if model == "MetaRec" else {}
+    keys = {key: value for key, value in TINY.items() if model == "MetaRec" or key != "vq_heads"}
+    made = Run(shop, model=model, **(keys | sources | given))
+    return made.fit(saved=saved) if fit else made
+
+
+@functools.cache
+def baseline(shop: Path) -> dict:
+    """Weights of the run that every other one is compared with."""
+    return run(shop).weights()
+
+
+def equal(one: dict, other: dict) -> bool:
+    """Whether two sets of weights are equal to the bit."""
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def distance(one: dict, other: dict) -> float:
+    """Largest difference of two sets of weights."""
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def without_seconds(rows: list[dict]) -> list[dict]:
+    """Rows without what no run can repeat."""
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
