@@ -24,3 +24,16 @@ def numpy_stream(seed: int, *name: object) -> np.random.Generator:
 def torch_stream(device: torch.device | str, seed: int, *name: object) -> torch.Generator:
     """The named stream as a torch generator on ``device``."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *name))
+
+
+class Streams:
+    """The generators of one epoch, opened when they are first asked for, each by its purpose and domain."""
+
+    def __init__(self, device, seed: int, *name):
+        self._device, self._seed, self._name = device, seed, name
+        self._open: dict[tuple, torch.Generator] = {}
+
+    def __call__(self, *name: str) -> torch.Generator:
+        if name not in self._open:
+            self._open[name] = torch_stream(self._device, self._seed, *self._name, *name)
+        return self._open[name]

@@ -1,17 +1,15 @@
 """One training step in each way that sources can help: which losses are taken where, and what the step moves."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.meta_step import Tensors
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
-
-Streams = Callable[..., torch.Generator]  # name of a purpose and a domain -> this epoch's generator
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from recbole_metarec.checkpoint_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.randomness import torch_stream
+from recbole_metarec.randomness import Streams
 from recbole_metarec.ranking import metrics_of, rank_all
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns, add_codebook_use
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
+from recbole_metarec.trainer.parameters import parameter_groups
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
 
@@ -299,26 +300,6 @@ class TransferTrainer(Trainer):
         self.signs.seen = content["signs"]
         self._resumed = content
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
-
-
-class Streams:
-    """The generators of one epoch, opened when they are first asked for, each by its purpose and domain."""
-
-    def __init__(self, device, seed: int, *name):
-        self._device, self._seed, self._name = device, seed, name
-        self._open: dict[tuple, torch.Generator] = {}
-
-    def __call__(self, *name: str) -> torch.Generator:
-        if name not in self._open:
-            self._open[name] = torch_stream(self._device, self._seed, *self._name, *name)
-        return self._open[name]
-
-
-def parameter_groups(model: torch.nn.Module) -> list[dict]:
-    """Every parameter once: matrices with weight decay; recurrence, biases and LayerNorm (all vectors) without."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    spared = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
 
 
 def _unused(path: Path) -> str:
