@@ -49,6 +49,14 @@ class TransferState:
     steps: int = 0
     rate_optimizer: torch.optim.Optimizer | None = None
 
+    @classmethod
+    def initial(cls, names: list[str], alpha: float, learning_rate: float, n_sources: int, device) -> "TransferState":
+        """The same alpha for every named parameter; a learning rate above 0 lets each go its own way."""
+        start = torch.tensor(float(alpha), device=device).log()
+        rates = {name: start.clone().requires_grad_(learning_rate > 0) for name in names}
+        learner = torch.optim.Adam(rates.values(), lr=learning_rate) if learning_rate > 0 else None
+        return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
+
     def state_dict(self) -> dict:
         """Tensors and plain values only."""
         rates = {name: value.detach().clone() for name, value in self.log_rates.items()}

@@ -63,8 +63,6 @@ class TransferTrainer(Trainer):
         self._set_up(train_data)
         if saved and self.start_epoch == 0 and self.pretrained == 0:
             self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
-        if self._is_finished:
-            return self.best_valid_score, self.best_valid_result
         if self.transfer == "pretrain" and len(self.sources):
             self._pretrain(train_data, verbose, saved, show_progress)
 
@@ -73,7 +71,10 @@ class TransferTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
-        best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+        if self._is_finished:
+            best = self.best_valid_score, self.best_valid_result
+        else:
+            best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
         if not (self._is_guarded and saved and valid_data and len(self.sources)):
             return best
         start = self._initial_weights
@@ -102,7 +103,9 @@ class TransferTrainer(Trainer):
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
             source_weight=self._source_weight(),
         )
-        self.state = self._initial_state()
+        names = [name for name, _ in self.model.named_parameters()]
+        alpha, rate = config["inner_learning_rate"], config["learn_inner_learning_rate"]
+        self.state = TransferState.initial(names, alpha, rate, len(self.sources), self.device)
         if self._resumed:
             self.sources.load_state_dict(self._resumed["sources"])
             self.state.load_state_dict(self._resumed["transfer"])
@@ -111,15 +114,6 @@ class TransferTrainer(Trainer):
     def _source_weight(self) -> float:
         given = self.config["source_weight"]
         return (1.0 if self.transfer == "joint" else 0.0) if given == "auto" else given
-
-    def _initial_state(self) -> TransferState:
-        alpha = torch.tensor(float(self.config["inner_learning_rate"]), device=self.device)
-        rates = {name: alpha.log() for name, _ in self.model.named_parameters()}
-        learner = None
-        if self.config["learn_inner_learning_rate"]:
-            rates = {name: rate.clone().requires_grad_() for name, rate in rates.items()}
-            learner = torch.optim.Adam(rates.values(), lr=self.config["learn_inner_learning_rate"])
-        return TransferState(rates, torch.zeros(len(self.sources), device=self.device), rate_optimizer=learner)
 
     # -- an epoch ----------------------------------------------------------------------------------------------
 
