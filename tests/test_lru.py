@@ -159,6 +159,46 @@ def test_one_layer_is_the_formula():
         torch.testing.assert_close(layer(x)[:, k], expected)
 
 
+def by_hand(x, norm):
+    """LayerNorm, eps 1e-5, written out."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    scaled = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+    return scaled * norm.weight + norm.bias
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_encoder_is_the_published_order_of_layers(dropped, monkeypatch):
+    """Dropout, LayerNorm; per block recurrence, dropout, residual, LayerNorm; feed-forward with GELU likewise."""
+    model, x = encoder(n_layers=2), torch.randn(3, 5, 6, dtype=torch.float64)
+    masks, generator = [], torch.Generator().manual_seed(1)
+
+    def recorded(value, probability, _):
+        masks.append((torch.rand(value.shape, generator=generator) > 0.3).double() * 1.5 if dropped else 1.0)
+        return value * masks[-1]
+
+    monkeypatch.setattr(lru, "dropout", recorded)
+    found = model(x)
+    assert len(masks) == 1 + 3 * 2
+    masks = iter(masks)
+    expected = by_hand(x * next(masks), model.norm)
+    for block in model.blocks:
+        expected = by_hand(block.recurrence(expected) * next(masks) + expected, block.recurrence_norm)
+        inner = expected @ block.widen.weight.T + block.widen.bias
+        inner = 0.5 * inner * (1 + torch.erf(inner / math.sqrt(2))) * next(masks)
+        outer = inner @ block.narrow.weight.T + block.narrow.bias
+        expected = by_hand(outer * next(masks) + expected, block.feed_forward_norm)
+    torch.testing.assert_close(found, expected)
+    assert block.widen.out_features == 4 * 6 and block.recurrence.nu.shape == (2 * 6,)
+
+
+def test_matrices_start_small_and_biases_at_zero():
+    for name, value in LRUEncoder(64, 1, 0.0, 0.8, 0.99).named_parameters():
+        if value.dim() > 1:  # normal of deviation 0.02, cut off at two deviations
+            assert value.abs().max() <= 0.04 and abs(value.std() - 0.88 * 0.02) < 0.001
+        elif name.endswith("bias"):
+            assert not value.any()
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_encoder_event_by_event_equals_the_whole_sequence(plain):
     model, x = encoder(), torch.randn(4, 11, 6, dtype=torch.float64)
