@@ -84,18 +84,26 @@ def test_the_aligned_sign_favours_agreement_and_the_papers_the_opposite(sign):
     assert (weights[0] > weights[1]) == (sign == "aligned")
 
 
-def test_the_steps_gradient_is_the_weighted_sum_of_the_sources(monkeypatch):
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_steps_gradient_is_the_weighted_sum_of_the_sources(steps):
+    """Each source walks K steps on fresh batches, each at its own place; all of it written out."""
     model, same, other, batch = two_sides()
-    step, parameters, _ = step_on(model, [same, other], alpha=0.02, source_weight=0.7, temperature=0.5)
+    same.batches.append(random_batch(12))
+    other.batches.append(random_batch(10))
+    given = {"source_weight": 0.7, "temperature": 0.5, "inner_steps": steps}
+    step, parameters, _ = step_on(model, [same, other], alpha=0.02, **given)
+    walks = [list(side.batches) for side in (same, other)]
     result = step(parameters, batch, no_streams)
-    weights = result.measured["weight"]
     expected = {name: torch.zeros_like(value) for name, value in parameters.items()}
-    for weight, side in zip(weights, (same, other), strict=True):
-        source = meta.gradients(model.source_loss(parameters, side.items, side.batches[0]), parameters)
-        phi = {name: (p - 0.02 * source[name]).detach().requires_grad_() for name, p in parameters.items()}
+    for weight, side, walk in zip(result.measured["weight"], (same, other), walks, strict=True):
+        phi, first = parameters, None
+        for seen in walk[:steps]:
+            source = meta.gradients(model.source_loss(phi, side.items, seen), phi)
+            first = first or source
+            phi = {name: (p - 0.02 * source[name]).detach().requires_grad_() for name, p in phi.items()}
         target = meta.gradients(model.target_loss(phi, batch), phi)
         for name in parameters:
-            expected[name] += weight * (target[name] + 0.7 * source[name])
+            expected[name] += weight * (target[name] + 0.7 * first[name])
     for name in parameters:
         torch.testing.assert_close(result.gradient[name], expected[name])
     torch.testing.assert_close(result.loss, model.target_loss(parameters, batch).detach())
@@ -139,12 +147,15 @@ def test_a_source_that_is_not_finite_reaches_neither_gradient_nor_loss(given, di
     every = 1 if diagnosed else 100
     step, parameters, state = step_on(model, [same, other], alpha=0.01, diagnostics_every=every, **given)
     state.steps = 1  # the first step is always diagnosed
+    state.smoothed += 0.3
     result = step(parameters, batch, no_streams)
+    assert state.smoothed[1] == 0.3  # what is known of it stays until it can be measured again
     assert result.measured["skipped"].tolist() == [False, True] and result.own[1] is None and result.own[0] is not None
     torch.testing.assert_close(result.measured["weight"], torch.tensor([1.0, 0.0], dtype=F64), check_dtype=False)
     assert bool(result.loss.isfinite()) and bool(state.smoothed.isfinite().all())
     alone, parameters, alone_state = step_on(model, [same], alpha=0.01, **given)
     alone_state.steps = 1
+    alone_state.smoothed += 0.3
     expected = alone(parameters, batch, no_streams)
     for name, value in result.gradient.items():
         assert bool(value.isfinite().all())
