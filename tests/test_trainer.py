@@ -201,3 +201,23 @@ def test_predict_and_full_sort_predict_agree_and_ignore_padding(shop):
         padding = torch.zeros(len(interaction), 5, dtype=torch.int64)
         longer.update(Interaction({"item_id_list": torch.cat([interaction["item_id_list"], padding], dim=1)}))
         torch.testing.assert_close(made.model.full_sort_predict(longer).view_as(scores), scores)
+
+
+def test_every_epoch_draws_masks_of_its_own(shop, monkeypatch):
+    from recbole_metarec.trainer import trainer
+
+    opened = []
+
+    class Seen(trainer.Streams):
+        def __call__(self, *name):
+            fresh = name not in self._open
+            generator = super().__call__(*name)
+            if fresh:
+                opened.append((name, torch.rand(3, generator=generator.clone_state()).tolist()))
+            return generator
+
+    monkeypatch.setattr(trainer, "Streams", Seen)
+    run(shop, fit=True, epochs=3)
+    for name in (("target",), ("Near",), ("outer", "Near")):
+        assert len({str(first) for other, first in opened if other == name}) == 3
+    assert len({str(first) for _, first in opened}) == len(opened)
