@@ -3,12 +3,13 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
 
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
+from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState, plain_step
 
 # -- the whole step ----------------------------------------------------------------------------------------------------
 
@@ -162,20 +163,40 @@ def test_a_source_that_is_not_finite_reaches_neither_gradient_nor_loss(given, di
         torch.testing.assert_close(value, expected.gradient[name])
 
 
-def test_shares_are_disjoint_rows_of_the_target_batch_and_change_from_step_to_step():
+def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weights():
     model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
     step, _, _ = step_on(model, [same, other], target_batch="split")
     generator = torch.Generator().manual_seed(0)
-    drawn = [step._shares(batch, lambda *name: generator) for _ in range(4)]
 
     def rows(part):
         return [tuple(x for x in row if x) for row in part.inputs.tolist()]
 
-    for shares in drawn:
-        assert sorted(map(len, shares)) == [4, 5]
-        assert sorted(row for share in shares for row in rows(share)) == sorted(rows(batch))
-    assert len({str(rows(shares[0])) for shares in drawn}) > 1
+    for weight in (0.0, 0.3, 0.5, 0.9, 1.0):
+        weights = torch.tensor([weight, 1.0 - weight])
+        drawn = [step._shares(batch, weights, lambda *name: generator) for _ in range(400)]
+        for shares, sizes in drawn:
+            assert sizes.tolist() == [int((share.targets > 0).sum()) for share in shares]
+            assert all(len(share) for share in shares)
+            assert sorted(row for share in shares for row in rows(share)) == sorted(rows(batch))
+        first = np.array([len(shares[0]) for shares, _ in drawn])
+        assert first.max() - first.min() <= 1, "systematic sampling rounds up or down, no more"
+        assert abs(first.mean() - (1 + weight * 7)) < 4 * 0.5 / np.sqrt(400)
+        assert len({str(rows(shares[0])) for shares, _ in drawn}) > 1
+
+
+def test_with_dealt_rows_every_target_event_counts_alike():
+    """At alpha -> 0 the trial changes nothing: the step is the plain gradient of the batch, however it is dealt."""
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
+    step, parameters, state = step_on(model, [same, other], alpha=1e-300, target_batch="split")
+    state.steps = 1
+    state.smoothed += torch.tensor([0.2, 0.0])
+    generator = torch.Generator().manual_seed(0)
+    gradient = step(parameters, batch, lambda *name: generator).gradient
+    plain = plain_step(model, parameters, batch, no_streams).gradient
+    for name, value in plain.items():
+        torch.testing.assert_close(gradient[name], value)
 
 
 def test_learned_rates_follow_the_weighted_gradient():

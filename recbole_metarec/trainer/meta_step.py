@@ -114,9 +114,23 @@ def source_weights(scores: Tensor, usable: Tensor, temperature: float) -> Tensor
     return torch.softmax(logits, dim=0).nan_to_num(0.0)
 
 
+def renormalised(weights: Tensor, usable: Tensor) -> Tensor:
+    """Weights float [M] of the usable sources, bool [M], scaled to sum 1; zeros where nothing is usable."""
+    kept = torch.where(usable, weights, torch.zeros_like(weights))
+    return kept / kept.sum().clamp(min=_TINY)
+
+
+def finite_trial(trial: Trial) -> Tensor:
+    """bool scalar: whether the passes over this source have produced neither an infinity nor a NaN."""
+    return _finite((*trial.moved.values(), *trial.own, trial.loss))
+
+
 def all_finite(trial: Trial, outer: Outer) -> Tensor:
-    """bool scalar: whether neither pass of this source has produced an infinity or a NaN."""
-    values = (*trial.moved.values(), *outer.gradient.values(), *trial.own, trial.loss, outer.loss)
+    """bool scalar: the same, and whether the target's pass after it has produced none."""
+    return finite_trial(trial) & _finite((*outer.gradient.values(), outer.loss))
+
+
+def _finite(values: Iterable[Tensor]) -> Tensor:
     return torch.stack([value.sum() for value in values]).isfinite().all()
 
 

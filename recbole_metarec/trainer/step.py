@@ -125,59 +125,77 @@ class MetaStep:
         """Gradient of theta and of the sources' tables; moves the smoothed similarities, nothing else."""
         settings, state = self.settings, self.state
         diagnose = state.steps % settings.diagnostics_every == 0
-        shares = self._shares(batch, streams)
-        pairs = [
-            self._source(parameters, side, share, streams) for side, share in zip(self.sources, shares, strict=True)
-        ]
-        trials, outers = [trial for trial, _ in pairs], [outer for _, outer in pairs]
-        usable = torch.stack([meta.all_finite(*pair) for pair in pairs])
-        at_theta = None
-        rescaled_at_theta = settings.gradient_rescaling == "similarity" and settings.similarity_at == "theta"
-        if diagnose or rescaled_at_theta:
-            at_theta = plain_step(self.model, parameters, batch, streams)
-        measured = {"loss": torch.stack([trial.loss for trial in trials]), "skipped": ~usable}
-        if settings.gradient_rescaling == "similarity":
-            scores = self._similarities(trials, outers, at_theta, settings.similarity_at)
-            measured[f"similarity_{settings.similarity_at}"] = scores
-            self._smooth(scores, usable)
+        trials = [self._try(parameters, side, streams) for side in self.sources]
+        usable = torch.stack([meta.finite_trial(trial) for trial in trials])
+        rescaled_at = settings.similarity_at if settings.gradient_rescaling == "similarity" else None
+        at_theta = plain_step(self.model, parameters, batch, streams) if diagnose or rescaled_at == "theta" else None
+        measured = {}
+        if rescaled_at == "theta":
+            measured["similarity_theta"] = self._similarities(trials, [at_theta] * len(trials))
+            self._smooth(measured["similarity_theta"], usable)
+        shares, events = self._shares(batch, self._weights(usable), streams)
+        outers = [self._ask(parameters, *three, streams) for three in zip(self.sources, trials, shares, strict=True)]
+        usable = torch.stack([meta.all_finite(*pair) for pair in zip(trials, outers, strict=True)])
+        if rescaled_at == "phi":
+            measured["similarity_phi"] = self._similarities(trials, outers)
+            self._smooth(measured["similarity_phi"], usable)
         weights = self._weights(usable)
-        gradient = meta.weighted_sum(weights, [outer.gradient for outer in outers])
+        # dealt out by weight, shares count by their size: every target event counts alike
+        shown = weights if events is None else meta.renormalised(events, usable)
+        gradient = meta.weighted_sum(shown, [outer.gradient for outer in outers])
         if settings.source_weight:
             along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
             gradient = {name: value + settings.source_weight * along[name] for name, value in gradient.items()}
-        self._learn_rates(weights, outers)
+        self._learn_rates(shown, outers)
         state.steps += 1
         outer_losses = torch.stack([outer.loss for outer in outers])
         # a source of weight 0 may have a loss that is not finite: it must not touch the sum
-        loss = at_theta.loss if at_theta else torch.where(weights > 0, weights * outer_losses, 0.0).sum()
-        measured["weight"] = weights
+        loss = at_theta.loss if at_theta else torch.where(shown > 0, shown * outer_losses, 0.0).sum()
+        measured |= {"loss": torch.stack([trial.loss for trial in trials]), "weight": weights, "skipped": ~usable}
         if diagnose:
             measured |= self._diagnose(parameters, trials, outers, at_theta, shares, streams)
         own = [trial.own if ok else None for trial, ok in zip(trials, usable.tolist(), strict=True)]
         return StepResult(loss, gradient, own, measured)
 
-    def _source(self, parameters: Tensors, side: SourceSide, share: SequenceBatch, streams: Streams):
-        plain, rates = self.settings.second_order, self.state.log_rates
-        batches = [side.next_batch() for _ in range(self.settings.inner_steps)]
+    def _try(self, parameters: Tensors, side: SourceSide, streams: Streams) -> meta.Trial:
+        plain = self.settings.second_order
 
-        def source_loss(batch):
+        def loss_on(batch):
             return lambda phi: self.model.source_loss(phi, side.items, batch, streams(side.name), plain)
+
+        losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
+        return meta.trial_update(parameters, losses, side.own, self.state.log_rates, plain)
+
+    def _ask(self, parameters: Tensors, side: SourceSide, trial: meta.Trial, share: SequenceBatch, streams: Streams):
+        plain = self.settings.second_order
 
         def target_loss(phi):
             return self.model.target_loss(phi, share, streams("outer", side.name), plain)
 
-        trial = meta.trial_update(parameters, [source_loss(batch) for batch in batches], side.own, rates, plain)
-        return trial, meta.outer_gradient(parameters, trial, target_loss, rates, plain)
+        return meta.outer_gradient(parameters, trial, target_loss, self.state.log_rates, plain)
 
-    def _shares(self, batch: SequenceBatch, streams: Streams) -> list[SequenceBatch]:
-        """One target batch per source: the same for all, or random disjoint parts of it, drawn anew every step."""
+    def _shares(self, batch: SequenceBatch, weights: Tensor, streams: Streams) -> tuple[list[SequenceBatch], Tensor]:
+        """One target batch per source: the same for all, or random disjoint rows of it, drawn anew every step.
+
+        Rows are dealt out in proportion to the weights, so that none of the target's events is wasted on a source that
+        hardly counts; each source gets one at least, so that it goes on being measured. Returns the shares and how
+        many events each predicts, float [M], or None where all have the same.
+        """
         count = len(self.sources)
         # a batch of few long histories cannot be dealt out; every source then gets the whole of it
         if self.settings.target_batch == "shared" or len(batch) < 2 * count:
-            return [batch] * count
-        device = batch.inputs.device
-        order = torch.randperm(len(batch), generator=streams("share"), device=device)
-        return [batch.rows(rows) for rows in order.tensor_split(count)]
+            return [batch] * count, None
+        generator, device = streams("share"), batch.inputs.device
+        if not bool(weights.any()):  # no source is usable: the step will say so
+            weights = torch.ones_like(weights)
+        start = torch.rand(1, generator=generator, device=device)
+        # systematic sampling: the expected number of rows is exactly in proportion
+        ends = (start + weights.cumsum(0) / weights.sum() * (len(batch) - count)).floor().long().tolist()
+        sizes = [1 + end - before for before, end in zip([0, *ends[:-1]], ends, strict=True)]
+        sizes[-1] = len(batch) - sum(sizes[:-1])
+        order = torch.randperm(len(batch), generator=generator, device=device)
+        shares = [batch.rows(rows) for rows in order.split(sizes)]
+        return shares, torch.stack([(share.targets > 0).sum() for share in shares]).to(weights.dtype)
 
     def _smooth(self, scores: Tensor, usable: Tensor) -> None:
         state = self.state
@@ -191,10 +209,11 @@ class MetaStep:
         sign = -1.0 if self.settings.rescale_sign == "paper" else 1.0
         return meta.source_weights(sign * self.state.smoothed, usable, self.settings.temperature)
 
-    def _similarities(self, trials, outers, at_theta: StepResult | None, where: str) -> Tensor:
+    def _similarities(self, trials: list[meta.Trial], asked: list) -> Tensor:
+        """float [M]; asked: what holds the target's gradient for each source."""
         names = self.settings.compared(list(trials[0].moved))
-        gradients = [at_theta.gradient] * len(trials) if where == "theta" else [outer.gradient for outer in outers]
-        return torch.stack([meta.similarity(g, trial.moved, names) for g, trial in zip(gradients, trials, strict=True)])
+        pairs = zip(asked, trials, strict=True)
+        return torch.stack([meta.similarity(found.gradient, trial.moved, names) for found, trial in pairs])
 
     def _learn_rates(self, weights: Tensor, outers) -> None:
         if self.state.rate_optimizer is None:
@@ -216,6 +235,6 @@ class MetaStep:
             gains.append(self.model.target_loss(parameters, share, generator) - at_phi)
         return {
             "gain": torch.stack(gains),
-            "similarity_phi": self._similarities(trials, outers, at_theta, "phi"),
-            "similarity_theta": self._similarities(trials, outers, at_theta, "theta"),
+            "similarity_phi": self._similarities(trials, outers),
+            "similarity_theta": self._similarities(trials, [at_theta] * len(trials)),
         }
