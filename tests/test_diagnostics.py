@@ -31,14 +31,15 @@ def test_epoch_means_leave_out_what_is_not_finite():
 
 
 def test_uniform_and_collapsed_weights():
-    even = [row(0, name, weight=0.25) for name in "ABCD"]
+    even = [row(0, name, weight=0.25, entropy=math.log(4)) for name in "ABCD"]
     assert "uniform" in said([even])[0][0]
     assert said([even], uniform_wanted=True) == [[]]
-    one = [row(0, "A", weight=0.97), row(0, "B", weight=0.03)]
+    turns = [row(0, name, weight=0.25, entropy=0.1) for name in "ABCD"]
+    assert said([turns]) == [[]], "sources that take turns are even on average only"
+    one = [row(0, "A", weight=0.97, entropy=0.1), row(0, "B", weight=0.03, entropy=0.1)]
     assert "on A" in said([one])[0][0]
-    between = [row(0, "A", weight=0.7), row(0, "B", weight=0.3)]
-    entropy = -(0.7 * math.log(0.7) + 0.3 * math.log(0.3))
-    assert entropy < 0.99 * math.log(2) and said([between]) == [[]]
+    between = [row(0, name, weight=0.5, entropy=0.98 * math.log(2)) for name in "AB"]
+    assert said([between]) == [[]]
 
 
 def test_overshoot_needs_three_epochs_in_a_row_and_is_said_once():

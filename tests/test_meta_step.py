@@ -1,6 +1,5 @@
 """The meta step against closed forms, finite differences and the invariances of its similarity."""
 
-
 import pytest
 import torch
 from tiny import F64, meta_gradient, random_batch, rates, tiny_metarec

@@ -19,6 +19,7 @@ from recbole_metarec.trainer.checkpoint import read_checkpoint
 def shop(tmp_path_factory):
     return write_shop(tmp_path_factory.mktemp("domains"))
 
+
 RESUMED = [
     {"meta_transfer": "none"},
     {"learn_inner_learning_rate": 0.05, "inner_steps": 2},

@@ -46,9 +46,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(shop, given):
 def test_what_is_only_measured_changes_nothing(shop):
     for given in ({"diagnostics_every": 1}, {"diagnostics_every": 1000}):
         assert equal(run(shop, **given).weights(), baseline(shop))
-    rare, often = (
-        run(shop, gradient_rescaling="uniform", diagnostics_every=every).weights() for every in (1, 1000)
-    )
+    rare, often = (run(shop, gradient_rescaling="uniform", diagnostics_every=every).weights() for every in (1, 1000))
     assert equal(rare, often)
 
 
@@ -218,6 +216,6 @@ def test_every_epoch_draws_masks_of_its_own(shop, monkeypatch):
 
     monkeypatch.setattr(trainer, "Streams", Seen)
     run(shop, fit=True, epochs=3)
-    for name in (("target",), ("Near",), ("outer", "Near")):
+    for name in (("target",), ("source", "Near"), ("outer", "Near")):
         assert len({str(first) for other, first in opened if other == name}) == 3
     assert len({str(first) for _, first in opened}) == len(opened)

@@ -44,11 +44,15 @@ class MetaRec(LRURec):
         self._warned = False
 
     def _popular_items(self, count: int | str, dataset) -> Tensor | None:
-        """Target rows that may be codes, ascending; None: all."""
-        if count == "all" or getattr(dataset, "trained", None) is None:
+        """Target rows that may be codes, ascending; None: all. An item that training has never seen is no code."""
+        if getattr(dataset, "trained", None) is None:
             return None
         counts = dataset.store.item_counts(dataset.trained)[1:]
-        return torch.from_numpy(1 + np.sort(counts.argsort(kind="stable")[::-1][:count]))
+        seen = int((counts > 0).sum())
+        wanted = seen if count == "all" else min(count, seen)
+        return (
+            None if wanted == len(counts) else torch.from_numpy(1 + np.sort((-counts).argsort(kind="stable")[:wanted]))
+        )
 
     def calculate_loss(self, interaction) -> Tensor:
         """The target's loss alone, for RecBole's plain Trainer; says so once."""

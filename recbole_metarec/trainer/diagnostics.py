@@ -10,7 +10,7 @@ from torch import Tensor
 from recbole_metarec.model.quantizer import codebook_use
 
 _PATIENCE = 3  # epochs in a row that a sign must show
-QUANTITIES = ("weight", "similarity_phi", "similarity_theta", "gain", "loss", "skipped")
+QUANTITIES = ("weight", "share", "entropy", "similarity_phi", "similarity_theta", "gain", "loss", "skipped")
 
 
 class EpochRecord:
@@ -76,8 +76,8 @@ class FailureSigns:
         weights = [row["weight"] for row in rows if "weight" in row]
         if len(weights) < 2 or self.uniform_wanted:
             return {}
-        entropy = -sum(w * math.log(w) for w in weights if w > 0)
-        if entropy > 0.99 * math.log(len(weights)):
+        # the mean of the steps' entropies: sources that take turns have even mean weights, but are not uniform
+        if rows[0]["entropy"] > 0.99 * math.log(len(weights)):
             return {"uniform": "source weights are as good as uniform for a whole epoch; lower temperature"}
         if max(weights) > 0.95:
             name = max(rows, key=lambda row: row.get("weight", 0.0))["source"]

@@ -114,6 +114,11 @@ def source_weights(scores: Tensor, usable: Tensor, temperature: float) -> Tensor
     return torch.softmax(logits, dim=0).nan_to_num(0.0)
 
 
+def entropy(weights: Tensor) -> Tensor:
+    """Of weights float [M] that sum to 1, in nats: log M where all are equal, 0 where one has all. Scalar."""
+    return -torch.special.xlogy(weights, weights).sum()
+
+
 def renormalised(weights: Tensor, usable: Tensor) -> Tensor:
     """Weights float [M] of the usable sources, bool [M], scaled to sum 1; zeros where nothing is usable."""
     kept = torch.where(usable, weights, torch.zeros_like(weights))

@@ -99,7 +99,9 @@ def joint_step(
 
     A source whose loss is not finite is left out of the mean.
     """
-    losses = [model.source_loss(parameters, side.items, side.next_batch(), streams(side.name)) for side in sources]
+    losses = [
+        model.source_loss(parameters, side.items, side.next_batch(), streams("source", side.name)) for side in sources
+    ]
     all_losses = torch.stack(losses).detach()
     usable = all_losses.isfinite().tolist()
     kept = [loss for loss, ok in zip(losses, usable, strict=True) if ok]
@@ -150,8 +152,9 @@ class MetaStep:
         state.steps += 1
         outer_losses = torch.stack([outer.loss for outer in outers])
         # a source of weight 0 may have a loss that is not finite: it must not touch the sum
-        loss = at_theta.loss if at_theta else torch.where(shown > 0, shown * outer_losses, 0.0).sum()
-        measured |= {"loss": torch.stack([trial.loss for trial in trials]), "weight": weights, "skipped": ~usable}
+        loss = at_theta.loss if rescaled_at == "theta" else torch.where(shown > 0, shown * outer_losses, 0.0).sum()
+        measured |= {"weight": weights, "share": shown, "entropy": meta.entropy(weights).expand(len(trials))}
+        measured |= {"loss": torch.stack([trial.loss for trial in trials]), "skipped": ~usable}
         if diagnose:
             measured |= self._diagnose(parameters, trials, outers, at_theta, shares, streams)
         own = [trial.own if ok else None for trial, ok in zip(trials, usable.tolist(), strict=True)]
@@ -161,7 +164,7 @@ class MetaStep:
         plain = self.settings.second_order
 
         def loss_on(batch):
-            return lambda phi: self.model.source_loss(phi, side.items, batch, streams(side.name), plain)
+            return lambda phi: self.model.source_loss(phi, side.items, batch, streams("source", side.name), plain)
 
         losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
         return meta.trial_update(parameters, losses, side.own, self.state.log_rates, plain)
@@ -190,7 +193,8 @@ class MetaStep:
             weights = torch.ones_like(weights)
         start = torch.rand(1, generator=generator, device=device)
         # systematic sampling: the expected number of rows is exactly in proportion
-        ends = (start + weights.cumsum(0) / weights.sum() * (len(batch) - count)).floor().long().tolist()
+        dealt = len(batch) - count
+        ends = (start + weights.cumsum(0) / weights.sum() * dealt).floor().long().clamp(max=dealt).tolist()
         sizes = [1 + end - before for before, end in zip([0, *ends[:-1]], ends, strict=True)]
         sizes[-1] = len(batch) - sum(sizes[:-1])
         order = torch.randperm(len(batch), generator=generator, device=device)
