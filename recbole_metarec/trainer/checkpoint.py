@@ -1,5 +1,6 @@
 """Checkpoints that are data only: tensors and plain values, the config as JSON, written beside and renamed."""
 
+import io
 import os
 from pathlib import Path
 
@@ -17,9 +18,12 @@ def write_checkpoint(path: str | Path, content: dict) -> None:
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # in memory first: torch.save into a file tells of a full disk by a RuntimeError about its own container
+    packed = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, packed)
     try:
         with open(beside, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            file.write(packed.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
