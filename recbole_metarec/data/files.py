@@ -8,6 +8,8 @@ from pathlib import Path
 
 from recbole_metarec.errors import DataError
 
+_CACHE_REMEDY = "free some space there, or set METAREC_CACHE to a folder that you may write to"
+
 
 def cache_dir() -> Path:
     """Folder of prepared files, which is not made here.
@@ -31,11 +33,11 @@ def make_dir(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> Path:
+def write_atomically(path: Path, chunks: Iterable[bytes], remedy: str = _CACHE_REMEDY) -> Path:
     """Write ``chunks`` to a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
 
-    The parent folder must exist. Raises DataError if the disk is full or may not be written to; ``path`` is then
-    as it was before.
+    The parent folder must exist. Raises DataError, which ends in ``remedy``, if the disk is full or may not be written
+    to; ``path`` is then as it was before.
     """
     temporary = None
     try:
@@ -47,10 +49,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> Path:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; a cache may be shared
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); free some space there, or set METAREC_CACHE "
-            "to a folder that you may write to"
-        ) from None
+        raise DataError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
