@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -61,7 +62,12 @@ class Recommender:
 
     @torch.no_grad()
     def top(self, state: UserState, k: int = 10, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
-        """The k best items and their scores, best first. Raises DataError for a user without any event."""
+        """The k best items and their scores, best first; fewer where the catalogue has no more.
+
+        Raises DataError for a user without any event, an unknown item in ``exclude``, or k below 1.
+        """
+        _check_count(k)
+        _check_names("exclude", exclude)
         if state.output is None:
             raise DataError("the history is empty: add at least one item before asking for recommendations")
         scores = self.model.score(state.output)[0]
@@ -74,8 +80,10 @@ class Recommender:
         """The k best next items after a history of item names, oldest first: [(item, score)], best first.
 
         exclude_seen leaves the history's own items out; evaluation does not, as RecBole's does not.
-        Raises DataError for an empty history or an unknown item.
+        Raises DataError for an empty history, an unknown item, one text in place of a list, or k below 1.
         """
+        _check_count(k)
+        _check_names("history", history)
         history = [str(item) for item in history]
         state = self.start()
         for item in history[-self.model.max_seq_length :]:
@@ -88,6 +96,17 @@ class Recommender:
             hint = f"; did you mean {guess!r}?" if guess else ""
             raise DataError(f"unknown item {item!r}: the model was trained without it{hint}")
         return self._number[item]
+
+
+def _check_count(k) -> None:
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+        raise DataError(f"k is {k!r}, but it must be at least 1; give how many items to recommend, such as k=10")
+
+
+def _check_names(what: str, names) -> None:
+    """A text is a sequence of letters to Python, which would all be taken for items."""
+    if isinstance(names, (str, bytes)):
+        raise DataError(f"{what} is the one text {names!r}; give a list of item names, such as [{names!r}]")
 
 
 class _Catalogue:

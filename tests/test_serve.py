@@ -1,0 +1,49 @@
+"""What a saved model is asked for: wrong requests are answered by one clear line."""
+
+import numpy as np
+import pytest
+from tiny import tiny_metarec
+
+from recbole_metarec.errors import DataError
+from recbole_metarec.serve import Recommender
+
+ITEMS = ["[PAD]", *(f"i{number}" for number in range(1, 12))]
+
+
+@pytest.fixture(scope="module")
+def recommender():
+    return Recommender(tiny_metarec(n_target=len(ITEMS))[0], ITEMS)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True, None, "10"])
+def test_k_must_be_at_least_one(recommender, k):
+    state = recommender.add(recommender.start(), "i3")
+    for ask in (lambda: recommender.recommend(["i3"], k=k), lambda: recommender.top(state, k)):
+        with pytest.raises(DataError, match="must be at least 1") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_k_beyond_the_catalogue_gives_all_of_it(recommender):
+    assert sorted(item for item, _ in recommender.recommend(["i3"], k=100)) == sorted(ITEMS[1:])
+    assert recommender.recommend(["i3"], k=np.int64(3)) == recommender.recommend(["i3"], k=3)
+
+
+@pytest.mark.parametrize("text", ["i3", b"i3", ""])
+def test_one_text_is_not_a_history(recommender, text):
+    with pytest.raises(DataError, match=r"history is the one text .*; give a list of item names"):
+        recommender.recommend(text)
+    with pytest.raises(DataError, match=r"exclude is the one text .*; give a list of item names"):
+        recommender.top(recommender.add(recommender.start(), "i3"), exclude=text)
+
+
+def test_any_iterable_of_names_is_a_history(recommender):
+    expected = recommender.recommend(["i1", "i2"])
+    assert recommender.recommend(("i1", "i2")) == recommender.recommend(iter(["i1", "i2"])) == expected
+
+
+def test_the_history_step_by_step_gives_the_same(recommender):
+    state = recommender.start()
+    for item in ("i5", "i1", "i5"):
+        state = recommender.add(state, item)
+    assert recommender.top(state, 4) == recommender.recommend(["i5", "i1", "i5"], k=4)
