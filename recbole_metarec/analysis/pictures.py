@@ -1,23 +1,31 @@
-"""The three pictures of a run: training curve, source similarities and weights, use of the codebook."""
+"""The three pictures of a run: training curve, source similarities and weights, use of the codebook.
 
+Drawn without pyplot, whose backend and open figures belong to whoever runs this, for example to a notebook.
+"""
+
+import io
 from pathlib import Path
 
-import matplotlib
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from recbole_metarec.data.files import write_atomically
 
 
 def draw_history(history: list[dict], path: Path) -> None:
     """Training loss and validation score per epoch; pre-training passes have epochs below zero."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     _line(left, history, "train_loss", "training loss (mean per step)")
     _line(right, history, "valid_score", "validation score")
     _write(figure, path)
 
 
 def draw_similarity(source_history: list[dict], path: Path) -> None:
-    """Per source over the epochs: similarity before and after the trial update, gain, and weight."""
+    """Per source over the epochs: similarity before and after the trial update, gain, and weight, where measured.
+
+    Writes nothing if none of them was measured, as in joint training.
+    """
     panels = {
         "similarity_theta": "similarity at theta",
         "similarity_phi": "similarity at phi",
@@ -28,7 +36,7 @@ def draw_similarity(source_history: list[dict], path: Path) -> None:
 
 
 def draw_codebook(source_history: list[dict], path: Path) -> None:
-    """Per source over the epochs: codes in use, perplexity, quantization error, collisions."""
+    """Per source over the epochs: codes in use, perplexity, quantization error, collisions, where measured."""
     panels = {
         "codebook_usage": "codes in use (share)",
         "perplexity": "perplexity of the codes",
@@ -39,16 +47,21 @@ def draw_codebook(source_history: list[dict], path: Path) -> None:
 
 
 def _draw_sources(rows: list[dict], panels: dict[str, str], path: Path) -> None:
+    panels = {key: title for key, title in panels.items() if any(key in row for row in rows)}
+    if not panels:
+        return
     names = list(dict.fromkeys(row["source"] for row in rows))
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharex=True)
-    colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20").colors
-    for axis, (key, title) in zip(axes.flat, panels.items(), strict=True):
+    n_rows = (len(panels) + 1) // 2
+    figure = Figure(figsize=(10, 3.2 * n_rows), layout="constrained")
+    axes = [figure.add_subplot(n_rows, min(len(panels), 2), place) for place in range(1, len(panels) + 1)]
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    for axis, (key, title) in zip(axes, panels.items(), strict=True):
         for number, name in enumerate(names):
             own = [row for row in rows if row["source"] == name]
             _line(axis, own, key, title, label=name, color=colours[number % len(colours)])
         if key in ("similarity_theta", "similarity_phi", "gain"):
             axis.axhline(0.0, color="grey", linewidth=0.8)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     _write(figure, path)
 
 
@@ -60,8 +73,7 @@ def _line(axis, rows: list[dict], key: str, title: str, **style) -> None:
     axis.grid(alpha=0.25)
 
 
-def _write(figure, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    figure.savefig(beside, dpi=110, format="png")
-    plt.close(figure)
-    beside.replace(path)
+def _write(figure: Figure, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_atomically(path, [picture.getvalue()], "free some space or choose another checkpoint_dir")
