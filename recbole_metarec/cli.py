@@ -20,6 +20,7 @@ from recbole_metarec.config import (
     read_yaml,
 )
 from recbole_metarec.errors import ConfigError, MetaRecError
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 _TRAIN_EXAMPLE = """\
 examples:
@@ -138,7 +139,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     model = chosen.get("model", "MetaRec")
     _check_model(model, places.get("model", "defaults"))
     from recbole_metarec.config_rules import check_files
-    from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain
+    from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
 
     dataset = chosen.get("dataset", EMBEDDED_TARGET)
     if model in OUR_MODELS:
@@ -146,7 +147,11 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         check_config({**defaults, **normalised(chosen, defaults), "dataset": dataset}, places)
     else:
         check_files(chosen, places)
-    find_domain(dataset, chosen.get("data_path"))  # before the heavy imports: a mistyped name is answered at once
+    # before the heavy imports: a mistyped name is answered at once
+    data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
+    find_domain(dataset, data_path)
+    if model == "MetaRec" and chosen.get("meta_transfer") != "none":
+        resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
 
     from recbole_metarec import quick_start
     from recbole_metarec.plugin import shielded_argv

@@ -7,15 +7,12 @@ from pathlib import Path
 from recbole_metarec.config import Key, Where, nearest, place_of, show, source_names
 from recbole_metarec.errors import ConfigError
 
-_INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 0", "loss_decimal_place": ">= 0"}
+_INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 1", "loss_decimal_place": ">= 0"}
 _BOOLS = (
     "use_gpu",
     "reproducibility",
     "show_progress",
     "save_dataset",
-    "shuffle",
-    "enable_amp",
-    "enable_scaler",
     "log_wandb",
     "filter_inter_by_user_or_item",
 )
@@ -38,6 +35,9 @@ _UNSUPPORTED = {
     "transform": (None, "training batches are not RecBole interactions that could be transformed; remove it"),
     "neg_sampling": (None, "the loss has its own negatives; remove it"),
     "training_neg_sample_num": (None, "the loss has its own negatives; remove it"),
+    "enable_amp": (False, "the meta step has no mixed precision; remove enable_amp"),
+    "enable_scaler": (False, "the meta step has no mixed precision; remove enable_scaler"),
+    "shuffle": (True, "batches are cut anew in every epoch; remove shuffle"),
     "local_rank": (None, "RecBole would demand NCCL and a GPU for it; start one process without it"),
 }
 _EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
@@ -67,7 +67,7 @@ def _fail(where: Where, names, problem: str, advice: str) -> None:
 def _check_unsupported(values: Mapping, where: Where) -> None:
     for name, (harmless, reason) in _UNSUPPORTED.items():
         value = values.get(name)
-        if value and value != harmless:
+        if value is not None and value != harmless:
             _fail(where, name, f"{name} is {show(value)}, which is not supported here", reason)
     if values.get("repeatable") is False:
         _fail(where, "repeatable", "repeatable is False, which no sequential model can", "use True")
@@ -135,10 +135,10 @@ def _check_eval_args(values: Mapping, where: Where) -> None:
 
 
 def _check_metrics(values: Mapping, where: Where) -> None:
-    from recbole.evaluator.register import metric_types  # heavy, and needed only once values are being checked
-    from recbole.utils.enum_type import EvaluatorType
+    from recbole.evaluator.register import metric_information  # heavy, needed only once values are being checked
 
-    ranking = [name for name, kind in metric_types.items() if kind == EvaluatorType.RANKING]
+    # all that the one ranking gives: the rank of each user's held-out item
+    ranking = [name for name, needs in metric_information.items() if set(needs) == {"rec.topk"}]
     metrics = [values["metrics"]] if isinstance(values["metrics"], str) else list(values["metrics"])
     for name in metrics:
         if name.lower() not in ranking:
@@ -146,7 +146,7 @@ def _check_metrics(values: Mapping, where: Where) -> None:
             _fail(
                 where,
                 "metrics",
-                f"{name} is not a ranking metric of RecBole",
+                f"{name} is not a metric that the rank of the held-out item gives",
                 f"did you mean {guess}?" if guess else f"use some of {', '.join(sorted(ranking))}",
             )
     topk = [values["topk"]] if isinstance(values["topk"], int) else list(values["topk"])
@@ -176,7 +176,7 @@ def _check_columns(values: Mapping, where: Where) -> None:
 def check_files(values: Mapping, where: Where) -> None:
     """Raise ConfigError if the ``data_path`` that the user gave is no folder."""
     path = values.get("data_path")
-    if path and place_of(where, "data_path") != "defaults" and not Path(path).is_dir():
+    if path and place_of(where, "data_path") != "defaults" and not Path(path).expanduser().is_dir():
         _fail(where, "data_path", f"data_path {path} is not a folder", "give the folder that holds NAME/NAME.inter")
 
 

@@ -1,31 +1,26 @@
 """Run one experiment from names to a run folder: the Python API behind ``recbole-metarec train``."""
 
-import logging
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from time import time
 
 import numpy as np
+from colorlog import ColoredFormatter
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
+from recbole.utils.logger import RemoveColorFilter
 
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
-from recbole_metarec.config import OUR_MODELS, default_values
-from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
-from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.files import cache_dir
+from recbole_metarec.baselines import check_depth, checked_folder, protocol_overrides
+from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.trainer.trainer import TransferTrainer
 from recbole_metarec.yamlfile import read_yaml
-
-# What must be the same for every model that is compared; RecBole's own models get it from here.
-_PROTOCOL = ("MAX_ITEM_LIST_LENGTH", "load_col", "normalize_all", "train_neg_sample_args", "loss_type", "eval_args",
-             "repeatable", "metrics", "topk", "valid_metric", "metric_decimal_place", "stopping_step")  # fmt: skip
 
 
 @dataclass
@@ -87,15 +82,21 @@ def run_experiment(
     in what was given, before anything is trained; KeyboardInterrupt says where the last checkpoint is.
     """
     started = time()
-    config = build_config(model, dataset, config_files, _completed(model, dataset, config_files, overrides or {}))
-    run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
-    config["checkpoint_dir"] = str(run_dir)
+    given = {key: value for path in config_files for key, value in read_yaml(path)[0].items()} | (overrides or {})
+    config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides or {}))
     _open_log(config)
-    folder.write_yaml(run_dir / "config.yaml", _own_settings(config))
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     getLogger().info(data)
     train, valid, test = data_preparation(config, data)
+    if model in OUR_MODELS:
+        sources = train.dataset.sources  # read now: a bad file ends the run before it starts
+    else:
+        sources = ()
+        check_depth(config, train.dataset)
+    run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
+    config["checkpoint_dir"] = str(run_dir)
+    folder.write_yaml(run_dir / "config.yaml", _own_settings(config, given))
     init_seed(config["seed"], config["reproducibility"])
     net = get_model(model)(config, train.dataset).to(config["device"])
     getLogger().info(net)
@@ -108,7 +109,7 @@ def run_experiment(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the last checkpoint is in {run_dir}") from None
     parts = _evaluate(config, trainer, valid, test)
-    metrics = _metrics(config, trainer, parts, train, time() - started)
+    metrics = _metrics(config, trainer, parts, sources, time() - started)
     _write_ranks(run_dir, test, parts)
     _draw(run_dir, trainer)
     folder.write_json(run_dir / "metrics.json", metrics)
@@ -117,42 +118,37 @@ def run_experiment(
     return Experiment(run_dir, metrics, parts)
 
 
-def _completed(model: str, dataset: str, config_files, overrides: dict) -> dict:
-    """The user's overrides and, where neither they nor the files say otherwise, what a run needs."""
-    given = {key: value for path in config_files for key, value in read_yaml(path)[0].items()} | overrides
-    if model in OUR_MODELS:
-        extra = {"transfer_guard": True} if model == "MetaRec" else {}
-        return {key: value for key, value in extra.items() if key not in given} | overrides
-    protocol = default_values("LRURec")
-    extra = {key: protocol[key] for key in _PROTOCOL if key not in given}
-    folder = _checked_folder(dataset, given.get("data_path"), given.get("exact_time", False))
-    return extra | overrides | {"data_path": str(folder)}
-
-
-def _checked_folder(dataset: str, data_path, exact_time: bool) -> Path:
-    """Where RecBole's own models read the domain: found, checked and ordered as for ours."""
-    place = find_domain(dataset, data_path)
-    check_inter_file(place / dataset / f"{dataset}.inter")
-    return write_ranked_copy(place / dataset, dataset, cache_dir() / "exact_time").parent if exact_time else place
+def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
+    """The user's overrides and, where neither they nor the files say otherwise (``given``), what a run needs."""
+    if model not in OUR_MODELS:
+        data_path = str(checked_folder(dataset, given))
+        return protocol_overrides(model, dataset, given) | overrides | {"data_path": data_path}
+    extra = {"transfer_guard": True} if model == "MetaRec" else {}
+    return {key: value for key, value in extra.items() if key not in given} | overrides
 
 
 def _open_log(config) -> None:
-    """RecBole's log for this run; handlers of an earlier run in this process would swallow it."""
+    """RecBole's log for this run; the file of an earlier run in this process would swallow it."""
     root = getLogger()
     for handler in root.handlers[:]:
-        if isinstance(handler, logging.FileHandler | logging.StreamHandler) and type(handler).__module__ == "logging":
+        if any(isinstance(rule, RemoveColorFilter) for rule in handler.filters) or isinstance(
+            handler.formatter, ColoredFormatter
+        ):
             root.removeHandler(handler)
             handler.close()
     init_logger(config)
 
 
-def _own_settings(config) -> dict:
+def _own_settings(config, given: dict) -> dict:
     """What the user may set, as plain values, so that ``--config_files config.yaml`` repeats the run."""
     derived = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "data_path"}
     derived |= {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "checkpoint_dir"}
+    derived |= {"gpu_id", "use_gpu"}  # a default here, a wish that may fail elsewhere
     values = {key: value for key, value in config.final_config_dict.items() if key not in derived}
-    values["train_neg_sample_args"] = None
-    return {**values, "data_path": str(Path(config["data_path"]).parent)}
+    values |= {key: given[key] for key in ("device", "gpu_id", "use_gpu", "checkpoint_dir") if key in given}
+    if given.get("data_path"):
+        values["data_path"] = str(Path(given["data_path"]).expanduser().absolute())
+    return values | {"train_neg_sample_args": None}
 
 
 def _evaluate(config, trainer, valid, test) -> list[Part]:
@@ -175,17 +171,14 @@ def _numbers(metrics) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _metrics(config, trainer, parts: list[Part], train, seconds: float) -> dict:
+def _metrics(config, trainer, parts: list[Part], sources, seconds: float) -> dict:
     guard = getattr(trainer, "guard", None)
-    sources = getattr(trainer, "sources", ())
-    place = Path(config["data_path"])
-    # where the target and each source was read
-    files = [place / f"{config['dataset']}.inter"]
-    files += [Path(source.path) for source in getattr(train.dataset, "sources", ())]
+    files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
+    epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
     return {
         "model": config["model"],
         "dataset": config["dataset"],
-        "sources": [side.name for side in sources],
+        "sources": [source.name for source in sources],
         "seed": config["seed"],
         "valid": parts[0].valid,
         "test": parts[0].test,
@@ -198,7 +191,8 @@ def _metrics(config, trainer, parts: list[Part], train, seconds: float) -> dict:
             "no_transfer_test": parts[1].test if guard else None,
         },
         "warnings": list(trainer.signs.seen.values()) if isinstance(trainer, TransferTrainer) else [],
-        "epochs": len(getattr(trainer, "history", ())) or len(trainer.train_loss_dict),
+        "epochs": sum(epoch >= 0 for epoch in epochs),
+        "pretrain_epochs": sum(epoch < 0 for epoch in epochs),
         "seconds": seconds,
         "peak_memory_mib": folder.peak_memory_mib(config["device"]),
         "device": str(config["device"]),

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+DEFAULT_DATA_PATH = "dataset/"  # RecBole's own default, relative to the current folder
+
 
 def resource_dir(name: str) -> Path:
     """Folder of shipped files, ``properties`` or ``dataset_configs``.

@@ -64,6 +64,13 @@ def test_resuming_from_nothing_or_from_another_model_is_refused(shop, tmp_path):
     other = run(shop, saved=True, embedding_size=4, epochs=1)
     with pytest.raises(CheckpointError, match="embedding_size"):
         made.trainer.resume_checkpoint(other.trainer.saved_model_file)
+    joint = run(shop, saved=True, epochs=1, meta_transfer="joint")
+    with pytest.raises(CheckpointError, match="meta_transfer was joint"):
+        made.trainer.resume_checkpoint(joint.trainer.saved_model_file)
+    fewer = run(shop, saved=True, epochs=1, sources=["Far"])
+    made.trainer.resume_checkpoint(fewer.trainer.saved_model_file)
+    with pytest.raises(CheckpointError, match="sources was"):
+        made.fit()
 
 
 def test_a_saved_model_loads_and_scores_without_its_sources(shop, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import yaml
 from worlds import cluster_histories, write_domain
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
-from recbole_metarec.errors import CheckpointError, DataError, TrainingError
+from recbole_metarec.cli import main
+from recbole_metarec.errors import CheckpointError, ConfigError, DataError, TrainingError
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.ranking import ndcg_at
 from recbole_metarec.serve import Recommender
@@ -87,6 +89,34 @@ def test_config_yaml_repeats_the_run(experiment):
     )
     assert again.metrics["test"] == experiment.metrics["test"] and again.run_dir != experiment.run_dir
     assert (again.run_dir / "ranks.csv").read_bytes() == (experiment.run_dir / "ranks.csv").read_bytes()
+
+
+def test_config_yaml_repeats_the_run_from_the_command_line(experiment, capsys, monkeypatch):
+    """On any machine: a gpu_id that nobody asked for must not be asked for by the file."""
+    monkeypatch.setattr(sys, "argv", ["recbole-metarec"])
+    assert main(["train", "--config_files", str(experiment.run_dir / "config.yaml"), "--epochs=1"]) == 0
+    assert "80 test users" in capsys.readouterr().out
+
+
+def test_a_bad_source_is_said_before_anything_is_made(experiment, tmp_path, capsys):
+    shops = experiment.run_dir.parent.parent
+    write_domain(shops, "Broken", [[1, 2, 3, 4]]).write_text("no header\n")
+    place = ["--data_path", str(shops), f"--checkpoint_dir={tmp_path / 'saved'}", "--dataset", "Mine"]
+    for source in ("Theirz", "Broken"):
+        assert main(["train", *place, "--sources", source]) == 2
+        assert source in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
+
+
+def test_recboles_own_models_run_under_the_same_protocol(experiment, capsys):
+    shops = str(experiment.run_dir.parent.parent)
+    small = {"epochs": 1, "hidden_size": 8, "inner_size": 8, "n_heads": 1, "topk": [10], "show_progress": False}
+    found = run_experiment("SASRec", "Mine", overrides={**small, "data_path": shops, "state": "ERROR"})
+    assert found.metrics["test_users"] == 80 and set(found.metrics["test"]) == {"ndcg@10", "recall@10", "mrr@10"}
+    assert main(["train", "--model", "SASRec", "--dataset", "Mine", "--data_path", shops, "--epochs=abc"]) == 2
+    assert "epochs is abc" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="topk"):
+        run_experiment("SASRec", "Mine", overrides={**small, "topk": [10, 50], "data_path": shops, "state": "ERROR"})
 
 
 def test_the_table_says_what_was_found(experiment):

@@ -63,17 +63,9 @@ class TransferDataset(SequentialDataset):
         if config["exact_time"]:
             folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
             dataset_path = str(folder)
-        else:
-            self._warn_of_lost_order(token, summary)
+        elif summary.lost_order:
+            self.logger.warning(f"{token}: {summary.lost_order}")
         super()._load_data(token, dataset_path)
-
-    def _warn_of_lost_order(self, token, summary) -> None:
-        if summary.moved_float32:
-            self.logger.warning(
-                f"{token}: RecBole keeps time as float32, which moves {summary.moved_float32} of {summary.events} "
-                f"events and gives {summary.last_moved_float32} users another test item; exact_time: True keeps the "
-                "order of the full timestamps"
-            )
 
     def data_augmentation(self):
         """Orders the events by user and time; prefixes are gathered when they are asked for, never stored."""

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from recbole_metarec.checkpoint_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.errors import TrainingError
+from recbole_metarec.errors import CheckpointError, TrainingError
 from recbole_metarec.randomness import Streams
 from recbole_metarec.ranking import metrics_of, rank_all
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
@@ -75,7 +75,9 @@ class TransferTrainer(Trainer):
             best = self.best_valid_score, self.best_valid_result
         else:
             best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
-        if not (self._is_guarded and saved and valid_data and len(self.sources)):
+        if self.record:
+            self.record()
+        if not (self._is_guarded and saved and self.best_valid_result and len(self.sources)):
             return best
         start = self._initial_weights
         self.guard, other = guard_transfer(self, start, train_data, valid_data, verbose, show_progress)
@@ -107,7 +109,8 @@ class TransferTrainer(Trainer):
         alpha, rate = config["inner_learning_rate"], config["learn_inner_learning_rate"]
         self.state = TransferState.initial(names, alpha, rate, len(self.sources), self.device)
         if self._resumed:
-            self.sources.load_state_dict(self._resumed["sources"])
+            self._refuse_another(self._resumed, {"sources": self.sources.names})
+            self.sources.load_state_dict(self._resumed["source_sides"])
             self.state.load_state_dict(self._resumed["transfer"])
         self.meta_step = MetaStep(self.model, self.sources, settings, self.state)
 
@@ -149,7 +152,9 @@ class TransferTrainer(Trainer):
         """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
         self._steps_done += 1
         skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
-        finite, none_left = bool(result.loss.isfinite()), 0 < len(self.sources) == len(skipped)
+        # the loss may be finite where its gradient no longer is
+        total = sum(value.sum() for value in result.gradient.values()) + result.loss
+        finite, none_left = bool(total.isfinite()), 0 < len(self.sources) == len(skipped)
         if not finite or none_left:
             # the meta step asks the target after every trial: a target that fails makes every source look failed
             sources_failed = none_left and (finite or self.transfer != "meta")
@@ -212,18 +217,15 @@ class TransferTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """RecBole's metrics from the one ranking: OrderedDict, keys such as ``ndcg@10``.
-
-        Metrics that need more than the target's rank (coverage, AUC, ...) are RecBole's own, computed as RecBole does.
-        """
+        """RecBole's metrics from the one ranking: OrderedDict, keys such as ``ndcg@10``."""
         if not eval_data:
             return None
         if load_best_model:
             self.load_best(model_file or self.saved_model_file)
-        register = self.eval_collector.register
-        if any(register.need(key) for key in ("rec.items", "rec.meanrank", "rec.score", "data.label")):
-            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        result = metrics_of(self.rank(eval_data, show_progress), self.config)
+        try:
+            result = metrics_of(self.rank(eval_data, show_progress), self.config)
+        except TrainingError as error:
+            raise TrainingError(f"after epoch {len(self.train_loss_dict) - 1}: {error}") from error
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
@@ -259,11 +261,13 @@ class TransferTrainer(Trainer):
         return path.with_name(f"{path.stem}-last.pth")
 
     def _save_training_state(self, epoch: int) -> None:
-        transfer = (
-            {"sources": self.sources.state_dict(), "transfer": self.state.state_dict()} if len(self.sources) else {}
-        )
+        transfer = {}
+        if len(self.sources):
+            transfer = {"source_sides": self.sources.state_dict(), "transfer": self.state.state_dict()}
         content = {
             "model": self.config["model"],
+            "meta_transfer": self.transfer,
+            "sources": self.sources.names,
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -285,6 +289,7 @@ class TransferTrainer(Trainer):
         """
         self.saved_model_file = str(resume_file)
         content = read_checkpoint(self.training_state_file, self.device)
+        self._refuse_another(content, {"model": self.config["model"], "meta_transfer": self.transfer})
         load_weights(self.model, content, self.training_state_file)
         self.optimizer.load_state_dict(content["optimizer"])
         self.start_epoch, self.cur_step = content["epoch"] + 1, content["cur_step"]
@@ -294,6 +299,14 @@ class TransferTrainer(Trainer):
         self.signs.seen = content["signs"]
         self._resumed = content
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _refuse_another(self, content: dict, own: dict) -> None:
+        for key, value in own.items():
+            if content[key] != value:
+                raise CheckpointError(
+                    f"{self.training_state_file}: {key} was {content[key]} when it was written and is {value} now; "
+                    "resume with the config of that run"
+                )
 
 
 def _unused(path: Path) -> str:
