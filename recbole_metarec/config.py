@@ -1,26 +1,28 @@
-"""Every config key of this package, and whether a value is allowed.
+"""Whether the values that a user gave are allowed: unknown keys, single values, and the form they are handed on in.
 
-The reference is read from the comments of the shipped ``properties/*.yaml``: beside each key stands
-``(type, range) One sentence.``, and that very text is what values are checked against.
+What a key allows is read from ``properties/*.yaml`` by :mod:`recbole_metarec.keys`; rules between keys stand in
+:mod:`recbole_metarec.config_rules`.
 """
 
-import ast
-import difflib
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Mapping
 
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.resources import resource_dir
+from recbole_metarec.keys import (
+    OUR_MODELS,
+    Key,
+    Where,
+    default_values,
+    key_reference,
+    known_keys,
+    place_of,
+)
+from recbole_metarec.words import nearest, show, source_names
 from recbole_metarec.yamlfile import parse_value, read_yaml
 
 __all__ = [
     "OUR_MODELS",
     "Key",
+    "Where",
     "check_config",
     "check_keys",
     "default_values",
@@ -29,154 +31,13 @@ __all__ = [
     "nearest",
     "normalised",
     "parse_value",
+    "place_of",
     "read_yaml",
+    "show",
     "source_names",
     "unknown_key_error",
 ]
 
-OUR_MODELS = ("LRURec", "MetaRec")
-Where = Mapping | Callable[[str], str]
-
-_TYPES = {"int", "float", "bool", "str", "list", "dict", "none"}
-_LINE = re.compile(r"^(?P<name>\w+):\s*(?P<value>.*?)\s*#\s\((?P<spec>.+?)\)\s(?P<sentence>\S.*)$")
-_INTERVAL = re.compile(r"^in ([\[(])(\S+), (\S+)([\])])$")
-
-
-@dataclass(frozen=True)
-class Key:
-    """One config key: ``kind`` is its type as printed ("int", "all or int", ...), ``rule`` its range ("" if any)."""
-
-    name: str
-    default: object
-    kind: str
-    rule: str
-    sentence: str
-    file: str
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """Allowed words, for ``one of: a b c``; else empty."""
-        return tuple(self.rule.removeprefix("one of: ").split()) if self.rule.startswith("one of: ") else ()
-
-    @property
-    def expects(self) -> str:
-        """What a value must be, for messages: ``an int >= 1``, ``both or loss``, ``all or an int >= 1``."""
-        if self.choices:
-            return " or ".join(filter(None, [", ".join(self.choices[:-1]), self.choices[-1]]))
-        article = {"int": "an int", "bool": "True or False", "none": "nothing (~)"}
-        kinds = [article.get(k, f"a {k}" if k in _TYPES else k) for k in self.kind.split(" or ")]
-        return " ".join(filter(None, [" or ".join(kinds), self.rule]))
-
-    def allows(self, value) -> bool:
-        """Whether ``value`` has the type and lies in the range; a single value stands for a list of one."""
-        for kind in self.kind.split(" or "):
-            if kind == "list" and isinstance(value, (list, tuple)):
-                return (len(value) > 0 or self.kind != "list") and all(self._fits_item(item) for item in value)
-            if kind == "list" and isinstance(value, (str, int)) and not isinstance(value, bool):
-                return self._fits_item(value)
-            if kind not in _TYPES and value == kind:
-                return True
-            if kind in _TYPES and _is_kind(value, kind):
-                return self._in_range(value)
-        return False
-
-    def _fits_item(self, item) -> bool:
-        if self.rule:
-            return _is_kind(item, "int") and self._in_range(item)
-        return _is_kind(item, "str") and item.strip() != ""
-
-    def _in_range(self, value) -> bool:
-        if self.choices:
-            return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return True
-        return math.isfinite(value) and _in_interval(value, self.rule)
-
-
-def _is_kind(value, kind: str) -> bool:
-    if kind == "none":
-        return value is None
-    if kind == "bool" or isinstance(value, bool):
-        return kind == "bool" and isinstance(value, bool)
-    return isinstance(value, {"int": int, "float": (int, float), "str": str, "list": (list, tuple), "dict": dict}[kind])
-
-
-def _in_interval(value: float, rule: str) -> bool:
-    if not rule:
-        return True
-    if rule.startswith(">= "):
-        return value >= float(rule[3:])
-    if rule.startswith("> "):
-        return value > float(rule[2:])
-    left, low, high, right = _INTERVAL.match(rule).groups()
-    above = value >= float(low) if left == "[" else value > float(low)
-    return above and (value <= float(high) if right == "]" else value < float(high))
-
-
-def _parse_spec(spec: str, place: str) -> tuple[str, str]:
-    """Type and range of ``type, range``. Raises ValueError for anything that could not be checked later."""
-    kind, _, rule = spec.partition(", ")
-    words = kind.split(" or ")
-    known = not rule or rule.startswith("one of: ") or _INTERVAL.match(rule) or re.match(r"^>=? -?[\d.]+$", rule)
-    if not (set(words) & _TYPES) or not known:
-        raise ValueError(f"{place}: ({spec}) is not a type and a range that can be checked")
-    return kind, rule
-
-
-def _read_keys(path: Path) -> dict[str, Key]:
-    values, lines = read_yaml(path)
-    text = path.read_text(encoding="utf-8").splitlines()
-    keys = {}
-    for name, number in lines.items():
-        match = _LINE.match(text[number - 1])
-        if match is None:
-            raise ValueError(f"{path}:{number}: {name} lacks its `# (type, range) sentence`")
-        kind, rule = _parse_spec(match["spec"], f"{path}:{number}")
-        keys[name] = Key(name, values[name], kind, rule, match["sentence"], f"{path.parent.name}/{path.name}")
-    return keys
-
-
-def _property_files(model: str | None) -> list[Path]:
-    folder = resource_dir("properties")
-    models = OUR_MODELS if model is None else (model,)
-    return [folder / "overall.yaml", *(folder / "model" / f"{name}.yaml" for name in models)]
-
-
-@cache
-def key_reference(model: str | None = None) -> dict[str, Key]:
-    """Every key of one of OUR_MODELS, or of all of them, in the order of ``properties/``."""
-    keys = {}
-    for path in _property_files(model):
-        keys.update(_read_keys(path))
-    return keys
-
-
-def default_values(model: str) -> dict:
-    """Defaults of one of OUR_MODELS: ``properties/overall.yaml`` under ``properties/model/MODEL.yaml``; fresh."""
-    values = {}
-    for path in _property_files(model):
-        values.update(read_yaml(path)[0])
-    return values
-
-
-# Options of RecBole's own run scripts and of its Config that stand in no properties file.
-_OPTIONS = (
-    "model",
-    "dataset",
-    "config_files",
-    "config_file_list",
-    "device",
-    "nproc",
-    "world_size",
-    "ip",
-    "port",
-    "group_offset",
-    "offset",
-    "local_rank",
-    "neg_sampling",
-    "training_neg_sample_num",
-    "encoding",
-)
 _SYMBOLS = {
     "lr": "learning_rate",
     "batch_size": "train_batch_size",
@@ -188,68 +49,11 @@ _SYMBOLS = {
 }
 
 
-@cache
-def known_keys() -> dict[str, str]:
-    """Every key that this package or RecBole knows -> "ours", "recbole", or the RecBole model that alone reads it.
-
-    RecBole's keys are taken from its files without importing it: its properties, its argument lists.
-    """
-    keys = {}
-    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
-    for path in sorted(root.glob("properties/model/*.yaml")):
-        for name in re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
-            keys.setdefault(name, path.stem)
-    for path in [
-        *root.glob("properties/*.yaml"),
-        *root.glob("properties/quick_start_config/*.yaml"),
-        root / "properties/dataset/sample.yaml",
-        root / "properties/dataset/ml-100k.yaml",
-    ]:
-        keys.update(dict.fromkeys(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE), "recbole"))
-    for node in ast.walk(ast.parse((root / "utils/argument_list.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            keys[node.value] = "recbole"
-    keys.update(dict.fromkeys(_OPTIONS, "recbole"))
-    keys.update(dict.fromkeys(key_reference(), "ours"))
-    return keys
-
-
-def nearest(word: str, words) -> str | None:
-    """The one of ``words`` most like ``word``, letter case aside; None if nothing is near."""
-    folded = {}
-    for candidate in words:
-        folded.setdefault(candidate.lower(), candidate)
-    found = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
-
-
 def unknown_key_error(key: str, where: str) -> ConfigError:
     """The error for a key that nobody knows, naming the nearest known one; this package's own keys come first."""
     guess = _SYMBOLS.get(key.lower()) or nearest(key, key_reference()) or nearest(key, known_keys())
     advice = f"did you mean {guess}?" if guess else "the README lists every key"
     return ConfigError(f"{where}: unknown config key {key}; {advice}")
-
-
-def show(value) -> str:
-    """A value in a message: one line, not too long; text as it was typed."""
-    text = " ".join((value if isinstance(value, str) and value else repr(value)).split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def place_of(where: Where, *names: str) -> str:
-    """Where the first of ``names`` that the user gave was given; "defaults" if none was."""
-    get = where.get if isinstance(where, Mapping) else where
-    return next((place for place in map(get, names) if place), "defaults")
-
-
-def source_names(sources) -> list[str] | str:
-    """``auto`` or the list of source names of a ``sources`` value: ``none`` is empty, ``A,B`` and a list are split."""
-    if isinstance(sources, str):
-        word = sources.strip()
-        if word.lower() in ("auto", "none"):
-            return [] if word.lower() == "none" else "auto"
-        sources = word.split(",")
-    return [name.strip() for name in sources]
 
 
 def normalised(given: Mapping, defaults: Mapping) -> dict:

@@ -10,9 +10,9 @@ from recbole.utils import get_model
 from torch import Tensor
 
 from recbole_metarec.checkpoint_config import config_from_json
-from recbole_metarec.config import nearest
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
+from recbole_metarec.words import nearest
 
 
 @dataclass(frozen=True)

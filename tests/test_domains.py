@@ -9,7 +9,6 @@ from recbole_metarec.data.domains import (
     domain_settings,
     find_domain,
     known_domains,
-    nearest,
     recbole_settings,
     resolve_sources,
 )
@@ -83,14 +82,6 @@ def test_yaml_is_complete_and_consistent(name):
 def test_unknown_names_have_no_settings():
     assert domain_settings("Nothing") == {} == recbole_settings("Nothing")
     assert domain_settings("../properties/overall") == {}
-
-
-def test_nearest():
-    assert nearest("Sciencific", known_domains()) == "Scientific"
-    assert nearest("OFFICE", known_domains()) == "Office"
-    assert nearest("cellphones", known_domains()) == "Cell_Phones"
-    assert nearest("qqqq", known_domains()) is None
-    assert nearest("anything", []) is None
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
@@ -177,7 +168,7 @@ def test_named_sources_keep_their_order(sources, data):
 
 
 def test_wrong_sources(data):
-    assert "among its own sources" in refusal(ConfigError, resolve_sources, "Scientific", "Office,Scientific", data)
+    assert "among its sources" in refusal(ConfigError, resolve_sources, "Scientific", "Office,Scientific", data)
     assert "Office is given twice" in refusal(ConfigError, resolve_sources, "Scientific", ["Office", "Office"], data)
     assert "did you mean Office?" in refusal(DataError, resolve_sources, "Scientific", "Offfice", data)
     assert "sources: domain Food is not here" in refusal(DataError, resolve_sources, "Scientific", "Office,Food", data)

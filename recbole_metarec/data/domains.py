@@ -9,10 +9,8 @@ statistics: users, items, interactions and mean length of the prepared domain, w
 Nothing here uses the network.
 """
 
-import difflib
 import importlib.util
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -26,6 +24,7 @@ from recbole_metarec.data.movielens import (
 )
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import resource_dir
+from recbole_metarec.words import nearest, source_fault, source_names
 
 __all__ = [
     "DOMAIN_KEYS",
@@ -34,7 +33,6 @@ __all__ = [
     "domain_settings",
     "find_domain",
     "known_domains",
-    "nearest",
     "recbole_settings",
     "resolve_sources",
 ]
@@ -63,14 +61,6 @@ def recbole_settings(name: str) -> dict:
     return {key: value for key, value in domain_settings(name).items() if key not in DOMAIN_KEYS}
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that is most like ``name`` regardless of case, or None if none is."""
-    names = list(names)
-    lowered = [candidate.lower() for candidate in names]
-    close = difflib.get_close_matches(str(name).lower(), lowered, 1)
-    return names[lowered.index(close[0])] if close else None
-
-
 def find_domain(name: str, data_path=None) -> Path:
     """Folder F with ``F/NAME/NAME.inter``, ready to be RecBole's ``data_path``.
 
@@ -93,14 +83,17 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
     then no transfer, with a warning. Raises ConfigError for the target among its sources or a source given twice,
     DataError for a named source that is missing.
     """
-    if isinstance(sources, str) and sources.strip().lower() == "auto":
+    listed = isinstance(sources, (list, tuple)) and all(isinstance(name, str) for name in sources)
+    if not (listed or sources is None or isinstance(sources, str)):
+        raise ConfigError(f"sources is {sources!r}; give auto, none, or names such as Office,Tools")
+    names = source_names(sources)
+    if names == "auto":
         return _default_sources(target, data_path)
-    names = _listed(sources)
-    for at, name in enumerate(names):
-        if name == target:
-            raise ConfigError(f"sources: the target {target} is among its own sources; remove it from the list")
-        if name in names[:at]:
-            raise ConfigError(f"sources: {name} is given twice; name each source once")
+    fault = source_fault(names, target)
+    if fault:
+        raise ConfigError(f"sources: {'; '.join(fault)}")
+    for name in names:
+        _check_name(name, "sources: ")
         try:
             find_domain(name, data_path)
         except DataError as error:
@@ -118,19 +111,6 @@ def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
     names = settings.get("default_sources", [])
     present = [name for name in names if _locate(name, data_path) is not None]
     return present, [name for name in names if name not in present]
-
-
-def _listed(sources) -> list[str]:
-    if sources is None:
-        return []
-    if isinstance(sources, str):
-        sources = [] if sources.strip().lower() in ("", "none") else sources.split(",")
-    if not isinstance(sources, (list, tuple)) or not all(isinstance(name, str) for name in sources):
-        raise ConfigError(f"sources is {sources!r}; give auto, none, or names such as Office,Tools")
-    names = [name.strip() for name in sources]
-    for name in names:
-        _check_name(name, "sources: ")
-    return names
 
 
 def _check_name(name, where: str = "") -> None:
