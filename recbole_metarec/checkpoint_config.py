@@ -1,4 +1,4 @@
-"""The config inside a checkpoint, as JSON, and RecBole's ``load_data_and_model`` for checkpoints of this package.
+"""A checkpoint made a Config and a model again, and RecBole's ``load_data_and_model`` for our checkpoints.
 
 Reading one runs no code that the file could bring: tensors are read with ``weights_only``, the config is JSON, the
 model's name must be one of ours, and keys that name pickles are not taken from the file.
@@ -6,7 +6,6 @@ model's name must be one of ours, and keys that name pickles are not taken from 
 
 import functools
 import json
-import os
 import pickle
 from logging import getLogger
 from pathlib import Path
@@ -14,49 +13,11 @@ from pathlib import Path
 import torch
 
 from recbole_metarec import compat
-from recbole_metarec.config import OUR_MODELS, known_keys
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
-from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
+from recbole_metarec.keys import OUR_MODELS
+from recbole_metarec.trainer.checkpoint import NOT_FROM_A_FILE, config_to_json, load_weights, read_checkpoint
 
-# Config derives these anew from the rest and from the machine it is on.
-_DERIVED = (
-    "device",
-    "MODEL_TYPE",
-    "MODEL_INPUT_TYPE",
-    "eval_type",
-    "valid_metric_bigger",
-    "single_spec",
-    "local_rank",
-    "train_neg_sample_args",
-    "valid_neg_sample_args",
-    "test_neg_sample_args",
-    "model",
-    "dataset",
-    "data_path",
-)
-# A file may not decide that a pickle is read.
-_NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle")
-
-
-def config_to_json(config) -> str:
-    """The settings of a Config of one of OUR_MODELS, with all defaults, so that later defaults do not change it.
-
-    Objects that are no settings (added while running) are left out.
-    """
-    data_path = {**config.internal_config_dict, **config.external_config_dict}["data_path"]
-    values, known = {"data_path": os.path.abspath(data_path)}, known_keys()
-    for key, value in config.final_config_dict.items():
-        if key not in known or key in _DERIVED or key in _NOT_FROM_A_FILE:
-            continue
-        try:
-            json.dumps(value)
-        except TypeError:
-            continue
-        values[key] = value
-    if "device" in config.external_config_dict:
-        values["device"] = str(config["device"])
-    given = [key for key in config.external_config_dict if key in values]
-    return json.dumps({"model": config["model"], "dataset": config["dataset"], "given": given, "values": values})
+__all__ = ["config_from_json", "config_to_json", "loader"]
 
 
 def config_from_json(text: str, data_path: str | None = None, data_may_be_absent: bool = True):
@@ -70,7 +31,7 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
     try:
         saved = json.loads(text)
         model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
-        values = {key: value for key, value in values.items() if key not in _NOT_FROM_A_FILE}
+        values = {key: value for key, value in values.items() if key not in NOT_FROM_A_FILE}
         if model not in OUR_MODELS:
             raise CheckpointError(f"config: {model!r} is not one of {', '.join(OUR_MODELS)}; it cannot be rebuilt here")
         if not isinstance(dataset, str) or Path(dataset).name != dataset:

@@ -6,6 +6,7 @@ What a key allows is read from ``properties/*.yaml`` by :mod:`recbole_metarec.ke
 
 from collections.abc import Mapping
 
+from recbole_metarec.config_rules import RECBOLE_KEYS, check_rules
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import (
     OUR_MODELS,
@@ -83,8 +84,6 @@ def check_config(values: Mapping, where: Where) -> None:
     where: for a key the user gave, the place (``my.yaml:12``, ``--key``, ``config_dict``); nothing for a default.
     Raises ConfigError ``WHERE: what is wrong; what to do`` for the first fault.
     """
-    from recbole_metarec.config_rules import RECBOLE_KEYS, check_rules
-
     reference = {**RECBOLE_KEYS, **key_reference()}
     for name, value in values.items():
         key = reference.get(name)

@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from recbole_metarec.config import Key, Where, nearest, place_of, show, source_names
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.keys import Key, Where, place_of
+from recbole_metarec.words import nearest, show, source_names
 
 _INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 1", "loss_decimal_place": ">= 0"}
 _BOOLS = (

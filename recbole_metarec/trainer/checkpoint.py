@@ -1,14 +1,34 @@
 """Checkpoints that are data only: tensors and plain values, the config as JSON, written beside and renamed."""
 
 import io
+import json
 import os
 from pathlib import Path
 
 import torch
 
 from recbole_metarec.errors import CheckpointError
+from recbole_metarec.keys import known_keys
 
 FORMAT = "recbole-metarec-1"
+# Config derives these anew from the rest and from the machine it is on.
+_DERIVED = (
+    "device",
+    "MODEL_TYPE",
+    "MODEL_INPUT_TYPE",
+    "eval_type",
+    "valid_metric_bigger",
+    "single_spec",
+    "local_rank",
+    "train_neg_sample_args",
+    "valid_neg_sample_args",
+    "test_neg_sample_args",
+    "model",
+    "dataset",
+    "data_path",
+)
+# A checkpoint may not decide that a pickle is read.
+NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle")
 
 
 def write_checkpoint(path: str | Path, content: dict) -> None:
@@ -67,3 +87,24 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
                 "the data or embedding_size has changed since"
             )
     model.load_state_dict(found)
+
+
+def config_to_json(config) -> str:
+    """The settings of a Config of one of OUR_MODELS, with all defaults, so that later defaults do not change it.
+
+    Objects that are no settings (added while running) are left out.
+    """
+    data_path = {**config.internal_config_dict, **config.external_config_dict}["data_path"]
+    values, known = {"data_path": os.path.abspath(data_path)}, known_keys()
+    for key, value in config.final_config_dict.items():
+        if key not in known or key in _DERIVED or key in NOT_FROM_A_FILE:
+            continue
+        try:
+            json.dumps(value)
+        except TypeError:
+            continue
+        values[key] = value
+    if "device" in config.external_config_dict:
+        values["device"] = str(config["device"])
+    given = [key for key in config.external_config_dict if key in values]
+    return json.dumps({"model": config["model"], "dataset": config["dataset"], "given": given, "values": values})

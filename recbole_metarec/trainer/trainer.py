@@ -8,12 +8,11 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_metarec.checkpoint_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import CheckpointError, TrainingError
 from recbole_metarec.randomness import Streams
 from recbole_metarec.ranking import metrics_of, rank_all
-from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from recbole_metarec.trainer.checkpoint import config_to_json, load_weights, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns, add_codebook_use
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.parameters import parameter_groups
