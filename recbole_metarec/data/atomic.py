@@ -33,11 +33,8 @@ class InterSummary:
 
     duplicates: rows that repeat an earlier (user, item, time).
     time_ties: neighbours in a user's history with the very same time; their order is the file's.
-    time_ties_float32: neighbours with different times that become equal in float32, as RecBole stores them.
     moved_float32: positions of histories that hold another event when ordered by float32.
     last_moved_float32: users whose last event, the test item, is then another one.
-    users_without_test, users_without_valid: users with at most 2 and at most 3 events, for whom RecBole's
-    leave-one-out makes no test row and no validation row.
     """
 
     events: int
@@ -45,11 +42,8 @@ class InterSummary:
     items: int
     duplicates: int
     time_ties: int
-    time_ties_float32: int
     moved_float32: int
     last_moved_float32: int
-    users_without_test: int
-    users_without_valid: int
 
     @property
     def lost_order(self) -> str:
@@ -62,9 +56,15 @@ class InterSummary:
         )
 
     @property
-    def short_histories(self) -> int:
-        """Users too short for a training, a validation and a test row."""
-        return self.users_without_valid
+    def repetitions(self) -> str:
+        """Repeated rows and equal times, as a sentence; empty if there are none."""
+        if not (self.duplicates or self.time_ties):
+            return ""
+        return (
+            f"{self.events} events of {self.users} users on {self.items} items in the file; {self.duplicates} rows "
+            f"repeat an earlier (user, item, time); {self.time_ties} neighbours in a history share one timestamp, "
+            "their order is the file's"
+        )
 
 
 def check_inter_file(
@@ -82,7 +82,6 @@ def check_inter_file(
     order = np.lexsort((exact, user_codes))
     same_user = user_codes[order][1:] == user_codes[order][:-1]
     same_time = exact[order][1:] == exact[order][:-1]
-    same_stored = stored[order][1:] == stored[order][:-1]
     moved = order != np.lexsort((stored, user_codes))
     lengths = np.bincount(user_codes)
     triples = pd.DataFrame({"user": user_codes, "item": item_codes, "time": exact})
@@ -92,11 +91,8 @@ def check_inter_file(
         items=len(item_names),
         duplicates=int(triples.duplicated().sum()),
         time_ties=int((same_user & same_time).sum()),
-        time_ties_float32=int((same_user & ~same_time & same_stored).sum()),
         moved_float32=int(moved.sum()),
         last_moved_float32=int(moved[np.cumsum(lengths) - 1].sum()),
-        users_without_test=int((lengths <= 2).sum()),
-        users_without_valid=int((lengths <= 3).sum()),
     )
 
 

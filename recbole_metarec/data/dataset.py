@@ -60,6 +60,8 @@ class TransferDataset(SequentialDataset):
         fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"])
         separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
         summary = check_inter_file(folder / f"{token}.inter", *fields, separator, encoding)
+        if summary.repetitions:
+            self.logger.info(f"{token}: {summary.repetitions}")
         if config["exact_time"]:
             folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
             dataset_path = str(folder)
