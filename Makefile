@@ -1,17 +1,21 @@
-# Each target makes its own virtual environment; PYTHON picks the interpreter (3.10 or 3.11; for 3.12+ see the README).
+# Each target makes its own virtual environment; PYTHON picks the interpreter (3.10 or later).
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv-test
+# RecBole's ray has no wheel for Python 3.12 and later: there RecBole comes first, without its requirements.
+RECBOLE = $(shell $(PYTHON) -c 'import sys; print("recbole==1.2.1" if sys.version_info >= (3, 12) else "")')
 
 .PHONY: demo test clean
 
 demo:
 	$(PYTHON) -m venv --clear $(DEMO_ENV)
+	$(if $(RECBOLE),$(DEMO_ENV)/bin/python -m pip install --quiet --no-deps $(RECBOLE))
 	$(DEMO_ENV)/bin/python -m pip install --quiet -e .
 	$(DEMO_ENV)/bin/python run_recbole_metarec.py
 
 test:
 	$(PYTHON) -m venv --clear $(TEST_ENV)
+	$(if $(RECBOLE),$(TEST_ENV)/bin/python -m pip install --quiet --no-deps $(RECBOLE))
 	$(TEST_ENV)/bin/python -m pip install --quiet -e '.[test]'
 	$(TEST_ENV)/bin/python -m pytest
 
