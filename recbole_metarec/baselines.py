@@ -68,6 +68,8 @@ def checked_folder(dataset: str, given: dict) -> Path:
     summary = check_inter_file(place / dataset / f"{dataset}.inter", *form)
     if given.get("exact_time"):
         return write_ranked_copy(place / dataset, dataset, cache_dir() / "exact_time", *form).parent
+    if summary.repetitions:
+        getLogger().info(f"{dataset}: {summary.repetitions}")
     if summary.lost_order:
         getLogger().warning(f"{dataset}: {summary.lost_order}")
     return place

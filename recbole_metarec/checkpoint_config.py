@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from recbole_metarec import compat
+from recbole_metarec.building import build_config
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.keys import OUR_MODELS
 from recbole_metarec.trainer.checkpoint import NOT_FROM_A_FILE, config_to_json, load_weights, read_checkpoint
@@ -26,8 +27,6 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
     data_path: the folder with NAME/NAME.inter, if it is no longer where it was.
     Raises CheckpointError for text that is not such a config; DataError if the data is missing and may not be.
     """
-    from recbole_metarec.plugin import build_config
-
     try:
         saved = json.loads(text)
         model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))

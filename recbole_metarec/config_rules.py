@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import Key, Where, place_of
-from recbole_metarec.words import nearest, show, source_names
+from recbole_metarec.words import nearest, show, source_fault, source_names
 
 _INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 1", "loss_decimal_place": ">= 0"}
 _BOOLS = (
@@ -102,15 +102,9 @@ def _check_sources(values: Mapping, where: Where) -> None:
         if not name or name in ("auto", "none"):
             problem = f"sources is {show(values['sources'])}, where {name or 'an empty name'} is no domain"
             _fail(where, "sources", problem, "use auto, none, or names such as Office,Tools")
-        if names.count(name) > 1:
-            _fail(where, "sources", f"source {name} is given twice", "name each source once")
-        if name == values.get("dataset"):
-            _fail(
-                where,
-                ("sources", "dataset"),
-                f"the target {name} is among its sources",
-                f"remove {name} from sources or choose another dataset",
-            )
+    fault = source_fault(names, values.get("dataset"))
+    if fault:
+        _fail(where, ("sources", "dataset"), *fault)
 
 
 def _check_eval_args(values: Mapping, where: Where) -> None:

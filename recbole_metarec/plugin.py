@@ -7,13 +7,12 @@ import functools
 import inspect
 import logging
 import sys
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 from recbole.config import Config
 
+from recbole_metarec.building import build_config, data_may_be_absent, places_given, shielded_argv
 from recbole_metarec.checkpoint_config import config_from_json, config_to_json, loader
 from recbole_metarec.config import (
     OUR_MODELS,
@@ -31,8 +30,6 @@ from recbole_metarec.errors import ConfigError, DataError
 __all__ = ["build_config", "config_from_json", "config_to_json", "register", "shielded_argv"]
 
 _DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")  # beyond RecBole's own, these change a dataset
-_places: ContextVar[dict | None] = ContextVar("places", default=None)  # set by build_config: key -> where it was given
-_data_may_be_absent: ContextVar[bool] = ContextVar("data_may_be_absent", default=False)
 
 
 def register() -> None:
@@ -164,7 +161,7 @@ def _load_our_defaults(original, config, model, model_class, dataset):
     defaults.update(default_values(model))
     defaults.update({key: value for key, value in recbole_settings(dataset).items() if key in known_keys()})
     config.external_config_dict = normalised(config.external_config_dict, defaults)
-    places = _places.get()
+    places = places_given.get()
     _check_external(config, {"dataset": dataset}, _external_places(config, files) if places is None else places)
 
 
@@ -200,7 +197,7 @@ def _find_data(original, config):
     try:
         folder = find_domain(config.dataset, given)
     except DataError:
-        if not _data_may_be_absent.get():
+        if not data_may_be_absent.get():
             raise
         folder = Path(given)
     config.final_config_dict["data_path"] = str(folder.absolute() / config.dataset)
@@ -216,46 +213,3 @@ def _choose_device(original, config):
         config.final_config_dict["device"] = torch.device(wanted)
     elif not config.final_config_dict["use_gpu"]:
         config.final_config_dict["device"] = torch.device("cpu")
-
-
-@contextmanager
-def shielded_argv():
-    """Within, ``sys.argv`` holds the program's name alone: RecBole's Config reads whatever else it finds there."""
-    saved = sys.argv
-    sys.argv = saved[:1] or [""]
-    try:
-        yield
-    finally:
-        sys.argv = saved
-
-
-def build_config(
-    model: str,
-    dataset: str,
-    config_files=(),
-    overrides: dict | None = None,
-    places: dict | None = None,
-    data_may_be_absent: bool = False,
-) -> Config:
-    """RecBole's Config for one run: defaults under the files, in their order, under ``overrides``.
-
-    Texts are taken as they are (RecBole would evaluate them), ``sys.argv`` is not read, nothing given is changed.
-    places: where an override was given, for messages (``--key``); else ``config_dict``.
-    Raises ConfigError for an unknown key, a value out of range or keys in conflict, DataError if there is no data.
-    """
-    values, found = {}, {}
-    for path in config_files:
-        in_file, lines = read_yaml(path)
-        values.update(in_file)
-        found.update({key: f"{path}:{line}" for key, line in lines.items()})
-    values.update(overrides or {})
-    found.update({key: (places or {}).get(key, "config_dict") for key in overrides or {}})
-    check_keys(values, found)
-    literal = {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
-    tokens = _places.set(found), _data_may_be_absent.set(data_may_be_absent)
-    try:
-        with shielded_argv():
-            return Config(model=model, dataset=dataset, config_dict=literal)
-    finally:
-        _places.reset(tokens[0])
-        _data_may_be_absent.reset(tokens[1])

@@ -37,7 +37,7 @@ def make_run_folder(parent: str | Path, model: str, dataset: str, seed: int) -> 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that it is either the old one or the new one, whole."""
-    write_atomically(path, [text.encode()])
+    write_atomically(path, [text.encode()], "free some space or choose another checkpoint_dir")
 
 
 def write_json(path: Path, content: dict) -> None:

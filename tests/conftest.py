@@ -1,5 +1,6 @@
 """What every test starts from: no command-line words, an empty folder of its own, equal seeds."""
 
+import logging
 import os
 import random
 import sys
@@ -12,10 +13,13 @@ import torch
 
 @pytest.fixture(autouse=True)
 def clean_run(monkeypatch, tmp_path):
-    """RecBole's Config reads sys.argv, its runs write saved/ and log/ into the current folder and wrap sys.stdout."""
+    """RecBole reads sys.argv, writes saved/ and log/ into the current folder, wraps sys.stdout and sets up the log."""
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(sys, stream, getattr(sys, stream))
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
     monkeypatch.chdir(tmp_path)
     random.seed(0)
     np.random.seed(0)

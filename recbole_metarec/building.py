@@ -1,0 +1,57 @@
+"""RecBole's Config for one run, from files and values, without a look at ``sys.argv``."""
+
+import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from recbole.config import Config
+
+from recbole_metarec.config import check_keys, read_yaml
+
+# Set while a Config is being built, for the hooks that check it.
+places_given: ContextVar[dict | None] = ContextVar("places_given", default=None)  # key -> where it was given
+data_may_be_absent: ContextVar[bool] = ContextVar("data_may_be_absent", default=False)
+
+
+@contextmanager
+def shielded_argv():
+    """Within, ``sys.argv`` holds the program's name alone: RecBole's Config reads whatever else it finds there."""
+    saved = sys.argv
+    sys.argv = saved[:1] or [""]
+    try:
+        yield
+    finally:
+        sys.argv = saved
+
+
+def build_config(
+    model: str,
+    dataset: str,
+    config_files=(),
+    overrides: dict | None = None,
+    places: dict | None = None,
+    without_data: bool = False,
+) -> Config:
+    """RecBole's Config for one run: defaults under the files, in their order, under ``overrides``.
+
+    Texts are taken as they are (RecBole would evaluate them), ``sys.argv`` is not read, nothing given is changed.
+    places: where an override was given, for messages (``--key``); else ``config_dict``.
+    without_data: build it although the data is not there, as for serving a saved model.
+    Raises ConfigError for an unknown key, a value out of range or keys in conflict, DataError if there is no data.
+    """
+    values, found = {}, {}
+    for path in config_files:
+        in_file, lines = read_yaml(path)
+        values.update(in_file)
+        found.update({key: f"{path}:{line}" for key, line in lines.items()})
+    values.update(overrides or {})
+    found.update({key: (places or {}).get(key, "config_dict") for key in overrides or {}})
+    check_keys(values, found)
+    literal = {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+    tokens = places_given.set(found), data_may_be_absent.set(without_data)
+    try:
+        with shielded_argv():
+            return Config(model=model, dataset=dataset, config_dict=literal)
+    finally:
+        places_given.reset(tokens[0])
+        data_may_be_absent.reset(tokens[1])
