@@ -53,7 +53,7 @@ class Experiment:
             values = [np.mean(ndcg_at(ranks, 10)) for ranks in (part.valid_ranks, part.test_ranks)]
             values += [np.mean(ranks <= 10) for ranks in (part.valid_ranks, part.test_ranks)]
             cells = f"{values[0]:9.4f}{values[1]:9.4f}{values[2]:11.4f}{values[3]:9.4f}"
-            lines.append(f"{part.name:28s}{cells}{f'{interval.low:.4f} .. {interval.high:.4f}':>22s}")
+            lines.append(f"{part.name:28s}{cells}{f'{max(interval.low, 0.0):.4f} .. {interval.high:.4f}':>22s}")
         if len(self.parts) == 2:
             lines.append(self._difference())
         guard = self.metrics["guard"]

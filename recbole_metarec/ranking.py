@@ -36,7 +36,11 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 def rank_all(model, eval_data, device: torch.device, show_progress: bool = False) -> np.ndarray:
     """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in the loader's order."""
     model.eval()
-    rows = tqdm(eval_data, total=len(eval_data), ncols=100, desc="Evaluate   ") if show_progress else eval_data
+    rows = (
+        tqdm(eval_data, total=len(eval_data), ncols=100, desc="Evaluate   ", disable=None)
+        if show_progress
+        else eval_data
+    )
     length_field = eval_data._dataset.item_list_length_field
     step = max(1, _SCORES_PER_CHUNK // eval_data._dataset.item_num)
     ranks = []

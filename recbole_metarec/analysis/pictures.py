@@ -70,6 +70,7 @@ def _line(axis, rows: list[dict], key: str, title: str, **style) -> None:
     axis.plot([x for x, _ in points], [y for _, y in points], linewidth=1.4, **style)
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.25)
 
 

@@ -135,7 +135,7 @@ class TransferTrainer(Trainer):
         return total
 
     def _bar(self, batches, label: str, show: bool):
-        return tqdm(batches, total=len(batches), ncols=100, desc=label) if show else batches
+        return tqdm(batches, total=len(batches), ncols=100, desc=label, disable=None) if show else batches
 
     def _one_step(self, batch: SequenceBatch, streams) -> StepResult:
         self.model.train()
