@@ -161,7 +161,10 @@ def _evaluate(config, trainer, valid, test) -> list[Part]:
         files = {config["model"]: trainer.saved_model_file}
     parts = []
     for name, file in files.items():
-        trainer.evaluate(test, load_best_model=True, model_file=str(file))
+        if isinstance(trainer, TransferTrainer):
+            trainer.load_best(file)
+        else:  # RecBole's Trainer loads a model only on the way to evaluating it
+            trainer.evaluate(test, load_best_model=True, model_file=str(file))
         ranks = [rank_all(trainer.model, rows, config["device"]) for rows in (valid, test)]
         parts.append(Part(name, *(_numbers(metrics_of(found, config)) for found in ranks), *ranks))
     return parts

@@ -63,7 +63,7 @@ class TransferTrainer(Trainer):
         if saved and self.start_epoch == 0 and self.pretrained == 0:
             self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
         if self.transfer == "pretrain" and len(self.sources):
-            self._pretrain(train_data, verbose, saved, show_progress)
+            self._pretrain(verbose, show_progress)
 
         def after_validation(epoch, score):
             self._after_validation(epoch, score, saved)
@@ -192,7 +192,7 @@ class TransferTrainer(Trainer):
         if self.record:
             self.record()
 
-    def _pretrain(self, train_data, verbose: bool, saved: bool, show_progress: bool) -> None:
+    def _pretrain(self, verbose: bool, show_progress: bool) -> None:
         """E_p passes over the sources (each as many steps as the mean source has batches), then a fresh optimiser."""
         if self.pretrained >= self.config["pretrain_epochs"]:
             return
