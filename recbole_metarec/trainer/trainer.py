@@ -42,7 +42,6 @@ class TransferTrainer(Trainer):
         self._resumed: dict | None = None
         self._items: list[str] = []
         self.guard: Guard | None = None
-        self.without_transfer: TransferTrainer | None = None
         self._initial_weights = initial_weights(model) if self._is_guarded else None
 
     # -- what is optimised -------------------------------------------------------------------------------------
@@ -80,7 +79,6 @@ class TransferTrainer(Trainer):
             return best
         start = self._initial_weights
         self.guard, other = guard_transfer(self, start, train_data, valid_data, verbose, show_progress)
-        self.without_transfer = other
         return (other.best_valid_score, other.best_valid_result) if self.guard.fired else best
 
     @property
