@@ -76,6 +76,11 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
+def medians(values: Sequence[float], size: int) -> list[float]:
+    """The median of each ``size`` values in turn: what a short piece of work costs, whatever disturbed some of it."""
+    return [statistics.median(values[start : start + size]) for start in range(0, len(values), size)]
+
+
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
     """(min, median, max)."""
     return min(values), statistics.median(values), max(values)

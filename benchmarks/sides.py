@@ -87,17 +87,18 @@ def our_events(side: Side) -> Counter:
     for batch in side.train:
         targets = batch[TARGET_LIST]
         row, column = targets.nonzero(as_tuple=True)
-        found.update(_named(data, batch[data.uid_field][row], targets[row, column]))
+        found.update(named(data, batch[data.uid_field][row], targets[row, column]))
     return found
 
 
 def recbole_events(side: Side) -> Counter:
     """(user, target) of every row that RecBole's own loader trains on, by their names."""
     data = side.train._dataset
-    return Counter(_named(data, data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]))
+    return Counter(named(data, data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]))
 
 
-def _named(data, users, items):
+def named(data, users, items):
+    """Pairs (user, item) by their names in the files."""
     return zip(
         np.asarray(data.id2token(data.uid_field, users)).tolist(),
         np.asarray(data.id2token(data.iid_field, items)).tolist(),
