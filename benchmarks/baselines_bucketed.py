@@ -64,14 +64,17 @@ def same_rows(side: Side, loader) -> str:
 @torch.no_grad()
 def same_loss(side: Side, loader, checked: int = 4) -> str:
     """Loss of trimmed batches against the same rows at RecBole's full width, without dropout."""
-    model, length, off = side.model.eval(), side.config["MAX_ITEM_LIST_LENGTH"], 0.0
+    model, length = side.model.eval(), side.config["MAX_ITEM_LIST_LENGTH"]
+    off, widths, field = 0.0, [], f"{loader.dataset.iid_field}_list"
     for _, rows in zip(range(checked), loader):
+        widths.append(rows[field].shape[1])
         trimmed = float(model.calculate_loss(rows))
         for name in rows.columns:
-            if name.endswith("item_id_list"):
+            if name.endswith(field):
                 rows.interaction[name] = F.pad(rows[name], (0, length - rows[name].shape[1]))
         off = max(off, abs(trimmed - float(model.calculate_loss(rows))))
-    return f"same loss as at full width, max diff {assert_close('loss', off, 1e-4)}"
+    assert min(widths) < length, "no batch was narrower than RecBole's"
+    return f"same loss at widths {widths} as at {length}, max diff {assert_close('loss', off, 1e-4)}"
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def assert_close(what: str, difference: float, tolerance: float) -> str:
     """The difference as text for the table. Raises AssertionError, so that no number is taken of unlike sides."""
     if not difference <= tolerance:
         raise AssertionError(f"{what} differs by {difference:.3g}, more than {tolerance:.3g}: nothing was measured")
-    return f"{difference:.0e}"
+    return f"{difference:.0e}" if difference else "0"
 
 
 def machine() -> dict:

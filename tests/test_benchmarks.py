@@ -49,6 +49,7 @@ def test_ratios_and_spread_of_known_numbers():
 ROWS = {
     "fast": {"what": "fast thing", "script": "a.py", "at_least": 40, "unit": "× faster", "holds_back": "nothing"},
     "slow": {"what": "slow thing", "script": "b.py", "at_most": 1.2, "unit": "×", "holds_back": "the softmax"},
+    "close": {"what": "close thing", "script": "b.py", "at_most": 1.2, "unit": "×", "holds_back": "no word of this"},
     "waits": {"what": "later thing", "at_least": 2, "unit": "×", "not_yet": "a later step"},
     "gpu": {"what": "thing on a GPU", "script": "c.py", "at_least": 5, "unit": "×"},
     "new": {"what": "new thing", "script": "d.py", "at_least": 5, "unit": "×"},
@@ -61,7 +62,7 @@ def measured(tmp_path):
 
     folder = tmp_path / "results"
     figures = {"ours": {"unit": "s", "values": [1.0, 2.0, 1.5]}}
-    for name, reached in {"fast": [39, 41, 50], "slow": [1.1, 1.3, 1.25]}.items():
+    for name, reached in {"fast": [39, 41, 50], "slow": [1.1, 1.3, 1.25], "close": [1.1, 1.3, 1.19]}.items():
         content = {"same": f"same {name}", "reached": reached, "figures": figures, "notes": ""}
         harness.write_row(folder, name, content, 3.0)
     harness.write_row(folder, "gpu", {"not_yet": "no GPU here"}, 1.0)
@@ -75,11 +76,14 @@ def test_table_is_made_from_the_numbers_and_judged_by_their_median(measured):
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert "≥ 40 × faster | 39 / **41** / 50 | yes | ours: 1.5 s (1 to 2)" in lines["fast thing"]
     assert "≤ 1.2 × | 1.1 / **1.25** / 1.3 | **no** |" in lines["slow thing"]
+    assert "1.1 / **1.19** / 1.3 | yes |" in lines["close thing"]
     assert "not yet: a later step" in lines["later thing"]
     assert "not yet: no GPU here" in lines["thing on a GPU"]
     assert "not yet: not measured" in lines["new thing"]
     assert "same fast" in text and "the softmax" in text
-    assert "holds it back:* nothing" not in text, "a row that reaches its goal needs no excuse"
+    assert "holds it back:* nothing" not in text and "no word of this" not in text, (
+        "a row that reaches its goal needs no excuse"
+    )
     assert json.loads((measured / "fast.json").read_text())["machine"]["cores"] >= 1
 
 
