@@ -24,4 +24,4 @@ def measure(options) -> Result:
 
 
 if __name__ == "__main__":
-    main(measure, batches={"type": int, "default": 10, "help": "RecBole's batches in each repeat"})
+    main(measure, batches={"type": int, "default": 6, "help": "RecBole's batches in each repeat"})
