@@ -4,6 +4,7 @@ rank = 1 + items scored higher + half of the other items scored equally, rounded
 would give a constant scorer a perfect NDCG; a score that is not finite is an error for the same reason.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 
 import numpy as np
@@ -15,7 +16,8 @@ from tqdm import tqdm
 
 from recbole_metarec.errors import TrainingError
 
-_SCORES_PER_CHUNK = 1 << 22  # 16 MiB of float32 held at once, whatever the catalogue and the batch size
+_SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the catalogue and the batch size
+_POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a model's layers hold stays in cache
 
 
 _EXACT_IN_FLOAT32 = 1 << 24
@@ -38,14 +40,25 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     return torch.div(items.shape[1] + lead + 2, 2, rounding_mode="floor")
 
 
+def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
+    """Sizes of consecutive chunks of rows, shortest first: at most ``most_rows`` each, and a bounded padded area."""
+    sizes, start = [], 0
+    while start < len(lengths):
+        ends = range(start + 1, min(start + most_rows, len(lengths)) + 1)
+        area = bisect_right(ends, _POSITIONS_PER_CHUNK, key=lambda end: (end - start) * lengths[end - 1])
+        sizes.append(max(1, area))
+        start += sizes[-1]
+    return sizes
+
+
 @torch.no_grad()
 def rank_all(model, eval_data, device: torch.device, show_progress: bool = False) -> np.ndarray:
     """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in its dataset's order."""
     model.eval()
     dataset = eval_data._dataset
     # rows of like length together: a model that trims its padding then has little of it
-    order = dataset.inter_feat[dataset.item_list_length_field].argsort(stable=True)
-    parts = order.split(max(1, _SCORES_PER_CHUNK // dataset.item_num))
+    lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
+    parts = order.split(chunk_sizes(lengths.tolist(), max(1, _SCORES_PER_CHUNK // dataset.item_num)))
     bar = tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts
     ranks = torch.empty(len(order), dtype=torch.int64)
     for part in bar:
