@@ -150,36 +150,24 @@ def compare(
     means = scores.means.mean(axis=1)
     tier = tiers(means, tested.p)
     best = best_baseline(results, baselines)
-    runs = {model: _runs_of(model, results) for model in scores.models}
     most_trials = max(run.trials for run in results)
     order = sorted(range(len(means)), key=lambda m: (-means[m], scores.models[m]))
-    entries = tuple(
-        _entry(scores, tested, m, best, runs[scores.models[m]])
-        | {
-            "baseline": scores.models[m] in baselines,
-            "place": place,
-            "tier": int(tier[m]),
-            "fewer_trials": max(run.trials for run in runs[scores.models[m]]) < most_trials,
-        }
-        for place, m in enumerate(order, start=1)
-    )
-    return Comparison(
-        protocol,
-        tuple(Entry(**entry) for entry in entries),
-        best,
-        _segment_scores(scores, order, segments, segment_users),
-        tuple(failed),
-    )
+    entries = []
+    for place, m in enumerate(order, start=1):
+        own = _runs_of(scores.models[m], results)
+        fewer = max(run.trials for run in own) < most_trials
+        standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
+        entries.append(_entry(scores, tested, m, best, own, baseline=scores.models[m] in baselines, **standing))
+    by_segment = _segment_scores(scores, order, segments, segment_users)
+    return Comparison(protocol, tuple(entries), best, by_segment, tuple(failed))
 
 
 def _runs_of(model: str, results: list[RunResult]) -> tuple[RunResult, ...]:
     return tuple(sorted((run for run in results if run.model == model), key=lambda run: run.seed))
 
 
-def _entry(
-    scores: UserScores, tested: Differences, m: int, best: str | None, runs: tuple[RunResult, ...]
-) -> dict:
-    """The fields of an Entry that follow from its own runs and its test against the best baseline."""
+def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, runs: tuple[RunResult, ...], **standing):
+    """The Entry of model m; ``standing`` is what follows from the other models too."""
     model = scores.models[m]
     difference, seed_differences = None, ()
     if best is not None:
@@ -188,22 +176,23 @@ def _entry(
             interval = Interval(*(float(square[m, b]) for square in (tested.mean, tested.low, tested.high)))
             difference = Difference(interval, float(tested.p[m, b]))
         seed_differences = tuple(scores.by_seed[model].mean(axis=1) - scores.by_seed[best].mean())
+    # from the ranks: RecBole's own value is rounded
     per_seed = spread(scores.by_seed[model].mean(axis=1))
-    return {
-        "model": model,
-        "valid": _spreads([run.valid for run in runs]),
-        # from the ranks: RecBole's own value is rounded
-        "test": {METRIC: per_seed} | _spreads([run.test for run in runs], but=METRIC),
-        "guarded_test": _spreads([run.guarded_test for run in runs if run.guarded_test]),
-        "interval": _within_unit(mean_interval(scores.means[m])),
-        "difference": difference,
-        "seed_differences": seed_differences,
-        "seconds": float(np.mean([run.seconds for run in runs])),
-        "peak_memory_mib": max(run.peak_memory_mib for run in runs),
-        "parameters": max(run.parameters for run in runs),
-        "trials": max(run.trials for run in runs),
-        "runs": runs,
-    }
+    return Entry(
+        model=model,
+        valid=_spreads([run.valid for run in runs]),
+        test={METRIC: per_seed} | _spreads([run.test for run in runs], but=METRIC),
+        guarded_test=_spreads([run.guarded_test for run in runs if run.guarded_test]),
+        interval=_within_unit(mean_interval(scores.means[m])),
+        difference=difference,
+        seed_differences=seed_differences,
+        seconds=float(np.mean([run.seconds for run in runs])),
+        peak_memory_mib=max(run.peak_memory_mib for run in runs),
+        parameters=max(run.parameters for run in runs),
+        trials=max(run.trials for run in runs),
+        runs=runs,
+        **standing,
+    )
 
 
 def _spreads(metrics: list[dict[str, float]], but: str = "") -> dict[str, Spread]:

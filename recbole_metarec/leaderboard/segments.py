@@ -67,7 +67,7 @@ def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ..
     none = f", {unseen} of them none" if unseen else ""
     return (
         Segment("Cold items", f"held-out item with at most {COLD_ITEM} training events{none}", cold),
-        Segment("Other items", f"held-out item with {_between(COLD_ITEM + 1, cut - 1)}", ~cold & ~popular),
+        Segment("Other items", f"held-out item with {_between(COLD_ITEM + 1, cut - 1)} training events", ~cold & ~popular),
         Segment("Popular items", f"held-out item of the most popular tenth: {cut} training events or more", popular),
     )
 
