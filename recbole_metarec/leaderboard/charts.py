@@ -14,9 +14,11 @@ from recbole_metarec.leaderboard.comparison import Comparison, Entry
 from recbole_metarec.leaderboard.significance import METRIC
 
 SCATTER_HEIGHT = 340
-CURVE_HEIGHT = 96
-_SCATTER_WIDTH = 300  # of the narrowest screen that labels must not collide on
-_LETTER_WIDTH, _LABEL_HEIGHT = 7, 16
+CURVE_HEIGHT = 116
+_SCATTER_WIDTH = (
+    280  # of the narrowest screen on which labels must not collide; on wider ones they shrink to their marks
+)
+_LETTER_WIDTH = 9
 _DURATIONS = ((0.1, "0.1 s"), (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"),
               (36000, "10 h"), (360000, "100 h"), (3600000, "1000 h"))  # fmt: skip
 
@@ -111,15 +113,35 @@ def forest(comparison: Comparison) -> Forest | None:
 
 
 @dataclass(frozen=True)
+class Box:
+    """What a label or a mark covers: percent from left to right on the narrowest screen, pixels from top to bottom."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    @classmethod
+    def of_mark(cls, x: float, y: float) -> "Box":
+        """A mark at (x percent, y pixels)."""
+        return cls(x - 2.5, x + 2.5, y - 7, y + 7)
+
+    def meets(self, other: "Box") -> bool:
+        """Whether they cover something both."""
+        beside = self.right <= other.left or other.right <= self.left
+        return not (beside or self.bottom <= other.top or other.bottom <= self.top)
+
+
+@dataclass(frozen=True)
 class Point:
-    """A model at (x percent, y pixels), its interval, and its label at ``label_y``, left or right of it."""
+    """A model at (x percent, y pixels), its interval in pixels, and its label: pixels above or below, left or right."""
 
     entry: Entry
     x: float
     y: float
     y_low: float
     y_high: float
-    label_y: float
+    label_shift: float
     left: bool
 
 
@@ -133,41 +155,39 @@ class Scatter:
 
 
 def scatter(comparison: Comparison) -> Scatter:
-    """Every model, its label moved up or down where it would lie on another one."""
+    """Every model, its label beside it where it lies on no other model and no other label."""
     entries = comparison.entries
     time = time_axis([entry.seconds for entry in entries])
     levels = [level for entry in entries for level in (entry.interval.low, entry.interval.mean, entry.interval.high)]
     accuracy = linear_axis(levels, lambda value: f"{value:.3g}")
+
+    def height(level: float) -> float:
+        return round(SCATTER_HEIGHT * (1 - accuracy.at(level) / 100), 1)
+
+    places = [(time.at(entry.seconds), height(entry.test[METRIC].mean)) for entry in entries]
     points, taken = [], []
-    for entry in sorted(entries, key=lambda entry: -entry.test[METRIC].mean):
-        x, y = time.at(entry.seconds), _height(accuracy, entry.test[METRIC].mean)
-        left = x > 60
-        width = 100 * (_LETTER_WIDTH * len(entry.model) + 12) / _SCATTER_WIDTH
-        span = (x - width, x) if left else (x, x + width)
-        label_y = _free_height(y, span, taken)
-        taken.append((*span, label_y))
-        low, high = _height(accuracy, entry.interval.low), _height(accuracy, entry.interval.high)
-        points.append(Point(entry, x, y, low, high, label_y, left))
-    ticks = tuple((_pixels(100 - place), text) for place, text in accuracy.ticks)
+    for entry, (x, y) in zip(entries, places):
+        others = [Box.of_mark(*place) for place in places if place != (x, y)]
+        shift, left, box = _label_place(x, y, len(entry.model), [*taken, *others])
+        taken.append(box)
+        low, high = height(entry.interval.low), height(entry.interval.high)
+        points.append(Point(entry, x, y, low, high, shift, left))
+    ticks = tuple((round(SCATTER_HEIGHT * (1 - place / 100), 1), text) for place, text in accuracy.ticks)
     return Scatter(time, ticks, tuple(points))
 
 
-def _height(axis: Axis, value: float) -> float:
-    return _pixels(100 - axis.at(value))
-
-
-def _pixels(percent: float) -> float:
-    return round(percent / 100 * SCATTER_HEIGHT, 1)
-
-
-def _free_height(y: float, span: tuple[float, float], taken: list[tuple[float, float, float]]) -> float:
-    """The height nearest to ``y``, within the chart, at which a label over ``span`` lies on none that is there."""
-    beside = [other for start, end, other in taken if start < span[1] and span[0] < end]
-    steps = sorted((sign * step for step in range(0, SCATTER_HEIGHT, 2) for sign in (1, -1)), key=abs)
-    for step in steps:
-        if 0 <= y + step <= SCATTER_HEIGHT and all(abs(y + step - other) >= _LABEL_HEIGHT for other in beside):
-            return y + step
-    return y
+def _label_place(x: float, y: float, letters: int, taken: list[Box]) -> tuple[float, bool, Box]:
+    """(shift, left, box) of the label nearest to its mark that lies in the chart and on nothing ``taken``."""
+    width = 100 * (_LETTER_WIDTH * letters + 12) / _SCATTER_WIDTH
+    shifts = sorted((sign * step for step in range(0, SCATTER_HEIGHT // 2, 3) for sign in (1, -1)), key=abs)
+    sides = (False, True) if x <= 60 else (True, False)
+    for shift in shifts:
+        for left in sides:
+            box = Box(x - width if left else x + 1, x - 1 if left else x + width, y + shift - 8, y + shift + 8)
+            inside = box.left >= 0 and box.right <= 104 and 0 <= box.top and box.bottom <= SCATTER_HEIGHT
+            if inside and not any(box.meets(other) for other in taken):
+                return shift, left, box
+    return 0, sides[0], Box(x, x, y, y)
 
 
 @dataclass(frozen=True)

@@ -50,26 +50,30 @@ class Protocol:
         """(what, how) in the order in which they are read."""
         return (
             ("Data", f"{self.dataset} (SIMULATED DATA)" if self.simulated else self.dataset),
-            ("Size", f"{self.users:,} users, {self.items:,} items, {self.interactions:,} interactions"),
+            ("Statistics", f"{self.users:,} users, {self.items:,} items, {self.interactions:,} interactions"),
             ("Split", self.split),
             ("Metric", self.metric),
-            ("Histories", f"L = {self.max_length}"),
-            ("Vectors", f"d = {self.width}"),
+            ("L and d", f"{self.max_length} events of a history, {self.width} numbers per vector"),
             ("Early stopping", self.early_stopping),
         )
 
     @property
     def line(self) -> str:
         """All of it in one line."""
-        return " · ".join(how for _, how in self.facts[:-1]) + f" · early stopping: {self.early_stopping}"
+        found = [how for _, how in self.facts[:4]] + [f"L = {self.max_length}", f"d = {self.width}"]
+        return " · ".join([*found, f"early stopping: {self.early_stopping}"])
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of NDCG@10 to another model, its 95 % interval for itself, and the Holm-corrected p."""
+    """Mean difference of NDCG@10 to another model, its 95 % interval for itself, and the Holm-corrected p.
+
+    certain: no draw of users contradicted it, so that p is at most what it is given as.
+    """
 
     interval: Interval
     p: float
+    certain: bool
 
     @property
     def real(self) -> bool:
@@ -174,7 +178,7 @@ def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, ru
         b = scores.models.index(best)
         if m != b:
             interval = Interval(*(float(square[m, b]) for square in (tested.mean, tested.low, tested.high)))
-            difference = Difference(interval, float(tested.p[m, b]))
+            difference = Difference(interval, float(tested.p[m, b]), bool(tested.certain[m, b]))
         seed_differences = tuple(scores.by_seed[model].mean(axis=1) - scores.by_seed[best].mean())
     # from the ranks: RecBole's own value is rounded
     per_seed = spread(scores.by_seed[model].mean(axis=1))
@@ -213,9 +217,7 @@ def _segment_scores(
         raise DataError("the segments are not of the runs' test users; take both from the same data and split")
     means = scores.means[order]
     return tuple(
-        SegmentScores(
-            segment, tuple(_within_unit(mean_interval(own)) for own in means[:, segment.mask[row]])
-        )
+        SegmentScores(segment, tuple(_within_unit(mean_interval(own)) for own in means[:, segment.mask[row]]))
         for segment in segments
     )
 

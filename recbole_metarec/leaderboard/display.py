@@ -3,6 +3,7 @@
 import math
 
 from recbole_metarec.analysis.compare import Interval
+from recbole_metarec.leaderboard.comparison import Difference
 from recbole_metarec.leaderboard.significance import METRIC, Spread
 
 NOTHING = "–"
@@ -42,7 +43,7 @@ def interval(found: Interval) -> str:
     """A level's interval; a single user has none."""
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return "n/a"
-    return f"{score(found.low)} … {score(found.high)}"
+    return f"{score(found.low)}–{score(found.high)}"
 
 
 def signed_interval(found: Interval) -> str:
@@ -50,19 +51,19 @@ def signed_interval(found: Interval) -> str:
     return f"[{signed(found.low)}, {signed(found.high)}]"
 
 
-def p_value(p: float) -> str:
-    """Two digits; what is above 0.995 is 1."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+def p_value(difference: Difference) -> str:
+    """Two or three digits; where no draw contradicted, p is only known to be below."""
+    if difference.p >= 0.1:
+        return f"{difference.p:.2f}"
+    text = f"{difference.p:.4f}" if difference.p < 0.001 else f"{difference.p:.3f}"
+    return f"≤ {text}" if difference.certain else text
 
 
 def duration(seconds: float) -> str:
     """In the unit that a reader would choose."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def amount(number: float) -> str:

@@ -12,10 +12,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from recbole_metarec.analysis.compare import Interval
 from recbole_metarec.leaderboard import charts, display
 from recbole_metarec.leaderboard.comparison import Comparison, Entry
-from recbole_metarec.leaderboard.significance import METRIC
+from recbole_metarec.leaderboard.significance import METRIC, Spread
 
 _FOLDER = Path(__file__).resolve().parent / "page"
 
@@ -51,7 +50,11 @@ class Table:
 def page(comparison: Comparison) -> str:
     """The page's whole text."""
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     entries = comparison.entries
@@ -96,10 +99,11 @@ def headline(comparison: Comparison) -> list[str]:
     if best == leader.model:
         sentences.append("It is the best baseline on validation, too.")
     elif best is not None:
-        interval = leader.difference.interval
+        found = leader.difference
+        word = {"not distinguishable": "not distinguishable from", "better": "better than", "worse": "worse than"}
         sentences.append(
-            f"Best baseline on validation: {best}; the difference is {display.signed(interval.mean)} "
-            f"{display.signed_interval(interval)}, {leader.difference.verdict}."
+            f"{leader.model} is {word[found.verdict]} {best}, the best baseline on validation: "
+            f"{display.signed(found.interval.mean)} {display.signed_interval(found.interval)}."
         )
     return sentences
 
@@ -111,8 +115,8 @@ def _models(comparison: Comparison) -> Table:
     guarded = any(METRIC in entry.guarded_test for entry in entries)
     columns = [
         Column("Tier", "Models that are not significantly worse than the tier's leader"),
-        Column("NDCG@10", "Test, mean and standard deviation over seeds; bar: 95 % interval over users"),
-        *(Column(display.metric_name(key), "Test, mean and standard deviation over seeds") for key in keys),
+        Column("NDCG@10", "Test, mean and standard deviation over seeds"),
+        Column("95 % interval", "Of the mean test NDCG@10 over users"),
         Column("NDCG@10", "Validation, mean and standard deviation over seeds", "valid"),
     ]
     if guarded:
@@ -122,14 +126,16 @@ def _models(comparison: Comparison) -> Table:
         Column("Memory", "Peak resident memory of the largest run", "MiB"),
         Column("Size", "Parameters", "parameters"),
         Column("Trials", "Configurations tried on validation; 0 is the default one"),
+        *(Column(display.metric_name(key), "Test, mean and standard deviation over seeds") for key in keys),
     ]
     return Table(columns, [_model_cells(entry, keys, guarded, axis) for entry in entries])
 
 
 def _model_cells(entry: Entry, keys: list[str], guarded: bool, axis: charts.Axis) -> list[Cell]:
     cells = [Cell(str(entry.tier), value=entry.tier)]
-    cells.append(_level(entry.test[METRIC], entry.interval, axis))
-    cells += [_level(entry.test.get(key)) for key in keys] + [_level(entry.valid.get(METRIC))]
+    cells.append(_level(entry.test[METRIC]))
+    cells.append(Cell(display.interval(entry.interval), value=entry.interval.low, bar=charts.bar(entry.interval, axis)))
+    cells.append(_level(entry.valid.get(METRIC)))
     if guarded:
         cells.append(_level(entry.guarded_test.get(METRIC)))
     return [
@@ -137,16 +143,16 @@ def _model_cells(entry: Entry, keys: list[str], guarded: bool, axis: charts.Axis
         Cell(display.duration(entry.seconds), value=entry.seconds),
         Cell(f"{entry.peak_memory_mib:,.0f}", value=entry.peak_memory_mib),
         Cell(display.amount(entry.parameters), value=entry.parameters),
-        Cell(str(entry.trials), "fewer than others" if entry.fewer_trials else "", value=entry.trials),
+        Cell(str(entry.trials), "† fewer" if entry.fewer_trials else "", value=entry.trials),
+        *(_level(entry.test.get(key)) for key in keys),
     ]
 
 
-def _level(spread, interval: Interval | None = None, axis: charts.Axis | None = None) -> Cell:
+def _level(spread: Spread | None) -> Cell:
     if spread is None:
         return Cell(display.NOTHING)
     deviation = "n/a" if spread.std is None else display.score(spread.std)
-    drawn = charts.bar(interval, axis) if interval else None
-    return Cell(display.score(spread.mean), f"± {deviation}", spread.mean, drawn)
+    return Cell(display.score(spread.mean), f"± {deviation}", spread.mean)
 
 
 def _segments(comparison: Comparison) -> Table:

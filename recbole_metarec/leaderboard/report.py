@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from pathlib import Path
 
 from tabulate import tabulate
@@ -14,6 +15,7 @@ from recbole_metarec.leaderboard.significance import METRIC, Spread
 
 _REMEDY = "free some space or choose another folder"
 FEWER_TRIALS = "†"
+_WIDTH = 120  # of text in the terminal
 
 
 def write_reports(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
@@ -23,14 +25,13 @@ def write_reports(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     """
     texts = {"md": markdown(comparison), "csv": table_csv(comparison), "html": page(comparison)}
     return tuple(
-        write_atomically(Path(folder) / f"leaderboard.{kind}", [text.encode()], _REMEDY)
-        for kind, text in texts.items()
+        write_atomically(Path(folder) / f"leaderboard.{kind}", [text.encode()], _REMEDY) for kind, text in texts.items()
     )
 
 
 def terminal_table(comparison: Comparison) -> str:
     """What the command prints in the end: protocol, one line per model, what the marks mean, failed runs."""
-    lines = [comparison.protocol.line, ""]
+    lines = [_wrapped(comparison.protocol.line), ""]
     if comparison.entries:
         header = ["", "model", "tier", "seeds", "NDCG@10", "valid", "guarded", "Δ best baseline, 95 %", "p"]
         header += ["time", "MiB", "params", "trials"]
@@ -39,7 +40,7 @@ def terminal_table(comparison: Comparison) -> str:
         rows = [[row[k] for k in kept] for row in rows]
         right = ["right" if k != 1 else "left" for k in kept]
         plain = {"disable_numparse": True, "colalign": right, "tablefmt": "simple"}
-        lines += [tabulate(rows, [header[k] for k in kept], **plain), "", *notes(comparison)]
+        lines += [tabulate(rows, [header[k] for k in kept], **plain), "", *map(_wrapped, notes(comparison))]
     lines += [f"failed: {run.model}, seed {run.seed}: {run.error}" for run in comparison.failed]
     return "\n".join(lines)
 
@@ -52,8 +53,8 @@ def _terminal_row(entry: Entry, comparison: Comparison) -> list[str]:
         str(entry.tier),
         str(len(entry.runs)),
         display.mean_std(entry.test[METRIC]),
-        display.mean_std(entry.valid.get(METRIC)),
-        display.mean_std(entry.guarded_test.get(METRIC)),
+        _mean(entry.valid.get(METRIC)),
+        _mean(entry.guarded_test.get(METRIC)),
         difference,
         p,
         display.duration(entry.seconds),
@@ -63,6 +64,14 @@ def _terminal_row(entry: Entry, comparison: Comparison) -> list[str]:
     ]
 
 
+def _mean(spread: Spread | None) -> str:
+    return display.NOTHING if spread is None else display.score(spread.mean)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
+
+
 def difference_cells(entry: Entry, comparison: Comparison) -> tuple[str, str]:
     """(difference with its interval, p)."""
     if entry.model == comparison.best_baseline:
@@ -70,7 +79,7 @@ def difference_cells(entry: Entry, comparison: Comparison) -> tuple[str, str]:
     if entry.difference is None:
         return display.NOTHING, display.NOTHING
     found = entry.difference.interval
-    return f"{display.signed(found.mean)} {display.signed_interval(found)}", display.p_value(entry.difference.p)
+    return f"{display.signed(found.mean)} {display.signed_interval(found)}", display.p_value(entry.difference)
 
 
 def trials(entry: Entry) -> str:
@@ -153,7 +162,7 @@ def _markdown_differences(comparison: Comparison) -> list[str]:
             found = entry.difference
             seeds = ", ".join(display.signed(value) for value in entry.seed_differences)
             row = [entry.model, display.signed(found.interval.mean), display.signed_interval(found.interval)]
-            rows.append([*row, display.p_value(found.p), found.verdict, seeds])
+            rows.append([*row, display.p_value(found), found.verdict, seeds])
     return _markdown_table(comparison, header, rows)
 
 
@@ -177,10 +186,10 @@ def _markdown_table(comparison: Comparison, header: list[str], rows: list[list[s
 
 
 def _cell(text: str) -> str:
-    """Text that stays what it is in Markdown: no column of its own, no HTML, no emphasis."""
-    for sign in "\\`*_|[]<>":
+    """Text that stays what it is in Markdown: no column of its own, no HTML, no link, no emphasis."""
+    for sign in "\\`*_|<>":
         text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    return " ".join(text.replace("](", "]\\(").split())
 
 
 def table_csv(comparison: Comparison) -> str:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
+
 COLD_USER = 3  # events at most; the fewest that 5-core data leave for training
 COLD_ITEM = 4  # events at most
 POPULAR_SHARE = 0.1  # of the catalogue
@@ -21,6 +23,16 @@ class Segment:
     def users(self) -> int:
         """How many there are."""
         return int(self.mask.sum())
+
+
+def target_segments(store: SequenceStore) -> tuple[np.ndarray, tuple[Segment, ...]]:
+    """(ids int64 [R] of the users with a test row, their segments) of a target's histories, split leave-one-out.
+
+    Lengths and counts are of the training part only.
+    """
+    split = LeaveOneOut.split(store.lengths)
+    held_out = store.items[store.offsets[split.test + 1] - 1]
+    return store.users[split.test], segments(split.trained[split.test], store.item_counts(split.trained), held_out)
 
 
 def segments(history_lengths: np.ndarray, train_item_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ...]:
@@ -67,7 +79,9 @@ def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ..
     none = f", {unseen} of them none" if unseen else ""
     return (
         Segment("Cold items", f"held-out item with at most {COLD_ITEM} training events{none}", cold),
-        Segment("Other items", f"held-out item with {_between(COLD_ITEM + 1, cut - 1)} training events", ~cold & ~popular),
+        Segment(
+            "Other items", f"held-out item with {_between(COLD_ITEM + 1, cut - 1)} training events", ~cold & ~popular
+        ),
         Segment("Popular items", f"held-out item of the most popular tenth: {cut} training events or more", popular),
     )
 

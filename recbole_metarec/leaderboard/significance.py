@@ -52,13 +52,15 @@ class Differences:
     """All pairs of M models; entry [a, b] is of model a minus model b.
 
     mean, low, high: float64 [M, M], with the 95 % interval of each pair for itself. p: float64 [M, M], two-sided,
-    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal.
+    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal. certain: bool [M, M], no draw spoke against the sign
+    of the difference, so that p is what this many draws can show at best.
     """
 
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+    certain: np.ndarray
 
 
 def spread(values) -> Spread:
@@ -112,7 +114,7 @@ def differences(scores: np.ndarray) -> Differences:
     n_models = len(scores)
     if n_models < 2:
         nothing = np.zeros((n_models, n_models))
-        return Differences(nothing, nothing, nothing, np.ones((n_models, n_models)))
+        return Differences(nothing, nothing, nothing, nothing + 1, nothing > 0)
     first, second = np.triu_indices(n_models, k=1)
     drawn = _drawn_means(scores, max(_RESAMPLES, 400 * len(first) - 1))  # enough that Holm's smallest p can be met
     apart = np.stack([drawn[a] - drawn[b] for a, b in zip(first, second)])
@@ -122,12 +124,21 @@ def differences(scores: np.ndarray) -> Differences:
     p = holm(np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + apart.shape[1])))
     low, high = np.quantile(apart, (0.025, 0.975), axis=1)
     means = scores.mean(axis=1)
-    square = {"low": np.zeros((n_models, n_models)), "high": np.zeros((n_models, n_models))}
-    square["low"][first, second], square["high"][first, second] = low, high
-    square["low"][second, first], square["high"][second, first] = -high, -low
-    corrected = np.ones((n_models, n_models))
-    corrected[first, second] = corrected[second, first] = p
-    return Differences(means[:, None] - means[None, :], square["low"], square["high"], corrected)
+    return Differences(
+        means[:, None] - means[None, :],
+        _square(n_models, low, -high),
+        _square(n_models, high, -low),
+        _square(n_models, p, p, 1.0),
+        _square(n_models, tail == 0, tail == 0, False),
+    )
+
+
+def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -> np.ndarray:
+    """[M, M] of values for the pairs above the diagonal, row by row, and for the same pairs the other way round."""
+    square = np.full((n_models, n_models), diagonal)
+    first, second = np.triu_indices(n_models, k=1)
+    square[first, second], square[second, first] = above, below
+    return square
 
 
 def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
@@ -183,6 +194,8 @@ def best_baseline(results: list[RunResult], baselines: tuple[str, ...]) -> str |
     for run in results:
         if run.model in baselines:
             if METRIC not in run.valid:
-                raise DataError(f"{run.model}, seed {run.seed}: no {METRIC} on validation; add NDCG to metrics and 10 to topk")
+                raise DataError(
+                    f"{run.model}, seed {run.seed}: no {METRIC} on validation; add NDCG to metrics and 10 to topk"
+                )
             found.setdefault(run.model, []).append(run.valid[METRIC])
     return min(found, key=lambda model: (-np.mean(found[model]), model), default=None)
