@@ -1,4 +1,4 @@
-"""A headless Chromium over its DevTools pipe: what a page does in a real browser, with nothing but the standard library."""
+"""A headless Chromium over its DevTools pipe: what a page does in a real browser, by the standard library alone."""
 
 import base64
 import json
@@ -24,7 +24,8 @@ class Browser:
         to_browser, from_browser = os.pipe(), os.pipe()
         command = [find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
                    "--no-first-run", "--disable-extensions", "--disable-background-networking",
-                   "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]  # fmt: skip
+                   "--disable-dev-shm-usage", f"--user-data-dir={profile}",
+                   "--remote-debugging-pipe", "about:blank"]  # fmt: skip
         # Chromium reads commands from descriptor 3 and answers on 4
         shell = f'exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec "$@"'
         self.process = subprocess.Popen(

@@ -115,14 +115,11 @@ def differences(scores: np.ndarray) -> Differences:
     if n_models < 2:
         nothing = np.zeros((n_models, n_models))
         return Differences(nothing, nothing, nothing, nothing + 1, nothing > 0)
-    first, second = np.triu_indices(n_models, k=1)
-    drawn = _drawn_means(scores, max(_RESAMPLES, 400 * len(first) - 1))  # enough that Holm's smallest p can be met
-    apart = np.stack([drawn[a] - drawn[b] for a, b in zip(first, second)])
-    # equal scores of two models may sum to means that differ by rounding
-    apart[np.abs(apart) < 1e-12] = 0.0
-    tail = np.minimum((apart <= 0).sum(axis=1), (apart >= 0).sum(axis=1))
-    p = holm(np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + apart.shape[1])))
-    low, high = np.quantile(apart, (0.025, 0.975), axis=1)
+    pairs = np.transpose(np.triu_indices(n_models, k=1))
+    # so many that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
+    drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
+    tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
+    p = holm(np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1])))
     means = scores.mean(axis=1)
     return Differences(
         means[:, None] - means[None, :],
@@ -131,6 +128,13 @@ def differences(scores: np.ndarray) -> Differences:
         _square(n_models, p, p, 1.0),
         _square(n_models, tail == 0, tail == 0, False),
     )
+
+
+def _tail_and_ends(apart: np.ndarray) -> tuple[float, float, float]:
+    """(draws in the smaller tail, low, high end of the 95 % interval) of drawn differences of two models."""
+    apart = np.where(np.abs(apart) < 1e-12, 0.0, apart)  # equal means may differ by rounding
+    low, high = np.quantile(apart, (0.025, 0.975))
+    return min((apart <= 0).sum(), (apart >= 0).sum()), low, high
 
 
 def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -> np.ndarray:
