@@ -1,6 +1,7 @@
 """A headless Chromium over its DevTools pipe: what a page does in a real browser, by the standard library alone."""
 
 import base64
+import functools
 import json
 import os
 import select
@@ -12,9 +13,15 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
+@functools.cache
 def find_browser() -> str | None:
-    """The first Chromium or Chrome on PATH."""
-    return next((found for found in map(shutil.which, NAMES) if found), None)
+    """The first Chromium or Chrome on PATH that starts: some systems have a script there that only says how to get it."""
+    return next((found for found in map(shutil.which, NAMES) if found and _starts(found)), None)
+
+
+def _starts(program: str) -> bool:
+    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    return done.returncode == 0
 
 
 class Browser:

@@ -18,7 +18,7 @@ from recbole_metarec.ranking import ndcg_at
 METRIC = "ndcg@10"  # RecBole's name of what models are chosen and compared by
 ALPHA = 0.05  # after the correction
 _RESAMPLES = 9999
-_CHUNK = 1 << 22  # float64 held at once while users are drawn
+_CHUNK = 1 << 20  # drawn users held at once
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,21 @@ def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -
 
 def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
     """float64 [M, resamples]: the models' means over the same drawn users."""
-    by_user = np.ascontiguousarray(scores.T)
+    n_models, n_users = scores.shape
+
+    def means_of(users: np.ndarray, axis: int) -> np.ndarray:
+        draws = users.reshape(-1, n_users)
+        # how often each user was drawn, times the scores: much less to move than every drawn user's scores
+        own = draws + n_users * np.arange(len(draws))[:, None]
+        times = np.bincount(own.ravel(), minlength=own.size).reshape(own.shape)
+        return (scores @ times.T / n_users).reshape(n_models, *users.shape[:-1])
+
     drawn = stats.bootstrap(
-        (np.arange(len(by_user)),),
-        lambda users, axis: by_user[users].mean(axis=-2).T,
+        (np.arange(n_users),),
+        means_of,
         vectorized=True,
         n_resamples=resamples,
-        batch=max(1, _CHUNK // by_user.size),
+        batch=max(1, _CHUNK // n_users),
         method="percentile",
         random_state=np.random.default_rng(0),
     )
