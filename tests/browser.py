@@ -15,7 +15,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 @functools.cache
 def find_browser() -> str | None:
-    """The first Chromium or Chrome on PATH that starts: some systems have a script there that only says how to get it."""
+    """The first Chromium or Chrome on PATH that starts; a script there may only say how to get it."""
     return next((found for found in map(shutil.which, NAMES) if found and _starts(found)), None)
 
 
