@@ -3,12 +3,14 @@
 from logging import getLogger
 from pathlib import Path
 
+from recbole.data import create_dataset, data_preparation
+
 from recbole_metarec.config import check_config, default_values, key_reference
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
-from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.dataset import TransferDataset
 from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 # What must be the same for every model that is compared.
 PROTOCOL = (
@@ -58,21 +60,33 @@ def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     return {key: defaults[key] for key in PROTOCOL if key not in given}
 
 
-def checked_folder(dataset: str, given: dict) -> Path:
-    """Folder F with F/NAME/NAME.inter for RecBole: found, checked and, with ``exact_time``, ordered as for ours.
+def load_data(config):
+    """(training, validation, test) loader of one of RecBole's models: trimmed where that changes nothing, else its own.
 
-    Raises DataError with file and line for a malformed file.
+    The files are checked and, with ``exact_time``, ordered as for our models. Raises DataError with file and line for
+    a malformed file.
     """
-    place = find_domain(dataset, given.get("data_path") or DEFAULT_DATA_PATH)
-    form = [given.get(key) or default for key, default in _FORM.items()]
-    summary = check_inter_file(place / dataset / f"{dataset}.inter", *form)
-    if given.get("exact_time"):
-        return write_ranked_copy(place / dataset, dataset, cache_dir() / "exact_time", *form).parent
+    if can_trim(config):
+        dataset = TransferDataset(config)
+        getLogger().info(dataset)
+        return trimmed_loaders(config, dataset)
+    config["data_path"] = str(_checked_folder(config))
+    dataset = create_dataset(config)
+    getLogger().info(dataset)
+    return data_preparation(config, dataset)
+
+
+def _checked_folder(config) -> Path:
+    folder, name = Path(config["data_path"]), config["dataset"]
+    form = [config[key] or default for key, default in _FORM.items()]
+    summary = check_inter_file(folder / f"{name}.inter", *form)
+    if config["exact_time"]:
+        return write_ranked_copy(folder, name, cache_dir() / "exact_time", *form)
     if summary.repetitions:
-        getLogger().info(f"{dataset}: {summary.repetitions}")
+        getLogger().info(f"{name}: {summary.repetitions}")
     if summary.lost_order:
-        getLogger().warning(f"{dataset}: {summary.lost_order}")
-    return place
+        getLogger().warning(f"{name}: {summary.lost_order}")
+    return folder
 
 
 def check_depth(config, dataset) -> None:

@@ -14,11 +14,13 @@ from recbole.utils.logger import RemoveColorFilter
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
-from recbole_metarec.baselines import check_depth, checked_folder, protocol_overrides
+from recbole_metarec.baselines import check_depth, load_data, protocol_overrides
 from recbole_metarec.config import OUR_MODELS
+from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.trainer.trainer import TransferTrainer
 from recbole_metarec.yamlfile import read_yaml
 
@@ -86,12 +88,13 @@ def run_experiment(
     config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides or {}))
     _open_log(config)
     init_seed(config["seed"], config["reproducibility"])
-    data = create_dataset(config)
-    getLogger().info(data)
-    train, valid, test = data_preparation(config, data)
     if model in OUR_MODELS:
+        data = create_dataset(config)
+        getLogger().info(data)
+        train, valid, test = data_preparation(config, data)
         sources = train.dataset.sources  # read now: a bad file ends the run before it starts
     else:
+        train, valid, test = load_data(config)
         sources = ()
         check_depth(config, train.dataset)
     run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
@@ -121,8 +124,9 @@ def run_experiment(
 def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
     """The user's overrides and, where neither they nor the files say otherwise (``given``), what a run needs."""
     if model not in OUR_MODELS:
-        data_path = str(checked_folder(dataset, given))
-        return protocol_overrides(model, dataset, given) | overrides | {"data_path": data_path}
+        protocol = protocol_overrides(model, dataset, given)
+        place = find_domain(dataset, given.get("data_path") or DEFAULT_DATA_PATH)
+        return protocol | overrides | {"data_path": str(place)}
     extra = {"transfer_guard": True} if model == "MetaRec" else {}
     return {key: value for key, value in extra.items() if key not in given} | overrides
 

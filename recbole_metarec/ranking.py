@@ -34,7 +34,7 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rank_all(model, eval_data, device: torch.device, show_progress: bool = False) -> np.ndarray:
-    """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in the loader's order."""
+    """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in the dataset's order."""
     model.eval()
     rows = (
         tqdm(eval_data, total=len(eval_data), ncols=100, desc="Evaluate   ", disable=None)
@@ -51,7 +51,9 @@ def rank_all(model, eval_data, device: torch.device, show_progress: bool = False
             scores = model.full_sort_predict(interaction[part].to(device)).view(len(part), -1)
             found[part] = ranks_of(scores, positives[part].to(device)).cpu()
         ranks.append(found)
-    return torch.cat(ranks).numpy()
+    found = torch.cat(ranks).numpy()
+    order = getattr(eval_data, "row_order", None)  # RecBole's own loader goes through the rows as they stand
+    return found if order is None else found[np.argsort(order)]
 
 
 def metrics_of(ranks: np.ndarray, config) -> OrderedDict:
