@@ -3,8 +3,11 @@
 from logging import getLogger
 from pathlib import Path
 
+import torch
 from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer
 
+from recbole_metarec.compat import load_recbole_checkpoint
 from recbole_metarec.config import check_config, default_values, key_reference
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
 from recbole_metarec.data.dataset import TransferDataset
@@ -87,6 +90,24 @@ def _checked_folder(config) -> Path:
     if summary.lost_order:
         getLogger().warning(f"{name}: {summary.lost_order}")
     return folder
+
+
+def prepare_s3rec(config, train, folder: Path) -> None:
+    """S3-Rec's first stage, whose weights the model of the second stage reads when it is built.
+
+    Pre-trains with RecBole's S3RecTrainer unless the config has ``train_stage: finetune``, then takes the weights of
+    ``pre_model_path``. Leaves them in ``folder/pretrained.pth`` as plain tensors, which RecBole's bare ``torch.load``
+    reads without unpickling anything, and the config at the second stage. Raises CheckpointError for a file that only
+    ``trust_pickle`` could read.
+    """
+    if config["train_stage"] == "finetune":
+        weights = load_recbole_checkpoint(config["pre_model_path"], "cpu", config["trust_pickle"])["state_dict"]
+    else:
+        model = get_model("S3Rec")(config, train.dataset).to(config["device"])
+        get_trainer(config["MODEL_TYPE"], "S3Rec")(config, model).fit(train, show_progress=config["show_progress"])
+        weights = model.state_dict()
+    config["train_stage"], config["pre_model_path"] = "finetune", str(folder / "pretrained.pth")
+    torch.save({"state_dict": weights}, config["pre_model_path"])
 
 
 def check_depth(config, dataset) -> None:

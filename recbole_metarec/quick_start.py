@@ -14,7 +14,7 @@ from recbole.utils.logger import RemoveColorFilter
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
-from recbole_metarec.baselines import check_depth, load_data, protocol_overrides
+from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
 from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
@@ -101,6 +101,8 @@ def run_experiment(
     config["checkpoint_dir"] = str(run_dir)
     folder.write_yaml(run_dir / "config.yaml", _own_settings(config, given))
     init_seed(config["seed"], config["reproducibility"])
+    if model == "S3Rec":
+        prepare_s3rec(config, train, run_dir)
     net = get_model(model)(config, train.dataset).to(config["device"])
     getLogger().info(net)
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, net)
@@ -147,6 +149,7 @@ def _own_settings(config, given: dict) -> dict:
     """What the user may set, as plain values, so that ``--config_files config.yaml`` repeats the run."""
     derived = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "data_path"}
     derived |= {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "checkpoint_dir"}
+    derived |= {"MASK_INDEX", "MASK_ITEM_SEQ", "POS_ITEMS", "NEG_ITEMS"}  # written there by RecBole's BERT4Rec loader
     derived |= {"gpu_id", "use_gpu"}  # a default here, a wish that may fail elsewhere
     values = {key: value for key, value in config.final_config_dict.items() if key not in derived}
     values |= {key: given[key] for key in ("device", "gpu_id", "use_gpu", "checkpoint_dir") if key in given}

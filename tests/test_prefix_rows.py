@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from worlds import cluster_histories, write_domain
+from item_worlds import OF_MODEL, ONE_LAYER, named_rows, write_shop_with_kinds
+from worlds import write_domain
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
@@ -25,29 +26,12 @@ from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import rank_all
 
 L = 12
-SMALL = {
-    "hidden_size": 8, "inner_size": 8, "n_heads": 2, "embedding_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": L,
-    "train_batch_size": 32, "eval_batch_size": 20, "topk": [5, 10], "seed": 7, "state": "ERROR", "device": "cpu",
-    "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "dropout_prob": 0.0, "initializer_range": 0.5,
-}  # fmt: skip
-ATTRIBUTES = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "kind"]}}
-OF_MODEL = {
-    "FDSA": ATTRIBUTES | {"selected_features": ["kind"]},
-    "S3Rec": ATTRIBUTES | {"item_attribute": "kind"},
-    "BERT4Rec": {"mask_ratio": 0.3},
-}
+SMALL = ONE_LAYER | {"MAX_ITEM_LIST_LENGTH": L}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Histories of two to twenty events, so that some are longer than L, and one or two attributes for each item."""
-    folder = tmp_path_factory.mktemp("shop")
-    histories = cluster_histories(1, 60, 24, 4, 0.8, length=(3, 20)) + [[1, 2], [3, 4, 5], [5, 6, 7, 8]]
-    write_domain(folder, "Target", histories)
-    kinds = [" ".join(f"k{k}" for k in {item % 4, item % 3}) for item in range(24)]
-    lines = [f"Target-{item}\t{kind}" for item, kind in enumerate(kinds)]
-    (folder / "Target" / "Target.item").write_text("\n".join(["item_id:token\tkind:token_seq", *lines]) + "\n")
-    return folder
+    return write_shop_with_kinds(tmp_path_factory.mktemp("shop"))
 
 
 def config_of(shop, model, **given):
@@ -72,17 +56,6 @@ class Both:
             torch.nn.init.normal_(weights, std=0.4)
         self.trainer = get_trainer(self.config["MODEL_TYPE"], model)(self.config, self.model)
 
-    def rows(self, loader) -> Counter:
-        """(user, history, target) of every training row, by original name."""
-        names = [self.ours.id2token(field, range(self.ours.num(field))) for field in ("user_id", "item_id")]
-        return Counter(
-            (names[0][user], tuple(names[1][history[:length]]), names[1][item])
-            for batch in loader
-            for user, history, length, item in zip(
-                *(batch[key].numpy() for key in ("user_id", "item_id_list", "item_length", "item_id")), strict=True
-            )
-        )
-
     def loss(self, rows) -> torch.Tensor:
         return self.model.eval().calculate_loss(rows)
 
@@ -99,7 +72,7 @@ def widened(rows, width):
 @pytest.mark.parametrize("longest", [4, 50])
 def test_training_rows_are_recboles(shop, longest):
     both = Both(shop, "SASRec", MAX_ITEM_LIST_LENGTH=longest)
-    ours, theirs = both.rows(both.trimmed[0]), both.rows(both.train)
+    ours, theirs = named_rows(both.trimmed[0]), named_rows(both.train)
     assert ours == theirs and sum(ours.values()) > 300
     assert both.ours.num("item_id") == both.whole.num("item_id")
     assert len(both.trimmed[0]) == pytest.approx(len(both.train), abs=1)
@@ -107,8 +80,8 @@ def test_training_rows_are_recboles(shop, longest):
 
 def test_rows_without_loss_stay_out_of_bert4rec_and_its_steps_stay(shop):
     both = Both(shop, "BERT4Rec")
-    expected = Counter({row: n for row, n in both.rows(both.train).items() if len(row[1]) > 1})
-    assert both.rows(both.trimmed[0]) == expected
+    expected = Counter({row: n for row, n in named_rows(both.train).items() if len(row[1]) > 1})
+    assert named_rows(both.trimmed[0]) == expected
     assert len(both.trimmed[0]) == pytest.approx(len(both.train), abs=1)
     one_event = both.train._dataset.inter_feat["item_length"] == 1
     rows = both.train.transform(both.whole, both.train._dataset.inter_feat[one_event])
