@@ -71,8 +71,9 @@ def test_s3rec_starts_from_what_it_pretrained(shop):
 
 
 @pytest.mark.parametrize("model", ["SASRec", "NARM"])
-def test_exact_time_orders_the_rows_of_recboles_models(tmp_path, model):
+def test_exact_time_orders_the_rows_of_recboles_models(tmp_path, monkeypatch, model):
     """Stamps that float32 cannot tell apart, listed newest first: trimmed or not, the order is that of the stamps."""
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
     shop = write_shop_with_kinds(tmp_path)
     file = shop / "Target" / "Target.inter"
     header, *lines = file.read_text().splitlines()

@@ -164,6 +164,13 @@ def test_evaluation_finds_the_same_metrics_and_ranks(shop, model):
         assert by_user[0] == by_user[1]
 
 
+def test_rows_in_file_order_are_masked_anew_in_every_epoch(shop):
+    loader = Both(shop, "BERT4Rec", shuffle=False).trimmed[0]
+    first, second = (list(loader) for _ in range(2))
+    assert all(torch.equal(a["item_id_list"], b["item_id_list"]) for a, b in zip(first, second, strict=True))
+    assert any(a["Mask_item_id_list"].tolist() != b["Mask_item_id_list"].tolist() for a, b in zip(first, second))
+
+
 # --- BERT4Rec's mask -----------------------------------------------------------------------------------------------
 
 
