@@ -55,9 +55,10 @@ def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     Raises ConfigError for a value out of range, as for our own models.
     """
     defaults = default_values("LRURec")
-    checked = {key: value for key, value in given.items() if key in (*PROTOCOL, *_TRAINING)}
+    training = (*PROTOCOL, *_TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
+    checked = {key: value for key, value in given.items() if key in training}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
-    unread = sorted(set(given) & set(key_reference()) - {*PROTOCOL, *_TRAINING, *_HYPER_PARAMETERS})
+    unread = sorted(set(given) & set(key_reference()) - {*training, *_HYPER_PARAMETERS})
     if unread:
         getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
     return {key: defaults[key] for key in PROTOCOL if key not in given}

@@ -12,7 +12,7 @@ ONE_LAYER = {
 }  # fmt: skip
 _ATTRIBUTES = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "kind"]}}
 OF_MODEL = {
-    "FDSA": _ATTRIBUTES | {"selected_features": ["kind"]},
+    **{model: _ATTRIBUTES | {"selected_features": ["kind"]} for model in ("FDSA", "SASRecF", "GRU4RecF")},
     "S3Rec": _ATTRIBUTES | {"item_attribute": "kind"},
     "BERT4Rec": {"mask_ratio": 0.3},
 }

@@ -35,13 +35,13 @@ def run(shop, model, **given):
     return run_experiment(model, "Target", overrides=values)
 
 
-@pytest.mark.parametrize("model", [*READ_NO_PADDING, "NARM"])
+@pytest.mark.parametrize("model", [*READ_NO_PADDING, "STAMP"])
 def test_a_run_is_complete_and_its_config_repeats_it(shop, model, monkeypatch):
     passes = []
     original = PrefixLoader.__iter__
     monkeypatch.setattr(PrefixLoader, "__iter__", lambda loader: passes.append(loader.epoch) or original(loader))
     found = run(shop, model)
-    assert passes == {"NARM": [], "S3Rec": [0, 1, 2]}.get(model, [0, 1])
+    assert passes == {"STAMP": [], "S3Rec": [0, 1, 2]}.get(model, [0, 1])
     metrics = json.loads((found.run_dir / "metrics.json").read_text())
     with open(found.run_dir / "ranks.csv", newline="") as file:
         ranks = np.array([int(row["rank"]) for row in csv.DictReader(file)])
@@ -70,7 +70,7 @@ def test_s3rec_starts_from_what_it_pretrained(shop):
         run(shop, "S3Rec", train_stage="finetune", pre_model_path=str(foreign))
 
 
-@pytest.mark.parametrize("model", ["SASRec", "NARM"])
+@pytest.mark.parametrize("model", ["SASRec", "STAMP"])
 def test_exact_time_orders_the_rows_of_recboles_models(tmp_path, monkeypatch, model):
     """Stamps that float32 cannot tell apart, listed newest first: trimmed or not, the order is that of the stamps."""
     monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))

@@ -250,7 +250,7 @@ def test_what_bert4rec_cannot_train_on_is_said(shop, tmp_path):
         trimmed_loaders(config, TransferDataset(config))
 
 
-@pytest.mark.parametrize("model, given", [("NARM", {}), ("SASRec", {"transform": "crop_itemseq"}),
+@pytest.mark.parametrize("model, given", [("STAMP", {}), ("SASRec", {"transform": "crop_itemseq"}),
                                           ("SASRec", {"worker": 1})])  # fmt: skip
 def test_anything_else_is_left_to_recbole(shop, model, given):
     assert not can_trim(config_of(shop, model, **given))

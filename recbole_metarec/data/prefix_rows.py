@@ -18,7 +18,19 @@ from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.randomness import numpy_stream
 
 # Models whose loss and scores are the same to rounding, however much padding stands behind a history; a test runs each.
-READ_NO_PADDING = ("SASRec", "GRU4Rec", "BERT4Rec", "FDSA", "S3Rec")
+READ_NO_PADDING = (
+    "SASRec",
+    "GRU4Rec",
+    "BERT4Rec",
+    "FDSA",
+    "S3Rec",
+    "SASRecF",
+    "GRU4RecF",
+    "NARM",
+    "CORE",
+    "GCSAN",
+    "SRGNN",
+)
 
 # Whole rows of scores are held at once; more rows of unlike length would bring their padding back.
 _EVAL_ROWS = 512
