@@ -14,11 +14,13 @@ from recbole.utils.logger import RemoveColorFilter
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
-from recbole_metarec.baselines import check_depth, checked_folder, protocol_overrides
+from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
 from recbole_metarec.config import OUR_MODELS
+from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.trainer.trainer import TransferTrainer
 from recbole_metarec.yamlfile import read_yaml
 
@@ -86,18 +88,21 @@ def run_experiment(
     config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides or {}))
     _open_log(config)
     init_seed(config["seed"], config["reproducibility"])
-    data = create_dataset(config)
-    getLogger().info(data)
-    train, valid, test = data_preparation(config, data)
     if model in OUR_MODELS:
+        data = create_dataset(config)
+        getLogger().info(data)
+        train, valid, test = data_preparation(config, data)
         sources = train.dataset.sources  # read now: a bad file ends the run before it starts
     else:
+        train, valid, test = load_data(config)
         sources = ()
         check_depth(config, train.dataset)
     run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
     config["checkpoint_dir"] = str(run_dir)
     folder.write_yaml(run_dir / "config.yaml", _own_settings(config, given))
     init_seed(config["seed"], config["reproducibility"])
+    if model == "S3Rec":
+        prepare_s3rec(config, train, run_dir)
     net = get_model(model)(config, train.dataset).to(config["device"])
     getLogger().info(net)
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, net)
@@ -121,8 +126,9 @@ def run_experiment(
 def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
     """The user's overrides and, where neither they nor the files say otherwise (``given``), what a run needs."""
     if model not in OUR_MODELS:
-        data_path = str(checked_folder(dataset, given))
-        return protocol_overrides(model, dataset, given) | overrides | {"data_path": data_path}
+        protocol = protocol_overrides(model, dataset, given)
+        place = find_domain(dataset, given.get("data_path") or DEFAULT_DATA_PATH)
+        return protocol | overrides | {"data_path": str(place)}
     extra = {"transfer_guard": True} if model == "MetaRec" else {}
     return {key: value for key, value in extra.items() if key not in given} | overrides
 
@@ -143,6 +149,7 @@ def _own_settings(config, given: dict) -> dict:
     """What the user may set, as plain values, so that ``--config_files config.yaml`` repeats the run."""
     derived = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "data_path"}
     derived |= {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "checkpoint_dir"}
+    derived |= {"MASK_INDEX", "MASK_ITEM_SEQ", "POS_ITEMS", "NEG_ITEMS"}  # written there by RecBole's BERT4Rec loader
     derived |= {"gpu_id", "use_gpu"}  # a default here, a wish that may fail elsewhere
     values = {key: value for key, value in config.final_config_dict.items() if key not in derived}
     values |= {key: given[key] for key in ("device", "gpu_id", "use_gpu", "checkpoint_dir") if key in given}
