@@ -21,6 +21,7 @@ _POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a m
 
 
 _EXACT_IN_FLOAT32 = 1 << 24
+_ROWS_IN_CACHE = 64  # rows of scores compared at once
 
 
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
@@ -28,15 +29,18 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 
     Returns int64 [B], values 1 .. n - 1. Raises TrainingError if a score is NaN or infinite.
     """
-    items = scores[:, 1:]
+    own = scores.gather(1, targets[:, None])
+    parts = zip(scores[:, 1:].split(_ROWS_IN_CACHE), own.split(_ROWS_IN_CACHE))
+    return torch.cat([_ranks_of_own(items, score) for items, score in parts])
+
+
+def _ranks_of_own(items: Tensor, own: Tensor) -> Tensor:
     # an infinity or NaN shows in its row's sum, and so, very rarely, do large numbers
     if not bool(items.sum(dim=1).isfinite().all()) and not bool(items.isfinite().all()):
         raise TrainingError("the model's scores: NaN or infinity; lower the learning rate or check the data")
     # signs add up to higher - lower, and higher + lower + equal is known: one pass instead of a count of each.
     # Counted in blocks of items, since whole numbers are exact in float32 up to 2^24 alone
-    own = scores.gather(1, targets[:, None])
-    blocks = items.split(_EXACT_IN_FLOAT32, dim=1)
-    lead = sum(torch.sub(block, own).sign_().sum(dim=1).to(torch.int64) for block in blocks)
+    lead = sum((block - own).sign_().sum(dim=1).to(torch.int64) for block in items.split(_EXACT_IN_FLOAT32, dim=1))
     return torch.div(items.shape[1] + lead + 2, 2, rounding_mode="floor")
 
 
