@@ -44,7 +44,7 @@ def test_codes_are_those_of_a_double_loop(n_heads):
     assert torch.equal(found, brute_force(vectors, table, n_heads, candidates))
 
 
-@pytest.mark.parametrize("n_target", [64, 65, 66, 129, 300])
+@pytest.mark.parametrize("n_target", [64, 128, 129, 130, 257, 300])
 def test_codes_beyond_a_block_of_codes(monkeypatch, n_target):
     """Around the edges of the blocks that the search works in, and with several chunks of vectors."""
     monkeypatch.setattr(quantizer, "_DISTANCES_PER_CHUNK", 5 * n_target)
@@ -63,7 +63,7 @@ def test_a_tie_goes_to_the_smaller_item():
     codes = nearest_codes(torch.cat([vectors, table[4:5]]), table, 2)
     assert torch.equal(codes, brute_force(torch.cat([vectors, table[4:5]]), table, 2))
     assert codes[-1].tolist() == [4, 4] and not {7, 9} & set(codes.unique().tolist())
-    far = torch.cat([table, table[4:5] + torch.arange(1.0, 90.0)[:, None], table[4:5]])  # a twin some blocks away
+    far = torch.cat([table, table[4:5] + torch.arange(1.0, 300.0)[:, None], table[4:5]])  # a twin some blocks away
     assert nearest_codes(table[4:5], far, 2).tolist() == [[4, 4]]
 
 
