@@ -25,7 +25,7 @@ PROTOCOL = (
     "metric_decimal_place",
     "stopping_step",
 )
-_TRAINING = (
+TRAINING = (
     "epochs",
     "train_batch_size",
     "learner",
@@ -34,7 +34,7 @@ _TRAINING = (
     "exact_time",
     "trust_pickle",
 )
-_HYPER_PARAMETERS = ("embedding_size", "n_layers", "dropout_prob")  # names that RecBole's models use for their own
+HYPER_PARAMETERS = ("embedding_size", "n_layers", "dropout_prob")  # names that RecBole's models use for their own
 _FORM = {
     "USER_ID_FIELD": "user_id",
     "ITEM_ID_FIELD": "item_id",
@@ -50,9 +50,9 @@ def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     Raises ConfigError for a value out of range, as for our own models.
     """
     defaults = default_values("LRURec")
-    checked = {key: value for key, value in given.items() if key in (*PROTOCOL, *_TRAINING)}
+    checked = {key: value for key, value in given.items() if key in (*PROTOCOL, *TRAINING)}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
-    unread = sorted(set(given) & set(key_reference()) - {*PROTOCOL, *_TRAINING, *_HYPER_PARAMETERS})
+    unread = sorted(set(given) & set(key_reference()) - {*PROTOCOL, *TRAINING, *HYPER_PARAMETERS})
     if unread:
         getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
     return {key: defaults[key] for key in PROTOCOL if key not in given}

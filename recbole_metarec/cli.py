@@ -6,6 +6,7 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import argparse
 import sys
 
+from recbole_metarec import cli_leaderboard
 from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -83,6 +84,12 @@ _COMMANDS = {
         _train_parser,
         _train,
         _TRAIN_EXAMPLE,
+    ),
+    "leaderboard": (
+        cli_leaderboard.SUMMARY,
+        cli_leaderboard.add_options,
+        cli_leaderboard.command,
+        cli_leaderboard.EXAMPLE,
     ),
 }
 

@@ -118,6 +118,14 @@ def run_experiment(
     return Experiment(run_dir, metrics, parts)
 
 
+def settled_config(model: str, dataset: str, overrides: dict) -> dict:
+    """Every key that :func:`run_experiment` would run with, defaults included, as plain values; nothing is run.
+
+    Raises MetaRecError as it does for a mistake in what was given.
+    """
+    return _own_settings(build_config(model, dataset, (), _completed(model, dataset, overrides, overrides)), overrides)
+
+
 def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
     """The user's overrides and, where neither they nor the files say otherwise (``given``), what a run needs."""
     if model not in OUR_MODELS:

@@ -1,0 +1,129 @@
+"""``recbole-metarec leaderboard``: models side by side on one target, over several seeds."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from recbole_metarec.arguments import Once, Settings, split_arguments
+from recbole_metarec.config import check_config, default_values, parse_value
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.resources import DEFAULT_DATA_PATH
+
+SUMMARY = "compare models on one target over several seeds, and say which differences are real"
+EXAMPLE = """\
+examples:
+  recbole-metarec leaderboard
+        six models on the embedded MovieLens domains, two seeds each: about a quarter of an hour on two cores
+  recbole-metarec leaderboard --dataset Scientific --data_path data --models SASRec,LRURec,UniSRec,MetaRec --seeds 5
+
+What is in the store already is not run again, unless the code, the data or a config key has changed. An interrupted
+command loses only the runs in progress: type it again. A run that failed is tried again. Several commands may share
+one store at the same time.
+
+Any config key may be given as --key=value; it holds for every model that reads it. --seed=N is the first seed.
+"""
+_OWN = ("models", "seeds", "jobs", "store", "output")
+_DEFAULT_SEEDS = 2
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from recbole_metarec.leaderboard.models import COMPETITORS, DEFAULT_MODELS
+
+    def option(*names, **kwargs):
+        parser.add_argument(*names, action=Once, **kwargs)
+
+    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
+    option(
+        "--models",
+        metavar="A,B,C",
+        help=f"some of {', '.join(COMPETITORS)}, or other sequential models of RecBole (default: "
+        f"{','.join(DEFAULT_MODELS)})",
+    )
+    option(
+        "--seeds",
+        metavar="N",
+        help=f"runs of each model, with seeds counted up from --seed (default: {_DEFAULT_SEEDS})",
+    )
+    option("--jobs", metavar="N", help="runs at once, which share the processors (default: 1)")
+    option("--sources", metavar="A,B,C", help="source domains of the models that use some (default: auto)")
+    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
+    option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)")
+    option("--output", metavar="DIR", help="folder of the reports (default: saved/leaderboard-NAME)")
+
+
+def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
+    """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
+    from recbole_metarec.leaderboard.models import DEFAULT_MODELS, SET_BY_NAME, competitors
+
+    given = split_arguments(parser, arguments)
+    own = {name: given.pop(name) for name in _OWN if name in given}
+    settings = Settings.of(given)
+    chosen, places = dict(settings.chosen), settings.places
+    models = competitors([name.strip() for name in own.get("models", ",".join(DEFAULT_MODELS)).split(",")])
+    jobs = _count(own.get("jobs", "1"), "--jobs")
+    seeds = _seeds(own.get("seeds", str(_DEFAULT_SEEDS)), chosen.pop("seed", 2020), places)
+    from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
+
+    dataset = chosen.pop("dataset", EMBEDDED_TARGET)
+    for key in sorted(SET_BY_NAME & set(chosen)):
+        raise ConfigError(f"{places[key]}: {key} is what the models differ by; choose them by name with --models")
+    check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
+    data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
+    find_domain(dataset, data_path)
+    if any(model.uses_sources for model in models):
+        resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
+    base = Path(chosen.get("checkpoint_dir") or "saved")
+    store_file = Path(own.get("store") or base / "leaderboard.sqlite")
+    output = Path(own.get("output") or base / f"leaderboard-{dataset}")
+
+    from recbole_metarec.plugin import shielded_argv
+
+    with shielded_argv():
+        return _compare(models, dataset, seeds, chosen, jobs, store_file, output, _say)
+
+
+def _compare(models, dataset, seeds, given, jobs, store_file, output, say: Callable[[str], None]) -> int:
+    from recbole_metarec.leaderboard.plan import make_plan, with_guards
+    from recbole_metarec.leaderboard.runner import Runner
+    from recbole_metarec.leaderboard.store import RunStore
+
+    plan = make_plan(models, dataset, seeds, given)
+    with RunStore(store_file) as store:
+        Runner(store, jobs, say).run(plan)
+        results, failures = with_guards(models, plan, store.results(plan)), store.failures(plan)
+    print(_table(results))
+    for failure in failures:
+        print(f"failed: {failure.model} seed {failure.seed}: {failure.error}")
+    return 1 if failures else 0
+
+
+def _count(text: str, where: str) -> int:
+    value = parse_value(text, where)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{where}: {text} is not a whole number above 0; use an int >= 1")
+    return value
+
+
+def _seeds(text: str, first, places: dict) -> range:
+    count = _count(text, "--seeds")
+    check_config({"seed": first}, places)
+    last = first + count - 1
+    check_config({"seed": last}, lambda key: "--seeds")
+    return range(first, last + 1)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _table(results) -> str:
+    import numpy as np
+
+    lines = [f"{'':12s}{'runs':>5s}{'NDCG@10 test':>22s}"]
+    for model in dict.fromkeys(result.model for result in results):
+        values = [result.test["ndcg@10"] for result in results if result.model == model]
+        spread = np.std(values, ddof=1) if len(values) > 1 else float("nan")
+        lines.append(f"{model:12s}{len(values):5d}{f'{np.mean(values):.4f} ± {spread:.4f}':>22s}")
+    return "\n".join(lines)
