@@ -63,13 +63,16 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     chosen, places = dict(settings.chosen), settings.places
     models = competitors([name.strip() for name in own.get("models", ",".join(DEFAULT_MODELS)).split(",")])
     jobs = _count(own.get("jobs", "1"), "--jobs")
-    seeds = _seeds(own.get("seeds", str(_DEFAULT_SEEDS)), chosen.pop("seed", 2020), places)
+    count = _count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
     from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
         raise ConfigError(f"{places[key]}: {key} is what the models differ by; choose them by name with --models")
-    check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
+    first = chosen.pop("seed", 2020)
+    for seed in (first, first + count - 1) if isinstance(first, int) else (first,):
+        check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
+    seeds = range(first, first + count)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     find_domain(dataset, data_path)
     if any(model.uses_sources for model in models):
@@ -104,14 +107,6 @@ def _count(text: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{where}: {text} is not a whole number above 0; use an int >= 1")
     return value
-
-
-def _seeds(text: str, first, places: dict) -> range:
-    count = _count(text, "--seeds")
-    check_config({"seed": first}, places)
-    last = first + count - 1
-    check_config({"seed": last}, lambda key: "--seeds")
-    return range(first, last + 1)
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,9 @@ class Competitor:
     name: as shown. experiment: the model that is trained. overrides: config keys that make it what its name says.
     is_baseline: whether others are held against it. needs_text: whether it reads the target's ``.item`` file.
     uses_sources: whether it reads source domains. guarded: whether MetaRec's transfer guard would have deployed
-    LRURec in its place. width: the key of d, the width of its item vectors.
+    LRURec in its place. width: the key of d, the width of its item vectors. attribute: the key that names the columns
+    of the ``.item`` file, for RecBole's models of item attributes. reads: keys of this package that it reads beyond
+    those that all of RecBole's models do.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Competitor:
     uses_sources: bool = False
     guarded: bool = False
     width: str = "embedding_size"
+    attribute: str = ""
+    reads: tuple[str, ...] = ()
 
     @property
     def is_ours(self) -> bool:
@@ -47,19 +51,28 @@ _TABLE = (
     Competitor("GRU4Rec", "GRU4Rec"),
     Competitor("SASRec", "SASRec", width="hidden_size"),
     Competitor("BERT4Rec", "BERT4Rec", width="hidden_size"),
-    Competitor("FDSA", "FDSA", needs_text=True, width="hidden_size"),
+    Competitor("FDSA", "FDSA", needs_text=True, width="hidden_size", attribute="selected_features"),
+    Competitor(
+        "S3Rec",
+        "S3Rec",
+        needs_text=True,
+        width="hidden_size",
+        attribute="item_attribute",
+        reads=("pretrain_epochs",),
+    ),
     Competitor("LRURec", "LRURec"),
     Competitor("UniSRec", "UniSRec", needs_text=True, uses_sources=True),
+    Competitor("UniSRec-text", "UniSRec", {"item_vectors": "text"}, needs_text=True, uses_sources=True),
     _transfer("Joint", "joint", is_baseline=True),
     _transfer("Pretrain", "pretrain", is_baseline=True),
     _transfer("MetaRec", "meta", is_baseline=False),
 )
-COMPETITORS = {c.name: c for c in _TABLE if c.name != "UniSRec" or c.experiment in OUR_MODELS}
+COMPETITORS = {c.name: c for c in _TABLE if c.experiment != "UniSRec" or c.is_ours}
 DEFAULT_MODELS = tuple(
     name for name in (POPULARITY, "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec") if name in COMPETITORS
 )
 # Keys by which the lines above differ: a value for every model would make one line another.
-SET_BY_NAME = frozenset(("meta_transfer", "transfer_guard", "model", "dataset", "seed"))
+SET_BY_NAME = frozenset(("item_vectors", "meta_transfer", "transfer_guard", "model"))
 
 
 def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
@@ -73,10 +86,6 @@ def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
             raise ConfigError(f"{where}: an empty name; give names such as SASRec,LRURec,MetaRec")
         if names.count(name) > 1:
             raise ConfigError(f"{where}: {name} is given twice; name each model once")
-        if name == "S3Rec":
-            raise ConfigError(
-                f"{where}: S3Rec is trained in two stages of its own, which this command does not run; leave it out"
-            )
         if name not in COMPETITORS and name not in theirs:
             guess = nearest(name, [*COMPETITORS, *theirs])
             advice = f"did you mean {guess}?" if guess else f"the models are {', '.join(COMPETITORS)}"

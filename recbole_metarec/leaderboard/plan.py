@@ -60,7 +60,7 @@ def _read_by(model: Competitor, given: Mapping) -> dict:
     if model.is_ours or model.experiment == POPULARITY:
         theirs = key_reference(model.experiment if model.is_ours else WITHOUT_TRANSFER)
     else:
-        theirs = {*PROTOCOL, *TRAINING, *HYPER_PARAMETERS}
+        theirs = {*PROTOCOL, *TRAINING, *HYPER_PARAMETERS, *model.reads}
     return {key: value for key, value in given.items() if key not in ours or key in theirs}
 
 
@@ -74,8 +74,8 @@ def _plan_model(
     sources = _sources(model, dataset, given.get("sources", "auto"), data_path)
     if model.uses_sources:
         overrides["sources"] = sources
-    if model.needs_text and not model.is_ours:
-        overrides |= _attributes(place / dataset / f"{dataset}.item", overrides)
+    if model.attribute:
+        overrides |= _attributes(model.attribute, place / dataset / f"{dataset}.item", overrides)
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
     config = settled_config(configured, dataset, overrides)
@@ -115,11 +115,13 @@ def _sources(model: Competitor, dataset: str, wanted, data_path: str) -> list[st
     return names
 
 
-def _attributes(item_file: Path, overrides: Mapping) -> dict:
+def _attributes(key: str, item_file: Path, overrides: Mapping) -> dict:
     """What RecBole's models of item attributes need to be told. Raises DataError if there is none."""
-    columns = overrides.get("selected_features") or text_columns(item_file)
+    columns = overrides.get(key) or text_columns(item_file)
+    columns = [columns] if isinstance(columns, str) else list(columns)
     inter = (overrides.get("load_col") or default_values(WITHOUT_TRANSFER)["load_col"])["inter"]
-    return {"selected_features": columns, "load_col": {"inter": inter, "item": ["item_id", *columns]}}
+    value = columns if key == "selected_features" else columns[0]
+    return {key: value, "load_col": {"inter": inter, "item": ["item_id", *columns]}}
 
 
 def _fingerprint(files: tuple[str, ...]) -> str:
