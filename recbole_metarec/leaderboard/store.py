@@ -28,7 +28,7 @@ _SCHEMA = (
     """CREATE TABLE user_lists (  -- users that have a test row, sorted; most runs on a target share one list
     id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, users BLOB NOT NULL)  -- JSON list, zlib""",
     """CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: one claim of one process
     key TEXT NOT NULL UNIQUE,  -- of model, config, seed, code and data
     model TEXT NOT NULL, dataset TEXT NOT NULL, sources TEXT NOT NULL, seed INTEGER NOT NULL,
     config TEXT NOT NULL, code TEXT NOT NULL, data TEXT NOT NULL, command TEXT NOT NULL, trials INTEGER NOT NULL,
