@@ -1,7 +1,6 @@
 """``recbole-metarec leaderboard``: models side by side on one target, over several seeds."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from recbole_metarec.arguments import Once, Settings, split_arguments
@@ -68,11 +67,12 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
-        raise ConfigError(f"{places[key]}: {key} is what the models differ by; choose them by name with --models")
+        raise ConfigError(f"{places[key]}: {key} is what the models differ by; leave it out and choose with --models")
     first = chosen.pop("seed", 2020)
     for seed in (first, first + count - 1) if isinstance(first, int) else (first,):
         check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
     seeds = range(first, first + count)
+    _check_metric(chosen, places)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     find_domain(dataset, data_path)
     if any(model.uses_sources for model in models):
@@ -84,22 +84,38 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec.plugin import shielded_argv
 
     with shielded_argv():
-        return _compare(models, dataset, seeds, chosen, jobs, store_file, output, _say)
+        return _compare(models, dataset, seeds, chosen, jobs, store_file, output)
 
 
-def _compare(models, dataset, seeds, given, jobs, store_file, output, say: Callable[[str], None]) -> int:
-    from recbole_metarec.leaderboard.plan import make_plan, with_guards
+def _compare(models, dataset: str, seeds: range, given: dict, jobs: int, store_file: Path, output: Path) -> int:
+    from recbole_metarec.leaderboard.comparison import compare
+    from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
+    from recbole_metarec.leaderboard.plan import make_plan, read_by, with_guards
+    from recbole_metarec.leaderboard.report import terminal_table, write_reports
     from recbole_metarec.leaderboard.runner import Runner
     from recbole_metarec.leaderboard.store import RunStore
+    from recbole_metarec.leaderboard.target import describe
 
     plan = make_plan(models, dataset, seeds, given)
+    protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
+    output.mkdir(parents=True, exist_ok=True)
     with RunStore(store_file) as store:
-        Runner(store, jobs, say).run(plan)
+        Runner(store, jobs, _say).run(plan)
         results, failures = with_guards(models, plan, store.results(plan)), store.failures(plan)
-    print(_table(results))
-    for failure in failures:
-        print(f"failed: {failure.model} seed {failure.seed}: {failure.error}")
+    baselines = tuple(model.name for model in models if model.is_baseline)
+    comparison = compare(results, protocol, baselines, failures, segments, users)
+    print(f"\n{terminal_table(comparison)}\n")
+    print("reports:", ", ".join(map(str, write_reports(comparison, output))))
     return 1 if failures else 0
+
+
+def _check_metric(chosen: dict, places: dict) -> None:
+    """Raises ConfigError unless the runs measure what the comparison is by."""
+    topk, metrics = chosen.get("topk", 10), chosen.get("metrics", "NDCG")
+    topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))
+    for key, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(name).upper() for name in metrics])):
+        if missing:
+            raise ConfigError(f"{places[key]}: {key} is {chosen[key]}; models are compared by NDCG@10, so keep it in")
 
 
 def _count(text: str, where: str) -> int:
@@ -111,14 +127,3 @@ def _count(text: str, where: str) -> int:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _table(results) -> str:
-    import numpy as np
-
-    lines = [f"{'':12s}{'runs':>5s}{'NDCG@10 test':>22s}"]
-    for model in dict.fromkeys(result.model for result in results):
-        values = [result.test["ndcg@10"] for result in results if result.model == model]
-        spread = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-        lines.append(f"{model:12s}{len(values):5d}{f'{np.mean(values):.4f} ± {spread:.4f}':>22s}")
-    return "\n".join(lines)

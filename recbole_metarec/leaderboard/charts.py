@@ -184,7 +184,7 @@ def _label_place(x: float, y: float, letters: int, taken: list[Box]) -> tuple[fl
     for shift in shifts:
         for left in sides:
             box = Box(x - width if left else x + 1, x - 1 if left else x + width, y + shift - 8, y + shift + 8)
-            inside = box.left >= 0 and box.right <= 104 and 0 <= box.top and box.bottom <= SCATTER_HEIGHT
+            inside = box.left >= 0 and box.right <= 104 and box.top >= 0 and box.bottom <= SCATTER_HEIGHT
             if inside and not any(box.meets(other) for other in taken):
                 return shift, left, box
     return 0, sides[0], Box(x, x, y, y)

@@ -49,13 +49,13 @@ def make_plan(
 
 def _check_all_are_read(models: list[Competitor], given: Mapping) -> None:
     for key in given:
-        if not any(key in _read_by(model, given) for model in models):
+        if not any(key in read_by(model, given) for model in models):
             names = ", ".join(model.name for model in models)
             raise ConfigError(f"--{key}: none of {names} reads {key}; leave it out or name a model that does")
 
 
-def _read_by(model: Competitor, given: Mapping) -> dict:
-    """Those of the keys that ``model`` reads."""
+def read_by(model: Competitor, given: Mapping) -> dict:
+    """Those of the given config keys that ``model`` reads; keys of RecBole count as read by all."""
     ours = set(key_reference())
     if model.is_ours or model.experiment == POPULARITY:
         theirs = key_reference(model.experiment if model.is_ours else WITHOUT_TRANSFER)
@@ -69,7 +69,7 @@ def _plan_model(
 ) -> PlannedRun:
     data_path = given.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
-    read = _read_by(model, given)
+    read = read_by(model, given)
     overrides = {"show_progress": False} | _same_for_all(model, read) | read | tuned.overrides
     sources = _sources(model, dataset, given.get("sources", "auto"), data_path)
     if model.uses_sources:

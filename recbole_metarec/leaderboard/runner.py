@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -55,7 +56,7 @@ class Runner:
         self, store: RunStore, jobs: int = 1, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER
     ):
         self.store, self.jobs, self.say, self.worker = store, jobs, say, tuple(worker)
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
         self._environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
         self._active: list[_Job] = []
         self._total = 0
@@ -185,6 +186,14 @@ class Runner:
 def _cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _python_path() -> str:
+    """Where a process of ours finds this very package, also where another one is installed."""
+    given = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    root = str(Path(__file__).resolve().parents[2])
+    installed = root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    return os.pathsep.join(given if installed else [root, *given])
 
 
 def _last_words(code: int, log: Path) -> str:
