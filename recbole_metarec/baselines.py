@@ -1,5 +1,7 @@
 """RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
 
+import re
+from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
@@ -25,7 +27,7 @@ PROTOCOL = (
     "metric_decimal_place",
     "stopping_step",
 )
-TRAINING = (
+_TRAINING = (
     "epochs",
     "train_batch_size",
     "learner",
@@ -34,7 +36,6 @@ TRAINING = (
     "exact_time",
     "trust_pickle",
 )
-HYPER_PARAMETERS = ("embedding_size", "n_layers", "dropout_prob")  # names that RecBole's models use for their own
 _FORM = {
     "USER_ID_FIELD": "user_id",
     "ITEM_ID_FIELD": "item_id",
@@ -44,15 +45,23 @@ _FORM = {
 }
 
 
+def keys_read_by(model: str) -> set[str]:
+    """Keys of this package that one of RecBole's models reads, too: the protocol's, and names that it has for its own."""
+    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    file = root / "properties" / "model" / f"{model}.yaml"
+    own = re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), re.MULTILINE) if file.exists() else ()
+    return {*PROTOCOL, *_TRAINING, *own}
+
+
 def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     """The protocol's keys that the user has not ``given``. Warns of given keys that ``model`` does not read.
 
     Raises ConfigError for a value out of range, as for our own models.
     """
     defaults = default_values("LRURec")
-    checked = {key: value for key, value in given.items() if key in (*PROTOCOL, *TRAINING)}
+    checked = {key: value for key, value in given.items() if key in (*PROTOCOL, *_TRAINING)}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
-    unread = sorted(set(given) & set(key_reference()) - {*PROTOCOL, *TRAINING, *HYPER_PARAMETERS})
+    unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))
     if unread:
         getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
     return {key: defaults[key] for key in PROTOCOL if key not in given}

@@ -82,6 +82,9 @@ def test_a_key_reaches_those_that_read_it_and_makes_only_theirs_other_runs(given
 def test_a_key_that_nobody_reads_is_a_mistake(given):
     with pytest.raises(ConfigError, match="--vq_heads: none of SASRec, LRURec reads vq_heads; "):
         plan_of("SASRec,LRURec", {key: value for key, value in given.items() if key != "sources"})
+    no_sources = {key: value for key, value in given.items() if key not in ("sources", "vq_heads", "dropout_prob")}
+    (run,) = plan_of("SASRec", {**no_sources, "embedding_size": 12})
+    assert run.config["hidden_size"] == 12, "d is read by all, whatever it is called"
     with pytest.raises(ConfigError, match="dropout_prob is 2"):
         plan_of("LRURec", {"data_path": given["data_path"], "dropout_prob": 2})
 
@@ -123,7 +126,8 @@ def test_another_model_of_recbole_stands_for_itself():
 
 
 def test_models_of_attributes_are_told_the_columns_of_the_item_file(tmp_path, given):
-    mine = {**SMALL, **QUIET, "data_path": str(write_shop(tmp_path))}
+    mine = {key: value for key, value in {**SMALL, **QUIET}.items() if key != "dropout_prob"}
+    mine["data_path"] = str(write_shop(tmp_path))
     with pytest.raises(DataError, match=r"Target\.item: there is no such file"):
         plan_of("FDSA", mine)
     items = tmp_path / "Target/Target.item"

@@ -19,8 +19,7 @@ class Competitor:
     is_baseline: whether others are held against it. needs_text: whether it reads the target's ``.item`` file.
     uses_sources: whether it reads source domains. guarded: whether MetaRec's transfer guard would have deployed
     LRURec in its place. width: the key of d, the width of its item vectors. attribute: the key that names the columns
-    of the ``.item`` file, for RecBole's models of item attributes. reads: keys of this package that it reads beyond
-    those that all of RecBole's models do.
+    of the ``.item`` file, for RecBole's models of item attributes.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Competitor:
     guarded: bool = False
     width: str = "embedding_size"
     attribute: str = ""
-    reads: tuple[str, ...] = ()
 
     @property
     def is_ours(self) -> bool:
@@ -52,14 +50,7 @@ _TABLE = (
     Competitor("SASRec", "SASRec", width="hidden_size"),
     Competitor("BERT4Rec", "BERT4Rec", width="hidden_size"),
     Competitor("FDSA", "FDSA", needs_text=True, width="hidden_size", attribute="selected_features"),
-    Competitor(
-        "S3Rec",
-        "S3Rec",
-        needs_text=True,
-        width="hidden_size",
-        attribute="item_attribute",
-        reads=("pretrain_epochs",),
-    ),
+    Competitor("S3Rec", "S3Rec", needs_text=True, width="hidden_size", attribute="item_attribute"),
     Competitor("LRURec", "LRURec"),
     Competitor("UniSRec", "UniSRec", needs_text=True, uses_sources=True),
     Competitor("UniSRec-text", "UniSRec", {"item_vectors": "text"}, needs_text=True, uses_sources=True),

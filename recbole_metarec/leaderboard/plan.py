@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from recbole_metarec import run_folder
-from recbole_metarec.baselines import HYPER_PARAMETERS, PROTOCOL, TRAINING
+from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import default_values, key_reference
 from recbole_metarec.data.domains import find_domain, resolve_sources
 from recbole_metarec.errors import ConfigError, DataError
@@ -49,7 +49,7 @@ def make_plan(
 
 def _check_all_are_read(models: list[Competitor], given: Mapping) -> None:
     for key in given:
-        if not any(key in read_by(model, given) for model in models):
+        if key != "embedding_size" and not any(key in read_by(model, given) for model in models):
             names = ", ".join(model.name for model in models)
             raise ConfigError(f"--{key}: none of {names} reads {key}; leave it out or name a model that does")
 
@@ -60,7 +60,7 @@ def read_by(model: Competitor, given: Mapping) -> dict:
     if model.is_ours or model.experiment == POPULARITY:
         theirs = key_reference(model.experiment if model.is_ours else WITHOUT_TRANSFER)
     else:
-        theirs = {*PROTOCOL, *TRAINING, *HYPER_PARAMETERS, *model.reads}
+        theirs = keys_read_by(model.experiment)
     return {key: value for key, value in given.items() if key not in ours or key in theirs}
 
 
@@ -70,7 +70,7 @@ def _plan_model(
     data_path = given.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
     read = read_by(model, given)
-    overrides = {"show_progress": False} | _same_for_all(model, read) | read | tuned.overrides
+    overrides = {"show_progress": False} | _same_for_all(model, given) | read | tuned.overrides
     sources = _sources(model, dataset, given.get("sources", "auto"), data_path)
     if model.uses_sources:
         overrides["sources"] = sources
