@@ -46,7 +46,7 @@ _FORM = {
 
 
 def keys_read_by(model: str) -> set[str]:
-    """Keys of this package that one of RecBole's models reads, too: the protocol's, and names that it has for its own."""
+    """Keys of this package that a model of RecBole reads, too: the protocol's, and names that it has for its own."""
     root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
     file = root / "properties" / "model" / f"{model}.yaml"
     own = re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), re.MULTILINE) if file.exists() else ()
