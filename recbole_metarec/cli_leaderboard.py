@@ -54,13 +54,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
-    from recbole_metarec.leaderboard.models import DEFAULT_MODELS, SET_BY_NAME, competitors
+    from recbole_metarec.leaderboard.models import SET_BY_NAME, competitors, default_models
 
     given = split_arguments(parser, arguments)
     own = {name: given.pop(name) for name in _OWN if name in given}
     settings = Settings.of(given)
     chosen, places = dict(settings.chosen), settings.places
-    models = competitors([name.strip() for name in own.get("models", ",".join(DEFAULT_MODELS)).split(",")])
+    models = competitors([name.strip() for name in own["models"].split(",")]) if "models" in own else None
     jobs = _count(own.get("jobs", "1"), "--jobs")
     count = _count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
     from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
@@ -74,7 +74,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     seeds = range(first, first + count)
     _check_metric(chosen, places)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
-    find_domain(dataset, data_path)
+    place = find_domain(dataset, data_path)
+    models = models or default_models(has_text=(place / dataset / f"{dataset}.item").is_file())
     if any(model.uses_sources for model in models):
         resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
     base = Path(chosen.get("checkpoint_dir") or "saved")

@@ -16,7 +16,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec import cli
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.leaderboard.models import COMPETITORS, competitors, text_columns
+from recbole_metarec.leaderboard.models import COMPETITORS, competitors, default_models, text_columns
 from recbole_metarec.leaderboard.plan import Tuned, make_plan, with_guards
 from recbole_metarec.leaderboard.planned import PlannedRun
 from recbole_metarec.leaderboard.popularity import run_popularity
@@ -118,6 +118,12 @@ def test_names_that_are_no_model(names, message):
     with pytest.raises(ConfigError) as caught:
         competitors(names.split(","))
     assert str(caught.value).startswith(message)
+
+
+def test_the_default_leaves_out_models_of_texts_where_there_are_none(monkeypatch):
+    monkeypatch.setattr("recbole_metarec.leaderboard.models.DEFAULT_MODELS", ("Pop", "FDSA", "MetaRec"))
+    assert [model.name for model in default_models(has_text=True)] == ["Pop", "FDSA", "MetaRec"]
+    assert [model.name for model in default_models(has_text=False)] == ["Pop", "MetaRec"]
 
 
 def test_another_model_of_recbole_stands_for_itself():

@@ -66,6 +66,11 @@ DEFAULT_MODELS = tuple(
 SET_BY_NAME = frozenset(("item_vectors", "meta_transfer", "transfer_guard", "model"))
 
 
+def default_models(has_text: bool) -> list[Competitor]:
+    """The lines of a comparison for which no models were named. has_text: whether the target has an ``.item`` file."""
+    return [COMPETITORS[name] for name in DEFAULT_MODELS if has_text or not COMPETITORS[name].needs_text]
+
+
 def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
     """The lines of these names; a sequential model of RecBole that has none stands for itself.
 
