@@ -1,6 +1,7 @@
-"""A headless Chromium over its DevTools pipe: what a page does in a real browser, with nothing but the standard library."""
+"""A headless Chromium over its DevTools pipe: what a page does in a real browser, by the standard library alone."""
 
 import base64
+import functools
 import json
 import os
 import select
@@ -12,9 +13,15 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
+@functools.cache
 def find_browser() -> str | None:
-    """The first Chromium or Chrome on PATH."""
-    return next((found for found in map(shutil.which, NAMES) if found), None)
+    """The first Chromium or Chrome on PATH that starts; a script there may only say how to get it."""
+    return next((found for found in map(shutil.which, NAMES) if found and _starts(found)), None)
+
+
+def _starts(program: str) -> bool:
+    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    return done.returncode == 0
 
 
 class Browser:
@@ -24,7 +31,8 @@ class Browser:
         to_browser, from_browser = os.pipe(), os.pipe()
         command = [find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
                    "--no-first-run", "--disable-extensions", "--disable-background-networking",
-                   "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]  # fmt: skip
+                   "--disable-dev-shm-usage", f"--user-data-dir={profile}",
+                   "--remote-debugging-pipe", "about:blank"]  # fmt: skip
         # Chromium reads commands from descriptor 3 and answers on 4
         shell = f'exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec "$@"'
         self.process = subprocess.Popen(

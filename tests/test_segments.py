@@ -6,7 +6,8 @@ import pytest
 import recbole_metarec  # noqa: F401
 
 # isort: split
-from recbole_metarec.leaderboard.segments import by_history, by_item, segments
+from recbole_metarec.data.sequences import SequenceStore
+from recbole_metarec.leaderboard.segments import by_history, by_item, segments, target_segments
 
 
 def masks(found) -> dict[str, list[int]]:
@@ -34,7 +35,7 @@ def test_every_user_is_in_one_third_and_equal_lengths_are_not_parted(seed):
     lengths = np.random.default_rng(seed).geometric(0.4, 200) + 3 * (seed % 2)
     found = masks(by_history(lengths))
     thirds = [found.get("Short histories", found["Cold users"]), found["Medium histories"], found["Long histories"]]
-    assert sorted(sum(thirds, [])) == list(range(200))
+    assert sorted(np.concatenate(thirds).astype(int).tolist()) == list(range(200))
     for one, two in ((0, 1), (1, 2)):
         if thirds[one] and thirds[two]:
             assert lengths[thirds[one]].max() < lengths[thirds[two]].min()
@@ -68,3 +69,15 @@ def test_every_user_has_one_item_segment_and_empty_ones_are_left_out():
     found = segments(np.full(500, 30), counts, held_out)
     assert "Cold users" not in masks(found) and all(segment.users for segment in found)
     assert segments(np.array([]), np.array([0]), np.array([], dtype=int)) == ()
+
+
+def test_a_targets_segments_are_of_its_training_part():
+    """Users 7, 8 and 9: five events (three trained), two (no test row), three (all but the last trained)."""
+    histories = {7: [1, 2, 3, 4, 5], 8: [6, 6], 9: [4, 2, 6]}
+    users = np.repeat(list(histories), [len(items) for items in histories.values()])
+    store = SequenceStore.from_events(users, np.concatenate(list(histories.values())), 7)
+    ids, found = target_segments(store)
+    assert ids.tolist() == [7, 9]
+    assert masks(found) == {"Cold users": [0, 1], "Short histories": [1], "Medium histories": [0], "Cold items": [0, 1]}
+    # item 5 is only ever held out; item 6 was trained on twice by user 8
+    assert next(segment for segment in found if segment.name == "Cold items").rule.endswith("1 of them none")

@@ -121,14 +121,14 @@ def test_intervals_cover_and_p_is_uniform_under_no_difference():
     """Normal differences: the mean of 50 is inside its 95 % interval as often as that says, coarsely."""
     rng = np.random.default_rng(11)
     covered, below = 0, 0
-    for _ in range(80):
+    for _ in range(60):
         scores = np.stack([rng.normal(0.3, 1, 50), np.zeros(50)])
         found = differences(scores)
         covered += found.low[0, 1] <= 0.3 <= found.high[0, 1]
         below += differences(scores - np.array([[0.3], [0]])).p[0, 1] < 0.5
-    # four standard errors of a binomial share with 80 trials
-    assert abs(covered / 80 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 80)
-    assert abs(below / 80 - 0.5) < 4 * np.sqrt(0.25 / 80)
+    # four standard errors of a binomial share with 60 trials
+    assert abs(covered / 60 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 60)
+    assert abs(below / 60 - 0.5) < 4 * np.sqrt(0.25 / 60)
 
 
 def test_the_interval_is_the_normal_one_for_many_users():

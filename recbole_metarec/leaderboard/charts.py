@@ -15,10 +15,10 @@ from recbole_metarec.leaderboard.significance import METRIC
 
 SCATTER_HEIGHT = 340
 CURVE_HEIGHT = 116
-_SCATTER_WIDTH = (
-    280  # of the narrowest screen on which labels must not collide; on wider ones they shrink to their marks
-)
+# Of the narrowest screen on which labels must not collide; on wider ones they only shrink towards their marks.
+_SCATTER_WIDTH = 228
 _LETTER_WIDTH = 9
+_LONGEST = 14  # letters of a label
 _DURATIONS = ((0.1, "0.1 s"), (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"),
               (36000, "10 h"), (360000, "100 h"), (3600000, "1000 h"))  # fmt: skip
 
@@ -141,6 +141,7 @@ class Point:
     y: float
     y_low: float
     y_high: float
+    label: str
     label_shift: float
     left: bool
 
@@ -167,11 +168,12 @@ def scatter(comparison: Comparison) -> Scatter:
     places = [(time.at(entry.seconds), height(entry.test[METRIC].mean)) for entry in entries]
     points, taken = [], []
     for entry, (x, y) in zip(entries, places):
+        label = entry.model if len(entry.model) <= _LONGEST else entry.model[: _LONGEST - 1] + "…"
         others = [Box.of_mark(*place) for place in places if place != (x, y)]
-        shift, left, box = _label_place(x, y, len(entry.model), [*taken, *others])
+        shift, left, box = _label_place(x, y, len(label), [*taken, *others])
         taken.append(box)
         low, high = height(entry.interval.low), height(entry.interval.high)
-        points.append(Point(entry, x, y, low, high, shift, left))
+        points.append(Point(entry, x, y, low, high, label, shift, left))
     ticks = tuple((round(SCATTER_HEIGHT * (1 - place / 100), 1), text) for place, text in accuracy.ticks)
     return Scatter(time, ticks, tuple(points))
 

@@ -93,7 +93,8 @@ class Entry:
     place: 1 = highest mean test NDCG@10. valid, test, guarded_test: per metric over seeds. interval: of test NDCG@10
     over users. difference: to the best baseline, None for that one itself and where there is none.
     seed_differences: each seed's test NDCG@10 minus the best baseline's mean over its seeds. seconds: mean per run.
-    peak_memory_mib: of the largest run. fewer_trials: other models were tuned with more. runs: by ascending seed.
+    peak_memory_mib: of the largest run. trials: of the run with fewest.
+    fewer_trials: others were tuned with more. runs: by ascending seed.
     """
 
     model: str
@@ -159,7 +160,7 @@ def compare(
     entries = []
     for place, m in enumerate(order, start=1):
         own = _runs_of(scores.models[m], results)
-        fewer = max(run.trials for run in own) < most_trials
+        fewer = min(run.trials for run in own) < most_trials
         standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
         entries.append(_entry(scores, tested, m, best, own, baseline=scores.models[m] in baselines, **standing))
     by_segment = _segment_scores(scores, order, segments, segment_users)
@@ -193,7 +194,7 @@ def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, ru
         seconds=float(np.mean([run.seconds for run in runs])),
         peak_memory_mib=max(run.peak_memory_mib for run in runs),
         parameters=max(run.parameters for run in runs),
-        trials=max(run.trials for run in runs),
+        trials=min(run.trials for run in runs),
         runs=runs,
         **standing,
     )

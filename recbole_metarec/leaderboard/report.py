@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import textwrap
 from pathlib import Path
 
@@ -91,13 +92,13 @@ def notes(comparison: Comparison) -> list[str]:
     """What a reader must know to read the table, one sentence each."""
     found = [
         "NDCG@10: test, mean ± standard deviation over seeds (n/a: one seed has none). "
-        "MetaRec and its kind without the transfer guard; a guarded model's figure has its own column.",
+        "Models with a transfer guard stand here without it; the guarded figure has its own column.",
         "Tier: the best model leads tier 1; who is not significantly worse than a tier's leader is in it.",
     ]
     if comparison.best_baseline is not None:
         found.append(
-            f"Δ: mean difference to {comparison.best_baseline}, the best baseline on validation; 95 % interval by paired "
-            "bootstrap over test users of their NDCG@10 averaged over seeds, each interval for itself; "
+            f"Δ: mean difference to {comparison.best_baseline}, the best baseline on validation; 95 % interval by "
+            "paired bootstrap over test users of their NDCG@10 averaged over seeds, each interval for itself; "
             "p Holm-corrected over all pairs of models."
         )
     found.append(
@@ -132,7 +133,7 @@ def markdown(comparison: Comparison) -> str:
 def _joined(parts: list[str]) -> str:
     """Blank lines between blocks, none within a list."""
     text = parts[0]
-    for before, part in zip(parts, parts[1:]):
+    for before, part in itertools.pairwise(parts):
         text += ("\n" if before.startswith("- ") and part.startswith("- ") else "\n\n") + part
     return text + "\n"
 

@@ -18,7 +18,7 @@ from recbole_metarec.ranking import ndcg_at
 METRIC = "ndcg@10"  # RecBole's name of what models are chosen and compared by
 ALPHA = 0.05  # after the correction
 _RESAMPLES = 9999
-_CHUNK = 1 << 22  # float64 held at once while users are drawn
+_CHUNK = 1 << 20  # drawn users held at once
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,11 @@ def differences(scores: np.ndarray) -> Differences:
     if n_models < 2:
         nothing = np.zeros((n_models, n_models))
         return Differences(nothing, nothing, nothing, nothing + 1, nothing > 0)
-    first, second = np.triu_indices(n_models, k=1)
-    drawn = _drawn_means(scores, max(_RESAMPLES, 400 * len(first) - 1))  # enough that Holm's smallest p can be met
-    apart = np.stack([drawn[a] - drawn[b] for a, b in zip(first, second)])
-    # equal scores of two models may sum to means that differ by rounding
-    apart[np.abs(apart) < 1e-12] = 0.0
-    tail = np.minimum((apart <= 0).sum(axis=1), (apart >= 0).sum(axis=1))
-    p = holm(np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + apart.shape[1])))
-    low, high = np.quantile(apart, (0.025, 0.975), axis=1)
+    pairs = np.transpose(np.triu_indices(n_models, k=1))
+    # so many that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
+    drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
+    tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
+    p = holm(np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1])))
     means = scores.mean(axis=1)
     return Differences(
         means[:, None] - means[None, :],
@@ -131,6 +128,13 @@ def differences(scores: np.ndarray) -> Differences:
         _square(n_models, p, p, 1.0),
         _square(n_models, tail == 0, tail == 0, False),
     )
+
+
+def _tail_and_ends(apart: np.ndarray) -> tuple[float, float, float]:
+    """(draws in the smaller tail, low, high end of the 95 % interval) of drawn differences of two models."""
+    apart = np.where(np.abs(apart) < 1e-12, 0.0, apart)  # equal means may differ by rounding
+    low, high = np.quantile(apart, (0.025, 0.975))
+    return min((apart <= 0).sum(), (apart >= 0).sum()), low, high
 
 
 def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -> np.ndarray:
@@ -143,13 +147,21 @@ def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -
 
 def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
     """float64 [M, resamples]: the models' means over the same drawn users."""
-    by_user = np.ascontiguousarray(scores.T)
+    n_models, n_users = scores.shape
+
+    def means_of(users: np.ndarray, axis: int) -> np.ndarray:
+        draws = users.reshape(-1, n_users)
+        # how often each user was drawn, times the scores: much less to move than every drawn user's scores
+        own = draws + n_users * np.arange(len(draws))[:, None]
+        times = np.bincount(own.ravel(), minlength=own.size).reshape(own.shape)
+        return (scores @ times.T / n_users).reshape(n_models, *users.shape[:-1])
+
     drawn = stats.bootstrap(
-        (np.arange(len(by_user)),),
-        lambda users, axis: by_user[users].mean(axis=-2).T,
+        (np.arange(n_users),),
+        means_of,
         vectorized=True,
         n_resamples=resamples,
-        batch=max(1, _CHUNK // by_user.size),
+        batch=max(1, _CHUNK // n_users),
         method="percentile",
         random_state=np.random.default_rng(0),
     )
