@@ -86,7 +86,7 @@ def pretend(run: PlannedRun) -> Path:
     with open(folder.parent / "executed", "a") as file:
         file.write(f"{run.model} {run.seed} {os.getpid()}\n")
     if "waits" in run.overrides:
-        deadline = monotonic() + 60
+        deadline = monotonic() + 180
         while not Path(run.overrides["waits"]).exists() and monotonic() < deadline:
             sleep(0.02)
     if "fails" in run.overrides:

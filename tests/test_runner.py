@@ -25,7 +25,7 @@ def command(folder, plan, jobs=1) -> subprocess.Popen:
     return subprocess.Popen([*words, str(jobs)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=120.0):
     """Waits for what another process does; an assertion if it never does."""
     deadline = monotonic() + seconds
     while not (value := condition()):
@@ -61,7 +61,7 @@ def test_killed_in_the_middle_and_typed_again_only_what_is_missing_runs(tmp_path
     first = command(tmp_path, plan)
     _, run = until(lambda: [item for item in executed(tmp_path) if item[0] == "B 1"])[0]
     os.kill(first.pid if who == "command" else run, signal.SIGKILL)
-    output = first.communicate(timeout=60)[0]
+    output = first.communicate(timeout=180)[0]
     until(lambda: is_gone(run))
     if who == "run":
         assert first.returncode == 1 and begun(tmp_path)["C 1"] == 1, "the others go on"
@@ -70,7 +70,7 @@ def test_killed_in_the_middle_and_typed_again_only_what_is_missing_runs(tmp_path
         assert store.status(plan[0]) == "done" and store.status(plan[1]) == {"command": "missing", "run": "failed"}[who]
     go.touch()
     second = command(tmp_path, plan)
-    output = second.communicate(timeout=60)[0]
+    output = second.communicate(timeout=180)[0]
     assert second.returncode == 0, output
     assert begun(tmp_path) == {"A 1": 1, "B 1": 2, "C 1": 1}
     assert_complete(tmp_path, plan)
@@ -81,7 +81,7 @@ def test_interrupted_it_ends_its_runs_and_says_what_is_kept(tmp_path):
     process = command(tmp_path, plan)
     _, run = until(lambda: [item for item in executed(tmp_path) if item[0] == "B 1"])[0]
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=180)[0]
     assert process.returncode == 130 and is_gone(run)
     assert output.rstrip().endswith(
         "1 of 2 runs are in " + str(tmp_path / "runs.sqlite") + "; the same command does the rest"
@@ -93,7 +93,7 @@ def test_interrupted_it_ends_its_runs_and_says_what_is_kept(tmp_path):
 def test_two_commands_at_once_do_nothing_twice(tmp_path):
     plan = [planned(tmp_path, model, seed) for seed in (1, 2) for model in "AB"]
     processes = [command(tmp_path, plan, jobs) for jobs in (1, 2)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert begun(tmp_path) == {"A 1": 1, "B 1": 1, "A 2": 1, "B 2": 1}
     assert_complete(tmp_path, plan)
@@ -107,10 +107,10 @@ def test_what_another_command_has_in_hand_is_taken_over_when_that_is_killed(tmp_
     second = command(tmp_path, plan)
     until(lambda: "another command is at it" in second.stdout.readline())
     first.kill()
-    first.communicate(timeout=60)
+    first.communicate(timeout=180)
     until(lambda: len(executed(tmp_path)) == 2)
     go.touch()
-    second.communicate(timeout=60)
+    second.communicate(timeout=180)
     assert second.returncode == 0
     assert_complete(tmp_path, plan)
 
@@ -144,7 +144,7 @@ def test_data_that_change_while_a_run_is_on_its_way_are_not_credited_to_it(tmp_p
     until(lambda: executed(tmp_path))
     data.write_text("two")
     go.touch()
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=180)[0]
     assert process.returncode == 1 and "Shop.inter: changed since this run was planned" in output
     assert results(tmp_path, plan) == []
 
@@ -164,6 +164,6 @@ def test_jobs_run_at_once_and_share_the_processors(tmp_path, monkeypatch):
     until(lambda: len(executed(tmp_path)) == 2)  # both wait: were it one at a time, the second would never come
     assert begun(tmp_path).keys() == {"A 1", "B 1"}
     go.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert process.returncode == 0
     assert_complete(tmp_path, plan)

@@ -78,7 +78,7 @@ def test_two_processes_write_at_once_and_none_is_lost(tmp_path):
     file, script = tmp_path / "runs.sqlite", str(Path(fake_runs.__file__))
     parts = [("0", "50"), ("50", "50")]
     writers = [subprocess.Popen([sys.executable, script, "write", tmp_path, file, *part]) for part in parts]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     runs = [planned(tmp_path, seed=seed) for seed in range(100)]
     with RunStore(file) as store:
         results = store.results(runs)
