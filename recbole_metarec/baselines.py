@@ -1,5 +1,7 @@
 """RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
 
+import re
+from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
@@ -39,7 +41,6 @@ _TRAINING = (
     "exact_time",
     "trust_pickle",
 )
-_HYPER_PARAMETERS = ("embedding_size", "n_layers", "dropout_prob")  # names that RecBole's models use for their own
 _FORM = {
     "USER_ID_FIELD": "user_id",
     "ITEM_ID_FIELD": "item_id",
@@ -47,6 +48,14 @@ _FORM = {
     "field_separator": "\t",
     "encoding": "utf-8",
 }
+
+
+def keys_read_by(model: str) -> set[str]:
+    """Keys of this package that a model of RecBole reads, too: the protocol's, and names that it has for its own."""
+    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    file = root / "properties" / "model" / f"{model}.yaml"
+    own = re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), re.MULTILINE) if file.exists() else ()
+    return {*PROTOCOL, *_TRAINING, *own}
 
 
 def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
@@ -58,7 +67,7 @@ def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     training = (*PROTOCOL, *_TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
     checked = {key: value for key, value in given.items() if key in training}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
-    unread = sorted(set(given) & set(key_reference()) - {*training, *_HYPER_PARAMETERS})
+    unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))
     if unread:
         getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
     return {key: defaults[key] for key in PROTOCOL if key not in given}

@@ -109,8 +109,9 @@ def run_experiment(
     trainer.saved_model_file = str(run_dir / "model.pth")
     if isinstance(trainer, TransferTrainer):
         trainer.record = lambda: _write_histories(run_dir, trainer)
+    watch = None if isinstance(trainer, TransferTrainer) else _Watch(trainer, len(train), run_dir)
     try:
-        trainer.fit(train, valid, show_progress=config["show_progress"])
+        trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=watch)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the last checkpoint is in {run_dir}") from None
     parts = _evaluate(config, trainer, valid, test)
@@ -121,6 +122,14 @@ def run_experiment(
     for part in parts:
         getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
     return Experiment(run_dir, metrics, parts)
+
+
+def settled_config(model: str, dataset: str, overrides: dict) -> dict:
+    """Every key that :func:`run_experiment` would run with, defaults included, as plain values; nothing is run.
+
+    Raises MetaRecError as it does for a mistake in what was given.
+    """
+    return _own_settings(build_config(model, dataset, (), _completed(model, dataset, overrides, overrides)), overrides)
 
 
 def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
@@ -156,6 +165,22 @@ def _own_settings(config, given: dict) -> dict:
     if given.get("data_path"):
         values["data_path"] = str(Path(given["data_path"]).expanduser().absolute())
     return values | {"train_neg_sample_args": None}
+
+
+class _Watch:
+    """Writes the history of one of RecBole's trainers, which keeps none, after each validation."""
+
+    def __init__(self, trainer, steps: int, run_dir: Path):
+        self.trainer, self.steps, self.run_dir = trainer, steps, run_dir
+        self.last, self.rows = time(), []
+
+    def __call__(self, epoch: int, score: float) -> None:
+        now, loss = time(), self.trainer.train_loss_dict[epoch]
+        loss = sum(loss) if isinstance(loss, tuple) else loss
+        row = {"epoch": epoch, "train_loss": loss / self.steps, "seconds": now - self.last, "valid_score": float(score)}
+        self.last = now
+        self.rows.append(row)  # its seconds are those of training and validation together
+        folder.write_csv(self.run_dir / "history.csv", self.rows)
 
 
 def _evaluate(config, trainer, valid, test) -> list[Part]:
