@@ -54,7 +54,7 @@ class LRURec(SequentialRecommender):
     def encode(self, parameters: Parameters, vectors: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
         """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
         encoder = {name[8:]: value for name, value in parameters.items() if name.startswith("encoder.")}
-        return functional_call(self.encoder, encoder, (vectors, generator, plain))
+        return functional_call(self.encoder, encoder, (vectors, generator, plain), tie_weights=False)
 
     def target_loss(
         self,
