@@ -30,7 +30,8 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     Returns int64 [B], values 1 .. n - 1. Raises TrainingError if a score is NaN or infinite.
     """
     own = scores.gather(1, targets[:, None])
-    parts = zip(scores[:, 1:].split(_ROWS_IN_CACHE), own.split(_ROWS_IN_CACHE))
+    rows = max(1, len(scores)) if scores.is_cuda else _ROWS_IN_CACHE
+    parts = zip(scores[:, 1:].split(rows), own.split(rows))
     return torch.cat([_ranks_of_own(items, score) for items, score in parts])
 
 
