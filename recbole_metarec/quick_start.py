@@ -17,6 +17,7 @@ from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_
 from recbole_metarec.baselines import check_depth, checked_folder, protocol_overrides
 from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
+from recbole_metarec.keys import reads
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.trainer.trainer import TransferTrainer
@@ -90,7 +91,7 @@ def run_experiment(
     getLogger().info(data)
     train, valid, test = data_preparation(config, data)
     if model in OUR_MODELS:
-        sources = train.dataset.sources  # read now: a bad file ends the run before it starts
+        sources = train.dataset.read_ahead()
     else:
         sources = ()
         check_depth(config, train.dataset)
@@ -177,6 +178,8 @@ def _numbers(metrics) -> dict[str, float]:
 def _metrics(config, trainer, parts: list[Part], sources, seconds: float) -> dict:
     guard = getattr(trainer, "guard", None)
     files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
+    if reads(config["model"], "text_encoder"):
+        files += [path.with_suffix(".item") for path in files]
     epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
     return {
         "model": config["model"],
