@@ -34,7 +34,12 @@ _TRAINING = (
     "exact_time",
     "trust_pickle",
 )
-_HYPER_PARAMETERS = ("embedding_size", "n_layers", "n_heads", "dropout_prob")  # names that RecBole's models use for their own
+_HYPER_PARAMETERS = (
+    "embedding_size",
+    "n_layers",
+    "n_heads",
+    "dropout_prob",
+)  # names that RecBole's models use for their own
 _FORM = {
     "USER_ID_FIELD": "user_id",
     "ITEM_ID_FIELD": "item_id",

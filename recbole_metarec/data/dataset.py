@@ -188,7 +188,7 @@ def read_sources(config) -> tuple[Source, ...]:
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
     sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
-    if not sources and reads(config["model"], "text_encoder"):
+    if (present or missing) and not sources and reads(config["model"], "text_encoder"):
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
     return sources
 

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def sequence_item_loss(
-    states: Tensor, vectors: Tensor, answers: Tensor, counts: Tensor, temperature: float
-) -> Tensor:
+def sequence_item_loss(states: Tensor, vectors: Tensor, answers: Tensor, counts: Tensor, temperature: float) -> Tensor:
     """-log of exp(s_j v_j / tau) over the sum of exp(s_j v_k / tau), k = j or any position with another item; mean.
 
     states [T, d] after each predicted position; vectors [U, d] of the batch's distinct answers, answers int64 [T]

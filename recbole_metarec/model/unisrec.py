@@ -80,9 +80,7 @@ class UniSRec(EveryPositionRecommender):
     def target_parameters(self, pretrained: bool) -> dict[str, nn.Parameter]:
         """What fine-tuning moves; an encoder that was never trained is not worth keeping as it is."""
         frozen = self.frozen_encoder and pretrained
-        return {
-            name: value for name, value in self.named_parameters() if not (frozen and name.startswith("encoder."))
-        }
+        return {name: value for name, value in self.named_parameters() if not (frozen and name.startswith("encoder."))}
 
     # -- items and states --------------------------------------------------------------------------------------
 
@@ -146,18 +144,26 @@ class UniSRec(EveryPositionRecommender):
         last = batch.lengths - 1
         ends = batch.targets.gather(1, last[:, None])[:, 0]
         own = self.gather_indexes(states, last)
-        views = self._second_views(inputs, vectors, self._vectors(dropped[items]))
+        views = self._second_views(inputs, vectors, dropped[items])
         return loss + self.contrast_weight * sequence_sequence_loss(own, views, ends, self.temperature)
 
     def _vectors(self, texts: Tensor) -> Tensor:
         """Text vectors [n, w] through the adaptor, [n, d]; the first is padding and becomes zero."""
         return F.pad(self.adaptor(texts[1:]), (0, 0, 1, 0))
 
-    def _second_views(self, inputs: Tensor, vectors: Tensor, without_words: Tensor) -> Tensor:
-        """State [B, d] of each row after items were dropped from it or, by chance, words from its items' texts."""
-        by_words = torch.rand(len(inputs), 1, device=inputs.device) < self.word_drop_share
-        inputs = torch.where(by_words, inputs, drop_items(inputs, self.drop_ratio))
-        read = torch.where(by_words[:, :, None], F.embedding(inputs, without_words), F.embedding(inputs, vectors))
+    def _second_views(self, inputs: Tensor, vectors: Tensor, dropped: Tensor) -> Tensor:
+        """State [B, d] of each row after items were dropped from it or, by chance, words from its items' texts.
+
+        inputs int64 [B, L] into vectors [n, d] and dropped [n, w].
+        """
+        by_words = torch.rand(len(inputs), device=inputs.device) < self.word_drop_share
+        inputs = torch.where(by_words[:, None], inputs, drop_items(inputs, self.drop_ratio))
+        read = F.embedding(inputs, vectors)
+        rows = by_words.nonzero()[:, 0]
+        # few rows: the adaptor, which costs more than the encoder, is asked for their items alone
+        items, place = torch.unique(F.pad(inputs[rows].flatten(), (1, 0)), return_inverse=True)
+        without_words = F.embedding(place[1:].view(len(rows), inputs.shape[1]), self._vectors(dropped[items]))
+        read = read.index_put((rows,), without_words)
         return self.gather_indexes(self.states(inputs, read), (inputs > 0).sum(dim=1) - 1)
 
     def calculate_loss(self, interaction) -> Tensor:

@@ -26,9 +26,7 @@ class SourceMixture:
         store = SequenceStore.joined([source.store for source in sources])
         windows = training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])
         self.batches = SequenceBatches(store, windows, config["pretrain_batch_size"], config["seed"], "mixture")
-        self.texts, self.dropped = (
-            _joined(own).to(config["device"]) for own in (vectors.sources, vectors.dropped)
-        )
+        self.texts, self.dropped = (_joined(own).to(config["device"]) for own in (vectors.sources, vectors.dropped))
 
 
 def _joined(vectors: tuple[np.ndarray, ...]) -> Tensor:

@@ -200,9 +200,7 @@ class TransferTrainer(Trainer):
         steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
         streams = Streams(self.device, self.seed, "pretrain", number)
         parameters = dict(self.model.named_parameters())
-        return steps, (
-            joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps)
-        )
+        return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
 
     def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
         """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
