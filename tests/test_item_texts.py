@@ -8,6 +8,7 @@ import pytest
 
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
+from recbole_metarec.data.text_vectors import _reduced as reduced
 from recbole_metarec.data.text_vectors import cache_key, drop_words, encode_domains, model_identity
 from recbole_metarec.errors import ConfigError, DataError
 
@@ -80,6 +81,31 @@ def test_tfidf_keeps_the_cosines_of_hand_counted_words():
                         for text in texts[1:]])  # fmt: skip
     by_hand /= np.linalg.norm(by_hand, axis=1, keepdims=True)
     np.testing.assert_allclose(found[1:] @ found[1:].T / 10, by_hand @ by_hand.T, atol=1e-5)
+
+
+def test_directions_have_equal_variance_with_half_of_it_the_targets():
+    """Sum over domains of share / n * Z^T Z is the identity; the components span the weighted data's leading ones."""
+    random = np.random.default_rng(0)
+    features = [random.standard_normal((n, 9)) @ random.standard_normal((9, 9)) for n in (7, 400, 30, 5)]
+    found = reduced(features, 3, 4)
+    shares = (0.5, 0.25, 0.25)
+    moment = sum(share / len(own) * own.T.astype(float) @ own for share, own in zip(shares, found, strict=False))
+    np.testing.assert_allclose(moment, np.eye(4), atol=1e-3)
+    weighted = sum(share / len(own) * own.T @ own for share, own in zip(shares, features, strict=False))
+    leading = np.linalg.eigh(weighted)[1][:, -4:]
+    for own, vectors in zip(features, found, strict=True):  # the fourth domain is transformed, not fitted
+        inside = own @ leading
+        fit = np.linalg.lstsq(inside, vectors, rcond=None)[0]
+        np.testing.assert_allclose(inside @ fit, vectors, atol=1e-2)
+
+
+def test_a_large_source_does_not_blur_a_small_target():
+    target = ["", *(f"own{i % 3} own{3 + i % 3}" for i in range(9))]
+    source = ["", *(f"other{i % 40} other{i % 37} other{i % 31}" for i in range(2000))]
+    found = encode_domains(target, [source], "tfidf", 8, 0.2).target[1:]
+    cosines = found @ found.T / 8
+    same = np.arange(9)[:, None] % 3 == np.arange(9) % 3
+    assert cosines[same].min() > 0.99 and cosines[~same].max() < 0.5
 
 
 def test_domains_share_one_space_and_each_text_is_encoded_alike_wherever_it_stands():

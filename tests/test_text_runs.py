@@ -86,6 +86,7 @@ def test_sources_without_text_are_left_out_aloud(shop, caplog):
     assert "no source has item texts: UniSRec starts on the target from scratch" in caplog.text
     assert [row["epoch"] for row in alone.trainer.history] == [0, 1, 2]
     assert equal(alone.weights(), run(shop, sources="none").weights())
+    assert run(shop, pretrain_epochs=0, fit=False).train.dataset.sources == ()
     assert not equal(alone.weights(), made.weights())
 
 

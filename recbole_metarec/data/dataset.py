@@ -111,11 +111,10 @@ class TransferDataset(SequentialDataset):
 
     @cached_property
     def text_vectors(self) -> TextVectors:
-        """Vectors of the target's item texts and, where they are pre-trained on, the sources', in one space."""
+        """Vectors of the item texts of the target and of the sources, in one space."""
         config = self.config
-        sources = [source.texts for source in self.sources] if config["pretrain_epochs"] else []
         how = config["text_encoder"], config["text_width"], config["drop_ratio"], str(config["device"])
-        return encode_domains(self.texts, sources, *how)
+        return encode_domains(self.texts, [source.texts for source in self.sources], *how)
 
     def read_ahead(self) -> tuple[Source, ...]:
         """Reads now what training will ask for, so that a bad file ends a run before it starts; the sources."""
@@ -180,7 +179,10 @@ def read_sources(config) -> tuple[Source, ...]:
     Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
     says so. Raises DataError if a source that was named is missing or malformed.
     """
+    reads_texts = reads(config["model"], "text_encoder")
     if not reads(config["model"], "sources") or config["meta_transfer"] == "none":
+        return ()
+    if reads_texts and not config["pretrain_epochs"]:
         return ()
     # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
     folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
@@ -188,7 +190,7 @@ def read_sources(config) -> tuple[Source, ...]:
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
     sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
-    if (present or missing) and not sources and reads(config["model"], "text_encoder"):
+    if reads_texts and (present or missing) and not sources:
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
     return sources
 

@@ -3,6 +3,7 @@
 Encoders see texts and never an event. Their vectors are fixed features: what is learned stands behind them.
 """
 
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -46,10 +47,8 @@ def encode_domains(
         key = cache_key(TFIDF, width, len(fitted), *texts)
         vectors = np.split(_cached(key, lambda: np.concatenate(_tfidf(texts, len(fitted), width))), _ends(texts))
     else:
-        identity = model_identity(encoder)
-        raw = [
-            _cached(cache_key(identity, own), lambda own=own: _sentence_vectors(encoder, own, device)) for own in texts
-        ]
+        identity, model = model_identity(encoder), functools.cache(lambda: _sentence_model(encoder, device))
+        raw = [_cached(cache_key(identity, own), lambda own=own: _sentence_vectors(model(), own)) for own in texts]
         vectors = _reduced(raw, len(fitted), width)
     vectors = [_on_sphere(own, found) for own, found in zip(texts, vectors, strict=True)]
     return TextVectors(vectors[0], tuple(vectors[1 : len(fitted)]), tuple(vectors[len(fitted) :]))
@@ -121,7 +120,12 @@ def _tfidf(texts: list[list[str]], n_fitted: int, width: int) -> list[np.ndarray
     return _reduced([vectorizer.transform(own) for own in texts], n_fitted, width)
 
 
-def _sentence_vectors(encoder: str, texts: list[str], device: str) -> np.ndarray:
+def _sentence_vectors(model, texts: list[str]) -> np.ndarray:
+    getLogger().info(f"encoding {len(texts)} item texts")
+    return model.encode(texts, convert_to_numpy=True, show_progress_bar=False)
+
+
+def _sentence_model(encoder: str, device: str):
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -129,33 +133,34 @@ def _sentence_vectors(encoder: str, texts: list[str], device: str) -> np.ndarray
             f"text_encoder: {encoder} needs sentence-transformers ({error}); pip install 'recbole-metarec[text]', or "
             f"use {TFIDF}"
         ) from None
-    getLogger().info(f"encoding {len(texts)} item texts by {encoder}")
     try:
-        model = SentenceTransformer(encoder, device=device)
+        return SentenceTransformer(encoder, device=device)
     except Exception as error:  # whatever the library and its hub raise, the user's remedy is the same
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"text_encoder: {encoder} cannot be loaded ({reason}); give the name or the folder of a "
             f"sentence-transformers model, or use {TFIDF}"
         ) from error
-    return model.encode(texts, convert_to_numpy=True, show_progress_bar=False)
 
 
 def _reduced(features: list, n_fitted: int, width: int) -> list[np.ndarray]:
     """Features [n, m] (dense or sparse) as [n, width]: wider ones by truncated SVD, narrower ones padded with zeros.
 
-    The SVD is fitted on the first ``n_fitted`` domains together.
+    The SVD is fitted on the first ``n_fitted`` domains, of which the first, the target, counts as much as all others
+    together: with every item counting alike, large sources leave a small target hardly any direction of its own.
+    Each direction is brought to the same variance.
     """
-    rank = min(width, features[0].shape[1])
     if features[0].shape[1] > width:
-        from scipy.sparse import issparse
-        from scipy.sparse import vstack as stack_sparse
+        from scipy.sparse import csr_matrix
+        from scipy.sparse import vstack as stacked
         from sklearn.decomposition import TruncatedSVD
 
-        fitted = features[:n_fitted]
-        everything = stack_sparse(fitted) if issparse(fitted[0]) else np.concatenate(fitted)
-        svd = TruncatedSVD(rank, random_state=0).fit(everything)
-        features = [svd.transform(own) for own in features]
+        shares = [0.5, *[0.5 / (n_fitted - 1)] * (n_fitted - 1)] if n_fitted > 1 else [1.0]
+        weighted = [csr_matrix(own * np.sqrt(share / own.shape[0])) for own, share in zip(features, shares)]
+        svd = TruncatedSVD(width, random_state=0).fit(stacked(weighted))
+        spread = svd.singular_values_
+        scale = np.where(spread > 1e-5 * spread.max(), 1.0 / np.maximum(spread, 1e-30), 0.0)
+        features = [svd.transform(own) * scale for own in features]
     dense = [own if isinstance(own, np.ndarray) else own.toarray() for own in features]
     return [np.pad(own, ((0, 0), (0, width - own.shape[1]))).astype(np.float32) for own in dense]
 

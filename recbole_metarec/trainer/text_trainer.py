@@ -44,7 +44,7 @@ class TextTrainer(TransferTrainer):
         super()._set_up(train_data)
         dataset = train_data.dataset
         self.model.set_texts(dataset.text_vectors.target)
-        if dataset.sources and self.config["pretrain_epochs"]:
+        if dataset.sources:
             self.mixture = SourceMixture(dataset.sources, dataset.text_vectors, self.config)
 
     @property
