@@ -114,6 +114,15 @@ def test_pretraining_leaves_the_targets_own_vectors_and_a_frozen_encoder_stays_a
     assert not torch.equal(frozen["item_embedding.weight"], pretrained["item_embedding.weight"])
 
 
+def test_the_target_starts_with_an_optimiser_of_its_own(shop):
+    """What pre-training's optimiser remembers is gone: the weights alone are handed on."""
+    pretrained = run(shop, epochs=0).weights()
+    fresh = run(shop, fit=False)
+    fresh.model.load_state_dict(pretrained)
+    fresh.trainer.pretrained = 2
+    assert equal(fresh.fit(saved=False).weights(), run(shop).weights())
+
+
 class Stopped(Exception):
     pass
 
