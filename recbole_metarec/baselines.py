@@ -1,14 +1,21 @@
 """RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
 
+import re
+from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer
+
+from recbole_metarec.compat import load_recbole_checkpoint
 from recbole_metarec.config import check_config, default_values, key_reference
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
-from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.dataset import TransferDataset
 from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 # What must be the same for every model that is compared.
 PROTOCOL = (
@@ -34,12 +41,6 @@ _TRAINING = (
     "exact_time",
     "trust_pickle",
 )
-_HYPER_PARAMETERS = (
-    "embedding_size",
-    "n_layers",
-    "n_heads",
-    "dropout_prob",
-)  # names that RecBole's models use for their own
 _FORM = {
     "USER_ID_FIELD": "user_id",
     "ITEM_ID_FIELD": "item_id",
@@ -49,35 +50,74 @@ _FORM = {
 }
 
 
+def keys_read_by(model: str) -> set[str]:
+    """Keys of this package that a model of RecBole reads, too: the protocol's, and names that it has for its own."""
+    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    file = root / "properties" / "model" / f"{model}.yaml"
+    own = re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), re.MULTILINE) if file.exists() else ()
+    return {*PROTOCOL, *_TRAINING, *own}
+
+
 def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     """The protocol's keys that the user has not ``given``. Warns of given keys that ``model`` does not read.
 
     Raises ConfigError for a value out of range, as for our own models.
     """
     defaults = default_values("LRURec")
-    checked = {key: value for key, value in given.items() if key in (*PROTOCOL, *_TRAINING)}
+    training = (*PROTOCOL, *_TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
+    checked = {key: value for key, value in given.items() if key in training}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
-    unread = sorted(set(given) & set(key_reference()) - {*PROTOCOL, *_TRAINING, *_HYPER_PARAMETERS})
+    unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))
     if unread:
         getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
     return {key: defaults[key] for key in PROTOCOL if key not in given}
 
 
-def checked_folder(dataset: str, given: dict) -> Path:
-    """Folder F with F/NAME/NAME.inter for RecBole: found, checked and, with ``exact_time``, ordered as for ours.
+def load_data(config):
+    """(training, validation, test) loader of one of RecBole's models: trimmed where that changes nothing, else its own.
 
-    Raises DataError with file and line for a malformed file.
+    The files are checked and, with ``exact_time``, ordered as for our models. Raises DataError with file and line for
+    a malformed file.
     """
-    place = find_domain(dataset, given.get("data_path") or DEFAULT_DATA_PATH)
-    form = [given.get(key) or default for key, default in _FORM.items()]
-    summary = check_inter_file(place / dataset / f"{dataset}.inter", *form)
-    if given.get("exact_time"):
-        return write_ranked_copy(place / dataset, dataset, cache_dir() / "exact_time", *form).parent
+    if can_trim(config):
+        dataset = TransferDataset(config)
+        getLogger().info(dataset)
+        return trimmed_loaders(config, dataset)
+    config["data_path"] = str(_checked_folder(config))
+    dataset = create_dataset(config)
+    getLogger().info(dataset)
+    return data_preparation(config, dataset)
+
+
+def _checked_folder(config) -> Path:
+    folder, name = Path(config["data_path"]), config["dataset"]
+    form = [config[key] or default for key, default in _FORM.items()]
+    summary = check_inter_file(folder / f"{name}.inter", *form)
+    if config["exact_time"]:
+        return write_ranked_copy(folder, name, cache_dir() / "exact_time", *form)
     if summary.repetitions:
-        getLogger().info(f"{dataset}: {summary.repetitions}")
+        getLogger().info(f"{name}: {summary.repetitions}")
     if summary.lost_order:
-        getLogger().warning(f"{dataset}: {summary.lost_order}")
-    return place
+        getLogger().warning(f"{name}: {summary.lost_order}")
+    return folder
+
+
+def prepare_s3rec(config, train, folder: Path) -> None:
+    """S3-Rec's first stage, whose weights the model of the second stage reads when it is built.
+
+    Pre-trains with RecBole's S3RecTrainer unless the config has ``train_stage: finetune``, then takes the weights of
+    ``pre_model_path``. Leaves them in ``folder/pretrained.pth`` as plain tensors, which RecBole's bare ``torch.load``
+    reads without unpickling anything, and the config at the second stage. Raises CheckpointError for a file that only
+    ``trust_pickle`` could read.
+    """
+    if config["train_stage"] == "finetune":
+        weights = load_recbole_checkpoint(config["pre_model_path"], "cpu", config["trust_pickle"])["state_dict"]
+    else:
+        model = get_model("S3Rec")(config, train.dataset).to(config["device"])
+        get_trainer(config["MODEL_TYPE"], "S3Rec")(config, model).fit(train, show_progress=config["show_progress"])
+        weights = model.state_dict()
+    config["train_stage"], config["pre_model_path"] = "finetune", str(folder / "pretrained.pth")
+    torch.save({"state_dict": weights}, config["pre_model_path"])
 
 
 def check_depth(config, dataset) -> None:

@@ -229,10 +229,11 @@ def colorama_wraps_once() -> None:
 def quiet_warnings() -> None:
     """Hide the warnings about RecBole's own lines that every run repeats and no user can act on.
 
-    ``feat[field].fillna(inplace=True)`` (pandas 2.2; pandas 3 is pinned out since it does nothing there) and
-    ``torch.cuda.amp.GradScaler`` (PyTorch 2.4). Can go when RecBole writes both in the new way.
+    ``feat[field].fillna(inplace=True)`` (pandas 2.2; pandas 3 is pinned out since it does nothing there),
+    ``feat[field].agg(len)`` (pandas 2.1, where a column holds lists) and ``torch.cuda.amp.GradScaler`` (PyTorch 2.4).
+    Can go when RecBole writes them in the new way.
     """
-    for message in ("A value is trying to be set on a copy", r"`torch\.cuda\.amp\."):
+    for message in ("A value is trying to be set on a copy", "using <built-in function len>", r"`torch\.cuda\.amp\."):
         warnings.filterwarnings("ignore", message=message, category=FutureWarning, module=r"recbole\.")
 
 

@@ -14,12 +14,14 @@ from recbole.utils.logger import RemoveColorFilter
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
-from recbole_metarec.baselines import check_depth, checked_folder, protocol_overrides
+from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
 from recbole_metarec.config import OUR_MODELS
+from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 from recbole_metarec.keys import reads
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.trainer.trainer import TransferTrainer
 from recbole_metarec.yamlfile import read_yaml
 
@@ -87,26 +89,30 @@ def run_experiment(
     config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides or {}))
     _open_log(config)
     init_seed(config["seed"], config["reproducibility"])
-    data = create_dataset(config)
-    getLogger().info(data)
-    train, valid, test = data_preparation(config, data)
     if model in OUR_MODELS:
+        data = create_dataset(config)
+        getLogger().info(data)
+        train, valid, test = data_preparation(config, data)
         sources = train.dataset.read_ahead()
     else:
+        train, valid, test = load_data(config)
         sources = ()
         check_depth(config, train.dataset)
     run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
     config["checkpoint_dir"] = str(run_dir)
     folder.write_yaml(run_dir / "config.yaml", _own_settings(config, given))
     init_seed(config["seed"], config["reproducibility"])
+    if model == "S3Rec":
+        prepare_s3rec(config, train, run_dir)
     net = get_model(model)(config, train.dataset).to(config["device"])
     getLogger().info(net)
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, net)
     trainer.saved_model_file = str(run_dir / "model.pth")
     if isinstance(trainer, TransferTrainer):
         trainer.record = lambda: _write_histories(run_dir, trainer)
+    watch = None if isinstance(trainer, TransferTrainer) else _Watch(trainer, len(train), run_dir)
     try:
-        trainer.fit(train, valid, show_progress=config["show_progress"])
+        trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=watch)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the last checkpoint is in {run_dir}") from None
     parts = _evaluate(config, trainer, valid, test)
@@ -119,11 +125,20 @@ def run_experiment(
     return Experiment(run_dir, metrics, parts)
 
 
+def settled_config(model: str, dataset: str, overrides: dict) -> dict:
+    """Every key that :func:`run_experiment` would run with, defaults included, as plain values; nothing is run.
+
+    Raises MetaRecError as it does for a mistake in what was given.
+    """
+    return _own_settings(build_config(model, dataset, (), _completed(model, dataset, overrides, overrides)), overrides)
+
+
 def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
     """The user's overrides and, where neither they nor the files say otherwise (``given``), what a run needs."""
     if model not in OUR_MODELS:
-        data_path = str(checked_folder(dataset, given))
-        return protocol_overrides(model, dataset, given) | overrides | {"data_path": data_path}
+        protocol = protocol_overrides(model, dataset, given)
+        place = find_domain(dataset, given.get("data_path") or DEFAULT_DATA_PATH)
+        return protocol | overrides | {"data_path": str(place)}
     extra = {"transfer_guard": True} if model == "MetaRec" else {}
     return {key: value for key, value in extra.items() if key not in given} | overrides
 
@@ -144,12 +159,29 @@ def _own_settings(config, given: dict) -> dict:
     """What the user may set, as plain values, so that ``--config_files config.yaml`` repeats the run."""
     derived = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "data_path"}
     derived |= {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "checkpoint_dir"}
+    derived |= {"MASK_INDEX", "MASK_ITEM_SEQ", "POS_ITEMS", "NEG_ITEMS"}  # written there by RecBole's BERT4Rec loader
     derived |= {"gpu_id", "use_gpu"}  # a default here, a wish that may fail elsewhere
     values = {key: value for key, value in config.final_config_dict.items() if key not in derived}
     values |= {key: given[key] for key in ("device", "gpu_id", "use_gpu", "checkpoint_dir") if key in given}
     if given.get("data_path"):
         values["data_path"] = str(Path(given["data_path"]).expanduser().absolute())
     return values | {"train_neg_sample_args": None}
+
+
+class _Watch:
+    """Writes the history of one of RecBole's trainers, which keeps none, after each validation."""
+
+    def __init__(self, trainer, steps: int, run_dir: Path):
+        self.trainer, self.steps, self.run_dir = trainer, steps, run_dir
+        self.last, self.rows = time(), []
+
+    def __call__(self, epoch: int, score: float) -> None:
+        now, loss = time(), self.trainer.train_loss_dict[epoch]
+        loss = sum(loss) if isinstance(loss, tuple) else loss
+        row = {"epoch": epoch, "train_loss": loss / self.steps, "seconds": now - self.last, "valid_score": float(score)}
+        self.last = now
+        self.rows.append(row)  # its seconds are those of training and validation together
+        folder.write_csv(self.run_dir / "history.csv", self.rows)
 
 
 def _evaluate(config, trainer, valid, test) -> list[Part]:

@@ -94,7 +94,7 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
     ("argv", "message"),
     [
         (["trian"], "unknown command trian; did you mean train?"),
-        (["leaderboard"], "unknown command leaderboard; the commands are train"),
+        (["zzz"], "unknown command zzz; the commands are train, leaderboard"),
         (["train", "--vq_heads=5"], "--vq_heads: vq_heads is 5, which does not divide embedding_size 64; "
                                     "use 0, 1, 2, 4, 8, 16, 32 or 64"),
         (["train", "--vq_haeds=4"], "--vq_haeds: unknown config key vq_haeds; did you mean vq_heads?"),

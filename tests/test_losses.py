@@ -75,6 +75,35 @@ def test_huge_logits_neither_overflow_nor_lose_the_loss():
     assert bool(torch.autograd.grad(loss, states)[0].isfinite().all())
 
 
+@pytest.mark.parametrize("factor", [1.0, 30.0, 1e4])
+def test_only_the_gradients_that_were_asked_for_are_made(factor):
+    """Whichever are detached, the others are as before; logits below and above what exp can hold."""
+    inputs, targets = problem()
+    with torch.no_grad():
+        inputs[0] *= factor
+    expected = torch.autograd.grad(softmax_loss_reference(*inputs, targets), inputs)
+    for kept in ([0], [1, 2], [1], [2], [0, 2]):
+        given = [x if i in kept else x.detach() for i, x in enumerate(inputs)]
+        loss = softmax_loss(*given, targets)
+        found = torch.autograd.grad(loss, [inputs[i] for i in kept])
+        torch.testing.assert_close(found, tuple(expected[i] for i in kept), rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        assert not softmax_loss(*inputs, targets).requires_grad
+
+
+def test_a_bias_far_from_zero_is_weighed_exactly():
+    """exp(b) multiplies items, not logits: large and very negative biases, in float32, against float64."""
+    inputs, targets = problem(dtype=torch.float32)
+    with torch.no_grad():
+        inputs[2][:] = torch.linspace(-30, 30, len(inputs[2]))
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    expected = softmax_loss_reference(*double, targets)
+    loss = softmax_loss(*inputs, targets)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=1e-6)
+    for mine, true in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, double), strict=True):
+        torch.testing.assert_close(mine.double(), true, rtol=1e-4, atol=1e-6)
+
+
 def test_the_fused_loss_refuses_to_be_differentiated_twice():
     inputs, targets = problem()
     with pytest.raises(RuntimeError, match="once differentiable"):  # already when a graph of the gradient is wanted
@@ -169,3 +198,20 @@ def test_the_same_generator_state_draws_the_same_negatives():
         sampled_softmax_loss(*inputs, targets, distribution(), 4, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_the_gradient_by_rows_is_the_dense_one():
+    inputs, targets = problem(n=30)
+    dense, sparse = (
+        torch.autograd.grad(
+            sampled_softmax_loss(
+                *inputs, targets, distribution(30), 9, torch.Generator().manual_seed(4), rows_only=by_rows
+            ),
+            inputs,
+        )
+        for by_rows in (False, True)
+    )
+    assert sparse[1].is_sparse and sparse[1].coalesce().indices().numel() < 30
+    torch.testing.assert_close(sparse[1].to_dense(), dense[1])
+    torch.testing.assert_close(sparse[0], dense[0])
+    torch.testing.assert_close(sparse[2], dense[2])

@@ -275,3 +275,11 @@ def test_dropout_at_its_extremes_is_still_dropout(probability):
     dropped = dropout(x, probability, torch.Generator().manual_seed(0))
     assert bool(dropped.isfinite().all())
     assert ((dropped != 0).double().mean() > 0.9) == (probability < 0.5)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_the_last_output_alone_is_the_one_among_all(n_layers):
+    net, lengths = encoder(n_layers=n_layers), torch.tensor([5, 1, 3, 2])
+    x = torch.randn(4, 5, 6, dtype=torch.float64)
+    everywhere = net(x)
+    torch.testing.assert_close(net.last(x, lengths), everywhere[torch.arange(4), lengths - 1])

@@ -1,4 +1,4 @@
-"""The YAML files are found in a clone, in an editable install and in a wheel; the wheel carries all of them."""
+"""The shipped files are found in a clone, in an editable install and in a wheel; the wheel carries all of them."""
 
 import configparser
 import os
@@ -19,12 +19,12 @@ FIND = (
 
 
 def shipped() -> set[str]:
-    """Every YAML file of the clone, by the name it has inside the package."""
+    """Every YAML file of the clone and the parts of the page, by the name that each has inside the package."""
     return {
         str(path.relative_to(ROOT))
         for name in ("properties", "dataset_configs")
         for path in (ROOT / name).rglob("*.yaml")
-    }
+    } | {f"leaderboard/page/page.{kind}" for kind in ("html", "css", "js")}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_wheel_carries_every_yaml_file_and_module(wheel):
+def test_wheel_carries_every_file_and_module(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"recbole_metarec/{name}" for name in shipped()} <= names
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "recbole_metarec").rglob("*.py")}

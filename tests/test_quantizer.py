@@ -44,6 +44,17 @@ def test_codes_are_those_of_a_double_loop(n_heads):
     assert torch.equal(found, brute_force(vectors, table, n_heads, candidates))
 
 
+@pytest.mark.parametrize("n_target", [64, 128, 129, 130, 257, 300])
+def test_codes_beyond_a_block_of_codes(monkeypatch, n_target):
+    """Around the edges of the blocks that the search works in, and with several chunks of vectors."""
+    monkeypatch.setattr(quantizer, "_DISTANCES_PER_CHUNK", 5 * n_target)
+    vectors, table = tables(n_source=23, n_target=n_target)
+    vectors[:3] = table[[1, -1, n_target // 2]]
+    codes = nearest_codes(vectors, table, 4)
+    assert torch.equal(codes, brute_force(vectors, table, 4))
+    assert codes[:3, 0].tolist() == [1, n_target - 1, n_target // 2]
+
+
 def test_a_tie_goes_to_the_smaller_item():
     vectors, table = tables()
     vectors, table = vectors.round(), table.round()  # small whole numbers: distances are exact, ties are ties
@@ -52,6 +63,8 @@ def test_a_tie_goes_to_the_smaller_item():
     codes = nearest_codes(torch.cat([vectors, table[4:5]]), table, 2)
     assert torch.equal(codes, brute_force(torch.cat([vectors, table[4:5]]), table, 2))
     assert codes[-1].tolist() == [4, 4] and not {7, 9} & set(codes.unique().tolist())
+    far = torch.cat([table, table[4:5] + torch.arange(1.0, 300.0)[:, None], table[4:5]])  # a twin some blocks away
+    assert nearest_codes(table[4:5], far, 2).tolist() == [[4, 4]]
 
 
 @pytest.mark.parametrize("n_heads", [1, 4])

@@ -9,8 +9,9 @@ from worlds import Run, cluster_histories, write_domain
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 
+from recbole_metarec import ranking
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all, ranks_of
+from recbole_metarec.ranking import chunk_sizes, metrics_of, ndcg_at, rank_all, ranks_of
 
 
 def brute_force(scores, targets):
@@ -126,3 +127,15 @@ def test_metrics_of_ranks_by_hand(shop):
         "ndcg@4": (1 + 1 / np.log2(3) + 1 / 2 + 1 / np.log2(5)) / 6,
     }
     assert dict(result) == pytest.approx(expected, abs=1e-6)
+
+
+def test_chunks_hold_every_row_once_within_their_bounds(monkeypatch):
+    monkeypatch.setattr(ranking, "_POSITIONS_PER_CHUNK", 40)
+    lengths = sorted([1] * 30 + [2, 3, 3, 5, 8, 13, 50, 50])
+    sizes = chunk_sizes(lengths, 16)
+    assert sum(sizes) == len(lengths) and max(sizes) == 16
+    ends = np.cumsum(sizes)
+    for size, end in zip(sizes, ends):
+        assert size * lengths[end - 1] <= 40 or size == 1  # a row longer than the bound stands alone
+        fits = end < len(lengths) and size < 16
+        assert not fits or (size + 1) * lengths[end] > 40, "a chunk that could take one more row"

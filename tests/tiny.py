@@ -20,7 +20,8 @@ def config_of(**given) -> dict:
     """The shipped defaults of MetaRec with tiny sizes; ``given`` wins."""
     sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0, "MAX_ITEM_LIST_LENGTH": 6}
     fields = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
-              "ITEM_LIST_LENGTH_FIELD": "item_length", "device": torch.device("cpu"), "seed": 1}  # fmt: skip
+              "ITEM_LIST_LENGTH_FIELD": "item_length", "device": torch.device("cpu"), "seed": 1,
+              "clip_grad_norm": None}  # fmt: skip
     return default_values("MetaRec") | fields | sizes | given
 
 

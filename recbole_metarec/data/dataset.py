@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
 from recbole_metarec.data.batches import SequenceBatches
@@ -232,9 +233,14 @@ class SequenceLoader:
     def __init__(self, config, dataset: TransferDataset, sampler=None, shuffle: bool = True):
         self.config, self._dataset, self.sampler, self.shuffle = config, dataset, sampler, shuffle
         self.epoch = 0
+        windows, budget = self._rows()
+        self.batches = SequenceBatches(dataset.store, windows, budget, config["seed"], config["dataset"], shuffle)
+
+    def _rows(self) -> tuple[Windows, int]:
+        """All training rows, and how many predicted events make a batch."""
+        dataset, config = self._dataset, self.config
         windows = training_windows(dataset.store, dataset.trained, config["MAX_ITEM_LIST_LENGTH"])
-        budget, seed, name = config["train_batch_size"], config["seed"], config["dataset"]
-        self.batches = SequenceBatches(dataset.store, windows, budget, seed, name, shuffle)
+        return windows, config["train_batch_size"]
 
     @property
     def dataset(self) -> TransferDataset:
@@ -250,15 +256,17 @@ class SequenceLoader:
 
     def __iter__(self) -> Iterator[Interaction]:
         number, self.epoch = self.epoch, self.epoch + 1
-        dataset = self._dataset
-        for rows in self.batches.plan(number):
-            batch = self.batches.batch(rows)
-            users = np.searchsorted(dataset.store.offsets, self.batches.windows.start[rows], side="right") - 1
-            yield Interaction(
-                {
-                    dataset.uid_field: torch.from_numpy(dataset.store.users[users]),
-                    getattr(dataset, f"{dataset.iid_field}_list_field"): batch.inputs,
-                    dataset.item_list_length_field: batch.lengths,
-                    TARGET_LIST: batch.targets,
-                }
-            )
+        return map(self._interaction, self.batches.plan(number))
+
+    def _interaction(self, rows: np.ndarray) -> Interaction:
+        batch = self.batches.batch(rows)
+        return Interaction({**self._histories(rows, batch.inputs), TARGET_LIST: batch.targets})
+
+    def _histories(self, rows: np.ndarray, inputs: Tensor) -> dict[str, Tensor]:
+        dataset, windows = self._dataset, self.batches.windows
+        users = np.searchsorted(dataset.store.offsets, windows.start[rows], side="right") - 1
+        return {
+            dataset.uid_field: torch.from_numpy(dataset.store.users[users]),
+            getattr(dataset, f"{dataset.iid_field}_list_field"): inputs,
+            dataset.item_list_length_field: torch.from_numpy(windows.length[rows]),
+        }

@@ -113,3 +113,15 @@ def training_windows(store: SequenceStore, kept: np.ndarray, longest: int) -> Wi
     start = number * stride
     length = np.minimum(longest, predicted[user] - start)
     return Windows(store.offsets[user] + start, length, np.where(number > 0, context, 0))
+
+
+def prefix_windows(store: SequenceStore, kept: np.ndarray, longest: int) -> Windows:
+    """RecBole's training rows: for every event of the first ``kept[u]`` but the first, the ``longest`` before it.
+
+    Only the last input of a row is followed by a target; the events before it are context.
+    """
+    predicted = np.maximum(kept - 1, 0)
+    user = np.repeat(np.arange(len(kept)), predicted)
+    end = np.arange(len(user)) - np.repeat(np.cumsum(predicted) - predicted, predicted) + 1
+    length = np.minimum(end, longest)
+    return Windows(store.offsets[user] + end - length, length, length - 1)

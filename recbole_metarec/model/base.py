@@ -8,7 +8,14 @@ from recbole_metarec.data.dataset import TARGET_LIST
 
 
 class EveryPositionRecommender(SequentialRecommender):
-    """A causal model, which may learn from every position of a history at once."""
+    """A causal model, which may learn from every position of a history at once.
+
+    target_negatives: negatives of a sampled softmax on the target, 0 for the whole catalogue. row_gradients: whether
+    the gradient of its item table may then be a sparse tensor of the rows that were read.
+    """
+
+    target_negatives = 0
+    row_gradients = False
 
     def batch_of(self, interaction) -> SequenceBatch:
         """The interaction's sequences and targets, one target per real position or only the last one."""

@@ -79,7 +79,10 @@ def dropout(x: Tensor, probability: float, generator: torch.Generator | None) ->
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    return x * (bits < kept - 32768).to(x.dtype).mul_(65536 / kept)
+    # whole numbers: kept - 32768 - bits is at least 1 where kept and at most 0 where dropped. A comparison would say
+    # the same, but booleans are not vectorised
+    mask = torch.sub(kept - 32768, bits.to(x.dtype)).clamp_(0, 1).mul_(65536 / kept)
+    return x * mask
 
 
 class LinearRecurrence(nn.Module):
@@ -117,8 +120,12 @@ class LinearRecurrence(nn.Module):
 
     def forward(self, x: Tensor, plain: bool = False) -> Tensor:
         """[B, L, d] to [B, L, d]; ``plain`` uses the scan that can be differentiated twice."""
+        return self.read(self.states(x, plain))
+
+    def states(self, x: Tensor, plain: bool = False) -> Tensor:
+        """h: real [B, L, d] to complex [B, L, n]."""
         run = scan_reference if plain else scan
-        return self.read(run(self.drive(x), self.eigenvalues()))
+        return run(self.drive(x), self.eigenvalues())
 
 
 class RecurrentBlock(nn.Module):
@@ -135,6 +142,10 @@ class RecurrentBlock(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
         return self._after_recurrence(x, self.recurrence(x, plain), generator)
+
+    def last(self, x: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
+        """The output at one position of each row alone, without dropout: x [B, L, d] to [B, d]."""
+        return self._after_recurrence(x[place], self.recurrence.read(self.recurrence.states(x)[place]), None)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One event: x [B, d], state complex [B, n]. Returns (output [B, d], new state)."""
@@ -164,6 +175,17 @@ class LRUEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, generator, plain)
         return x
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The output after the last event of each row, as :meth:`forward` has it without a generator, for less work.
+
+        x [B, L, d], lengths int64 [B], values 1 .. L. Returns [B, d]. The last layer reads its states there alone.
+        """
+        place = torch.arange(len(x), device=x.device), lengths - 1
+        x = self.norm(x)
+        for block in self.blocks[:-1]:
+            x = block(x, None, False)
+        return self.blocks[-1].last(x, place)
 
     def initial_state(self, batch: int) -> list[Tensor]:
         """The state before any event: zeros, complex [B, n] per layer."""

@@ -40,6 +40,7 @@ class LRURec(EveryPositionRecommender):
         with torch.no_grad():
             self.item_embedding.weight[0] = 0.0
         self.target_negatives = config["target_negatives"]
+        self.row_gradients = config["learner"] == "adamw" and not config["clip_grad_norm"]
         self._loss_stream: torch.Generator | None = None
         trained = getattr(dataset, "trained", None)  # a model that only serves has no training part
         counts = None if trained is None else dataset.store.item_counts(trained)
@@ -52,7 +53,7 @@ class LRURec(EveryPositionRecommender):
     def encode(self, parameters: Parameters, vectors: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
         """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
         encoder = {name[8:]: value for name, value in parameters.items() if name.startswith("encoder.")}
-        return functional_call(self.encoder, encoder, (vectors, generator, plain))
+        return functional_call(self.encoder, encoder, (vectors, generator, plain), tie_weights=False)
 
     def target_loss(
         self,
@@ -60,23 +61,28 @@ class LRURec(EveryPositionRecommender):
         batch: SequenceBatch,
         generator: torch.Generator | None = None,
         plain: bool = False,
+        rows_only: bool = False,
     ) -> Tensor:
         """Next-item loss of the target under trial weights, mean over the predicted positions.
 
         parameters: as ``named_parameters``. generator: the dropout masks (and negatives); None drops nothing.
-        plain: use operations that can be differentiated twice.
+        plain: use operations that can be differentiated twice. rows_only: with a sampled softmax, the gradient of the
+        item table is a sparse tensor of the rows that were read, where the learner can do with that.
         """
         table, bias = parameters["item_embedding.weight"], parameters["item_bias"]
-        vectors = F.embedding(batch.inputs, table, padding_idx=0)
+        rows_only = rows_only and self.row_gradients and self.target_negatives > 0
+        vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
         states = self.encode(parameters, vectors, generator, plain)
-        return self.item_loss(states, batch, table, bias, self.target_negatives, self.popularity, generator, plain)
+        items = table, bias, self.popularity
+        return self.item_loss(states, batch, items, self.target_negatives, generator, plain, rows_only)
 
-    def item_loss(self, states, batch, table, bias, negatives, popularity, generator, plain) -> Tensor:
-        """Loss of states [B, L, d] against an item table [n, d] and bias [n]."""
+    def item_loss(self, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
+        """Loss of states [B, L, d] against items: their table [n, d], bias [n] and distribution of negatives [n]."""
         positions, answers = batch.predicted()
         states = states.flatten(0, 1).index_select(0, positions)
+        table, bias, popularity = items
         if negatives:
-            return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator)
+            return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator, rows_only)
         return (softmax_loss_reference if plain else softmax_loss)(states, table, bias, answers)
 
     def calculate_loss(self, interaction) -> Tensor:
@@ -91,8 +97,7 @@ class LRURec(EveryPositionRecommender):
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
         item_seq = item_seq[:, : int(item_seq_len.max())]
-        states = self.encoder(self.item_embedding(item_seq))
-        return self.gather_indexes(states, item_seq_len - 1)
+        return self.encoder.last(self.item_embedding(item_seq), item_seq_len)
 
     def predict(self, interaction) -> Tensor:
         """Score of one item for each row: [B]."""

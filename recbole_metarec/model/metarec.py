@@ -40,6 +40,8 @@ class MetaRec(LRURec):
         self.commitment_weight = config["commitment_weight"]
         self.quantize_output = config["quantize_output"]
         self.source_negatives = config["source_negatives"]
+        # the gradients of the sources' tables are then sparse tensors of the rows that were read
+        self.sparse_sources = self.row_gradients and self.source_negatives > 0 and not self.quantize_output
         self.register_buffer("candidate_codes", self._popular_items(config["vq_codes"], dataset), persistent=False)
         self._warned = False
 
@@ -74,16 +76,18 @@ class MetaRec(LRURec):
         The sequence is read through the codebook, the answer is sought in the source's own table. Vector quantization
         losses are means over the unique items of the batch.
         """
+        rows_only = self.sparse_sources
         items, place = torch.unique(batch.inputs, return_inverse=True)
         padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
-        vectors, penalty = self._through_codebook(parameters, F.embedding(items[padded:], source.table))
+        own = F.embedding(items[padded:], source.table, sparse=rows_only)
+        vectors, penalty = self._through_codebook(parameters, own)
         vectors = F.pad(vectors, (0, 0, padded, 0))
         states = self.encode(parameters, F.embedding(place, vectors), generator, plain)
         table = source.table
         if self.quantize_output and self.vq_heads:
             table = F.pad(self._through_codebook(parameters, source.table[1:])[0], (0, 0, 1, 0))
-        negatives = self.source_negatives
-        loss = self.item_loss(states, batch, table, source.bias, negatives, source.popularity, generator, plain)
+        outputs = table, source.bias, source.popularity
+        loss = self.item_loss(states, batch, outputs, self.source_negatives, generator, plain, rows_only)
         return loss + penalty
 
     def _through_codebook(self, parameters: Parameters, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_DISTANCES_PER_CHUNK = 1 << 20  # 4 MiB of float32: the distances of a chunk stay in cache
+_DISTANCES_PER_CHUNK = 1 << 19  # 2 MiB of float32: the distances of a chunk stay in cache
+_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,31 @@ def nearest_codes(vectors: Tensor, table: Tensor, n_heads: int, candidates: Tens
     rows = max(1, _DISTANCES_PER_CHUNK // len(codebook))
     pairs = zip(vectors.chunk(n_heads, dim=1), codebook.chunk(n_heads, dim=1), strict=True)
     for head, (slices, entries) in enumerate(pairs):
-        half_norms = 0.5 * entries.square().sum(dim=1)
+        # half the squared distance up to the item's own norm, which does not change the order, as one matrix product
+        extended = _whole_blocks(torch.cat([-entries, 0.5 * entries.square().sum(dim=1, keepdim=True)], dim=1))
+        slices = F.pad(slices, (0, 1), value=1.0)
         for start in range(0, len(slices), rows):
             part = slice(start, start + rows)
-            # half the squared distance up to the item's own norm, which does not change the order
-            codes[part, head] = torch.addmm(half_norms, slices[part], entries.t(), alpha=-1).argmin(dim=1)
+            codes[part, head] = _first_smallest(slices[part] @ extended.t())
     return codes + 1 if candidates is None else candidates[codes]
+
+
+def _whole_blocks(extended: Tensor) -> Tensor:
+    """[K, d / H + 1] filled up to whole blocks by entries that are infinitely far from everything."""
+    filled = F.pad(extended, (0, 0, 0, -len(extended) % _BLOCK))
+    filled[len(extended) :, -1] = float("inf")
+    return filled
+
+
+def _first_smallest(distances: Tensor) -> Tensor:
+    """argmin of each row, int64 [U]: distances [U, K], K in whole blocks; of equal ones the first.
+
+    ``amin`` is ten times faster than ``argmin``, which is left with one number for each block and with one block.
+    """
+    blocks = distances.unflatten(1, (-1, _BLOCK))
+    block = blocks.amin(dim=2).argmin(dim=1)
+    within = blocks[torch.arange(len(blocks), device=blocks.device), block]
+    return block * _BLOCK + within.argmin(dim=1)
 
 
 def gather_codes(table: Tensor, codes: Tensor) -> Tensor:

@@ -141,9 +141,8 @@ def _finite(values: Iterable[Tensor]) -> Tensor:
 
 def weighted_sum(weights: Tensor, terms: Sequence[Tensors]) -> Tensors:
     """sum_i weights[i] * terms[i]; a term of weight 0 is left out even where it is not finite."""
-    total: Tensors = {}
-    for weight, term in zip(weights, terms, strict=True):
-        for name, value in term.items():
-            share = torch.where(weight > 0, weight * value, torch.zeros_like(value))
-            total[name] = total[name] + share if name in total else share
+    total = {name: torch.zeros_like(value) for name, value in terms[0].items()}
+    for weight, term in zip(weights.tolist(), terms, strict=True):
+        for name, value in term.items() if weight > 0 else ():
+            total[name].add_(value, alpha=weight)
     return total

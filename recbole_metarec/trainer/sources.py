@@ -42,13 +42,10 @@ class SourceSide:
 class SourceSides:
     """All sources, and the optimiser that steps their tables once per outer step."""
 
-    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable[[list[dict]], torch.optim.Optimizer]):
+    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable):
+        """optimizer_for: makes an optimiser for a list of tables and a list of biases."""
         self.sides = tuple(sides)
-        groups = [
-            {"params": [side.table for side in sides]},
-            {"params": [side.bias for side in sides], "weight_decay": 0.0},
-        ]
-        self.optimizer = optimizer_for(groups) if sides else None
+        self.optimizer = optimizer_for([s.table for s in sides], [s.bias for s in sides]) if sides else None
 
     def __len__(self) -> int:
         return len(self.sides)

@@ -88,7 +88,7 @@ class StepResult:
 
 def plain_step(model, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
     """The target alone: LRURec."""
-    loss = model.target_loss(parameters, batch, streams("target"))
+    loss = model.target_loss(parameters, batch, streams("target"), rows_only=True)
     return StepResult(loss.detach(), meta.gradients(loss, parameters))
 
 
@@ -130,7 +130,7 @@ class MetaStep:
         trials = [self._try(parameters, side, streams) for side in self.sources]
         usable = torch.stack([meta.finite_trial(trial) for trial in trials])
         rescaled_at = settings.similarity_at if settings.gradient_rescaling == "similarity" else None
-        at_theta = plain_step(self.model, parameters, batch, streams) if diagnose or rescaled_at == "theta" else None
+        at_theta = self._at_theta(parameters, batch, streams) if diagnose or rescaled_at == "theta" else None
         measured = {}
         if rescaled_at == "theta":
             measured["similarity_theta"] = self._similarities(trials, [at_theta] * len(trials))
@@ -168,6 +168,13 @@ class MetaStep:
 
         losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
         return meta.trial_update(parameters, losses, side.own, self.state.log_rates, plain)
+
+    def _at_theta(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
+        """The target's loss before any trial, and its gradient by the compared parameters: nothing else is needed."""
+        compared = {name: parameters[name] for name in self.settings.compared(list(parameters))}
+        spared = {name: value.detach() for name, value in parameters.items()}
+        loss = self.model.target_loss(spared | compared, batch, streams("target"))
+        return StepResult(loss.detach(), meta.gradients(loss, compared))
 
     def _ask(self, parameters: Tensors, side: SourceSide, trial: meta.Trial, share: SequenceBatch, streams: Streams):
         plain = self.settings.second_order

@@ -16,7 +16,7 @@ from recbole_metarec.ranking import metrics_of, rank_all
 from recbole_metarec.trainer.checkpoint import config_to_json, load_weights, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns, add_codebook_use
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
-from recbole_metarec.trainer.parameters import parameter_groups
+from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
 
@@ -36,7 +36,7 @@ class TransferTrainer(Trainer):
         self.history: list[dict] = []
         self.source_history: list[dict] = []
         self.pretrained = 0  # passes over the sources that pre-training has done
-        self.sources = SourceSides((), self._optimizer_for)
+        self.sources = SourceSides((), self._optimizer_for_sources)
         self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
         self.record = None
         self._steps_done = 0
@@ -48,12 +48,16 @@ class TransferTrainer(Trainer):
     # -- what is optimised -------------------------------------------------------------------------------------
 
     def _build_optimizer(self, **kwargs):
-        if "params" not in kwargs:
-            kwargs["params"] = parameter_groups(self.model)
-        return super()._build_optimizer(**kwargs)
+        if "params" in kwargs:
+            return fused(super()._build_optimizer(**kwargs))
+        dense = fused(super()._build_optimizer(params=parameter_groups(self.model)))
+        by_rows = self.model.row_gradients and self.model.target_negatives
+        return RowwiseOptimizer(dense, [self.model.item_embedding.weight]) if by_rows else dense
 
-    def _optimizer_for(self, groups):
-        return super()._build_optimizer(params=groups)
+    def _optimizer_for_sources(self, tables, biases):
+        groups = [{"params": tables}, {"params": biases, "weight_decay": 0.0}]
+        dense = self._build_optimizer(params=groups)
+        return RowwiseOptimizer(dense, tables) if self.model.sparse_sources else dense
 
     # -- fitting -----------------------------------------------------------------------------------------------
 
@@ -97,7 +101,7 @@ class TransferTrainer(Trainer):
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
         sides = [SourceSide(source, *size, self.seed, self.device) for source in dataset.sources]
-        self.sources = SourceSides(sides, self._optimizer_for)
+        self.sources = SourceSides(sides, self._optimizer_for_sources)
         settings = TransferSettings(
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
             source_weight=self._source_weight(),

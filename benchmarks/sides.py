@@ -1,0 +1,116 @@
+"""The two sides as a user would build them: our models and RecBole's own, on the same data, by RecBole's calls."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from harness import seconds
+
+import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+
+# isort: split
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_metarec.baselines import protocol_overrides
+from recbole_metarec.config import OUR_MODELS
+from recbole_metarec.data.dataset import TARGET_LIST
+from recbole_metarec.plugin import build_config
+
+
+@dataclass
+class Side:
+    """A model with its data and trainer."""
+
+    config: Any
+    train: Any
+    valid: Any
+    model: Any
+    trainer: Any
+
+    def epoch(self, number: int = 0) -> float:
+        """Seconds of one training epoch: batches, losses, gradients and optimiser."""
+        return seconds(lambda: self.trainer._train_epoch(self.train, number))
+
+
+def build(model: str, data_path: str, dataset: str = "Scientific", **given) -> Side:
+    """A model ready to train; RecBole's own get the protocol that ours have. ``given``: config keys."""
+    quiet = {"data_path": data_path, "state": "ERROR", "show_progress": False, "seed": 2020, "device": "cpu"}
+    values = quiet | given
+    if model not in OUR_MODELS:
+        del values["device"]
+        values = protocol_overrides(model, dataset, {}) | values
+    config = build_config(model, dataset, (), values)
+    init_seed(config["seed"], True)
+    data = create_dataset(config)
+    train, valid, _ = data_preparation(config, data)
+    init_seed(config["seed"], True)
+    network = get_model(model)(config, train.dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
+    if model in OUR_MODELS:
+        trainer._set_up(train)
+    return Side(config, train, valid, network, trainer)
+
+
+class SomeBatches:
+    """A fixed random choice of the batches of RecBole's training loader, made by that loader's own code.
+
+    share: which part of an epoch's rows they hold.
+    """
+
+    shuffle = False
+
+    def __init__(self, loader, count: int, seed: int = 0):
+        rows = len(loader.dataset)  # RecBole's loader is a torch one over the numbers of the rows
+        size = min(loader.batch_size, rows)
+        chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[: count * size].tolist()
+        self.share = len(chosen) / rows
+        self._batches = torch.utils.data.DataLoader(chosen, batch_size=size, collate_fn=loader.collate_fn)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self):
+        return iter(self._batches)
+
+
+def recbole_epoch(side: Side, batches: SomeBatches) -> float:
+    """Seconds of an epoch of RecBole's own Trainer, from the given share of its batches."""
+    return seconds(lambda: side.trainer._train_epoch(batches, 0)) / batches.share
+
+
+def our_events(side: Side) -> Counter:
+    """(user, target) of every prediction of one of our epochs, by their names."""
+    data, found = side.train.dataset, Counter()
+    for batch in side.train:
+        targets = batch[TARGET_LIST]
+        row, column = targets.nonzero(as_tuple=True)
+        found.update(named(data, batch[data.uid_field][row], targets[row, column]))
+    return found
+
+
+def recbole_events(side: Side) -> Counter:
+    """(user, target) of every row that RecBole's own loader trains on, by their names."""
+    data = side.train._dataset
+    return Counter(named(data, data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]))
+
+
+def named(data, users, items):
+    """Pairs (user, item) by their names in the files."""
+    return zip(
+        np.asarray(data.id2token(data.uid_field, users)).tolist(),
+        np.asarray(data.id2token(data.iid_field, items)).tolist(),
+        strict=True,
+    )
+
+
+def count_tokens(side: Side) -> tuple[int, int]:
+    """(real inputs, predicted targets) of one of our epochs."""
+    data = side.train.dataset
+    inputs = targets = 0
+    for batch in side.train:
+        inputs += int((batch[f"{data.iid_field}_list"] > 0).sum())
+        targets += int((batch[TARGET_LIST] > 0).sum())
+    return inputs, targets

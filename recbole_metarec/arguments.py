@@ -1,0 +1,114 @@
+"""What the commands' argument parsing has in common: options once, config keys as ``--key=value``, YAML files.
+
+The user's mistakes are ConfigErrors that name the option, the key or the line of the file.
+"""
+
+import argparse
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from recbole_metarec.config import OUR_MODELS, check_keys, nearest, parse_value, read_yaml
+from recbole_metarec.errors import ConfigError
+
+
+class Once(argparse.Action):
+    """Store a value; the same option again with another value is a mistake, not an override."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        values = self.const if self.nargs == 0 else values
+        given = namespace.given.setdefault(self.dest, values)
+        if given != values:
+            raise ConfigError(f"--{self.dest}: given twice, as {given} and as {values}; keep one of them")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaints are errors like all others."""
+
+    def error(self, message):
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Config keys that a command was given. files: later ones win. overrides: typed, stronger.
+
+    places: where each key stands, for messages (``my.yaml:12``, ``--key``).
+    """
+
+    files: list[str]
+    overrides: dict
+    places: dict
+    chosen: dict  # both together
+
+    @classmethod
+    def of(cls, given: dict) -> "Settings":
+        """Reads option or config key -> text as :func:`split_arguments` gives it.
+
+        Raises ConfigError for a file that cannot be read or holds an unknown key, and for a value that is no YAML.
+        """
+        given = dict(given)
+        # RecBole's spelling is one word: --config_files="a.yaml b.yaml"
+        files = given.pop("config_files", [])
+        files = [file for item in files for file in ([item] if Path(item).exists() else item.split())]
+        in_files, places = _read_files(files)
+        overrides = {key: text if _is_text(key) else parse_value(text, f"--{key}") for key, text in given.items()}
+        places = {**places, **{key: f"--{key}" for key in overrides}}
+        return cls(files, overrides, places, {**in_files, **overrides})
+
+
+def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
+    """Option or config key -> text (a list for config_files). Raises ConfigError for anything else."""
+    options = {name for action in parser._actions for name in action.option_strings}
+    keyed = [re.match(r"^(--\w[\w-]*)=(.*)$", argument, re.DOTALL) for argument in arguments]
+    # argparse would take a value with a space in it, such as --topk=[10, 20], for no option at all
+    keyed = [None if match and match[1] in options else match for match in keyed]
+    plain = [argument for argument, match in zip(arguments, keyed) if match is None]
+    namespace = argparse.Namespace(given={})
+    _, rest = parser.parse_known_args(plain, namespace)
+    for argument in rest:
+        if argument.startswith("--") and argument != "--":
+            check_keys([argument[2:]], lambda key: f"--{key}")
+            raise ConfigError(f"{argument}: config keys are given as {argument}=value")
+        raise ConfigError(f"{argument}: not an option; see {parser.prog} --help")
+    given = dict(namespace.given)
+    for match in filter(None, keyed):
+        key, text = match[1][2:], match[2]
+        check_keys([key], lambda key: f"--{key}")
+        if given.setdefault(key, text) != text:
+            raise ConfigError(f"--{key}: given twice, as {given[key]} and as {text}; keep one of them")
+    return given
+
+
+def _read_files(files: list[str]) -> tuple[dict, dict]:
+    """Merged values of config files and where each stands. Raises ConfigError for what is not a known key."""
+    values, places = {}, {}
+    for path in files:
+        in_file, lines = read_yaml(path)
+        values.update(in_file)
+        places.update({key: f"{path}:{line}" for key, line in lines.items()})
+    check_keys(values, places)
+    return values, places
+
+
+def _is_text(key: str) -> bool:
+    """Names, paths, and RecBole's intervals such as [5,10] are no YAML."""
+    return key in ("data_path", "checkpoint_dir", "dataset", "model") or key.endswith("_num_interval")
+
+
+def recbole_sequential_models() -> list[str]:
+    """Names of RecBole's sequential models, from its source: importing them all takes seconds."""
+    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    text = (root / "model/sequential_recommender/__init__.py").read_text(encoding="utf-8")
+    return re.findall(r"import (\w+)", text)
+
+
+def check_model(name, where: str) -> None:
+    """Raises ConfigError, with the nearest name, if ``name`` is neither a model of this package nor of RecBole's."""
+    theirs = recbole_sequential_models()
+    if name in OUR_MODELS or name in theirs:
+        return
+    guess = nearest(str(name), [*OUR_MODELS, *theirs])
+    advice = f"did you mean {guess}?" if guess else f"use {' or '.join(OUR_MODELS)} or a sequential model of RecBole"
+    raise ConfigError(f"{where}: unknown model {name}; {advice}")

@@ -1,0 +1,130 @@
+"""``recbole-metarec leaderboard``: models side by side on one target, over several seeds."""
+
+import argparse
+from pathlib import Path
+
+from recbole_metarec.arguments import Once, Settings, split_arguments
+from recbole_metarec.config import check_config, default_values, parse_value
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.resources import DEFAULT_DATA_PATH
+
+SUMMARY = "compare models on one target over several seeds, and say which differences are real"
+EXAMPLE = """\
+examples:
+  recbole-metarec leaderboard
+        six models on the embedded MovieLens domains, two seeds each: about a quarter of an hour on two cores
+  recbole-metarec leaderboard --dataset Scientific --data_path data --models SASRec,LRURec,UniSRec,MetaRec --seeds 5
+
+What is in the store already is not run again, unless the code, the data or a config key has changed. An interrupted
+command loses only the runs in progress: type it again. A run that failed is tried again. Several commands may share
+one store at the same time.
+
+Any config key may be given as --key=value; it holds for every model that reads it. --seed=N is the first seed.
+"""
+_OWN = ("models", "seeds", "jobs", "store", "output")
+_DEFAULT_SEEDS = 2
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from recbole_metarec.leaderboard.models import COMPETITORS, DEFAULT_MODELS
+
+    def option(*names, **kwargs):
+        parser.add_argument(*names, action=Once, **kwargs)
+
+    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
+    option(
+        "--models",
+        metavar="A,B,C",
+        help=f"some of {', '.join(COMPETITORS)}, or other sequential models of RecBole (default: "
+        f"{','.join(DEFAULT_MODELS)})",
+    )
+    option(
+        "--seeds",
+        metavar="N",
+        help=f"runs of each model, with seeds counted up from --seed (default: {_DEFAULT_SEEDS})",
+    )
+    option("--jobs", metavar="N", help="runs at once, which share the processors (default: 1)")
+    option("--sources", metavar="A,B,C", help="source domains of the models that use some (default: auto)")
+    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
+    option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)")
+    option("--output", metavar="DIR", help="folder of the reports (default: saved/leaderboard-NAME)")
+
+
+def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
+    """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
+    from recbole_metarec.leaderboard.models import SET_BY_NAME, competitors, default_models
+
+    given = split_arguments(parser, arguments)
+    own = {name: given.pop(name) for name in _OWN if name in given}
+    settings = Settings.of(given)
+    chosen, places = dict(settings.chosen), settings.places
+    models = competitors([name.strip() for name in own["models"].split(",")]) if "models" in own else None
+    jobs = _count(own.get("jobs", "1"), "--jobs")
+    count = _count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
+    from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
+
+    dataset = chosen.pop("dataset", EMBEDDED_TARGET)
+    for key in sorted(SET_BY_NAME & set(chosen)):
+        raise ConfigError(f"{places[key]}: {key} is what the models differ by; leave it out and choose with --models")
+    first = chosen.pop("seed", 2020)
+    for seed in (first, first + count - 1) if isinstance(first, int) else (first,):
+        check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
+    seeds = range(first, first + count)
+    _check_metric(chosen, places)
+    data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
+    place = find_domain(dataset, data_path)
+    models = models or default_models(has_text=(place / dataset / f"{dataset}.item").is_file())
+    if any(model.uses_sources for model in models):
+        resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
+    base = Path(chosen.get("checkpoint_dir") or "saved")
+    store_file = Path(own.get("store") or base / "leaderboard.sqlite")
+    output = Path(own.get("output") or base / f"leaderboard-{dataset}")
+
+    from recbole_metarec.plugin import shielded_argv
+
+    with shielded_argv():
+        return _compare(models, dataset, seeds, chosen, jobs, store_file, output)
+
+
+def _compare(models, dataset: str, seeds: range, given: dict, jobs: int, store_file: Path, output: Path) -> int:
+    from recbole_metarec.leaderboard.comparison import compare
+    from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
+    from recbole_metarec.leaderboard.plan import make_plan, read_by, with_guards
+    from recbole_metarec.leaderboard.report import terminal_table, write_reports
+    from recbole_metarec.leaderboard.runner import Runner
+    from recbole_metarec.leaderboard.store import RunStore
+    from recbole_metarec.leaderboard.target import describe
+
+    plan = make_plan(models, dataset, seeds, given)
+    protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
+    output.mkdir(parents=True, exist_ok=True)
+    with RunStore(store_file) as store:
+        Runner(store, jobs, _say).run(plan)
+        results, failures = with_guards(models, plan, store.results(plan)), store.failures(plan)
+    baselines = tuple(model.name for model in models if model.is_baseline)
+    comparison = compare(results, protocol, baselines, failures, segments, users)
+    print(f"\n{terminal_table(comparison)}\n")
+    print("reports:", ", ".join(map(str, write_reports(comparison, output))))
+    return 1 if failures else 0
+
+
+def _check_metric(chosen: dict, places: dict) -> None:
+    """Raises ConfigError unless the runs measure what the comparison is by."""
+    topk, metrics = chosen.get("topk", 10), chosen.get("metrics", "NDCG")
+    topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))
+    for key, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(name).upper() for name in metrics])):
+        if missing:
+            raise ConfigError(f"{places[key]}: {key} is {chosen[key]}; models are compared by NDCG@10, so keep it in")
+
+
+def _count(text: str, where: str) -> int:
+    value = parse_value(text, where)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{where}: {text} is not a whole number above 0; use an int >= 1")
+    return value
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,90 @@
+"""Groups of test users in which models may differ: how much is known of the user, and of the item to be found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
+
+COLD_USER = 3  # events at most; the fewest that 5-core data leave for training
+COLD_ITEM = 4  # events at most
+POPULAR_SHARE = 0.1  # of the catalogue
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some of the test users. rule: what they have in common, with its cut-off. mask: bool [U]."""
+
+    name: str
+    rule: str
+    mask: np.ndarray
+
+    @property
+    def users(self) -> int:
+        """How many there are."""
+        return int(self.mask.sum())
+
+
+def target_segments(store: SequenceStore) -> tuple[np.ndarray, tuple[Segment, ...]]:
+    """(ids int64 [R] of the users with a test row, their segments) of a target's histories, split leave-one-out.
+
+    Lengths and counts are of the training part only.
+    """
+    split = LeaveOneOut.split(store.lengths)
+    held_out = store.items[store.offsets[split.test + 1] - 1]
+    return store.users[split.test], segments(split.trained[split.test], store.item_counts(split.trained), held_out)
+
+
+def segments(history_lengths: np.ndarray, train_item_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ...]:
+    """The segments by history, then those by held-out item; segments without users are left out.
+
+    history_lengths int [U]: training events of each test user. train_item_counts int [n_items]: training events of
+    each item, row 0 is padding. held_out int [U]: each user's test item, 1 .. n_items - 1.
+    """
+    found = (*by_history(history_lengths), *by_item(train_item_counts, held_out))
+    return tuple(segment for segment in found if segment.users)
+
+
+def by_history(lengths: np.ndarray) -> tuple[Segment, ...]:
+    """Cold users by a fixed cut-off, and short, medium and long histories by tertiles: lengths int [U].
+
+    Equal lengths are never parted, so the tertiles may be of unequal size. Short histories are left out where they
+    are the cold users once more.
+    """
+    if not len(lengths):
+        return ()
+    first, second = (int(cut) for cut in np.quantile(lengths, (1 / 3, 2 / 3), method="inverted_cdf"))
+    cold, short = lengths <= COLD_USER, lengths <= first
+    found = [Segment("Cold users", f"at most {COLD_USER} training events", cold)]
+    if not np.array_equal(cold, short):
+        found.append(Segment("Short histories", f"shortest third: at most {first} training events", short))
+    middle = (lengths > first) & (lengths <= second)
+    found.append(Segment("Medium histories", f"middle third: {_between(first + 1, second)} training events", middle))
+    found.append(Segment("Long histories", f"longest third: more than {second} training events", lengths > second))
+    return tuple(found)
+
+
+def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ...]:
+    """Users whose held-out item is rare in training, popular, or neither: train_counts int [n_items], held_out [U].
+
+    Popular is the tenth of the catalogue with most training events (equals all in), never an item that is cold.
+    """
+    catalogue = train_counts[1:]
+    if not len(catalogue):
+        return ()
+    cut = max(int(np.quantile(catalogue, 1 - POPULAR_SHARE, method="inverted_cdf")), COLD_ITEM + 1)
+    counts = train_counts[held_out]
+    unseen = int((counts == 0).sum())
+    cold, popular = counts <= COLD_ITEM, counts >= cut
+    none = f", {unseen} of them none" if unseen else ""
+    return (
+        Segment("Cold items", f"held-out item with at most {COLD_ITEM} training events{none}", cold),
+        Segment(
+            "Other items", f"held-out item with {_between(COLD_ITEM + 1, cut - 1)} training events", ~cold & ~popular
+        ),
+        Segment("Popular items", f"held-out item of the most popular tenth: {cut} training events or more", popular),
+    )
+
+
+def _between(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
