@@ -210,8 +210,8 @@ def _numbers(metrics) -> dict[str, float]:
 def _metrics(config, trainer, parts: list[Part], sources, seconds: float) -> dict:
     guard = getattr(trainer, "guard", None)
     files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
-    if reads(config["model"], "text_encoder"):
-        files += [path.with_suffix(".item") for path in files]
+    endings = (".inter", ".item") if reads(config["model"], "text_encoder") else (".inter",)
+    files = [path.with_suffix(ending) for path in files for ending in endings]
     epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
     return {
         "model": config["model"],

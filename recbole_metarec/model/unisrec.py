@@ -64,12 +64,12 @@ class UniSRec(EveryPositionRecommender):
             nn.init.normal_(self.item_embedding.weight, std=0.02)
             with torch.no_grad():
                 self.item_embedding.weight[0] = 0.0
-        self._table: Tensor | None = None
+        self._catalogue: tuple[Tensor, Tensor] | None = None
 
     def set_texts(self, vectors: np.ndarray) -> None:
         """Text vectors of the target's items, float32 [n_items, w]."""
         self.texts.copy_(torch.from_numpy(vectors))
-        self._table = None
+        self._catalogue = None
 
     # -- what moves --------------------------------------------------------------------------------------------
 
@@ -95,29 +95,32 @@ class UniSRec(EveryPositionRecommender):
 
     def train(self, mode: bool = True):
         """The catalogue's vectors are kept while nothing moves: they cost more than a user's state."""
-        self._table = None
+        self._catalogue = None
         return super().train(mode)
 
     def load_state_dict(self, *args, **kwargs):
-        self._table = None
+        self._catalogue = None
         return super().load_state_dict(*args, **kwargs)
 
-    def _items(self) -> Tensor:
-        if self.training or torch.is_grad_enabled():
-            return self.item_vectors()
-        if self._table is None:
-            self._table = self.item_vectors()
-        return self._table
+    def catalogue(self) -> tuple[Tensor, Tensor]:
+        """Vectors of the items and the same scaled to length 1: two [n_items, d]."""
+        if self._catalogue is not None and not torch.is_grad_enabled():
+            return self._catalogue
+        vectors = self.item_vectors()
+        found = vectors, F.normalize(vectors, dim=1)
+        if not self.training and not torch.is_grad_enabled():
+            self._catalogue = found
+        return found
 
     # -- training ----------------------------------------------------------------------------------------------
 
     def next_item_loss(self, batch: SequenceBatch) -> Tensor:
         """Softmax cross-entropy over the catalogue, cosine over temperature, mean over the predicted positions."""
-        table = self.item_vectors()
+        table, directions = self.catalogue()
         states = self.states(batch.inputs, F.embedding(batch.inputs, table))
         positions, answers = batch.predicted()
         states = F.normalize(states.flatten(0, 1).index_select(0, positions), dim=1) / self.temperature
-        return softmax_loss(states, F.normalize(table, dim=1), table.new_zeros(len(table)), answers)
+        return softmax_loss(states, directions, table.new_zeros(len(table)), answers)
 
     def pretraining_loss(self, batch: SequenceBatch, texts: Tensor, dropped: Tensor) -> Tensor:
         """Sequence-item plus weighted sequence-sequence contrast of a batch that mixes domains.
@@ -175,13 +178,15 @@ class UniSRec(EveryPositionRecommender):
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
         item_seq = item_seq[:, : int(item_seq_len.max())]
-        states = self.states(item_seq, F.embedding(item_seq, self._items()))
+        states = self.states(item_seq, F.embedding(item_seq, self.catalogue()[0]))
         return self.gather_indexes(states, item_seq_len - 1)
 
     def predict(self, interaction) -> Tensor:
         """Score of one item for each row: [B]."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return F.cosine_similarity(states, self._items()[interaction[self.ITEM_ID]]) / self.temperature
+        return (F.normalize(states, dim=1) * self.catalogue()[1][interaction[self.ITEM_ID]]).sum(
+            dim=1
+        ) / self.temperature
 
     def full_sort_predict(self, interaction) -> Tensor:
         """Score of every item for each row: [B, n_items]."""
@@ -199,7 +204,7 @@ class UniSRec(EveryPositionRecommender):
 
     def score(self, states: Tensor) -> Tensor:
         """states [B, d] to scores [B, n_items]: cosine over temperature; padding scores 0."""
-        return F.normalize(states, dim=1) @ F.normalize(self._items(), dim=1).t() / self.temperature
+        return F.normalize(states, dim=1) @ self.catalogue()[1].t() / self.temperature
 
 
 def _normal_weights(module: nn.Module) -> None:
