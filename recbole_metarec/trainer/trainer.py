@@ -1,5 +1,6 @@
 """RecBole's Trainer with sources beside the target. RecBole keeps the loop, early stopping and the log lines."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
@@ -65,8 +66,7 @@ class TransferTrainer(Trainer):
         self._set_up(train_data)
         if saved and self.start_epoch == 0 and self.pretrained == 0:
             self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
-        if self.transfer == "pretrain" and len(self.sources):
-            self._pretrain(verbose, show_progress)
+        self._pretrain(verbose, saved, show_progress)
 
         def after_validation(epoch, score):
             self._after_validation(epoch, score, saved)
@@ -165,7 +165,7 @@ class TransferTrainer(Trainer):
                 f"inner_learning_rate; the best model so far is {self.saved_model_file}"
             )
         for name, parameter in self.model.named_parameters():
-            parameter.grad = result.gradient[name]
+            parameter.grad = result.gradient.get(name)  # None leaves a frozen one as it is
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.optimizer.step()
@@ -194,25 +194,38 @@ class TransferTrainer(Trainer):
         if self.record:
             self.record()
 
-    def _pretrain(self, verbose: bool, show_progress: bool) -> None:
-        """E_p passes over the sources (each as many steps as the mean source has batches), then a fresh optimiser."""
-        if self.pretrained >= self.config["pretrain_epochs"]:
-            return
-        for number in range(self.pretrained, self.config["pretrain_epochs"]):
+    @property
+    def _pretrain_epochs(self) -> int:
+        """Passes over the sources before the target's first epoch."""
+        return self.config["pretrain_epochs"] if self.transfer == "pretrain" and len(self.sources) else 0
+
+    def _pretrain_pass(self, number: int) -> tuple[int, Iterator[StepResult]]:
+        """One pass over the sources: how many steps it has, and each step's result, to be applied before the next."""
+        steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
+        streams = Streams(self.device, self.seed, "pretrain", number)
+        parameters = dict(self.model.named_parameters())
+        return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
+
+    def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
+        """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
+        for number in range(self.pretrained, self._pretrain_epochs):
             started, total = time(), 0.0
-            steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
-            streams = Streams(self.device, self.seed, "pretrain", number)
+            steps, results = self._pretrain_pass(number)
             for _ in self._bar(range(steps), f"Pretrain {number:>2}", show_progress):
-                parameters = dict(self.model.named_parameters())
-                result = joint_step(self.model, parameters, None, self.sources, streams, 1.0)
+                result = next(results)
                 self._apply(result, number)
                 total = total + result.loss
             self.pretrained = number + 1
-            row = {"epoch": number - self.config["pretrain_epochs"], "train_loss": float(total) / steps}
+            row = {"epoch": number - self._pretrain_epochs, "train_loss": float(total) / steps}
             self.history.append(row | {"seconds": time() - started})
             if verbose:
                 self.logger.info(f"pretrain {number} [time: {time() - started:.2f}s, source loss: {float(total):.4f}]")
-        self.optimizer = self._build_optimizer()
+            if saved:
+                self._save_training_state(-1)
+            if self.record:
+                self.record()
+        if self._pretrain_epochs and self.start_epoch == 0:
+            self.optimizer = self._build_optimizer()
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
