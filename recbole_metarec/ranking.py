@@ -18,8 +18,6 @@ from recbole_metarec.errors import TrainingError
 
 _SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the catalogue and the batch size
 _POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a model's layers hold stays in cache
-
-
 _EXACT_IN_FLOAT32 = 1 << 24
 _ROWS_IN_CACHE = 64  # rows of scores compared at once
 

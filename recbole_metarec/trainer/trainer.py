@@ -39,6 +39,8 @@ class TransferTrainer(Trainer):
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
         self.record = None
+        # with transfer the whole table moves in every step, and so it must in what is compared with it
+        self.rows_only = self.transfer == "none"
         self._steps_done = 0
         self._resumed: dict | None = None
         self._items: list[str] = []
@@ -147,7 +149,7 @@ class TransferTrainer(Trainer):
         if len(self.sources) and self.transfer == "joint":
             weight = self._source_weight()
             return joint_step(self.model, parameters, batch, self.sources, streams, weight)
-        return plain_step(self.model, parameters, batch, streams)
+        return plain_step(self.model, parameters, batch, streams, self.rows_only)
 
     def _apply(self, result: StepResult, epoch: int) -> None:
         """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
@@ -279,7 +281,7 @@ class TransferTrainer(Trainer):
         if len(self.sources):
             transfer = {"source_sides": self.sources.state_dict(), "transfer": self.state.state_dict()}
         content = {
-            "model": self.config["model"],
+            **self._form,
             "meta_transfer": self.transfer,
             "sources": self.sources.names,
             "epoch": epoch,
@@ -303,7 +305,7 @@ class TransferTrainer(Trainer):
         """
         self.saved_model_file = str(resume_file)
         content = read_checkpoint(self.training_state_file, self.device)
-        self._refuse_another(content, {"model": self.config["model"], "meta_transfer": self.transfer})
+        self._refuse_another(content, {"meta_transfer": self.transfer, **self._form})
         load_weights(self.model, content, self.training_state_file)
         self.optimizer.load_state_dict(content["optimizer"])
         self.start_epoch, self.cur_step = content["epoch"] + 1, content["cur_step"]
@@ -314,11 +316,16 @@ class TransferTrainer(Trainer):
         self._resumed = content
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
+    @property
+    def _form(self) -> dict:
+        """What decides which optimisers there are, besides the sources."""
+        return {key: self.config[key] for key in ("model", "learner", "target_negatives", "source_negatives")}
+
     def _refuse_another(self, content: dict, own: dict) -> None:
         for key, value in own.items():
-            if content[key] != value:
+            if content.get(key) != value:
                 raise CheckpointError(
-                    f"{self.training_state_file}: {key} was {content[key]} when it was written and is {value} now; "
+                    f"{self.training_state_file}: {key} was {content.get(key)} when it was written and is {value} now; "
                     "resume with the config of that run"
                 )
 
