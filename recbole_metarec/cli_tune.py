@@ -103,7 +103,7 @@ def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: 
         print(_report(study, plan))
         if study.best() is None:
             return 1
-    print(f"compare it: {_leaderboard_command(dataset, given, model.name, url)}")
+    print(f"compare it: {_leaderboard_command(dataset, given, model.name, storage_name(url))}")
     return 0
 
 

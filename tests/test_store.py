@@ -161,16 +161,26 @@ def test_what_belongs_to_a_machine_or_to_showing_does_not_make_another_run(tmp_p
 
 def test_the_code_version_follows_what_decides_numbers(tmp_path, monkeypatch):
     package = tmp_path / "recbole_metarec"
-    for name in ("ranking.py", "model/lru.py", "leaderboard/html.py", "leaderboard/popularity.py", "cli_x.py"):
+    for name in (
+        "ranking.py",
+        "model/lru.py",
+        "leaderboard/html.py",
+        "leaderboard/popularity.py",
+        "cli_x.py",
+        "tuning/space.py",
+    ):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1\n")
-    (tmp_path / "properties/model").mkdir(parents=True)
+    for folder in ("model", "search"):
+        (tmp_path / "properties" / folder).mkdir(parents=True)
+    (tmp_path / "properties/search/LRURec.yaml").write_text("a: {low: 0, high: 1}\n")
     (tmp_path / "properties/model/LRURec.yaml").write_text("a: 1\n")
     monkeypatch.setattr(code, "_PACKAGE", package)
     monkeypatch.setattr(code, "resource_dir", lambda name: tmp_path / name)
     first = code.code_version()
-    for name in ("leaderboard/html.py", "cli_x.py"):
-        (package / name).write_text("x = 2\n")
+    for file in (*(package / name for name in ("leaderboard/html.py", "cli_x.py", "tuning/space.py")),
+                 tmp_path / "properties/search/LRURec.yaml"):  # fmt: skip
+        file.write_text("x = 2\n")
         assert code.code_version() == first
     seen = {first}
     for file in ("recbole_metarec/ranking.py", "recbole_metarec/model/lru.py", "properties/model/LRURec.yaml",

@@ -13,14 +13,13 @@ from time import time
 
 import numpy as np
 import optuna
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_metarec.leaderboard.owner import SILENCE_SECONDS, Owner
 from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
-from recbole_metarec.tuning.space import Space
 from recbole_metarec.tuning.storage import DATABASE_ERRORS
 
 _ENDED = (ValueError, optuna.exceptions.UpdateFinishedTrialError)  # tell, where another process was first
@@ -75,8 +74,8 @@ class TuningStudy:
     base: the run of the default configuration. space: what may be changed in it.
     """
 
-    def __init__(self, storage: BaseStorage, base: PlannedRun, space: Space):
-        self.base, self._space, self._storage = base, space, storage
+    def __init__(self, storage: BaseStorage, base: PlannedRun, space: Mapping[str, BaseDistribution]):
+        self.base, self._space, self._storage = base, dict(space), storage
         text = json.dumps([base.key, {key: distribution_to_json(own) for key, own in sorted(space.items())}])
         self.name = f"{base.model}-{base.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self._study = optuna.create_study(
