@@ -38,37 +38,43 @@ def study_in(folder) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=url(folder), sampler=RandomSampler())
 
 
-def search(folder, total, run=None, space=EASY):
+def search(storage, total, run, space=EASY) -> TuningStudy:
     """A study brought to ``total`` trials in this process."""
-    run = run or base(folder)
-    with storage_at(url(folder)) as storage:
-        study = TuningStudy(storage, run, space)
-        while (trial := study.begin(total)) is not None:
-            study.finish(trial, value(**{**DEFAULTS, **trial.overrides}))
-        return study.best(), study.count()
+    study = TuningStudy(storage, run, space)
+    while (trial := study.begin(total)) is not None:
+        study.finish(trial, value(**{**DEFAULTS, **trial.overrides}))
+    return study
 
 
-def test_a_known_optimum_is_found_and_the_default_is_the_first_trial(tmp_path):
-    best, count = search(tmp_path, 30)
-    assert count == 30 and best.overrides["b"] == "right" and abs(best.overrides["a"] - 0.25) < 0.05
-    trials = study_in(tmp_path).trials
-    assert len(trials) == 30 and trials[0].params == DEFAULTS
-    assert max(trial.value for trial in trials) == best.value
+@pytest.fixture
+def memory():
+    with storage_at("sqlite:///:memory:") as storage:
+        yield storage
+
+
+def trials_of(storage, study: TuningStudy) -> list:
+    return optuna.load_study(study_name=study.name, storage=storage, sampler=RandomSampler()).trials
+
+
+def test_a_known_optimum_is_found_and_the_default_is_the_first_trial(tmp_path, memory):
+    study = search(memory, 30, base(tmp_path))
+    best, trials = study.best(), trials_of(memory, study)
+    assert study.count() == len(trials) == 30 and trials[0].params == DEFAULTS
+    assert best.overrides["b"] == "right" and abs(best.overrides["a"] - 0.25) < 0.05
+    assert max(trial.value for trial in trials) == best.value and study.default().value == trials[0].value
     assert len({tuple(trial.params.values()) for trial in trials}) == 30
 
 
-def test_a_search_in_pieces_is_the_search_in_one(tmp_path):
+def test_a_search_in_pieces_is_the_search_in_one(tmp_path, memory):
     """No generator starts anew: what is proposed follows from the seed and the trials so far."""
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    search(tmp_path / "one", 13, base(tmp_path))
-    for total in (1, 4, 13):
-        search(tmp_path / "two", total, base(tmp_path))
-    first, second = ([trial.params for trial in study_in(tmp_path / name).trials] for name in ("one", "two"))
-    assert first == second
-    (tmp_path / "three").mkdir()
-    search(tmp_path / "three", 3, base(tmp_path, seed=2))
-    assert study_in(tmp_path / "three").trials[1].params != first[1]
+    whole = trials_of(memory, search(memory, 16, base(tmp_path)))
+    with storage_at("sqlite:///:memory:") as other:
+        for total in (1, 4, 13, 16):
+            study = search(other, total, base(tmp_path))
+        pieces = trials_of(other, study)
+        assert [trial.params for trial in pieces] == [trial.params for trial in whole]
+        seeded = trials_of(other, search(other, 3, base(tmp_path, seed=2)))
+    assert seeded[0].params == whole[0].params and seeded[1].params != whole[1].params
 
 
 def test_trials_run_in_processes_a_failing_one_counts_and_the_same_command_goes_on(tmp_path):
@@ -142,6 +148,17 @@ def test_two_commands_at_once_share_the_budget(tmp_path):
     assert len({tuple(trial.params.values()) for trial in counted}) >= 5, "no two draw the same, but the first perhaps"
 
 
+def test_of_two_that_ask_in_the_same_moment_the_later_one_steps_back(tmp_path, memory, monkeypatch):
+    study = TuningStudy(memory, base(tmp_path), EASY)
+    first = study.begin(1)
+    monkeypatch.setattr(TuningStudy, "count", lambda self: 0)  # what the other saw before ours was there
+    assert study.begin(1) is None
+    monkeypatch.undo()
+    assert study.count() == study.running() == 1
+    study.finish(first, 0.5)
+    assert study.begin(1) is None and study.best() == replace(first, value=0.5)
+
+
 def test_a_trial_on_another_host_lives_as_long_as_it_is_heard_of(tmp_path, monkeypatch):
     with storage_at(url(tmp_path)) as storage:
         study = TuningStudy(storage, base(tmp_path), EASY)
@@ -200,13 +217,12 @@ def test_code_or_data_that_change_meanwhile_end_the_command_and_cost_no_trial(tm
         assert TuningStudy(storage, run, EASY).count() == 0
 
 
-def test_the_comparison_takes_the_best_of_what_belongs_to_it(tmp_path):
+def test_the_comparison_takes_the_best_of_what_belongs_to_it(tmp_path, memory):
     run = base(tmp_path)
-    best, _ = search(tmp_path, 6, run)
-    other, _ = search(tmp_path, 4, replace(run, seed=3), {"a": FloatDistribution(0.2, 0.9), "b": EASY["b"]})
-    best = max(best, other, key=lambda trial: trial.value)
-    with storage_at(url(tmp_path)) as storage:
-        tuned, notes = best_found(storage, [replace(run, seed=99), replace(run, model="B")])
+    one = search(memory, 6, run)
+    other = search(memory, 4, replace(run, seed=3), {"a": FloatDistribution(0.2, 0.9), "b": EASY["b"]})
+    best = max(one.best(), other.best(), key=lambda trial: trial.value)
+    tuned, notes = best_found(memory, [replace(run, seed=99), replace(run, model="B")])
     assert tuned == {"A": Tuned(best.overrides, trials=10)}, "both searches count"
     values = ", ".join(f"{key} {value}" for key, value in best.overrides.items())
     assert notes == [
@@ -215,26 +231,19 @@ def test_the_comparison_takes_the_best_of_what_belongs_to_it(tmp_path):
     ]
 
 
-def test_what_was_found_for_another_run_is_not_taken_and_the_difference_is_said(tmp_path):
-    run = base(tmp_path)
-    search(tmp_path, 2, run)
-    differences = {
+def test_what_was_found_for_another_run_is_not_taken_and_the_difference_is_said(tmp_path, memory):
+    run = base(tmp_path, patience=5)
+    search(memory, 2, run)
+    config = {key: value for key, value in run.config.items() if key != "patience"} | {"learning_rate": 0.2}
+    for difference, wanted in {
         f"other code ({run.code}; this is newer)": replace(run, code="newer"),
         "other data files": replace(run, data="x"),
         "sources none": replace(run, sources=["Near"]),
-        "learning_rate 0.1 instead of 0.2; other 1 instead of None": replace(
-            run, config=run.config | {"learning_rate": 0.2}
-        ),
-    }
-    with storage_at(url(tmp_path)) as storage:
-        search(tmp_path, 1, replace(run, model="Two", config=run.config | {"other": 1}))
-        for difference, wanted in differences.items():
-            wanted = replace(wanted, model="Two") if "other 1" in difference else wanted
-            tuned, notes = best_found(storage, [wanted])
-            assert tuned == {}
-            assert notes == [
-                f"{wanted.model}: the default configuration, 0 trials; it was tuned with {difference}: tune it again"
-            ]
+        "learning_rate 0.1 instead of 0.2; patience 5 instead of None": replace(run, config=config),
+    }.items():
+        tuned, notes = best_found(memory, [wanted])
+        assert tuned == {}
+        assert notes == [f"A: the default configuration, 0 trials; it was tuned with {difference}: tune it again"]
 
 
 def test_the_storage_holds_one_number_of_a_trial_and_it_is_validations(tmp_path):
