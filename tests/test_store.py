@@ -56,6 +56,13 @@ def test_a_result_comes_back_as_it_went_in(store, tmp_path):
     assert store.status(run) == "done" and store.claim(run) is None
 
 
+def test_trials_are_those_of_who_asks(store, tmp_path):
+    """The default configuration, run once, is the same run where twenty trials have found nothing better."""
+    run = planned(tmp_path)
+    finish(store, run, found_by(run))
+    assert [store.results([replace(run, trials=tried)])[0].trials for tried in (0, 20)] == [0, 20]
+
+
 def test_users_of_all_runs_stand_in_one_order(store, tmp_path):
     runs = [planned(tmp_path, seed=seed) for seed in range(3)]
     for run in runs:
