@@ -3,11 +3,12 @@
 from collections import Counter
 
 import torch
-from harness import Figure, NotYet, Result, alternate, assert_close, main, ratios, seconds
+from harness import Figure, Result, alternate, assert_close, main, ratios, seconds
 from sides import Side, SomeBatches, build, named, recbole_epoch, recbole_events
 from torch.nn import functional as F
 
 from recbole_metarec.data.dataset import TransferDataset
+from recbole_metarec.data.prefix_rows import trimmed_loaders
 
 _MODELS = ("SASRec", "GRU4Rec", "BERT4Rec")
 
@@ -39,10 +40,6 @@ def measure(options) -> Result:
 
 def trimmed_loader(side: Side):
     """This package's training loader for one of RecBole's models, over the same data."""
-    try:
-        from recbole_metarec.data.prefix_rows import trimmed_loaders
-    except ImportError:
-        raise NotYet("the trimmed loader of RecBole's models is not in this version") from None
     return trimmed_loaders(side.config, TransferDataset(side.config))[0]
 
 

@@ -5,6 +5,7 @@ parameters and the optimiser's state: interpreter, libraries and data count, too
 """
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,8 @@ def run_steps(side: Side, batches, count: int) -> None:
 
 def parameter_bytes(side: Side) -> int:
     """Bytes of parameters and optimiser state."""
-    states = [value for state in side.trainer.optimizer.state.values() for value in state.values()]
+    optimizer = side.trainer.optimizer
+    states = [value for part in (optimizer.dense, optimizer.rows) for s in part.state.values() for value in s.values()]
     tensors = [*side.model.parameters(), *(value for value in states if isinstance(value, torch.Tensor))]
     return sum(value.numel() * value.element_size() for value in tensors)
 
@@ -99,10 +101,8 @@ def sampled_loss_is_right(side: Side) -> str:
 
 def forget_peak() -> int:
     """Resident bytes now; the peak starts again from there where the system allows it (Linux)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return peak_bytes()
     return peak_bytes()
 
 

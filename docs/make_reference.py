@@ -9,13 +9,14 @@ START, END = "<!-- keys -->", "<!-- end of keys -->"
 
 
 def tables() -> str:
-    """The keys of the protocol, of both models, and of MetaRec alone, each in the order of its file."""
+    """The keys of the protocol, of LRURec and MetaRec, of MetaRec alone and of UniSRec, in the order of their files."""
     overall = {name: key for name, key in key_reference("MetaRec").items() if "overall" in key.file}
     shared = key_reference("LRURec").keys() - overall.keys()
     parts = {
         "Data, training and evaluation": overall.values(),
         "LRURec and MetaRec": [key for name, key in key_reference("LRURec").items() if name in shared],
         "MetaRec": [key for name, key in key_reference("MetaRec").items() if name not in shared | overall.keys()],
+        "UniSRec": [key for name, key in key_reference("UniSRec").items() if name not in overall],
     }
     head = "| key | default | type and range | meaning |\n|---|---|---|---|"
     return "\n\n".join("\n".join([f"**{title}**\n", head, *map(_row, keys)]) for title, keys in parts.items())

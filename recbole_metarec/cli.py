@@ -10,6 +10,7 @@ from recbole_metarec import cli_leaderboard, cli_tune
 from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
+from recbole_metarec.keys import reads
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 _TRAIN_EXAMPLE = """\
@@ -29,7 +30,7 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*names, action=Once, **kwargs)
 
     option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
-    option("--model", metavar="MODEL", help="MetaRec (default), LRURec, or a sequential model of RecBole")
+    option("--model", metavar="MODEL", help="MetaRec (default), LRURec, UniSRec, or a sequential model of RecBole")
     option("--sources", metavar="A,B,C", help="source domains; auto (default): those the target comes with; none")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
@@ -62,7 +63,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     # before the heavy imports: a mistyped name is answered at once
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     find_domain(dataset, data_path)
-    if model == "MetaRec" and chosen.get("meta_transfer") != "none":
+    if reads(model, "sources") and chosen.get("meta_transfer") != "none":
         resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
 
     from recbole_metarec import quick_start

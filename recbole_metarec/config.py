@@ -78,9 +78,9 @@ def check_keys(keys, where: Where) -> None:
 
 
 def check_config(values: Mapping, where: Where) -> None:
-    """Check every given value, then the rules between keys; keys that are absent count with their default.
+    """Check every given value, then the rules between keys.
 
-    values: config keys and values; unknown keys are ignored here (see ``check_keys``).
+    values: every config key of a model and its value; unknown keys are ignored here (see ``check_keys``).
     where: for a key the user gave, the place (``my.yaml:12``, ``--key``, ``config_dict``); nothing for a default.
     Raises ConfigError ``WHERE: what is wrong; what to do`` for the first fault.
     """
@@ -96,4 +96,4 @@ def check_config(values: Mapping, where: Where) -> None:
         if key.kind == "none":
             advice = f"it must stay empty: {key.sentence.split(': ', 1)[-1].rstrip('.')}"
         raise ConfigError(f"{place_of(where, name)}: {name} is {show(value)}; {advice}")
-    check_rules({**{name: key.default for name, key in key_reference().items()}, **values}, where)
+    check_rules(values, where)

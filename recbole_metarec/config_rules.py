@@ -45,7 +45,10 @@ _EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
 
 def check_rules(values: Mapping, where: Where) -> None:
-    """Rules between keys, on values whose types are right already. Raises ConfigError for the first one broken."""
+    """Rules between keys, on values whose types are right already. A rule holds where a model has all of its keys.
+
+    Raises ConfigError for the first one broken.
+    """
     for rule in (
         _check_unsupported,
         _check_heads,
@@ -75,15 +78,18 @@ def _check_unsupported(values: Mapping, where: Where) -> None:
 
 
 def _check_heads(values: Mapping, where: Where) -> None:
-    heads, width = values["vq_heads"], values["embedding_size"]
-    if heads and width % heads:
-        fitting = [str(n) for n in range(width + 1) if n == 0 or width % n == 0]
-        choice = f"{', '.join(fitting[:-1])} or {fitting[-1]}"
-        problem = f"vq_heads is {heads}, which does not divide embedding_size {width}"
-        _fail(where, ("vq_heads", "embedding_size"), problem, f"use {choice}")
+    for name, least in (("vq_heads", 0), ("n_heads", 1)):
+        heads, width = values.get(name), values["embedding_size"]
+        if heads and width % heads:
+            fitting = [str(n) for n in range(least, width + 1) if n == 0 or width % n == 0]
+            choice = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
+            problem = f"{name} is {heads}, which does not divide embedding_size {width}"
+            _fail(where, (name, "embedding_size"), problem, f"use {choice}")
 
 
 def _check_ring(values: Mapping, where: Where) -> None:
+    if not {"lru_r_min", "lru_r_max"} <= values.keys():
+        return
     inner, outer = values["lru_r_min"], values["lru_r_max"]
     if not inner < outer:
         _fail(
@@ -95,7 +101,7 @@ def _check_ring(values: Mapping, where: Where) -> None:
 
 
 def _check_sources(values: Mapping, where: Where) -> None:
-    names = source_names(values["sources"])
+    names = source_names(values.get("sources"))
     if names == "auto":
         return
     for name in names:

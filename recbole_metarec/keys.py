@@ -16,7 +16,7 @@ from pathlib import Path
 from recbole_metarec.resources import resource_dir
 from recbole_metarec.yamlfile import read_yaml
 
-OUR_MODELS = ("LRURec", "MetaRec")
+OUR_MODELS = ("LRURec", "MetaRec", "UniSRec")
 Where = Mapping | Callable[[str], str]
 
 _TYPES = {"int", "float", "bool", "str", "list", "dict", "none"}
@@ -131,6 +131,11 @@ def key_reference(model: str | None = None) -> dict[str, Key]:
     for path in _property_files(model):
         keys.update(_read_keys(path))
     return keys
+
+
+def reads(model: str, key: str) -> bool:
+    """Whether ``model`` is one of OUR_MODELS and has the key ``key``, such as ``sources`` or ``text_encoder``."""
+    return model in OUR_MODELS and key in key_reference(model)
 
 
 def default_values(model: str) -> dict:

@@ -29,7 +29,9 @@ from recbole_metarec.errors import ConfigError, DataError
 
 __all__ = ["build_config", "config_from_json", "config_to_json", "register", "shielded_argv"]
 
-_DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")  # beyond RecBole's own, these change a dataset
+# beyond RecBole's own, these change a dataset
+_DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")
+_DATA_KEYS += ("text_columns", "text_encoder", "text_width", "drop_ratio", "pretrain_epochs")
 
 
 def register() -> None:
@@ -61,9 +63,9 @@ def _replace(original, replacement) -> None:
 def _register_models() -> None:
     import recbole.model.sequential_recommender as package
 
-    from recbole_metarec.model import lrurec, metarec
+    from recbole_metarec.model import lrurec, metarec, unisrec
 
-    for name, module in (("LRURec", lrurec), ("MetaRec", metarec)):
+    for name, module in (("LRURec", lrurec), ("MetaRec", metarec), ("UniSRec", unisrec)):
         # get_model asks find_spec for recbole's path of the model: it wants a real module with a __spec__
         sys.modules[f"{package.__name__}.{name.lower()}"] = module
         setattr(package, name.lower(), module)
@@ -76,11 +78,12 @@ def _register_datasets_and_trainers() -> None:
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_metarec.data.dataset import TransferDataset
+    from recbole_metarec.trainer.text_trainer import TextTrainer
     from recbole_metarec.trainer.trainer import TransferTrainer
 
     for name in OUR_MODELS:
         setattr(recbole.data.dataset, f"{name}Dataset", TransferDataset)
-        setattr(recbole.trainer, f"{name}Trainer", TransferTrainer)
+        setattr(recbole.trainer, f"{name}Trainer", TextTrainer if name == "UniSRec" else TransferTrainer)
     dataset_arguments.extend(key for key in _DATA_KEYS if key not in dataset_arguments)
 
 

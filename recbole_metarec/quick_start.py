@@ -19,6 +19,7 @@ from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, pro
 from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
+from recbole_metarec.keys import reads
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.resources import DEFAULT_DATA_PATH
@@ -127,7 +128,7 @@ def _train(model: str, dataset: str, config_files, overrides: dict) -> _Trained:
         data = create_dataset(config)
         getLogger().info(data)
         train, valid, test = data_preparation(config, data)
-        sources = train.dataset.sources  # read now: a bad file ends the run before it starts
+        sources = train.dataset.read_ahead()
     else:
         train, valid, test = load_data(config)
         sources = ()
@@ -245,6 +246,8 @@ def _metrics(run: _Trained, parts: list[Part], seconds: float) -> dict:
     config, trainer, sources = run.config, run.trainer, run.sources
     guard = getattr(trainer, "guard", None)
     files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
+    endings = (".inter", ".item") if reads(config["model"], "text_encoder") else (".inter",)
+    files = [path.with_suffix(ending) for path in files for ending in endings]
     epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
     return {
         "model": config["model"],

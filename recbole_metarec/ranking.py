@@ -18,8 +18,6 @@ from recbole_metarec.errors import TrainingError
 
 _SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the catalogue and the batch size
 _POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a model's layers hold stays in cache
-
-
 _EXACT_IN_FLOAT32 = 1 << 24
 _ROWS_IN_CACHE = 64  # rows of scores compared at once
 
@@ -30,7 +28,8 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     Returns int64 [B], values 1 .. n - 1. Raises TrainingError if a score is NaN or infinite.
     """
     own = scores.gather(1, targets[:, None])
-    parts = zip(scores[:, 1:].split(_ROWS_IN_CACHE), own.split(_ROWS_IN_CACHE))
+    rows = max(1, len(scores)) if scores.is_cuda else _ROWS_IN_CACHE
+    parts = zip(scores[:, 1:].split(rows), own.split(rows))
     return torch.cat([_ranks_of_own(items, score) for items, score in parts])
 
 

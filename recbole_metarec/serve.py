@@ -17,9 +17,10 @@ from recbole_metarec.words import nearest
 
 @dataclass(frozen=True)
 class UserState:
-    """What the model remembers of a user: layers, one complex [1, n] each; output [1, d], None before any event."""
+    """What the model remembers of a user (for LRURec and MetaRec a complex [1, n] per layer, for UniSRec the recent
+    items), and the state after the last event: output [1, d], None before any event."""
 
-    layers: tuple[Tensor, ...]
+    memory: tuple[Tensor, ...]
     output: Tensor | None = None
 
 
@@ -48,17 +49,16 @@ class Recommender:
 
     def start(self) -> UserState:
         """A user without any event."""
-        return UserState(tuple(self.model.encoder.initial_state(1)))
+        return UserState(self.model.first_memory())
 
     @torch.no_grad()
     def add(self, state: UserState, item: str) -> UserState:
-        """The state after one more event, at a cost that does not depend on the history.
+        """The state after one more event, at a cost that, but for UniSRec, does not depend on the history.
 
         Raises DataError for an item that the model has not seen in training.
         """
-        vector = self.model.item_embedding.weight[[self._number_of(item)]]
-        output, layers = self.model.encoder.step(vector, list(state.layers))
-        return UserState(tuple(layers), output)
+        output, memory = self.model.next_memory(state.memory, self._number_of(item))
+        return UserState(memory, output)
 
     @torch.no_grad()
     def top(self, state: UserState, k: int = 10, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:

@@ -158,6 +158,19 @@ def test_a_gpu_number_beyond_the_last_is_an_error(monkeypatch):
     passes(gpu_id="0,1")
 
 
+def test_a_rule_holds_for_the_models_that_have_its_keys():
+    for model in ("LRURec", "MetaRec", "UniSRec"):
+        check_config({**default_values(model), "dataset": "target"}, {})
+    check_config({**default_values("LRURec"), "embedding_size": 7}, {})  # no heads, nothing to divide
+    values = {**default_values("UniSRec"), "embedding_size": 9, "n_heads": 2}
+    with pytest.raises(ConfigError, match=r"^a: n_heads is 2, which does not divide embedding_size 9; use 1, 3 or 9$"):
+        check_config(values, {"n_heads": "a"})
+    with pytest.raises(ConfigError, match=r"^a: n_heads is 3, which does not divide embedding_size 1; use 1$"):
+        check_config({**values, "embedding_size": 1, "n_heads": 3}, {"n_heads": "a"})
+    with pytest.raises(ConfigError, match="source Office is given twice"):
+        check_config({**default_values("UniSRec"), "sources": ["Office", "Office"]}, {})
+
+
 def test_the_place_of_a_rule_is_that_of_a_key_that_was_given():
     where = {"embedding_size": "b.yaml:3"}
     with pytest.raises(ConfigError, match=r"^b\.yaml:3: vq_heads is 4"):

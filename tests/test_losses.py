@@ -36,6 +36,7 @@ def by_hand(states, table, bias, targets):
 @pytest.mark.parametrize("logits_per_chunk", [1, 11, 25, 33, 1 << 19])
 def test_softmax_losses_equal_the_formula_whatever_the_chunks(monkeypatch, logits_per_chunk):
     monkeypatch.setattr(losses, "_LOGITS_PER_CHUNK", logits_per_chunk)
+    monkeypatch.setattr(losses, "_FEWEST_ROWS", 1)
     inputs, targets = problem()
     expected = by_hand(*inputs, targets)
     gradients = torch.autograd.grad(expected, inputs)
@@ -102,6 +103,39 @@ def test_a_bias_far_from_zero_is_weighed_exactly():
     torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=1e-6)
     for mine, true in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, double), strict=True):
         torch.testing.assert_close(mine.double(), true, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("largest", [30.0, 70.0, 79.0, 82.0, 88.0, 120.0, 300.0])
+@pytest.mark.parametrize("by_bias", [True, False])
+def test_float32_neither_overflows_nor_underflows_where_the_shift_sets_in(largest, by_bias):
+    """Logits on both sides of what exp can hold in float32, from the states or from the bias, against float64."""
+    inputs, targets = problem(count=40, n=500, dtype=torch.float32)
+    with torch.no_grad():
+        if by_bias:
+            inputs[2][:] = torch.linspace(-largest, largest, 500)
+        else:
+            inputs[0][:] = F.normalize(inputs[0], dim=1) * largest
+            inputs[1][:] = F.normalize(inputs[1], dim=1)
+            inputs[1][7], inputs[1][8] = F.normalize(inputs[0][0], dim=0), -F.normalize(inputs[0][0], dim=0)
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    expected = softmax_loss_reference(*double, targets)
+    loss = softmax_loss(*inputs, targets)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+    for mine, true in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, double), strict=True):
+        torch.testing.assert_close(mine.double(), true, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("count, n", [(2000, 3), (2, 20000)])
+def test_many_rows_and_many_items_count_in_the_bound(count, n):
+    """All logits at the limit: their sum over the catalogue overflows long before one of them does."""
+    states = torch.full((count, 1), 79.0, requires_grad=True)
+    table, bias = torch.ones(n, 1, requires_grad=True), torch.zeros(n, requires_grad=True)
+    loss = softmax_loss(states, table, bias, torch.ones(count, dtype=torch.int64))
+    assert loss.item() == pytest.approx(math.log(n - 1), rel=1e-5)
+    into_bias = torch.autograd.grad(loss, bias)[0]
+    expected = torch.full((n,), 1.0 / (n - 1))
+    expected[0], expected[1] = 0.0, 1.0 / (n - 1) - 1.0
+    torch.testing.assert_close(into_bias, expected, rtol=1e-3, atol=1e-9)
 
 
 def test_the_fused_loss_refuses_to_be_differentiated_twice():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from worlds import distance, equal, run, write_shop
 
+from recbole_metarec.trainer.checkpoint import read_checkpoint
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused
 
 
@@ -14,7 +15,7 @@ def shop(tmp_path_factory):
 
 
 def adamw(parameters):
-    return torch.optim.AdamW(parameters, lr=0.03, weight_decay=0.2)
+    return torch.optim.AdamW(parameters, lr=0.03, weight_decay=0.2, betas=(0.7, 0.85), eps=1e-9)
 
 
 def sparse_rows(rows, values, shape):
@@ -25,6 +26,7 @@ def test_the_rows_read_in_every_step_move_as_under_adamw_and_the_others_not_at_a
     start, bias = torch.randn(7, 3, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
     mine, other = (nn.ParameterList([nn.Parameter(start.clone()), nn.Parameter(bias.clone())]) for _ in range(2))
     by_rows, dense = RowwiseOptimizer(adamw(mine), [mine[0]]), adamw(other)
+    assert by_rows.rows.defaults["eps"] == 1e-9  # which SparseAdam adds before the correction of the second moment
     for _ in range(4):
         values, into_bias = torch.randn(3, 3, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
         mine[0].grad = sparse_rows([5, 2, 5], values, (7, 3))  # a row twice: its gradients add up
@@ -75,6 +77,36 @@ def test_rows_that_a_sampled_step_has_not_read_stay_as_they_are(shop, given):
     trainer._apply(trainer._one_step(batch, torch_streams()), 0)
     moved = (table != before).any(dim=1)
     assert 0 < int(moved.sum()) < len(table) - 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": "LRURec", "target_negatives": 6, "clip_grad_norm": {"max_norm": 1.0}},
+        {"model": "LRURec", "target_negatives": 6, "learner": "sgd"},
+        {"source_negatives": 6, "quantize_output": True},
+        {"source_negatives": 6, "second_order": True},
+        {"target_negatives": 6, "meta_transfer": "pretrain", "pretrain_epochs": 1},
+    ],
+)
+def test_where_rows_cannot_be_stepped_alone_sampling_still_trains(shop, given):
+    made = run(shop, **given)
+    assert all(bool(value.isfinite().all()) for value in made.weights().values())
+    assert distance(made.weights(), run(shop, fit=False, **given).weights()) > 1e-3
+    trainer = made.trainer
+    if not len(trainer.sources):
+        assert not isinstance(trainer.optimizer, RowwiseOptimizer)
+    elif not trainer.model.sparse_sources:
+        assert not isinstance(trainer.sources.optimizer, RowwiseOptimizer)
+
+
+def test_the_guards_twin_moves_its_whole_table_as_the_transfer_does(shop):
+    """With transfer every row of the target's table moves in every step; so it must in what it is compared with."""
+    guarded = run(shop, saved=True, transfer_guard=True, target_negatives=6, epochs=1)
+    twin = read_checkpoint(guarded.trainer.guard.no_transfer_file)["state_dict"]
+    by_rows = run(shop, saved=True, meta_transfer="none", target_negatives=6, epochs=1)
+    assert distance(twin, by_rows.weights()) > 1e-6
+    assert not guarded.trainer.rows_only and by_rows.trainer.rows_only
 
 
 def torch_streams():

@@ -32,6 +32,7 @@ from recbole_metarec.config import OUR_MODELS, default_values
 from recbole_metarec.data.dataset import SequenceLoader, TransferDataset
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.trainer.checkpoint import write_checkpoint
+from recbole_metarec.trainer.text_trainer import TextTrainer
 from recbole_metarec.trainer.trainer import TransferTrainer
 
 
@@ -40,12 +41,13 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("METAREC_CACHE", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture()
 def shop(tmp_path):
-    """A data folder with the domains Shop and Mall: 12 users with 6 events each."""
+    """A data folder with the domains Shop and Mall: 12 users with 6 events each, and texts."""
     for name, seed in (("Shop", 0), ("Mall", 1)):
         generator = np.random.default_rng(seed)
         rows = [f"{name}{user}\t{name}-{item}\t{time}"
@@ -53,6 +55,8 @@ def shop(tmp_path):
         (tmp_path / "data" / name).mkdir(parents=True)
         text = "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows, ""])
         (tmp_path / "data" / name / f"{name}.inter").write_text(text)
+        texts = "\n".join(["item_id:token\ttext:token_seq", *(f"{name}-{item}\tthing {item}" for item in range(9)), ""])
+        (tmp_path / "data" / name / f"{name}.item").write_text(texts)
     return tmp_path / "data"
 
 
@@ -68,7 +72,7 @@ def test_recbole_finds_models_datasets_and_trainers_by_name(name):
     assert getattr(importlib.import_module("recbole.model.sequential_recommender"), name) is model
     module = importlib.import_module(f"recbole.model.sequential_recommender.{name.lower()}")
     assert module is sys.modules[model.__module__]
-    assert get_trainer(None, name) is TransferTrainer
+    assert get_trainer(None, name) is (TextTrainer if name == "UniSRec" else TransferTrainer)
     assert getattr(importlib.import_module("recbole.data.dataset"), f"{name}Dataset") is TransferDataset
     assert {"sources", "exact_time"} <= set(dataset_arguments)
 

@@ -1,6 +1,7 @@
 """The shipped defaults are documented, and no key is read that nobody may set, nor set that nobody reads."""
 
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 
@@ -35,10 +36,11 @@ def test_files_and_reference_name_the_same_keys():
     assert all(path.stem in (*OUR_MODELS, "overall") for path in FILES)
 
 
-def test_a_key_of_both_models_means_the_same_in_both():
-    for name in set(default_values("LRURec")) & set(default_values("MetaRec")):
-        ours, theirs = key_reference("LRURec")[name], key_reference("MetaRec")[name]
-        assert (ours.kind, ours.rule, ours.sentence) == (theirs.kind, theirs.rule, theirs.sentence)
+def test_a_key_of_several_models_means_the_same_in_all():
+    for one, other in itertools.combinations(OUR_MODELS, 2):
+        for name in set(default_values(one)) & set(default_values(other)):
+            ours, theirs = key_reference(one)[name], key_reference(other)[name]
+            assert (ours.kind, ours.rule, ours.sentence) == (theirs.kind, theirs.rule, theirs.sentence)
 
 
 def test_every_key_that_the_code_reads_is_known():

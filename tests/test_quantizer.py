@@ -55,6 +55,14 @@ def test_codes_beyond_a_block_of_codes(monkeypatch, n_target):
     assert codes[:3, 0].tolist() == [1, n_target - 1, n_target // 2]
 
 
+def test_vectors_that_are_not_finite_still_get_a_code_of_the_table():
+    """Whatever it is: the loss that follows is not finite, and says so."""
+    vectors, table = tables(n_target=50)
+    vectors[0], vectors[1], vectors[2, 3] = math.inf, -math.inf, math.nan
+    codes = nearest_codes(vectors, table, 4)
+    assert codes.min() >= 1 and codes.max() <= 49
+
+
 def test_a_tie_goes_to_the_smaller_item():
     vectors, table = tables()
     vectors, table = vectors.round(), table.round()  # small whole numbers: distances are exact, ties are ties

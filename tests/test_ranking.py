@@ -23,14 +23,23 @@ def brute_force(scores, targets):
     return ranks
 
 
+@pytest.mark.parametrize("blocks", [None, (5, 7)])
 @pytest.mark.parametrize("levels", [2, 3, 10, None])
-def test_ranks_are_those_of_a_double_loop(levels):
+def test_ranks_are_those_of_a_double_loop(monkeypatch, levels, blocks):
+    if blocks:
+        monkeypatch.setattr(ranking, "_EXACT_IN_FLOAT32", blocks[0])
+        monkeypatch.setattr(ranking, "_ROWS_IN_CACHE", blocks[1])
     scores = torch.randn(50, 21) if levels is None else torch.randint(0, levels, (50, 21)).float()
     scores[:, 0] = torch.randn(50) * 100  # padding, whatever its score, is no rival
     targets = torch.randint(1, 21, (50,))
     ranks = ranks_of(scores, targets)
     assert ranks.tolist() == brute_force(scores, targets) and ranks.dtype == torch.int64
     assert ranks.min() >= 1 and ranks.max() <= 20
+
+
+def test_scores_whose_sum_overflows_are_ranked_all_the_same():
+    scores = torch.tensor([[0.0, 3e38, 2e38, 3.1e38, -3e38], [0.0, -3e38, -3e38, -2e38, -3.2e38]])
+    assert ranks_of(scores, torch.tensor([2, 1])).tolist() == [3, 3]
 
 
 def test_a_constant_scorer_gets_the_middle_of_the_list():

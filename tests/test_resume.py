@@ -22,6 +22,7 @@ def shop(tmp_path_factory):
 
 RESUMED = [
     {"meta_transfer": "none"},
+    {"meta_transfer": "none", "target_negatives": 6},
     {"learn_inner_learning_rate": 0.05, "inner_steps": 2},
     {"meta_transfer": "joint", "source_negatives": 6},
     {"meta_transfer": "pretrain", "pretrain_epochs": 2},
@@ -157,3 +158,11 @@ def test_the_guard_deploys_what_wins_on_validation(shop):
     assert equal(deployed, read_checkpoint(winner)["state_dict"])
     assert equal(read_checkpoint(guard.no_transfer_file)["state_dict"],
                  read_checkpoint(plain.trainer.saved_model_file)["state_dict"])  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["target_negatives", "source_negatives", "learner"])
+def test_a_run_with_other_optimisers_cannot_be_resumed(shop, key):
+    first = run(shop, saved=True, epochs=1)
+    other = run(shop, fit=False, epochs=2, **{key: "sgd" if key == "learner" else 6})
+    with pytest.raises(CheckpointError, match=f"{key} was"):
+        other.trainer.resume_checkpoint(first.trainer.saved_model_file)

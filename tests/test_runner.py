@@ -23,7 +23,14 @@ def command(folder, plan, jobs=1) -> subprocess.Popen:
     """A command in a process of its own, with its lines to be read."""
     script = str(Path(fake_runs.__file__))
     words = [sys.executable, script, "command", write_plan(folder / "plan.json", plan), folder / "runs.sqlite"]
-    return subprocess.Popen([*words, str(jobs)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*words, str(jobs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # tests that were started in the background ignore it, and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def until(condition, seconds=120.0):

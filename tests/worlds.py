@@ -26,6 +26,14 @@ def write_domain(folder: Path, name: str, histories, times=None) -> Path:
     return file
 
 
+def write_items(folder: Path, name: str, texts, column: str = "text") -> Path:
+    """NAME/NAME.item beside what :func:`write_domain` wrote: texts by item."""
+    rows = [f"item_id:token\t{column}:token_seq", *(f"{name}-{item}\t{text}" for item, text in texts.items())]
+    file = folder / name / f"{name}.item"
+    file.write_text("\n".join(rows) + "\n")
+    return file
+
+
 def cluster_histories(
     seed: int, users: int, items: int, clusters: int, follow: float, length=(6, 14)
 ) -> list[list[int]]:

@@ -17,19 +17,24 @@ from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
 from recbole_metarec.data.batches import SequenceBatches
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources
 from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
+from recbole_metarec.data.text_vectors import TextVectors, encode_domains
 from recbole_metarec.errors import DataError
+from recbole_metarec.keys import reads
 
 TARGET_LIST = "target_id_list"  # Interaction field of training batches: the next item at every position, 0 for none
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source domain: its name, the file it was read from, and every user's whole history."""
+    """A source domain: its name, the file it was read from, every user's whole history, and, for a model that reads
+    them, its items' texts in the order of their ids."""
 
     name: str
     path: Path
     store: SequenceStore
+    texts: list[str] | None = None
 
     def windows(self, longest: int) -> Windows:
         """Training windows over whole histories: a source has nothing to hold out."""
@@ -97,6 +102,27 @@ class TransferDataset(SequentialDataset):
         """The source domains, read when training asks for them: a saved model is loaded and served without any."""
         return read_sources(self.config)
 
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each item in the order of ids. Raises NoTextError where the domain has none."""
+        config, (name, folder) = self.config, (self.dataset_name, Path(self.dataset_path))
+        form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
+        items = self.id2token(self.iid_field, range(self.item_num))
+        return read_item_texts(folder / f"{name}.item", items, _listed(config["text_columns"]), *form)
+
+    @cached_property
+    def text_vectors(self) -> TextVectors:
+        """Vectors of the item texts of the target and of the sources, in one space."""
+        config = self.config
+        how = config["text_encoder"], config["text_width"], config["drop_ratio"], str(config["device"])
+        return encode_domains(self.texts, [source.texts for source in self.sources], *how)
+
+    def read_ahead(self) -> tuple[Source, ...]:
+        """Reads now what training will ask for, so that a bad file ends a run before it starts; the sources."""
+        if reads(self.config["model"], "text_encoder"):
+            self.text_vectors  # noqa: B018
+        return self.sources
+
     def _check_rows(self, split: LeaveOneOut) -> None:
         for rows, name, needed in ((split.valid, "validation", 4), (split.test, "test", 3)):
             if not len(rows):
@@ -151,19 +177,26 @@ def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
 def read_sources(config) -> tuple[Source, ...]:
     """The source domains that the config asks for, each read, filtered and renumbered by RecBole.
 
-    Reads nothing for models without transfer. Raises DataError if a source that was named is missing or malformed.
+    Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
+    says so. Raises DataError if a source that was named is missing or malformed.
     """
-    if config["model"] != "MetaRec" or config["meta_transfer"] == "none":
+    reads_texts = reads(config["model"], "text_encoder")
+    if not reads(config["model"], "sources") or config["meta_transfer"] == "none":
+        return ()
+    if reads_texts and not config["pretrain_epochs"]:
         return ()
     # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
     folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
     present, missing = resolve_sources(config["dataset"], config["sources"], folder)
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
-    return tuple(_read_source(config, name, find_domain(name, folder)) for name in present)
+    sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
+    if reads_texts and (present or missing) and not sources:
+        getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
+    return sources
 
 
-def _read_source(config, name: str, folder: Path) -> Source:
+def _read_source(config, name: str, folder: Path) -> Source | None:
     own = copy.copy(config)
     settings = {key: value for key, value in domain_settings(name).items() if key in config}
     # what the user has set holds for every domain; the rest is the source's own
@@ -175,8 +208,20 @@ def _read_source(config, name: str, folder: Path) -> Source:
     store = dataset.store
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
+    texts = None
+    if reads(config["model"], "text_encoder"):
+        try:
+            texts = dataset.texts
+        except NoTextError as error:
+            getLogger().warning(f"source {name} is left out: {error}")
+            return None
     getLogger().info(f"source {name}: {len(store.users)} users, {store.n_items - 1} items, {len(store.items)} events")
-    return Source(name, folder / name / f"{name}.inter", store)
+    return Source(name, folder / name / f"{name}.inter", store, texts)
+
+
+def _listed(value) -> list[str]:
+    """A single value stands for a list of one."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 class SequenceLoader:

@@ -1,5 +1,6 @@
 """Histories as one flat array, the windows that training reads, and RecBole's leave-one-out split on top of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,17 @@ class SequenceStore:
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, np.int64)
         offsets = np.r_[starts, len(users)].astype(np.int64)
         return cls(items.astype(np.int32), offsets, users[starts].astype(np.int64), n_items)
+
+    @classmethod
+    def joined(cls, stores: Sequence["SequenceStore"]) -> "SequenceStore":
+        """Several domains as one: the items (padding once, in front) and users of each follow those before it.
+
+        Users are numbered anew, from 0.
+        """
+        starts = np.cumsum([0, *(store.n_items - 1 for store in stores)])
+        items = np.concatenate([store.items + start for store, start in zip(stores, starts[:-1], strict=True)])
+        offsets = np.r_[0, np.cumsum(np.concatenate([store.lengths for store in stores]))]
+        return cls(items.astype(np.int32), offsets, np.arange(len(offsets) - 1), int(starts[-1]) + 1)
 
     @property
     def lengths(self) -> np.ndarray:

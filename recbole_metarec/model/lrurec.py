@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 
 import torch
-from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.data.dataset import TARGET_LIST
+from recbole_metarec.model.base import EveryPositionRecommender
 from recbole_metarec.model.losses import (
     negatives_distribution,
     sampled_softmax_loss,
@@ -21,7 +20,7 @@ from recbole_metarec.model.lru import LRUEncoder
 Parameters = Mapping[str, Tensor]
 
 
-class LRURec(SequentialRecommender):
+class LRURec(EveryPositionRecommender):
     """Linear Recurrent Units for Sequential Recommendation (Yue et al., WSDM 2024).
 
     Trained on every position of a history; serves from the state after the last event. Row 0 of the item table is
@@ -93,15 +92,6 @@ class LRURec(SequentialRecommender):
         generator = self._loss_stream if self.training else None
         return self.target_loss(dict(self.named_parameters()), self.batch_of(interaction), generator)
 
-    def batch_of(self, interaction) -> SequenceBatch:
-        """The interaction's sequences and targets, one target per real position or only the last one."""
-        inputs = interaction[self.ITEM_SEQ]
-        if TARGET_LIST in interaction:
-            return SequenceBatch(inputs, interaction[TARGET_LIST])
-        last = (interaction[self.ITEM_SEQ_LEN] - 1)[:, None]
-        targets = torch.zeros_like(inputs).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
-        return SequenceBatch(inputs, targets)
-
     # -- serving -----------------------------------------------------------------------------------------------
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
@@ -119,6 +109,15 @@ class LRURec(SequentialRecommender):
         """Score of every item for each row: [B, n_items]."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         return self.score(states)
+
+    def first_memory(self) -> tuple[Tensor, ...]:
+        """What is remembered of a user without any event: a state per layer."""
+        return tuple(self.encoder.initial_state(1))
+
+    def next_memory(self, memory: tuple[Tensor, ...], item: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One more event at a cost that does not depend on the history: (state [1, d], what is remembered now)."""
+        output, layers = self.encoder.step(self.item_embedding.weight[[item]], list(memory))
+        return output, tuple(layers)
 
     def score(self, states: Tensor) -> Tensor:
         """states [B, d] to scores [B, n_items]."""

@@ -44,6 +44,7 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     trainer.logger.info("transfer guard: the same model without transfer")
     other = type(trainer)(config, model)
     other.saved_model_file = str(files["no_transfer"])
+    other.rows_only = False
     # the second run of this process would write its curves into the first one's
     other.tensorboard = SummaryWriter(str(Path(trainer.tensorboard.log_dir) / "no_transfer"))
     other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)

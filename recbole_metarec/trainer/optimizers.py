@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer, SparseAdam
+from torch.optim import SGD, Adam, AdamW, Optimizer, SparseAdam
 
 
 def parameter_groups(model: torch.nn.Module) -> list[dict]:
@@ -15,8 +15,11 @@ def parameter_groups(model: torch.nn.Module) -> list[dict]:
 
 
 def fused(optimizer: Optimizer) -> Optimizer:
-    """The same optimiser, stepping all its parameters in one kernel where it can: four times faster on a CPU."""
-    if "fused" in optimizer.defaults:
+    """The same optimiser, stepping all its parameters in one kernel where it can.
+
+    Only optimisers that make their state in the first step: others have made it for the kernel they were built for.
+    """
+    if isinstance(optimizer, (Adam, AdamW, SGD)):
         for group in optimizer.param_groups:
             group["fused"] = True
     return optimizer
@@ -25,24 +28,25 @@ def fused(optimizer: Optimizer) -> Optimizer:
 class RowwiseOptimizer:
     """An AdamW, and beside it SparseAdam for those of its tables whose gradient is a sparse tensor of some rows.
 
-    A step then costs what the rows cost, whatever the size of the table: values, moments and decay of the other rows
+    The table's part of a step then costs what the rows cost, whatever its size: values and moments of the other rows
     stay as they are (AdamW would go on moving and decaying them). The decay is AdamW's, decoupled from the gradient.
     """
 
     def __init__(self, dense: Optimizer, tables: Sequence[Tensor]):
         group = dense.param_groups[0]
         self.dense, self.tables = dense, tuple(tables)
-        self.rate, self.decay = group["lr"], group["weight_decay"]
-        self.rows = SparseAdam(self.tables, lr=self.rate, betas=group["betas"], eps=group["eps"])
+        self.decay = group["weight_decay"]
+        self.rows = SparseAdam(self.tables, lr=group["lr"], betas=group["betas"], eps=group["eps"])
 
     @torch.no_grad()
     def step(self) -> None:
         """One step of every parameter that has a gradient; the sparse ones are used up."""
+        kept = 1.0 - self.rows.param_groups[0]["lr"] * self.decay
         sparse = [table for table in self.tables if table.grad is not None and table.grad.is_sparse]
         for table in sparse:
             table.grad = table.grad.coalesce()
             rows = table.grad.indices()[0]
-            table[rows] = table[rows] * (1.0 - self.rate * self.decay)
+            table[rows] = table[rows] * kept
         if sparse:
             self.rows.step()
         for table in sparse:

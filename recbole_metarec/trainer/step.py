@@ -86,9 +86,11 @@ class StepResult:
     measured: dict[str, Tensor] = field(default_factory=dict)
 
 
-def plain_step(model, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
-    """The target alone: LRURec."""
-    loss = model.target_loss(parameters, batch, streams("target"), rows_only=True)
+def plain_step(
+    model, parameters: Tensors, batch: SequenceBatch, streams: Streams, rows_only: bool = False
+) -> StepResult:
+    """The target alone: LRURec. rows_only: see ``target_loss``."""
+    loss = model.target_loss(parameters, batch, streams("target"), rows_only=rows_only)
     return StepResult(loss.detach(), meta.gradients(loss, parameters))
 
 

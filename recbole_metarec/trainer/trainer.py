@@ -1,5 +1,6 @@
 """RecBole's Trainer with sources beside the target. RecBole keeps the loop, early stopping and the log lines."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
@@ -38,6 +39,8 @@ class TransferTrainer(Trainer):
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
         self.record = None
+        # with transfer the whole table moves in every step, and so it must in what is compared with it
+        self.rows_only = self.transfer == "none"
         self._steps_done = 0
         self._resumed: dict | None = None
         self._items: list[str] = []
@@ -65,8 +68,7 @@ class TransferTrainer(Trainer):
         self._set_up(train_data)
         if saved and self.start_epoch == 0 and self.pretrained == 0:
             self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
-        if self.transfer == "pretrain" and len(self.sources):
-            self._pretrain(verbose, show_progress)
+        self._pretrain(verbose, saved, show_progress)
 
         def after_validation(epoch, score):
             self._after_validation(epoch, score, saved)
@@ -147,7 +149,7 @@ class TransferTrainer(Trainer):
         if len(self.sources) and self.transfer == "joint":
             weight = self._source_weight()
             return joint_step(self.model, parameters, batch, self.sources, streams, weight)
-        return plain_step(self.model, parameters, batch, streams)
+        return plain_step(self.model, parameters, batch, streams, self.rows_only)
 
     def _apply(self, result: StepResult, epoch: int) -> None:
         """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
@@ -165,7 +167,7 @@ class TransferTrainer(Trainer):
                 f"inner_learning_rate; the best model so far is {self.saved_model_file}"
             )
         for name, parameter in self.model.named_parameters():
-            parameter.grad = result.gradient[name]
+            parameter.grad = result.gradient.get(name)  # None leaves a frozen one as it is
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.optimizer.step()
@@ -194,25 +196,38 @@ class TransferTrainer(Trainer):
         if self.record:
             self.record()
 
-    def _pretrain(self, verbose: bool, show_progress: bool) -> None:
-        """E_p passes over the sources (each as many steps as the mean source has batches), then a fresh optimiser."""
-        if self.pretrained >= self.config["pretrain_epochs"]:
-            return
-        for number in range(self.pretrained, self.config["pretrain_epochs"]):
+    @property
+    def _pretrain_epochs(self) -> int:
+        """Passes over the sources before the target's first epoch."""
+        return self.config["pretrain_epochs"] if self.transfer == "pretrain" and len(self.sources) else 0
+
+    def _pretrain_pass(self, number: int) -> tuple[int, Iterator[StepResult]]:
+        """One pass over the sources: how many steps it has, and each step's result, to be applied before the next."""
+        steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
+        streams = Streams(self.device, self.seed, "pretrain", number)
+        parameters = dict(self.model.named_parameters())
+        return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
+
+    def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
+        """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
+        for number in range(self.pretrained, self._pretrain_epochs):
             started, total = time(), 0.0
-            steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
-            streams = Streams(self.device, self.seed, "pretrain", number)
+            steps, results = self._pretrain_pass(number)
             for _ in self._bar(range(steps), f"Pretrain {number:>2}", show_progress):
-                parameters = dict(self.model.named_parameters())
-                result = joint_step(self.model, parameters, None, self.sources, streams, 1.0)
+                result = next(results)
                 self._apply(result, number)
                 total = total + result.loss
             self.pretrained = number + 1
-            row = {"epoch": number - self.config["pretrain_epochs"], "train_loss": float(total) / steps}
+            row = {"epoch": number - self._pretrain_epochs, "train_loss": float(total) / steps}
             self.history.append(row | {"seconds": time() - started})
             if verbose:
                 self.logger.info(f"pretrain {number} [time: {time() - started:.2f}s, source loss: {float(total):.4f}]")
-        self.optimizer = self._build_optimizer()
+            if saved:
+                self._save_training_state(-1)
+            if self.record:
+                self.record()
+        if self._pretrain_epochs and self.start_epoch == 0:
+            self.optimizer = self._build_optimizer()
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
@@ -266,7 +281,7 @@ class TransferTrainer(Trainer):
         if len(self.sources):
             transfer = {"source_sides": self.sources.state_dict(), "transfer": self.state.state_dict()}
         content = {
-            "model": self.config["model"],
+            **self._form,
             "meta_transfer": self.transfer,
             "sources": self.sources.names,
             "epoch": epoch,
@@ -290,7 +305,7 @@ class TransferTrainer(Trainer):
         """
         self.saved_model_file = str(resume_file)
         content = read_checkpoint(self.training_state_file, self.device)
-        self._refuse_another(content, {"model": self.config["model"], "meta_transfer": self.transfer})
+        self._refuse_another(content, {"meta_transfer": self.transfer, **self._form})
         load_weights(self.model, content, self.training_state_file)
         self.optimizer.load_state_dict(content["optimizer"])
         self.start_epoch, self.cur_step = content["epoch"] + 1, content["cur_step"]
@@ -301,11 +316,16 @@ class TransferTrainer(Trainer):
         self._resumed = content
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
+    @property
+    def _form(self) -> dict:
+        """What decides which optimisers there are, besides the sources."""
+        return {key: self.config[key] for key in ("model", "learner", "target_negatives", "source_negatives")}
+
     def _refuse_another(self, content: dict, own: dict) -> None:
         for key, value in own.items():
-            if content[key] != value:
+            if content.get(key) != value:
                 raise CheckpointError(
-                    f"{self.training_state_file}: {key} was {content[key]} when it was written and is {value} now; "
+                    f"{self.training_state_file}: {key} was {content.get(key)} when it was written and is {value} now; "
                     "resume with the config of that run"
                 )
 

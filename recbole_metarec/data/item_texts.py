@@ -1,0 +1,53 @@
+"""The texts of a domain's items, from ``NAME.item``, in the order of its item ids.
+
+The text of every item of the catalogue may be used, also of items that no training event names: it is known before
+anybody has met the item, and says nothing about who will.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_metarec.data.table import fail, read_table, show
+from recbole_metarec.errors import DataError
+
+
+class NoTextError(DataError):
+    """A domain has no item file, or none of the text columns that were asked for."""
+
+
+def read_item_texts(
+    path: Path, items: Sequence[str], columns: Sequence[str], item_field: str, separator: str, encoding: str
+) -> list[str]:
+    """The text of each of ``items`` (item names in the order of their ids, padding first), ``columns`` joined.
+
+    Padding and items that the file does not name get an empty text; the latter are counted in a warning.
+    Raises NoTextError if there is no such file or column, DataError, with its line, for a malformed one.
+    """
+    if not path.is_file():
+        raise NoTextError(
+            f"{path}: no such file, so {path.stem} has no item texts; write one with the columns {item_field}:token "
+            f"and {columns[0]}:token_seq, or use a model that needs no text"
+        )
+    table = read_table(path, separator, encoding)
+    for name in (item_field, *columns):
+        if name not in table.names:
+            raise NoTextError(
+                f"{path}: there is no column {name}, only {', '.join(table.names)}; add it, or name the columns that "
+                "hold text with text_columns"
+            )
+    names = [value.decode("utf-8") for value in table.column(item_field)]
+    parts = zip(*([value.decode("utf-8").strip() for value in table.column(name)] for name in columns), strict=True)
+    texts: dict[str, str] = {}
+    for line, name, values in zip(table.lines.tolist(), names, parts, strict=True):
+        if name in texts:
+            fail(path, line, f"item {show(name)} stands twice", "keep one of the rows")
+        texts[name] = " ".join(filter(None, values))
+    found = [texts.get(str(name), "") for name in items]
+    found[0] = ""
+    missing = found[1:].count("")
+    if missing == len(found) - 1:
+        raise NoTextError(f"{path}: none of the domain's items has a text in it; check its {item_field} column")
+    if missing:
+        logging.getLogger().warning(f"{path.stem}: {missing} of {len(found) - 1} items have no text")
+    return found

@@ -1,0 +1,176 @@
+"""Item texts as vectors, by an encoder that needs no download or by any sentence-transformers model.
+
+Encoders see texts and never an event. Their vectors are fixed features: what is learned stands behind them.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+
+from recbole_metarec.data.files import cache_dir, make_dir, write_atomically
+from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.randomness import numpy_stream
+
+TFIDF = "tfidf"
+RULE = 1  # to be raised when the same texts give other vectors than before
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """Text vectors of the target, of each source, and of each source after words were dropped: float32 [n, w].
+
+    Rows follow item ids; padding and items without text are zero, every other row has the length sqrt(w).
+    """
+
+    target: np.ndarray
+    sources: tuple[np.ndarray, ...] = ()
+    dropped: tuple[np.ndarray, ...] = ()
+
+
+def encode_domains(
+    target: list[str], sources: Sequence[list[str]], encoder: str, width: int, drop_ratio: float, device: str = "cpu"
+) -> TextVectors:
+    """Vectors of the texts of all domains in one space of ``width`` numbers, from the cache where they are there.
+
+    encoder: ``tfidf`` or the name or folder of a sentence-transformers model, which ``device`` is for.
+    Raises ConfigError if the encoder cannot be had, DataError if no text holds a word.
+    """
+    fitted = [target, *sources]
+    texts = [*fitted, *(drop_words(own, drop_ratio) for own in sources)]
+    if encoder == TFIDF:
+        key = cache_key(TFIDF, width, len(fitted), *texts)
+        vectors = np.split(_cached(key, lambda: np.concatenate(_tfidf(texts, len(fitted), width))), _ends(texts))
+    else:
+        identity, model = model_identity(encoder), functools.cache(lambda: _sentence_model(encoder, device))
+        raw = [_cached(cache_key(identity, own), lambda own=own: _sentence_vectors(model(), own)) for own in texts]
+        vectors = _reduced(raw, len(fitted), width)
+    vectors = [_on_sphere(own, found) for own, found in zip(texts, vectors, strict=True)]
+    return TextVectors(vectors[0], tuple(vectors[1 : len(fitted)]), tuple(vectors[len(fitted) :]))
+
+
+def drop_words(texts: list[str], ratio: float) -> list[str]:
+    """Each text without the words that chance drops, each with probability ``ratio``; one word always stays.
+
+    Drawn by the texts alone, as the paper's augmented vectors are made once and for all: runs of other seeds share
+    what an encoder made of them.
+    """
+    random = numpy_stream(0, "word drop", ratio, cache_key(texts))
+    dropped = []
+    for text in texts:
+        words = text.split()
+        kept = random.random(len(words)) >= ratio
+        if words and not kept.any():
+            kept[int(random.integers(len(words)))] = True
+        dropped.append(" ".join(word for word, keep in zip(words, kept.tolist(), strict=True) if keep))
+    return dropped
+
+
+def cache_key(*parts) -> str:
+    """A digest of words, numbers and lists of texts, which changes with any of them or with their order."""
+    digest = hashlib.sha256(str(RULE).encode())
+    for part in parts:
+        for text in part if isinstance(part, list) else [repr(part)]:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        digest.update(b"\xff" * 8)  # no text is so long
+    return digest.hexdigest()[:32]
+
+
+def model_identity(encoder: str) -> str:
+    """What a sentence-transformers model is known by in the cache: its name, or a digest of its folder's content."""
+    folder = Path(encoder).expanduser()
+    if not folder.is_dir():
+        return encoder
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _cached(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array under ``key``; computed and stored if it is not there or cannot be read."""
+    path = make_dir(cache_dir() / "texts") / f"{key}.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, EOFError) as error:
+        getLogger().warning(f"{path}: cannot be read ({error}); made anew")
+    found = np.ascontiguousarray(compute(), dtype=np.float32)
+    packed = io.BytesIO()
+    np.save(packed, found)
+    write_atomically(path, [packed.getvalue()])
+    return found
+
+
+def _tfidf(texts: list[list[str]], n_fitted: int, width: int) -> list[np.ndarray]:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # heavy, needed by one model alone
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", dtype=np.float32)
+    try:
+        vectorizer.fit([text for own in texts[:n_fitted] for text in own if text])
+    except ValueError as error:
+        raise DataError(f"the item texts hold no word that could be counted ({error}); check text_columns") from None
+    return _reduced([vectorizer.transform(own) for own in texts], n_fitted, width)
+
+
+def _sentence_vectors(model, texts: list[str]) -> np.ndarray:
+    getLogger().info(f"encoding {len(texts)} item texts")
+    return model.encode(texts, convert_to_numpy=True, show_progress_bar=False)
+
+
+def _sentence_model(encoder: str, device: str):
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ConfigError(
+            f"text_encoder: {encoder} needs sentence-transformers ({error}); pip install 'recbole-metarec[text]', or "
+            f"use {TFIDF}"
+        ) from None
+    try:
+        return SentenceTransformer(encoder, device=device)
+    except Exception as error:  # whatever the library and its hub raise, the user's remedy is the same
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"text_encoder: {encoder} cannot be loaded ({reason}); give the name or the folder of a "
+            f"sentence-transformers model, or use {TFIDF}"
+        ) from error
+
+
+def _reduced(features: list, n_fitted: int, width: int) -> list[np.ndarray]:
+    """Features [n, m] (dense or sparse) as [n, width]: wider ones by truncated SVD, narrower ones padded with zeros.
+
+    The SVD is fitted on the first ``n_fitted`` domains, of which the first, the target, counts as much as all others
+    together: with every item counting alike, large sources leave a small target hardly any direction of its own.
+    Each direction is brought to the same variance.
+    """
+    if features[0].shape[1] > width:
+        from scipy.sparse import csr_matrix
+        from scipy.sparse import vstack as stacked
+        from sklearn.decomposition import TruncatedSVD
+
+        shares = [0.5, *[0.5 / (n_fitted - 1)] * (n_fitted - 1)] if n_fitted > 1 else [1.0]
+        weighted = [csr_matrix(own * np.sqrt(share / own.shape[0])) for own, share in zip(features, shares)]
+        svd = TruncatedSVD(width, random_state=0).fit(stacked(weighted))
+        spread = svd.singular_values_
+        scale = np.where(spread > 1e-5 * spread.max(), 1.0 / np.maximum(spread, 1e-30), 0.0)
+        features = [svd.transform(own) * scale for own in features]
+    dense = [own if isinstance(own, np.ndarray) else own.toarray() for own in features]
+    return [np.pad(own, ((0, 0), (0, width - own.shape[1]))).astype(np.float32) for own in dense]
+
+
+def _on_sphere(texts: list[str], vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    known = (lengths > 1e-12) & np.array([bool(text) for text in texts])[:, None]
+    scale = np.sqrt(vectors.shape[1]) / np.where(known, lengths, 1.0)
+    return np.where(known, vectors * scale, 0.0).astype(np.float32)
+
+
+def _ends(texts: list[list[str]]) -> np.ndarray:
+    return np.cumsum([len(own) for own in texts])[:-1]

@@ -1,0 +1,27 @@
+"""What the models of this package have in common as RecBole models."""
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.data.dataset import TARGET_LIST
+
+
+class EveryPositionRecommender(SequentialRecommender):
+    """A causal model, which may learn from every position of a history at once.
+
+    target_negatives: negatives of a sampled softmax on the target, 0 for the whole catalogue. row_gradients: whether
+    the gradient of its item table may then be a sparse tensor of the rows that were read.
+    """
+
+    target_negatives = 0
+    row_gradients = False
+
+    def batch_of(self, interaction) -> SequenceBatch:
+        """The interaction's sequences and targets, one target per real position or only the last one."""
+        inputs = interaction[self.ITEM_SEQ]
+        if TARGET_LIST in interaction:
+            return SequenceBatch(inputs, interaction[TARGET_LIST])
+        last = (interaction[self.ITEM_SEQ_LEN] - 1)[:, None]
+        targets = torch.zeros_like(inputs).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
+        return SequenceBatch(inputs, targets)

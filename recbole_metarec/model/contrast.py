@@ -1,0 +1,45 @@
+"""The two contrastive losses of UniSRec's pre-training (section 2.2.2), and the second view that one of them needs.
+
+Similarities are cosines over a temperature. Negatives come from the batch, which mixes domains; a negative that is
+in truth a positive is left out of the softmax (its logit is -inf).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sequence_item_loss(states: Tensor, vectors: Tensor, answers: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """-log of exp(s_j v_j / tau) over the sum of exp(s_j v_k / tau), k = j or any position with another item; mean.
+
+    states [T, d] after each predicted position; vectors [U, d] of the batch's distinct answers, answers int64 [T]
+    into them, counts [U] how often each is an answer. Every position's item is a negative of every other's, so a
+    distinct item counts as often as it occurs; the own item counts once, as the positive.
+    """
+    logits = F.normalize(states, dim=1) @ F.normalize(vectors, dim=1).t() / temperature
+    often = counts.to(logits.dtype).log().expand_as(logits)
+    return F.cross_entropy(logits + often.scatter(1, answers[:, None], 0.0), answers)
+
+
+def sequence_sequence_loss(states: Tensor, views: Tensor, ends: Tensor, temperature: float) -> Tensor:
+    """-log of exp(s_j z_j / tau) over the sum of exp(s_j z_k / tau), k = j or any row that ends otherwise; mean.
+
+    states, views [B, d]: each sequence and its second view z. ends int64 [B]: the item that each leads to; rows that
+    lead to the same one are no negatives of each other.
+    """
+    logits = F.normalize(states, dim=1) @ F.normalize(views, dim=1).t() / temperature
+    same = ends[:, None] == ends[None, :]
+    same.fill_diagonal_(False)
+    return F.cross_entropy(logits.masked_fill(same, float("-inf")), torch.arange(len(states), device=states.device))
+
+
+def drop_items(inputs: Tensor, ratio: float) -> Tensor:
+    """Rows without the items that chance drops, closed up to the left: int64 [B, W], 0 where padded, as they came.
+
+    The last item of a row always stays.
+    """
+    real = inputs > 0
+    last = real & ~F.pad(real[:, 1:], (0, 1))
+    kept = real & ((torch.rand(inputs.shape, device=inputs.device) >= ratio) | last)
+    order = (~kept).to(torch.int8).argsort(dim=1, stable=True)
+    return (inputs * kept).gather(1, order)
