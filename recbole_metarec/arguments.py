@@ -81,6 +81,14 @@ def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> di
     return given
 
 
+def count(text: str, where: str) -> int:
+    """The whole number above 0 that was given at ``where``. Raises ConfigError for anything else."""
+    value = parse_value(text, where)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{where}: {text} is not a whole number above 0; use an int >= 1")
+    return value
+
+
 def _read_files(files: list[str]) -> tuple[dict, dict]:
     """Merged values of config files and where each stands. Raises ConfigError for what is not a known key."""
     values, places = {}, {}

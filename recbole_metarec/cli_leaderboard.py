@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, Settings, split_arguments
-from recbole_metarec.config import check_config, default_values, parse_value
+from recbole_metarec.arguments import Once, Settings, count, split_arguments
+from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -21,7 +21,7 @@ one store at the same time.
 
 Any config key may be given as --key=value; it holds for every model that reads it. --seed=N is the first seed.
 """
-_OWN = ("models", "seeds", "jobs", "store", "output")
+_OWN = ("models", "seeds", "jobs", "store", "output", "tuned")
 _DEFAULT_SEEDS = 2
 
 
@@ -49,6 +49,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
     option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)")
+    option(
+        "--tuned",
+        metavar="URL",
+        nargs="?",
+        const="",
+        help="compare each model's best configuration from recbole-metarec tune, kept in this storage "
+        "(default: sqlite:///saved/tuning.sqlite)",
+    )
     option("--output", metavar="DIR", help="folder of the reports (default: saved/leaderboard-NAME)")
 
 
@@ -61,17 +69,17 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     settings = Settings.of(given)
     chosen, places = dict(settings.chosen), settings.places
     models = competitors([name.strip() for name in own["models"].split(",")]) if "models" in own else None
-    jobs = _count(own.get("jobs", "1"), "--jobs")
-    count = _count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
+    jobs = count(own.get("jobs", "1"), "--jobs")
+    seed_count = count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
     from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
         raise ConfigError(f"{places[key]}: {key} is what the models differ by; leave it out and choose with --models")
     first = chosen.pop("seed", 2020)
-    for seed in (first, first + count - 1) if isinstance(first, int) else (first,):
+    for seed in (first, first + seed_count - 1) if isinstance(first, int) else (first,):
         check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
-    seeds = range(first, first + count)
+    seeds = range(first, first + seed_count)
     _check_metric(chosen, places)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
@@ -81,14 +89,15 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     base = Path(chosen.get("checkpoint_dir") or "saved")
     store_file = Path(own.get("store") or base / "leaderboard.sqlite")
     output = Path(own.get("output") or base / f"leaderboard-{dataset}")
+    storage = (own["tuned"] or f"sqlite:///{base}/tuning.sqlite") if "tuned" in own else None
 
     from recbole_metarec.plugin import shielded_argv
 
     with shielded_argv():
-        return _compare(models, dataset, seeds, chosen, jobs, store_file, output)
+        return _compare(models, dataset, seeds, chosen, jobs, store_file, output, storage)
 
 
-def _compare(models, dataset: str, seeds: range, given: dict, jobs: int, store_file: Path, output: Path) -> int:
+def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: Path, output: Path, storage) -> int:
     from recbole_metarec.leaderboard.comparison import compare
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import make_plan, read_by, with_guards
@@ -97,7 +106,8 @@ def _compare(models, dataset: str, seeds: range, given: dict, jobs: int, store_f
     from recbole_metarec.leaderboard.store import RunStore
     from recbole_metarec.leaderboard.target import describe
 
-    plan = make_plan(models, dataset, seeds, given)
+    tuned = _tuned(storage, make_plan(models, dataset, seeds[:1], given)) if storage else None
+    plan = make_plan(models, dataset, seeds, given, tuned)
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     output.mkdir(parents=True, exist_ok=True)
     with RunStore(store_file) as store:
@@ -110,6 +120,17 @@ def _compare(models, dataset: str, seeds: range, given: dict, jobs: int, store_f
     return 1 if failures else 0
 
 
+def _tuned(storage: str, defaults: list) -> dict:
+    """The best configurations in a storage; says which configuration of each model is compared."""
+    from recbole_metarec.tuning.best import best_found
+    from recbole_metarec.tuning.storage import storage_at
+
+    with storage_at(storage, must_exist=True) as opened:
+        tuned, notes = best_found(opened, defaults)
+    print(*notes, sep="\n", flush=True)
+    return tuned
+
+
 def _check_metric(chosen: dict, places: dict) -> None:
     """Raises ConfigError unless the runs measure what the comparison is by."""
     topk, metrics = chosen.get("topk", 10), chosen.get("metrics", "NDCG")
@@ -117,13 +138,6 @@ def _check_metric(chosen: dict, places: dict) -> None:
     for key, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(name).upper() for name in metrics])):
         if missing:
             raise ConfigError(f"{places[key]}: {key} is {chosen[key]}; models are compared by NDCG@10, so keep it in")
-
-
-def _count(text: str, where: str) -> int:
-    value = parse_value(text, where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{where}: {text} is not a whole number above 0; use an int >= 1")
-    return value
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ from time import time
 
 import numpy as np
 from colorlog import ColoredFormatter
+from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole.utils.logger import RemoveColorFilter
@@ -85,8 +86,42 @@ def run_experiment(
     in what was given, before anything is trained; KeyboardInterrupt says where the last checkpoint is.
     """
     started = time()
-    given = {key: value for path in config_files for key, value in read_yaml(path)[0].items()} | (overrides or {})
-    config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides or {}))
+    run = _train(model, dataset, config_files, overrides or {})
+    parts = _evaluate(run)
+    metrics = _metrics(run, parts, time() - started)
+    _write_ranks(run.run_dir, run.test, parts)
+    _draw(run.run_dir, run.trainer)
+    folder.write_json(run.run_dir / "metrics.json", metrics)
+    for part in parts:
+        getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
+    return Experiment(run.run_dir, metrics, parts)
+
+
+def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, float]:
+    """Trains as :func:`run_experiment` does; metrics on validation of the best epoch's model, unguarded.
+
+    The test rows are never ranked, so that whatever is chosen by this was not chosen by them.
+    """
+    run = _train(model, dataset, (), overrides)
+    _load_best(run, next(iter(_checkpoints(run.config, run.trainer).values())))
+    return _numbers(metrics_of(rank_all(run.trainer.model, run.valid, run.config["device"]), run.config))
+
+
+@dataclass
+class _Trained:
+    """What training leaves: RecBole's objects, and the source domains that were read."""
+
+    config: Config
+    trainer: object
+    valid: object
+    test: object
+    sources: tuple
+    run_dir: Path
+
+
+def _train(model: str, dataset: str, config_files, overrides: dict) -> _Trained:
+    given = {key: value for path in config_files for key, value in read_yaml(path)[0].items()} | overrides
+    config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides))
     _open_log(config)
     init_seed(config["seed"], config["reproducibility"])
     if model in OUR_MODELS:
@@ -115,14 +150,7 @@ def run_experiment(
         trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=watch)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the last checkpoint is in {run_dir}") from None
-    parts = _evaluate(config, trainer, valid, test)
-    metrics = _metrics(config, trainer, parts, sources, time() - started)
-    _write_ranks(run_dir, test, parts)
-    _draw(run_dir, trainer)
-    folder.write_json(run_dir / "metrics.json", metrics)
-    for part in parts:
-        getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
-    return Experiment(run_dir, metrics, parts)
+    return _Trained(config, trainer, valid, test, sources, run_dir)
 
 
 def settled_config(model: str, dataset: str, overrides: dict) -> dict:
@@ -184,22 +212,29 @@ class _Watch:
         folder.write_csv(self.run_dir / "history.csv", self.rows)
 
 
-def _evaluate(config, trainer, valid, test) -> list[Part]:
+def _checkpoints(config, trainer) -> dict[str, str]:
+    """Model -> the file of its best epoch; the unguarded model first."""
     if getattr(trainer, "guard", None):
-        files = {
+        return {
             config["model"]: trainer.guard.transfer_file,
             "the same without transfer": trainer.guard.no_transfer_file,
         }
-    else:
-        files = {config["model"]: trainer.saved_model_file}
+    return {config["model"]: trainer.saved_model_file}
+
+
+def _load_best(run: _Trained, file: str) -> None:
+    if isinstance(run.trainer, TransferTrainer):
+        run.trainer.load_best(file)
+    else:  # RecBole's Trainer loads a model only on the way to evaluating it
+        run.trainer.evaluate(run.valid, load_best_model=True, model_file=str(file))
+
+
+def _evaluate(run: _Trained) -> list[Part]:
     parts = []
-    for name, file in files.items():
-        if isinstance(trainer, TransferTrainer):
-            trainer.load_best(file)
-        else:  # RecBole's Trainer loads a model only on the way to evaluating it
-            trainer.evaluate(test, load_best_model=True, model_file=str(file))
-        ranks = [rank_all(trainer.model, rows, config["device"]) for rows in (valid, test)]
-        parts.append(Part(name, *(_numbers(metrics_of(found, config)) for found in ranks), *ranks))
+    for name, file in _checkpoints(run.config, run.trainer).items():
+        _load_best(run, file)
+        ranks = [rank_all(run.trainer.model, rows, run.config["device"]) for rows in (run.valid, run.test)]
+        parts.append(Part(name, *(_numbers(metrics_of(found, run.config)) for found in ranks), *ranks))
     return parts
 
 
@@ -207,7 +242,8 @@ def _numbers(metrics) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _metrics(config, trainer, parts: list[Part], sources, seconds: float) -> dict:
+def _metrics(run: _Trained, parts: list[Part], seconds: float) -> dict:
+    config, trainer, sources = run.config, run.trainer, run.sources
     guard = getattr(trainer, "guard", None)
     files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
     endings = (".inter", ".item") if reads(config["model"], "text_encoder") else (".inter",)

@@ -1,26 +1,17 @@
-"""Runs that train nothing, for tests of what keeps and starts runs; as a script, a worker or a command of them.
-
-As a script it does without what the package's ``__init__`` imports and without torch: they take seconds, and no run
-here needs them.
-"""
+"""Runs that train nothing, for tests of what keeps and starts runs; as a script, a worker or a command of them."""
 
 import json
 import os
-import re
 import sys
-import types
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
 if __name__ == "__main__":
-    package = types.ModuleType("recbole_metarec")
-    package.__path__ = [str(Path(__file__).resolve().parent.parent / "recbole_metarec")]
-    package.__version__ = re.search(r'__version__ = "(.*)"', Path(package.__path__[0], "__init__.py").read_text())[1]
-    sys.modules["recbole_metarec"] = package
-    sys.modules["torch"] = types.ModuleType("torch")
-    sys.modules["torch"].device = object
+    import light
+
+    light.without_training()
 else:
     import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 

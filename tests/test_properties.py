@@ -13,7 +13,7 @@ from recbole_metarec.config import OUR_MODELS, default_values, key_reference, kn
 from recbole_metarec.resources import resource_dir
 from recbole_metarec.trainer.step import TransferSettings
 
-FILES = sorted(resource_dir("properties").rglob("*.yaml"))
+FILES = sorted(path for path in resource_dir("properties").rglob("*.yaml") if path.parent.name != "search")
 PACKAGE = Path(recbole_metarec.config.__file__).resolve().parent
 CODE = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
 READ = r"""config(?:\.final_config_dict)?(?:\[|\.get\()["'](\w+)["']"""

@@ -14,7 +14,8 @@ import pytest
 from fake_runs import WORKER, executed, found_by, planned, write_plan
 from test_store import same
 
-from recbole_metarec.leaderboard.runner import Runner, log_file
+from recbole_metarec.leaderboard.process import log_file
+from recbole_metarec.leaderboard.runner import Runner
 from recbole_metarec.leaderboard.store import RunStore
 
 
@@ -158,7 +159,7 @@ def test_data_that_change_while_a_run_is_on_its_way_are_not_credited_to_it(tmp_p
 
 def test_jobs_run_at_once_and_share_the_processors(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("recbole_metarec.leaderboard.runner._cores", lambda: 8)
+    monkeypatch.setattr("recbole_metarec.leaderboard.process._cores", lambda: 8)
     go = tmp_path / "go"
     plan = [planned(tmp_path, model, waits=str(go)) for model in "ABC"]
     with RunStore(tmp_path / "runs.sqlite") as store:

@@ -56,6 +56,13 @@ def test_a_result_comes_back_as_it_went_in(store, tmp_path):
     assert store.status(run) == "done" and store.claim(run) is None
 
 
+def test_trials_are_those_of_who_asks(store, tmp_path):
+    """The default configuration, run once, is the same run where twenty trials have found nothing better."""
+    run = planned(tmp_path)
+    finish(store, run, found_by(run))
+    assert [store.results([replace(run, trials=tried)])[0].trials for tried in (0, 20)] == [0, 20]
+
+
 def test_users_of_all_runs_stand_in_one_order(store, tmp_path):
     runs = [planned(tmp_path, seed=seed) for seed in range(3)]
     for run in runs:
@@ -161,16 +168,26 @@ def test_what_belongs_to_a_machine_or_to_showing_does_not_make_another_run(tmp_p
 
 def test_the_code_version_follows_what_decides_numbers(tmp_path, monkeypatch):
     package = tmp_path / "recbole_metarec"
-    for name in ("ranking.py", "model/lru.py", "leaderboard/html.py", "leaderboard/popularity.py", "cli_x.py"):
+    for name in (
+        "ranking.py",
+        "model/lru.py",
+        "leaderboard/html.py",
+        "leaderboard/popularity.py",
+        "cli_x.py",
+        "tuning/space.py",
+    ):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1\n")
-    (tmp_path / "properties/model").mkdir(parents=True)
+    for folder in ("model", "search"):
+        (tmp_path / "properties" / folder).mkdir(parents=True)
+    (tmp_path / "properties/search/LRURec.yaml").write_text("a: {low: 0, high: 1}\n")
     (tmp_path / "properties/model/LRURec.yaml").write_text("a: 1\n")
     monkeypatch.setattr(code, "_PACKAGE", package)
     monkeypatch.setattr(code, "resource_dir", lambda name: tmp_path / name)
     first = code.code_version()
-    for name in ("leaderboard/html.py", "cli_x.py"):
-        (package / name).write_text("x = 2\n")
+    for file in (*(package / name for name in ("leaderboard/html.py", "cli_x.py", "tuning/space.py")),
+                 tmp_path / "properties/search/LRURec.yaml"):  # fmt: skip
+        file.write_text("x = 2\n")
         assert code.code_version() == first
     seen = {first}
     for file in ("recbole_metarec/ranking.py", "recbole_metarec/model/lru.py", "properties/model/LRURec.yaml",

@@ -9,7 +9,9 @@ from recbole_metarec.resources import resource_dir
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # What only starts runs, keeps them or shows them: a better picture must not cost hours of training again.
-_SHOWING = ("analysis/", "leaderboard/", "cli", "arguments.py", "__main__.py", "serve.py")
+_SHOWING = ("analysis/", "leaderboard/", "tuning/", "cli", "arguments.py", "__main__.py", "serve.py")
+# What tuning may try; what it has found stands in the config of a run.
+_SEARCHED = "properties/search/"
 _TRAINING = ("leaderboard/popularity.py",)
 _PACKAGES = ("recbole", "torch")
 
@@ -30,7 +32,7 @@ def deciding_files() -> list[tuple[str, Path]]:
     files = [(name, path) for name, path in files if name in _TRAINING or not name.startswith(_SHOWING)]
     defaults = resource_dir("properties")
     files += [(f"properties/{path.relative_to(defaults).as_posix()}", path) for path in defaults.rglob("*.yaml")]
-    return sorted(set(files))
+    return sorted({(name, path) for name, path in files if not name.startswith(_SEARCHED)})
 
 
 def _content_hash() -> str:

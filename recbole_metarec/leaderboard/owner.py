@@ -8,7 +8,7 @@ import psutil
 
 HEARTBEAT_SECONDS = 20.0
 # For a process on another host only its heartbeat can be seen; clocks and slow disks get some room.
-_SILENCE_SECONDS = 15 * HEARTBEAT_SECONDS
+SILENCE_SECONDS = 15 * HEARTBEAT_SECONDS
 _CLOCK_SLACK_SECONDS = 2.0  # a start time is boot time plus ticks, and boot time moves when the clock is set
 
 
@@ -27,7 +27,7 @@ class Owner:
     def is_alive(self, silence: float) -> bool:
         """Whether it still works. silence: seconds since its last heartbeat, all that is known of another host."""
         if self.host != platform.node():
-            return silence < _SILENCE_SECONDS
+            return silence < SILENCE_SECONDS
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _CLOCK_SLACK_SECONDS

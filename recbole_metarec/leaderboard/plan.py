@@ -147,11 +147,11 @@ def _command(plan: PlannedRun, seed: int) -> str:
         words = ["train", "--model", plan.experiment]
     words += ["--dataset", plan.dataset]
     words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
-    words += [f"--{key}={_yaml(value)}" for key, value in {"seed": seed, **keys}.items()]
+    words += [f"--{key}={as_text(value)}" for key, value in {"seed": seed, **keys}.items()]
     return shlex.join(["recbole-metarec", *words])
 
 
-def _yaml(value) -> str:
+def as_text(value) -> str:
     """A value as ``--key=`` reads it again."""
     if isinstance(value, str):
         return value

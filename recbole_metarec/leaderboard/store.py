@@ -257,7 +257,7 @@ class RunStore:
             command=row["command"],
             guarded_test=metrics["test", 1] or None,
             history=[dict(epoch) for epoch in epochs],
-            trials=row["trials"],
+            trials=run.trials,  # of the plan: more trials may have found the same configuration since
         )
 
     def failures(self, runs: Iterable[PlannedRun]) -> list[FailedRun]:

@@ -6,12 +6,9 @@ run whose process was killed is known to be nobody's.
 
 import csv
 import json
-import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +16,12 @@ import numpy as np
 from recbole_metarec import run_folder
 from recbole_metarec.errors import DataError, MetaRecError
 from recbole_metarec.leaderboard.code_version import code_version
-from recbole_metarec.leaderboard.owner import HEARTBEAT_SECONDS
+from recbole_metarec.leaderboard.heartbeat import INTERRUPTED, Heartbeat
 from recbole_metarec.leaderboard.planned import PlannedRun
 from recbole_metarec.leaderboard.results import RunResult
 from recbole_metarec.leaderboard.store import RunStore
 
-STORED, FAILED, IN_OTHER_HANDS, INTERRUPTED = 0, 3, 4, 130  # exit codes
-_LOOK_SECONDS = 0.5
+STORED, FAILED, IN_OTHER_HANDS = 0, 3, 4  # exit codes
 
 
 def train(run: PlannedRun) -> Path:
@@ -49,11 +45,11 @@ def main(arguments: list[str], experiment: Callable[[PlannedRun], Path] = train)
         number = store.claim(run)
         if number is None:
             return IN_OTHER_HANDS
-        with _Heartbeat(store_file, number, parent):
+        with Heartbeat(parent, lambda: _beat(store_file, number)):
             try:
-                _check_versions(run)
+                check_versions(run)
                 run_dir = experiment(run)
-                _check_versions(run)
+                check_versions(run)
                 result, versions = read_result(run, run_dir)
                 store.finish(number, result, run_dir, versions)
             except KeyboardInterrupt:
@@ -67,7 +63,12 @@ def main(arguments: list[str], experiment: Callable[[PlannedRun], Path] = train)
     return STORED
 
 
-def _check_versions(run: PlannedRun) -> None:
+def _beat(store_file: Path, number: int) -> None:
+    with RunStore(store_file) as store:  # of the thread that beats; SQLite's connections stay in theirs
+        store.beat(number)
+
+
+def check_versions(run: PlannedRun) -> None:
     """The key must name what really ran. Raises DataError."""
     if run.code != code_version():
         raise DataError("the code has changed since this run was planned; start the command again")
@@ -109,39 +110,6 @@ def _numbers(row: dict[str, str]) -> dict:
 def _rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-class _Heartbeat:
-    """While it is open, tells the store that this process lives, and ends it when the process that started it is gone.
-
-    A run whose command was killed would otherwise go on for nobody, and beside the next command's runs.
-    """
-
-    def __init__(self, store_file: Path, number: int, parent: int):
-        self._store_file, self._number, self._parent = store_file, number, parent
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "_Heartbeat":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        waited = 0.0
-        with RunStore(self._store_file) as store:
-            while not self._done.wait(_LOOK_SECONDS):
-                if os.getppid() != self._parent:
-                    print("the command that started this run is gone; so is this run", file=sys.stderr, flush=True)
-                    os._exit(INTERRUPTED)
-                waited += _LOOK_SECONDS
-                if waited >= HEARTBEAT_SECONDS:
-                    waited = 0.0
-                    with suppress(DataError):  # a file that is locked for minutes is no reason to stop
-                        store.beat(self._number)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""``recbole-metarec tune``: the best configuration of one model on one target, chosen on validation."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from recbole_metarec.arguments import Once, Settings, count, split_arguments
+from recbole_metarec.config import check_config, default_values
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.resources import DEFAULT_DATA_PATH
+
+SUMMARY = "search a model's best configuration on validation, a given number of trials"
+EXAMPLE = """\
+examples:
+  recbole-metarec tune --model SASRec --trials 20
+        on the embedded MovieLens target
+  recbole-metarec tune --model MetaRec --dataset Scientific --data_path data --trials 50
+  recbole-metarec leaderboard --dataset Scientific --data_path data --models SASRec,MetaRec --tuned
+        compares what was found
+
+The first trial is the default configuration; Optuna's TPE proposes the others. Only validation is looked at. The same
+command goes on until there are N trials in all; an interrupted one loses the trial in progress, which is tried again.
+Commands on several machines may share one storage. Other code, data, config keys or space make another study.
+
+Any config key may be given as --key=value; it keeps that value in all trials.
+
+A space is a YAML file, one line per config key:
+  learning_rate: {low: 0.0001, high: 0.01, log: True}
+  n_layers: {low: 1, high: 3}
+  weight_decay: {choices: [0.0, 0.001, 0.01]}
+"""
+_OWN = ("model", "trials", "space", "storage")
+_DEFAULT_TRIALS = 20
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+
+    def option(*names, **kwargs):
+        parser.add_argument(*names, action=Once, **kwargs)
+
+    option("--model", metavar="M", help="what to tune: a name from the leaderboard's --models (default: MetaRec)")
+    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
+    option(
+        "--trials", metavar="N", help=f"configurations in all, the default one included (default: {_DEFAULT_TRIALS})"
+    )
+    option("--space", metavar="FILE", help="search space (default: the one that ships for the model)")
+    option("--storage", metavar="URL", help="where trials are kept (default: sqlite:///saved/tuning.sqlite)")
+    option("--sources", metavar="A,B,C", help="source domains, if the model uses some (default: auto)")
+    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
+    option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    option("--seed", metavar="N", help="random seed of the trials and of the search")
+
+
+def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
+    """Tunes and tells the best. Returns 0, or 1 if no trial has ended well. Raises MetaRecError before any trial."""
+    from recbole_metarec.leaderboard.models import SET_BY_NAME, competitors
+
+    given = split_arguments(parser, arguments)
+    own = {name: given.pop(name) for name in _OWN if name in given}
+    settings = Settings.of(given)
+    chosen, places = dict(settings.chosen), settings.places
+    (model,) = competitors([own.get("model", "MetaRec")], "--model")
+    trials = count(own.get("trials", str(_DEFAULT_TRIALS)), "--trials")
+    from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
+
+    dataset = chosen.pop("dataset", EMBEDDED_TARGET)
+    for key in sorted(SET_BY_NAME & set(chosen)):
+        raise ConfigError(f"{places[key]}: {key} is decided by the model's name; leave it out and choose with --model")
+    check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
+    find_domain(dataset, data_path := chosen.get("data_path") or DEFAULT_DATA_PATH)
+    if model.uses_sources:
+        resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
+    from recbole_metarec.tuning.space import space_file
+
+    space = Path(own["space"]) if "space" in own else space_file(model)
+    base = Path(chosen.get("checkpoint_dir") or "saved")
+    storage = own.get("storage") or f"sqlite:///{base}/tuning.sqlite"
+    from recbole_metarec.plugin import shielded_argv
+
+    with shielded_argv():
+        return _tune(model, dataset, chosen, space, storage, base / "tuning", trials)
+
+
+def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: Path, trials: int) -> int:
+    from recbole_metarec.leaderboard.plan import Tuned, make_plan
+    from recbole_metarec.tuning.space import read_space
+    from recbole_metarec.tuning.storage import storage_at, storage_name
+    from recbole_metarec.tuning.study import TuningStudy
+    from recbole_metarec.tuning.tuner import Tuner
+
+    given, seeds = {key: value for key, value in given.items() if key != "seed"}, [given.get("seed", 2020)]
+
+    def plan(overrides, tried: int = 0):
+        return make_plan([model], dataset, seeds, given, {model.name: Tuned(dict(overrides), tried)})[0]
+
+    default = plan({})
+    space = read_space(space_file, model, default.config, given)
+    with storage_at(url) as storage:
+        study = TuningStudy(storage, default, space)
+        print(f"{study.name} in {storage_name(url)}: {', '.join(space)}", flush=True)
+        Tuner(study, plan, folder / study.name, _say).run(trials)
+        print(_report(study, plan))
+        if study.best() is None:
+            return 1
+    print(f"compare it: {_leaderboard_command(dataset, given, model.name, storage_name(url))}")
+    return 0
+
+
+def _report(study, plan) -> str:
+    """The best configuration, as text."""
+    best, default, failed, running = study.best(), study.default(), study.failed(), study.running()
+    tried = study.count() - running
+    lines = [f"{running} trials are still in the hands of other commands"] if running else []
+    if best is None:
+        last = f"; the last error: {failed[-1]}" if failed else ""
+        return "\n".join([*lines, f"none of {tried} trials has ended well{last}"])
+    metric = study.base.config["valid_metric"].lower()
+    against = f", the default configuration {default.value:.4f}" if default else ""
+    lines += [
+        f"\n{study.base.model} on {study.base.dataset}: the best of {tried} trials ({len(failed)} failed) is trial "
+        f"{best.place}, {metric} {best.value:.4f} on validation{against}",
+        *(f"  {key}: {value}" for key, value in best.overrides.items()),
+        f"train it:   {plan(best.overrides).command}",
+    ]
+    return "\n".join(lines)
+
+
+def _leaderboard_command(dataset: str, given: dict, model: str, url: str) -> str:
+    from recbole_metarec.leaderboard.plan import as_text
+
+    sources = given.get("sources", "auto")
+    words = ["recbole-metarec", "leaderboard", "--dataset", dataset]
+    words += ["--sources", sources if isinstance(sources, str) else ",".join(sources)] if "sources" in given else []
+    words += [f"--{key}={as_text(value)}" for key, value in given.items() if key != "sources"]
+    return shlex.join([*words, "--models", model, f"--tuned={url}"])
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

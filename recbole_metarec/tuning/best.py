@@ -1,0 +1,63 @@
+"""The best configurations that tuning has found, for a comparison of tuned models."""
+
+from collections.abc import Iterable
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudySummary
+
+from recbole_metarec.leaderboard.plan import Tuned
+from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
+from recbole_metarec.tuning.study import best_of, count_of, subject_of
+from recbole_metarec.words import show
+
+
+def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[dict[str, Tuned], list[str]]:
+    """(what was found for each model that was tuned, a line on every model of which configuration is compared and why).
+
+    defaults: each model's run with its default configuration. Trials of other code, data, sources or fixed config are
+    never taken; the line says that there are some. The trials of several seeds and spaces count together, as one
+    search.
+    """
+    studies = optuna.get_all_study_summaries(storage)
+    tuned, notes = {}, []
+    for run in defaults:
+        own = [study for study in studies if study.user_attrs.get("subject") == subject_of(run)]
+        trials = [t for study in own for t in storage.get_all_trials(study._study_id, deepcopy=False)]
+        best, count = best_of(trials), count_of(trials)
+        if best is not None:
+            tuned[run.model] = Tuned(best.overrides, count)
+            values = ", ".join(f"{key} {value}" for key, value in best.overrides.items())
+            metric = run.config["valid_metric"].lower()
+            notes.append(f"{run.model}: best of {count} trials, {metric} {best.value:.4f} on validation: {values}")
+        else:
+            notes.append(f"{run.model}: the default configuration, 0 trials; {_why(run, studies)}")
+    return tuned, notes
+
+
+def _why(run: PlannedRun, studies: list[StudySummary]) -> str:
+    """Why there is nothing to take: what is different about the nearest study of this model."""
+    near = [study.user_attrs for study in studies if study.user_attrs.get("model") == run.model]
+    near = [attributes for attributes in near if attributes["dataset"] == run.dataset]
+    if not near:
+        return f"it was not tuned on {run.dataset}"
+    differences = min((_differences(run, attributes) for attributes in near), key=len)
+    if not differences:
+        return "none of its trials has ended well"
+    return f"it was tuned with {'; '.join(differences)}: tune it again"
+
+
+def _differences(run: PlannedRun, attributes: dict) -> list[str]:
+    found = []
+    if attributes["code"] != run.code:
+        found.append(f"other code ({attributes['code']}; this is {run.code})")
+    if attributes["sources"] != run.sources:
+        found.append(f"sources {','.join(attributes['sources']) or 'none'}")
+    elif attributes["data"] != run.data:
+        found.append("other data files")
+    config = {key: value for key, value in run.config.items() if key not in THIS_MACHINE}
+    for key in sorted(config.keys() | attributes["config"].keys()):
+        theirs = attributes["config"].get(key)
+        if theirs != config.get(key):
+            found.append(f"{key} {show(theirs)} instead of {show(config.get(key))}")
+    return found

@@ -1,0 +1,122 @@
+"""Search spaces: which keys of a model tuning may change, and between which values, read from YAML.
+
+One line per config key, ``key: {low: 0.0001, high: 0.01, log: True}`` for a range (of whole numbers where the model's
+default is one; ``log``: even on a logarithmic scale) or ``key: {choices: [a, b, c]}``.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from recbole_metarec.baselines import PROTOCOL, keys_read_by
+from recbole_metarec.config import check_keys, key_reference, nearest, read_yaml, show
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.leaderboard.models import POPULARITY, SET_BY_NAME, Competitor
+from recbole_metarec.resources import resource_dir
+
+Space = dict[str, BaseDistribution]
+# What is the same for every model that is compared, and what says which model or which data it is.
+_HELD = {*PROTOCOL, *SET_BY_NAME, "epochs", "exact_time", "sources", "embedding_size", "dataset", "data_path", "seed"}
+_FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A, B]}"
+
+
+def space_file(model: Competitor) -> Path:
+    """The space that ships for this line of the leaderboard. Raises ConfigError if there is none."""
+    if model.experiment == POPULARITY:
+        raise ConfigError(f"--model: {POPULARITY} counts and has nothing to tune; choose another model")
+    folder = resource_dir("properties") / "search"
+    for name in (model.name, model.experiment):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise ConfigError(f"--model: no search space ships for {model.name}; give one with --space FILE")
+
+
+def read_space(path: Path, model: Competitor, config: Mapping, given: Mapping) -> Space:
+    """The space in a file, without the keys in ``given``, which keep the user's value.
+
+    config: the model's settled config, whose values are the default configuration. Raises ConfigError ``FILE:LINE``
+    for a key that ``model`` does not read or that all models share, for a range or choice that is none or holds a
+    value that is not allowed, and for one without the default: a search must not end below where it began.
+    """
+    specs, lines = read_yaml(path)
+    places = {key: f"{path}:{line}" for key, line in lines.items()}
+    check_keys(specs, places)
+    for key, place in places.items():
+        _check_key(key, model, place)
+    space = {
+        key: _distribution(key, spec, config.get(key), places[key]) for key, spec in specs.items() if key not in given
+    }
+    if not space:
+        raise ConfigError(f"{path}: no key is left to tune; add one, or give fewer keys a fixed value")
+    return space
+
+
+def _check_key(key: str, model: Competitor, place: str) -> None:
+    if key in _HELD or key == model.width:
+        raise ConfigError(f"{place}: {key} is not for tuning: all models that are compared share it; remove it")
+    read = key_reference(model.experiment) if model.is_ours else keys_read_by(model.experiment)
+    if key not in read:
+        guess = nearest(key, read)
+        raise ConfigError(
+            f"{place}: {model.name} does not read {key}; " + (f"did you mean {guess}?" if guess else "remove it")
+        )
+
+
+def _distribution(key: str, spec, default, place: str) -> BaseDistribution:
+    if not isinstance(spec, dict) or set(spec) not in ({"low", "high"}, {"low", "high", "log"}, {"choices"}):
+        raise ConfigError(f"{place}: {key} is {show(spec)}; {_FORMS}")
+    found = _choices(key, spec["choices"], place) if "choices" in spec else _range(key, spec, default, place)
+    if not _contains(found, default):
+        raise ConfigError(
+            f"{place}: {key} leaves out {show(default)}, the default, which is tried first; "
+            f"widen it, or fix the key with --{key}=VALUE"
+        )
+    return found
+
+
+def _choices(key: str, values, place: str) -> CategoricalDistribution:
+    plain = isinstance(values, list) and all(isinstance(v, (bool, int, float, str, type(None))) for v in values)
+    if not plain or len({repr(value) for value in values}) != len(values) or len(values) < 2:
+        raise ConfigError(f"{place}: {key} has choices {show(values)}; give two or more different plain values")
+    for value in values:
+        _check_allowed(key, value, place)
+    return CategoricalDistribution(values)
+
+
+def _range(key: str, spec: dict, default, place: str) -> FloatDistribution | IntDistribution:
+    low, high, log = spec["low"], spec["high"], spec.get("log", False)
+    if not isinstance(log, bool):
+        raise ConfigError(f"{place}: {key} has log {show(log)}; use True or False")
+    for name, bound in (("low", low), ("high", high)):
+        if not _is_number(bound) or not math.isfinite(bound):
+            raise ConfigError(f"{place}: {key} has {name} {show(bound)}; use a number")
+        _check_allowed(key, bound, place)
+    if low >= high:
+        raise ConfigError(f"{place}: {key} has low {low} and high {high}; low must be below high")
+    if log and low <= 0:
+        raise ConfigError(f"{place}: {key} has low {low}, which has no logarithm; use low > 0 or leave log out")
+    if not _is_number(default):
+        raise ConfigError(f"{place}: {key} is {show(default)} by default, which no range holds; use choices")
+    if isinstance(default, float):
+        return FloatDistribution(float(low), float(high), log=log)
+    if isinstance(low, float) or isinstance(high, float):
+        raise ConfigError(f"{place}: {key} is a whole number; give it whole bounds, not {low} and {high}")
+    return IntDistribution(low, high, log=log)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_allowed(key: str, value, place: str) -> None:
+    rule = key_reference().get(key)
+    if rule is not None and not rule.allows(value):
+        raise ConfigError(f"{place}: {key} is {show(value)}; use {rule.expects}")
+
+
+def _contains(distribution: BaseDistribution, value) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+    return distribution.low <= value <= distribution.high

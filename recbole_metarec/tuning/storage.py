@@ -1,0 +1,63 @@
+"""Where trials are kept: an Optuna storage in any database that SQLAlchemy reaches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from recbole_metarec.errors import ConfigError, DataError
+
+DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+_WAIT_SECONDS = 120  # for SQLite's lock, which another process holds for milliseconds
+
+
+def storage_name(url: str) -> str:
+    """A storage's URL for messages, without a password. Raises ConfigError if it is none."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        raise ConfigError(
+            f"--storage: {url} is not the URL of a storage; use one such as sqlite:///saved/tuning.sqlite"
+        ) from None
+
+
+@contextmanager
+def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
+    """The storage at an SQLAlchemy URL, made if it is absent.
+
+    Raises ConfigError if it is no such URL or, with ``must_exist``, an SQLite file that is absent; DataError if it
+    cannot be opened or, later, used.
+    """
+    name, address, options = storage_name(url), make_url(url), None
+    if address.get_backend_name() == "sqlite" and address.database:
+        if must_exist and not Path(address.database).is_file():
+            raise ConfigError(f"{name}: there is no such storage; run recbole-metarec tune first")
+        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        options = {"connect_args": {"timeout": _WAIT_SECONDS}}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = _opened(url, options)
+    except (*DATABASE_ERRORS, RuntimeError, ImportError) as error:
+        raise _fault(name, error) from error
+    try:
+        yield storage
+    except DATABASE_ERRORS as error:
+        raise _fault(name, error) from error
+    finally:
+        storage.engine.dispose()
+
+
+def _opened(url: str, options: dict | None) -> RDBStorage:
+    try:
+        return RDBStorage(url, options)
+    except SQLAlchemyError:  # another command may have made the tables in this very moment
+        return RDBStorage(url, options)
+
+
+def _fault(name: str, error: Exception) -> DataError:
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    return DataError(f"{name}: {reason}; check that it is a storage of trials and may be written")
