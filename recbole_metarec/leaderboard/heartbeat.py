@@ -17,10 +17,10 @@ class Heartbeat:
     """While it is open, calls ``beat`` now and then, and ends this process when the one that started it is gone.
 
     A run whose command was killed would otherwise go on for nobody, and beside the next command's runs.
-    parent: number of the process that started this one; None: nobody does.
+    parent: number of the process that started this one.
     """
 
-    def __init__(self, parent: int | None, beat: Callable[[], None] | None = None):
+    def __init__(self, parent: int, beat: Callable[[], None] = lambda: None):
         self._parent, self._beat = parent, beat
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -36,11 +36,11 @@ class Heartbeat:
     def _watch(self) -> None:
         waited = 0.0
         while not self._done.wait(_LOOK_SECONDS):
-            if self._parent is not None and os.getppid() != self._parent:
+            if os.getppid() != self._parent:
                 print("the command that started this run is gone; so is this run", file=sys.stderr, flush=True)
                 os._exit(INTERRUPTED)
             waited += _LOOK_SECONDS
             if waited >= HEARTBEAT_SECONDS:
                 waited = 0.0
                 with suppress(DataError):  # a file that is locked for minutes is no reason to stop
-                    self._beat and self._beat()
+                    self._beat()

@@ -92,7 +92,7 @@ class TuningStudy:
 
     def begin(self, total: int) -> Trial | None:
         """Takes the next trial in hand; None if ``total`` of them count already. The first is the default."""
-        self._free_abandoned()
+        self.free_abandoned()
         if not any(trial.user_attrs.get("default") and not _is_abandoned(trial) for trial in self._trials()):
             defaults = {key: self.base.config[key] for key in self._space}
             self._study.enqueue_trial(defaults, user_attrs={"default": True})
@@ -141,7 +141,8 @@ class TuningStudy:
             return False
         return True
 
-    def _free_abandoned(self) -> None:
+    def free_abandoned(self) -> None:
+        """Gives back every trial whose process is gone."""
         for trial in self._trials():
             if trial.state != TrialState.RUNNING or _is_in_living_hands(trial):
                 continue

@@ -44,6 +44,7 @@ class Tuner:
         begun; the trial in hand is then tried again by the next command.
         """
         self._total = total
+        self.study.free_abandoned()
         if there := self.study.count():
             self.say(f"{there} of {total} trials are there already or in hand: {self.study.name}")
         try:
