@@ -33,3 +33,25 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: set METAREC_DATA to a folder that holds NAME/NAME.inter")
     return Path(folder)
+
+
+@pytest.fixture
+def empty_cache(tmp_path_factory, monkeypatch):
+    """No prepared domain anywhere, and no embedded one made on the way: what is only asked for costs nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr("recbole_metarec.data.domains.ensure_embedded", lambda folder: folder)
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Checks that a command line ends in one line that starts so, in exit code 2, and leaves nothing behind."""
+
+    def check(argv: list[str], message: str) -> None:
+        from recbole_metarec import cli
+
+        assert cli.main(argv) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    return check

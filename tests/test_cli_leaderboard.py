@@ -9,11 +9,7 @@ from worlds import TINY, write_domain, write_shop
 from recbole_metarec import cli
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr("recbole_metarec.data.domains.ensure_embedded", lambda folder: folder)
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @pytest.mark.parametrize(
@@ -38,11 +34,8 @@ def cache(tmp_path_factory, monkeypatch):
         (["--dataset", EMBEDDED_TARGET, "--sources", EMBEDDED_TARGET], "--sources: the target ml-drama is among its"),
     ],
 )  # fmt: skip
-def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, message, capsys, tmp_path):
-    assert cli.main(["leaderboard", *argv]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, message, refused):
+    refused(["leaderboard", *argv], message)
 
 
 def test_a_key_that_none_of_the_models_reads_and_a_bad_store_are_said_before_any_run(capsys, tmp_path):

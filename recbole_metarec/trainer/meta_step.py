@@ -130,9 +130,9 @@ def finite_trial(trial: Trial) -> Tensor:
     return _finite((*trial.moved.values(), *trial.own, trial.loss))
 
 
-def all_finite(trial: Trial, outer: Outer) -> Tensor:
-    """bool scalar: the same, and whether the target's pass after it has produced none."""
-    return finite_trial(trial) & _finite((*outer.gradient.values(), outer.loss))
+def finite_outer(outer: Outer) -> Tensor:
+    """bool scalar: the same of the target's pass after a trial."""
+    return _finite((*outer.gradient.values(), outer.loss))
 
 
 def _finite(values: Iterable[Tensor]) -> Tensor:

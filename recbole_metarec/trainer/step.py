@@ -139,7 +139,7 @@ class MetaStep:
             self._smooth(measured["similarity_theta"], usable)
         shares, events = self._shares(batch, self._weights(usable), streams)
         outers = [self._ask(parameters, *three, streams) for three in zip(self.sources, trials, shares, strict=True)]
-        usable = torch.stack([meta.all_finite(*pair) for pair in zip(trials, outers, strict=True)])
+        usable = usable & torch.stack([meta.finite_outer(outer) for outer in outers])
         if rescaled_at == "phi":
             measured["similarity_phi"] = self._similarities(trials, outers)
             self._smooth(measured["similarity_phi"], usable)
