@@ -1,0 +1,86 @@
+"""Domains written as atomic files are read back as what they were."""
+
+import json
+
+import polars as pl
+import pytest
+
+from recbole_metarec.data.atomic import check_inter_file
+from recbole_metarec.data.item_texts import read_item_texts
+from recbole_metarec.data.table import read_table
+from recbole_metarec.data.writing import read_about, write_domain
+from recbole_metarec.errors import DataError
+
+EVENTS = pl.DataFrame(
+    {
+        "user_id": ["b", "a", "b", "a", "b"],
+        "item_id": ["y", "x", "x", "y", "z"],
+        "time": [1700000007, 1700000002, 1700000001, 1700000002, 1700000007],
+        "rating": [5.0, 4.0, 3.0, 2.0, 1.0],
+    }
+)
+ITEMS = pl.DataFrame({"item_id": ["z", "y", "x", "w"], "text": ['"q" one\ttwo\nthree ', None, "é\x00e", "unused"]})
+FORM = ("item_id", "\t", "utf-8")
+
+
+def test_histories_are_in_time_and_equal_times_in_the_order_of_the_rows(tmp_path):
+    folder = write_domain(tmp_path, "Shop", EVENTS)
+    table = read_table(folder / "Shop.inter", "\t", "utf-8")
+    assert list(zip(table.column("user_id"), table.column("item_id"), table.column("timestamp"))) == [
+        (b"b", b"x", b"0"),
+        (b"b", b"y", b"1"),
+        (b"b", b"z", b"2"),
+        (b"a", b"x", b"0"),
+        (b"a", b"y", b"1"),
+    ]
+    assert table.column("original_timestamp")[:3] == [b"1700000001", b"1700000007", b"1700000007"]
+    assert table.types == ["token", "token", "float", "float", "float"]
+    summary = check_inter_file(folder / "Shop.inter", "user_id", "item_id", "timestamp", "\t", "utf-8")
+    assert (summary.events, summary.users, summary.items) == (5, 2, 3)
+    assert summary.moved_float32 == summary.time_ties == 0
+
+
+def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):
+    folder = write_domain(tmp_path, "Shop", EVENTS, ITEMS, {"simulated": True})
+    assert len(read_table(folder / "Shop.item", "\t", "utf-8").lines) == 3
+    texts = read_item_texts(folder / "Shop.item", ["[PAD]", "x", "y", "z"], ["text"], *FORM)
+    assert texts == ["", "é e", "", 'q" one two three']
+    assert read_about(tmp_path, "Shop") == {"name": "Shop", "events": 5, "users": 2, "items": 3, "simulated": True}
+    assert read_about(tmp_path, "Other") == {}
+
+
+@pytest.mark.parametrize("bad", ["NA", "null", "", '"x"', "a\tb", "a\nb", None])
+def test_an_id_that_would_be_misread_is_refused_and_nothing_is_left(tmp_path, bad):
+    events = EVENTS.with_columns(pl.Series("item_id", ["y", "x", bad, "y", "z"], dtype=pl.String))
+    with pytest.raises(DataError, match="item_id .* would be read as something else"):
+        write_domain(tmp_path, "Shop", events)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_domain_is_replaced_only_when_told(tmp_path):
+    write_domain(tmp_path, "Shop", EVENTS, ITEMS)
+    with pytest.raises(DataError, match="is there already"):
+        write_domain(tmp_path, "Shop", EVENTS)
+    write_domain(tmp_path, "Shop", EVENTS.head(1), overwrite=True)
+    assert json.loads((tmp_path / "Shop" / "Shop.json").read_text())["events"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["Shop"]
+    assert not (tmp_path / "Shop" / "Shop.item").exists()
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    folder = write_domain(tmp_path, "Shop", EVENTS)
+    before = (folder / "Shop.inter").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", full)
+    with pytest.raises(DataError, match="No space left"):
+        write_domain(tmp_path, "Shop", EVENTS.head(1), overwrite=True)
+    assert (folder / "Shop.inter").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["Shop"]
+
+
+def test_no_event_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no event is left"):
+        write_domain(tmp_path, "Shop", EVENTS.head(0))
