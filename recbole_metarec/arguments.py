@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from recbole_metarec.config import OUR_MODELS, check_keys, nearest, parse_value, read_yaml
+from recbole_metarec.config import OUR_MODELS, check_keys, known_keys, nearest, parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
 
 
@@ -69,16 +69,25 @@ def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> di
     _, rest = parser.parse_known_args(plain, namespace)
     for argument in rest:
         if argument.startswith("--") and argument != "--":
-            check_keys([argument[2:]], lambda key: f"--{key}")
+            _check_keys([argument[2:]], options)
             raise ConfigError(f"{argument}: config keys are given as {argument}=value")
         raise ConfigError(f"{argument}: not an option; see {parser.prog} --help")
     given = dict(namespace.given)
     for match in filter(None, keyed):
         key, text = match[1][2:], match[2]
-        check_keys([key], lambda key: f"--{key}")
+        _check_keys([key], options)
         if given.setdefault(key, text) != text:
             raise ConfigError(f"--{key}: given twice, as {given[key]} and as {text}; keep one of them")
     return given
+
+
+def _check_keys(keys: list[str], options: set[str]) -> None:
+    """Raises ConfigError for a word that is no config key; an option that it resembles more is named."""
+    for key in keys:
+        guess = nearest(key, {*known_keys(), *(name[2:] for name in options)})
+        if f"--{guess}" in options and key not in known_keys():
+            raise ConfigError(f"--{key}: not an option; did you mean --{guess}?")
+    check_keys(keys, lambda key: f"--{key}")
 
 
 def count(text: str, where: str) -> int:

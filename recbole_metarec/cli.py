@@ -4,6 +4,7 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 """
 
 import argparse
+import os
 import sys
 
 from recbole_metarec import cli_leaderboard, cli_tune
@@ -135,7 +136,8 @@ def _dispatch(arguments: list[str]) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; ``argv`` without the program's name (default: ``sys.argv``). Returns the exit code.
 
-    0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted.
+    0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted; 141: what reads
+    the output has gone.
     """
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -143,6 +145,9 @@ def main(argv: list[str] | None = None) -> int:
         return int(leaving.code or 0)
     except MetaRecError as error:
         return _report(str(error))
+    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        return 141  # as the shell says of a program that SIGPIPE ended
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _report(f"{place}{error.strerror or error}; check the path, its permissions and the space on its disk")

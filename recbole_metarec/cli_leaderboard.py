@@ -19,7 +19,7 @@ What is in the store already is not run again, unless the code, the data or a co
 command loses only the runs in progress: type it again. A run that failed is tried again. Several commands may share
 one store at the same time.
 
-Any config key may be given as --key=value; it holds for every model that reads it. --seed=N is the first seed.
+Any config key may be given as --key=value; it holds for every model that reads it.
 """
 _OWN = ("models", "seeds", "jobs", "store", "output", "tuned")
 _DEFAULT_SEEDS = 2
@@ -44,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"runs of each model, with seeds counted up from --seed (default: {_DEFAULT_SEEDS})",
     )
+    option("--seed", metavar="N", help="the first seed (default: 2020)")
     option("--jobs", metavar="N", help="runs at once, which share the processors (default: 1)")
     option("--sources", metavar="A,B,C", help="source domains of the models that use some (default: auto)")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")

@@ -70,7 +70,7 @@ def made_up_run(model: str, seed: int, users: int = 2000, trials: int = 20) -> R
         command=f"recbole-metarec train --model {model} --dataset Simulated-Scientific --seed={seed} --epochs=200",
         guarded_test=metrics["test"] if model == "MetaRec" else None,
         history=history if model != "Pop" else [],
-        trials=0 if model == "Pop" else trials,
+        trials={"Pop": 0, "GRU4Rec": 5}.get(model, trials),
     )
 
 

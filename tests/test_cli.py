@@ -1,5 +1,7 @@
 """The command line: what it hands on, what wins over what, and one line for every mistake."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -165,3 +167,13 @@ def test_interruption_disk_and_bugs(monkeypatch, capsys):
     monkeypatch.setattr(quick_start, "run_experiment", raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         cli.main(["train"])
+
+
+def test_a_reader_that_goes_away_is_no_mistake():
+    command = [sys.executable, "-m", "recbole_metarec", "--help"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, PYTHONUNBUFFERED="1")
+    )
+    process.stdout.close()  # as `| head -0` would
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == b""

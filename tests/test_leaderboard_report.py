@@ -94,7 +94,7 @@ def test_tables_say_what_they_stand_on(comparison, table):
         PROTOCOL.line,
         "(SIMULATED DATA)",
         "CUDA out of memory",
-        "0†",
+        "5†",
         "fewer trials",
         "best baseline on validation",
         "does not cover other seeds",
@@ -117,6 +117,8 @@ def test_only_smaller_budgets_are_marked():
     runs = [made_up_run("SASRec", 1, 50, trials=20), made_up_run("LRURec", 1, 50, trials=5)]
     marked = {entry.model: entry.fewer_trials for entry in compare(runs, PROTOCOL, ()).entries}
     assert marked == {"SASRec": False, "LRURec": True}
+    with_popularity = compare([*runs, made_up_run("Pop", 1, 50, trials=0)], PROTOCOL, ())  # it has nothing to tune
+    assert {entry.model for entry in with_popularity.entries if entry.fewer_trials} == {"LRURec"}
     equal = compare([changed(run, trials=7) for run in runs], PROTOCOL, ())
     assert not any(entry.fewer_trials for entry in equal.entries) and "†" not in terminal_table(equal)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from recbole_metarec.analysis.compare import Interval, mean_interval
 from recbole_metarec.errors import DataError
+from recbole_metarec.leaderboard.models import POPULARITY
 from recbole_metarec.leaderboard.results import FailedRun, RunResult
 from recbole_metarec.leaderboard.segments import Segment
 from recbole_metarec.leaderboard.significance import (
@@ -94,7 +95,7 @@ class Entry:
     over users. difference: to the best baseline, None for that one itself and where there is none.
     seed_differences: each seed's test NDCG@10 minus the best baseline's mean over its seeds. seconds: mean per run.
     peak_memory_mib: of the largest run. trials: of the run with fewest.
-    fewer_trials: others were tuned with more. runs: by ascending seed.
+    fewer_trials: others were tuned with more, and it has something to tune. runs: by ascending seed.
     """
 
     model: str
@@ -160,7 +161,7 @@ def compare(
     entries = []
     for place, m in enumerate(order, start=1):
         own = _runs_of(scores.models[m], results)
-        fewer = min(run.trials for run in own) < most_trials
+        fewer = scores.models[m] != POPULARITY and min(run.trials for run in own) < most_trials
         standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
         entries.append(_entry(scores, tested, m, best, own, baseline=scores.models[m] in baselines, **standing))
     by_segment = _segment_scores(scores, order, segments, segment_users)
