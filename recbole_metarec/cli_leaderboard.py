@@ -23,6 +23,7 @@ Any config key may be given as --key=value; it holds for every model that reads 
 """
 _OWN = ("models", "seeds", "jobs", "store", "output", "tuned")
 _DEFAULT_SEEDS = 2
+_DEFAULT_JOBS = 2  # small models gain more from a neighbour than from a second thread
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"runs of each model, with seeds counted up from --seed (default: {_DEFAULT_SEEDS})",
     )
     option("--seed", metavar="N", help="the first seed (default: 2020)")
-    option("--jobs", metavar="N", help="runs at once, which share the processors (default: 1)")
+    option(
+        "--jobs",
+        metavar="N",
+        help=f"runs at once, which share the processors (default: {_DEFAULT_JOBS}, or 1 where there is one processor)",
+    )
     option("--sources", metavar="A,B,C", help="source domains of the models that use some (default: auto)")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
@@ -64,13 +69,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
     from recbole_metarec.leaderboard.models import SET_BY_NAME, competitors, default_models
+    from recbole_metarec.leaderboard.process import processors
 
     given = split_arguments(parser, arguments)
     own = {name: given.pop(name) for name in _OWN if name in given}
     settings = Settings.of(given)
     chosen, places = dict(settings.chosen), settings.places
     models = competitors([name.strip() for name in own["models"].split(",")]) if "models" in own else None
-    jobs = count(own.get("jobs", "1"), "--jobs")
+    jobs = count(own["jobs"], "--jobs") if "jobs" in own else min(_DEFAULT_JOBS, processors())
     seed_count = count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
     from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
 

@@ -33,7 +33,7 @@ def run_file(run: PlannedRun) -> Path:
 def environment(jobs: int) -> dict[str, str]:
     """Of a run's process, where so many are at work at once: they share the processors."""
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
-    found.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+    found.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
     return found
 
 
@@ -112,7 +112,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _cores() -> int:
+def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
