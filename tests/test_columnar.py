@@ -46,7 +46,8 @@ def by_recbole(config):
     """(store, item names) as RecBole reads, filters, numbers and orders."""
     data = TransferDataset(config)
     data._change_feat_format()
-    return data.store, data.id2token("item_id", range(1, data.item_num)).tolist()
+    names = {field: data.id2token(field, range(1, data.num(field))).tolist() for field in ("user_id", "item_id")}
+    return data.store, names
 
 
 def same(folder, config, block_bytes=None) -> columnar.Domain:
@@ -56,7 +57,8 @@ def same(folder, config, block_bytes=None) -> columnar.Domain:
         theirs, found = getattr(store, part), getattr(ours.store, part)
         assert theirs.dtype == found.dtype
         np.testing.assert_array_equal(theirs, found)
-    assert (ours.store.n_items, ours.items.to_list()) == (store.n_items, names)
+    assert ours.store.n_items == store.n_items
+    assert {"user_id": ours.users.to_list(), "item_id": ours.items.to_list()} == names
     assert ours.summary == check_inter_file(folder / "World.inter")
     return ours
 
@@ -141,7 +143,7 @@ def test_real_domains_are_read_as_recbole_reads_them(base, data_dir):
         ours = read_domain(folder / f"{name}.inter", Wanted.of(config), 1 << 18)
         np.testing.assert_array_equal(store.items, ours.store.items)
         np.testing.assert_array_equal(store.offsets, ours.store.offsets)
-        assert names == ours.items.to_list()
+        assert names["item_id"] == ours.items.to_list()
 
 
 def test_random_damage_is_refused_in_the_same_words(tmp_path):

@@ -51,9 +51,10 @@ class NotColumnar(Exception):
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain as it was read. items: the names of the catalogue in the order of their ids, which count from 1."""
+    """A domain as it was read. users, items: their names in the order of their ids, which count from 1."""
 
     store: SequenceStore
+    users: pl.Series
     items: pl.Series
     summary: InterSummary
 
@@ -118,17 +119,24 @@ def read_domain(path: Path, wanted: Wanted, block_bytes: int | None = None) -> D
     if times is None:
         raise NotColumnar
     kept = np.concatenate([part.kept for part in parts]) if filters else None
-    users, _ = _joined([part.users for part in parts])
-    items, names = _joined([part.items for part in parts])
+    users, user_names = _joined([part.users for part in parts])
+    items, item_names = _joined([part.items for part in parts])
     del parts
-    return _build(path, wanted, (users, items, times), names, kept)
+    return _build(path, wanted, (users, items, times), (user_names, item_names), kept)
 
 
-def _build(path, wanted: Wanted, events: tuple[np.ndarray, np.ndarray, Times], names: pl.Series, kept) -> Domain:
+def _build(
+    path,
+    wanted: Wanted,
+    events: tuple[np.ndarray, np.ndarray, Times],
+    names: tuple[pl.Series, pl.Series],
+    kept: np.ndarray | None,
+) -> Domain:
     users, items, times = events
+    user_names, item_names = names
     order = _order(users, times.units)
     stored_order = order if times.is_kept else _order(users, times.stored)
-    summary = count_events(users, items, times.units, (order, stored_order), len(names))
+    summary = count_events(users, items, times.units, (order, stored_order), len(item_names))
     order = order if wanted.exact_time else stored_order
     del stored_order
     if wanted.users or wanted.items:
@@ -139,13 +147,14 @@ def _build(path, wanted: Wanted, events: tuple[np.ndarray, np.ndarray, Times], n
                 f"{path}: no event passes the filters; loosen user_inter_num_interval, item_inter_num_interval "
                 "or val_interval"
             )
-        users, _ = pd.factorize(users[kept])
+        users, numbers = pd.factorize(users[kept])
+        user_names = user_names.gather(numbers)
         items, numbers = pd.factorize(items[kept])
-        names = names.gather(numbers)
+        item_names = item_names.gather(numbers)
         order = _order(users, (times.units if wanted.exact_time else times.stored)[kept])
     # ids count from 1: 0 is the padding
-    store = SequenceStore.from_events(users[order] + 1, items[order] + 1, len(names) + 1)
-    return Domain(store, names, summary)
+    store = SequenceStore.from_events(users[order] + 1, items[order] + 1, len(item_names) + 1)
+    return Domain(store, user_names, item_names, summary)
 
 
 def _read(block: Block, fields: tuple[str, str, str], filters: Mapping) -> _Part | None:
