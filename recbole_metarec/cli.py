@@ -6,8 +6,8 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import argparse
 import sys
 
-from recbole_metarec import cli_leaderboard, cli_tune
-from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
+from recbole_metarec import cli_leaderboard, cli_simulate, cli_tune
+from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
 from recbole_metarec.keys import reads
@@ -43,10 +43,13 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
         const="True",
         help="order events by their full timestamps instead of RecBole's float32 ones",
     )
+    option("--simulate", **SIMULATE)
 
 
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
-    settings = Settings.of(split_arguments(parser, arguments))
+    given = split_arguments(parser, arguments)
+    simulate = given.pop("simulate", False)
+    settings = Settings.of(given)
     chosen, places = settings.chosen, settings.places
 
     model = chosen.get("model", "MetaRec")
@@ -60,6 +63,8 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         check_config({**defaults, **normalised(chosen, defaults), "dataset": dataset}, places)
     else:
         check_files(chosen, places)
+    simulated = stand_ins(dataset, chosen, places) if simulate else {}
+    chosen, dataset = {**chosen, **simulated}, simulated.pop("dataset", dataset)
     # before the heavy imports: a mistyped name is answered at once
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     find_domain(dataset, data_path)
@@ -69,7 +74,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec import quick_start
     from recbole_metarec.plugin import shielded_argv
 
-    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")}
+    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")} | simulated
     with shielded_argv():
         result = quick_start.run_experiment(
             model=model, dataset=dataset, config_files=settings.files, overrides=overrides
@@ -93,6 +98,7 @@ _COMMANDS = {
         cli_leaderboard.EXAMPLE,
     ),
     "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
+    "simulate": (cli_simulate.SUMMARY, cli_simulate.add_options, cli_simulate.command, cli_simulate.EXAMPLE),
 }
 
 

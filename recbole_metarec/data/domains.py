@@ -1,7 +1,8 @@
 """Named domains: what is known about them (``dataset_configs/NAME.yaml``) and where their files lie.
 
 A YAML file holds four keys of ours; any other key in it is RecBole's:
-default_sources: the sources that ``auto`` stands for when the domain is the target;
+default_sources: the sources that ``auto`` stands for when the domain is the target (a domain without a YAML file may
+    name some in its ``NAME.json``);
 public_source: where the raw data is published: the edition of choice and, for each edition, the addresses;
 preparation: the filter that turns raw data into ``NAME.inter``. It is not applied when a finished file is read:
     public copies were filtered in their publishers' order of steps, and filtering again would lose some of them;
@@ -22,6 +23,7 @@ from recbole_metarec.data.movielens import (
     ensure_embedded,
     movielens_dir,
 )
+from recbole_metarec.data.writing import read_about
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import resource_dir
 from recbole_metarec.words import nearest, source_fault, source_names
@@ -102,13 +104,16 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
 
 
 def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
-    settings = domain_settings(target)
-    if not settings:
+    names = domain_settings(target).get("default_sources")
+    folder = _locate(target, data_path) if names is None else None
+    if folder:  # domains that were made together say so themselves
+        names = read_about(folder, target).get("default_sources")
+    if names is None:
         logging.getLogger(__name__).warning(
             f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
             "--sources Office,Tools"
         )
-    names = settings.get("default_sources", [])
+        names = []
     present = [name for name in names if _locate(name, data_path) is not None]
     return present, [name for name in names if name not in present]
 
