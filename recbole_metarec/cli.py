@@ -6,7 +6,7 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import argparse
 import sys
 
-from recbole_metarec import cli_leaderboard, cli_simulate, cli_tune
+from recbole_metarec import cli_leaderboard, cli_simulate, cli_split, cli_tune
 from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -98,6 +98,7 @@ _COMMANDS = {
         cli_leaderboard.EXAMPLE,
     ),
     "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
+    "split": (cli_split.SUMMARY, cli_split.add_options, cli_split.command, cli_split.EXAMPLE),
     "simulate": (cli_simulate.SUMMARY, cli_simulate.add_options, cli_simulate.command, cli_simulate.EXAMPLE),
 }
 

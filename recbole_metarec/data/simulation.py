@@ -34,14 +34,15 @@ class World:
     """What all simulated domains have in common.
 
     clusters: K hidden groups of items. successors: likely next clusters of each; every further one is half as likely.
-    noise: share of events whose cluster is any. skew: exponent of the Zipf law within a cluster.
+    noise: share of events whose cluster is any. skew: exponent of the Zipf law within a cluster
+    (over the items of whole domains of Amazon reviews it is 0.6 to 0.75).
     min_length: events of the shortest history; what is above it has a geometric distribution.
     """
 
-    clusters: int = 24
-    successors: int = 3
+    clusters: int = 20
+    successors: int = 2
     noise: float = 0.1
-    skew: float = 1.0
+    skew: float = 0.7
     min_length: int = 5
     seed: int = 0
 
