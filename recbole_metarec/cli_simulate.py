@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--skew", metavar="S", help=f"Zipf exponent of the items of a cluster; 0 is even (default: {world.skew})")
     option("--min-length", metavar="N", help=f"events of the shortest history (default: {world.min_length})")
     option("--seed", metavar="N", help=f"random seed (default: {world.seed})")
-    option("--output", metavar="DIR", help=f"folder for the domains, a later --data_path (default: {DEFAULT_DATA_PATH})")
+    option("--output", metavar="DIR", help=f"folder for the domains (default: {DEFAULT_DATA_PATH})")
     option("--overwrite", nargs=0, const=True, help="replace domains of these names that are there already")
 
 
@@ -128,8 +128,8 @@ def _sources(given: dict, wanted: list | None, target: tuple) -> list[tuple]:
         if fault := source_fault(wanted, given.get("like")):
             raise ConfigError(f"--sources-like: {'; '.join(fault)}")
     elif wanted is None or any(name in given for name in _GENERIC):
-        name, size = target
-        size = Size(_count(given, "source_users"), _count(given, "source_items", size.items), size.mean_length)
+        _, like = target
+        size = Size(_count(given, "source_users"), _count(given, "source_items", like.items), like.mean_length)
         return [(f"{PREFIX}source-{place}", size) for place in range(1, _count(given, "sources", least=0) + 1)]
     return [(PREFIX + name, known_size(name)) for name in wanted]
 

@@ -97,7 +97,7 @@ def known_size(name: str) -> Size:
     found = domain_settings(name).get("statistics")
     if found is None:
         sized = [known for known in known_domains() if "statistics" in domain_settings(known)]
-        guess = nearest(name, sized)
+        guess = nearest(name, sized) if name not in known_domains() else None
         hint = f"did you mean {guess}?" if guess else f"it is of {', '.join(sized)}"
         raise ConfigError(f"the size of {name} is not known; {hint}")
     return Size(found["users"], found["items"], found["interactions"] / found["users"])
@@ -144,7 +144,8 @@ def ensure_stand_ins(plan: Plan) -> Path:
 def write_simulated(folder: Path, plan: Plan, overwrite: bool = False) -> list[Written]:
     """Simulate every domain of ``plan`` and write all of them, or none, each with its truth; the target comes first.
 
-    Raises DataError for a name that is taken (unless ``overwrite``) and where the disk is full or may not be written to.
+    Raises DataError for a name that is taken (unless ``overwrite``) and where the disk is full or may not be
+    written to.
     """
     written = []
     target = target_successors(plan.world)
@@ -166,9 +167,9 @@ def _write(place: Path, plan: Plan, domain: Planned, made: Simulated, target: np
         items=events["item_id"].n_unique(),
         events=len(events),
         relatedness=domain.relatedness,
-        agreement=agreement(made.transitions, target),
-        oracle=made.oracle(),
-        popularity=made.popularity(),
+        agreement=round(agreement(made.transitions, target), 6),
+        oracle=round(made.oracle(), 6),
+        popularity=round(made.popularity(), 6),
     )
     about = {
         "simulated": True,

@@ -6,10 +6,14 @@ item's cluster. The item: by a Zipf law over the places in its cluster. So
 
     p(next item j | last item i) = T[c(i), c(j)] w(j),    T = (1 - noise) P + noise / K,    w(j) ~ place(j)^-skew.
 
-Relatedness r of a source: a share r of the clusters has the target's successors, the successors of the others are
-dealt out anew among them. Every row of P has the same probabilities and every cluster is as often a successor as any
-other, in every domain. Entropy, popularity and the best possible ranking are then the same for every r: how hard a
-domain is does not tell how related it is.
+Relatedness r of a source: a share r of the clusters (rounded to whole ones) has the target's successors, the
+successors of the others are dealt out anew among them, so that none keeps one of its own. Every row of P has the same
+probabilities and every cluster is as often a successor as any other, in every domain. Entropy, popularity and the
+best possible ranking are then the same for every r, and do not tell how related a domain is.
+
+In the target a cluster's likeliest successor is the cluster itself, as with interests that last. Without names, a
+relation that only renames the clusters could not be seen by any model; that half of the clusters of a source last, as
+all do in the target, can be.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """One dataset on disk cut into domains on disk, with their item texts."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def read_dataset(name: str, data_path=None) -> Dataset:
     return Dataset(name, _in_time(events), items, types, read_about(folder, name))
 
 
-def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, overwrite: bool = False) -> dict[str, str]:
+def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, overwrite: bool = False) -> dict:
     """Write each part as ``NAME-PART``, all or none; part -> the name of its domain.
 
     about: how it was cut, for ``NAME-PART.json``. Raises ConfigError for two parts of one name, DataError for a name

@@ -78,7 +78,7 @@ def split_by_column(events: pl.DataFrame, column: str, one_domain_each: bool = T
         raise ConfigError(f"column {column} has {len(values)} value{'s' * (len(values) != 1)}, so it cuts nothing")
     if len(values) > MOST_PARTS:
         raise ConfigError(
-            f"column {column} has {len(values)} values, which would be as many domains; use one with at most {MOST_PARTS}"
+            f"column {column} has {len(values)} values, and each would be a domain; use one with at most {MOST_PARTS}"
         )
     if one_domain_each:
         valued = valued.join(_homes(valued, column), on=[USER, column], how="semi", maintain_order="left")

@@ -21,7 +21,7 @@ def written_together(folder: Path, names: Sequence[str], overwrite: bool = False
     folder = Path(folder)
     taken = [name for name in names if (folder / name).exists()]
     if taken and not overwrite:
-        raise DataError(f"{folder / taken[0]}: is there already; choose another folder with --output, or --overwrite it")
+        raise DataError(f"{folder / taken[0]}: is there already; choose another --output folder, or --overwrite it")
     make_dir(folder)
     hidden = None
     try:
@@ -38,10 +38,20 @@ def written_together(folder: Path, names: Sequence[str], overwrite: bool = False
 
 
 def _put_in_place(hidden: Path, folder: Path, names: Sequence[str]) -> None:
-    """Rename; what was there before is moved aside first, and deleted with the hidden folder."""
+    """Rename; what was there before is moved aside, comes back if anything fails, and else goes with the hidden folder."""
     aside = hidden / ".old"
     aside.mkdir()
-    for name in names:
-        if (folder / name).exists():
-            (folder / name).rename(aside / name)
-        (hidden / name).rename(folder / name)
+    moved = []
+    try:
+        for name in names:
+            if (folder / name).exists():
+                (folder / name).rename(aside / name)
+            moved.append(name)
+            (hidden / name).rename(folder / name)
+    except OSError:
+        for name in moved:
+            if not (hidden / name).exists():
+                (folder / name).rename(hidden / name)
+            if (aside / name).exists():
+                (aside / name).rename(folder / name)
+        raise

@@ -105,7 +105,8 @@ def _check_ids(events: pl.DataFrame, column: str, final: Path) -> None:
 
 
 def _write_table(table: pl.DataFrame, path: Path, types: Mapping[str, str]) -> None:
-    kinds = {name: "token_seq" if kind == pl.String else "float" for name, kind in table.schema.items()} | types | _TYPES
+    kinds = {name: "token_seq" if kind == pl.String else "float" for name, kind in table.schema.items()}
+    kinds |= {**types, **_TYPES}
     header = {name: f"{name}:{kinds[name]}" for name in table.columns}
     table.rename(header).write_csv(path, separator="\t", quote_style="never")
 
