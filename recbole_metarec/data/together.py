@@ -38,20 +38,19 @@ def written_together(folder: Path, names: Sequence[str], overwrite: bool = False
 
 
 def _put_in_place(hidden: Path, folder: Path, names: Sequence[str]) -> None:
-    """Rename; what was there before is moved aside, comes back if anything fails, and else goes with the hidden folder."""
+    """Rename; what was there before is moved aside. It comes back if anything fails."""
     aside = hidden / ".old"
     aside.mkdir()
-    moved = []
+    placed = []
     try:
         for name in names:
             if (folder / name).exists():
                 (folder / name).rename(aside / name)
-            moved.append(name)
             (hidden / name).rename(folder / name)
+            placed.append(name)
     except OSError:
-        for name in moved:
-            if not (hidden / name).exists():
-                (folder / name).rename(hidden / name)
-            if (aside / name).exists():
-                (aside / name).rename(folder / name)
+        for name in placed:
+            (folder / name).rename(hidden / name)
+        for old in aside.iterdir():
+            old.rename(folder / old.name)
         raise
