@@ -19,6 +19,8 @@ examples:
         MetaRec on the embedded MovieLens domains, next to the same backbone without transfer
   recbole-metarec train --dataset Scientific --data_path data --sources Office,Tools,Toys --learning_rate=0.0005
         a domain whose files are data/Scientific/Scientific.inter, with three sources and a config key
+  recbole-metarec train --dataset Scientific --simulate
+        without any data: simulated stand-ins of the same sizes, sim-Scientific and its sources
 
 Any config key may be given as --key=value; values are read as YAML. What is typed here wins over --config_files,
 later files win over earlier ones, and files win over the defaults.

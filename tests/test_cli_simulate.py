@@ -225,7 +225,7 @@ class TestStandIns:
         assert [path.name for path in folder.parent.iterdir()].count(folder.name) == 1
         assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
-    @pytest.mark.parametrize("command", ["train", "leaderboard"])
+    @pytest.mark.parametrize("command", ["train", "leaderboard", "tune"])
     @pytest.mark.parametrize(
         ("argv", "message"),
         [

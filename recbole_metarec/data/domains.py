@@ -156,7 +156,7 @@ def _absent(name: str, data_path) -> str:
     present = _present_domains(data_path)
     places = " or ".join(str(folder) for folder in _places(data_path))
     put = f"{_places(data_path)[0] / name / name}.inter"
-    known = name in known_domains()
+    known, settings = name in known_domains(), domain_settings(name)
     near = None if known else nearest(name, [*known_domains(), *present])
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
     clauses = [f"domain {name} is {state}: there is no {name}/{name}.inter in {places}"]
@@ -166,10 +166,11 @@ def _absent(name: str, data_path) -> str:
             "and data_path must name the folder above"
         )
     if known:
-        clauses.append(_published(domain_settings(name)["public_source"]))
+        clauses.append(_published(settings["public_source"]))
     clauses.append(f"write the columns {COLUMNS} to {put}, or say with --data_path in which folder {name} lies")
+    made_up = f"--dataset {name} --simulate (made-up domains of these sizes), " if "statistics" in settings else ""
     clauses.append(
-        "what works right now: python run_recbole_metarec.py (embedded MovieLens domains), and --dataset "
+        f"what works right now: python run_recbole_metarec.py (embedded MovieLens domains), {made_up}and --dataset "
         f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}"
     )
     return "; ".join(clauses)
