@@ -7,8 +7,8 @@ import argparse
 import os
 import sys
 
-from recbole_metarec import cli_doctor, cli_inspect, cli_leaderboard, cli_tune
-from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
+from recbole_metarec import cli_doctor, cli_inspect, cli_leaderboard, cli_simulate, cli_split, cli_tune
+from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
 from recbole_metarec.keys import reads
@@ -20,6 +20,8 @@ examples:
         MetaRec on the embedded MovieLens domains, next to the same backbone without transfer
   recbole-metarec train --dataset Scientific --data_path data --sources Office,Tools,Toys --learning_rate=0.0005
         a domain whose files are data/Scientific/Scientific.inter, with three sources and a config key
+  recbole-metarec train --dataset Scientific --simulate
+        without any data: simulated stand-ins of the same sizes, sim-Scientific and its sources
 
 Any config key may be given as --key=value; values are read as YAML. What is typed here wins over --config_files,
 later files win over earlier ones, and files win over the defaults.
@@ -44,10 +46,13 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
         const="True",
         help="order events by their full timestamps instead of RecBole's float32 ones",
     )
+    option("--simulate", **SIMULATE)
 
 
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
-    settings = Settings.of(split_arguments(parser, arguments))
+    given = split_arguments(parser, arguments)
+    simulate = given.pop("simulate", False)
+    settings = Settings.of(given)
     chosen, places = settings.chosen, settings.places
 
     model = chosen.get("model", "MetaRec")
@@ -61,6 +66,8 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         check_config({**defaults, **normalised(chosen, defaults), "dataset": dataset}, places)
     else:
         check_files(chosen, places)
+    simulated = stand_ins(dataset, chosen, places) if simulate else {}
+    chosen, dataset = {**chosen, **simulated}, simulated.pop("dataset", dataset)
     # before the heavy imports: a mistyped name is answered at once
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     find_domain(dataset, data_path)
@@ -70,7 +77,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec import quick_start
     from recbole_metarec.plugin import shielded_argv
 
-    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")}
+    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")} | simulated
     with shielded_argv():
         result = quick_start.run_experiment(
             model=model, dataset=dataset, config_files=settings.files, overrides=overrides
@@ -96,6 +103,8 @@ _COMMANDS = {
     "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
     "inspect": (cli_inspect.SUMMARY, cli_inspect.add_options, cli_inspect.command, cli_inspect.EXAMPLE),
     "doctor": (cli_doctor.SUMMARY, cli_doctor.add_options, cli_doctor.command, cli_doctor.EXAMPLE),
+    "split": (cli_split.SUMMARY, cli_split.add_options, cli_split.command, cli_split.EXAMPLE),
+    "simulate": (cli_simulate.SUMMARY, cli_simulate.add_options, cli_simulate.command, cli_simulate.EXAMPLE),
 }
 
 

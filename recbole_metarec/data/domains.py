@@ -1,7 +1,8 @@
 """Named domains: what is known about them (``dataset_configs/NAME.yaml``) and where their files lie.
 
 A YAML file holds four keys of ours; any other key in it is RecBole's:
-default_sources: the sources that ``auto`` stands for when the domain is the target;
+default_sources: the sources that ``auto`` stands for when the domain is the target (a domain without a YAML file may
+    name some in its ``NAME.json``);
 public_source: where the raw data is published: the edition of choice and, for each edition, the addresses;
 preparation: the filter that turns raw data into ``NAME.inter``. It is not applied when a finished file is read:
     public copies were filtered in their publishers' order of steps, and filtering again would lose some of them;
@@ -22,6 +23,7 @@ from recbole_metarec.data.movielens import (
     ensure_embedded,
     movielens_dir,
 )
+from recbole_metarec.data.writing import read_about
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import resource_dir
 from recbole_metarec.words import nearest, source_fault, source_names
@@ -103,13 +105,16 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
 
 
 def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
-    settings = domain_settings(target)
-    if not settings:
+    names = domain_settings(target).get("default_sources")
+    folder = _locate(target, data_path) if names is None else None
+    if folder:  # domains that were made together say so themselves
+        names = read_about(folder, target).get("default_sources")
+    if names is None:
         logging.getLogger(__name__).warning(
             f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
             "--sources Office,Tools"
         )
-    names = settings.get("default_sources", [])
+        names = []
     present = [name for name in names if _locate(name, data_path) is not None]
     return present, [name for name in names if name not in present]
 
@@ -153,7 +158,7 @@ def _absent(name: str, data_path) -> str:
     present = present_domains(data_path)
     places = " or ".join(str(folder) for folder in _places(data_path))
     put = f"{_places(data_path)[0] / name / name}.inter"
-    known = name in known_domains()
+    known, settings = name in known_domains(), domain_settings(name)
     near = None if known else nearest(name, [*known_domains(), *present])
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
     clauses = [f"domain {name} is {state}: there is no {name}/{name}.inter in {places}"]
@@ -163,10 +168,11 @@ def _absent(name: str, data_path) -> str:
             "and data_path must name the folder above"
         )
     if known:
-        clauses.append(_published(domain_settings(name)["public_source"]))
+        clauses.append(_published(settings["public_source"]))
     clauses.append(f"write the columns {COLUMNS} to {put}, or say with --data_path in which folder {name} lies")
+    made_up = f"--dataset {name} --simulate (made-up domains of these sizes), " if "statistics" in settings else ""
     clauses.append(
-        "what works right now: python run_recbole_metarec.py (embedded MovieLens domains), and --dataset "
+        f"what works right now: python run_recbole_metarec.py (embedded MovieLens domains), {made_up}and --dataset "
         f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}"
     )
     return "; ".join(clauses)

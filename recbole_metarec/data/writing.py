@@ -27,6 +27,7 @@ def write_domain(
     items: pl.DataFrame | None = None,
     about: Mapping | None = None,
     overwrite: bool = False,
+    types: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``folder/NAME/NAME.inter``, ``NAME.item`` where there are ``items``, and ``NAME.json``; return its folder.
 
@@ -34,6 +35,7 @@ def write_domain(
     the rows), and any other numeric columns, which are kept. Users are written in the order of their first row.
     items: column item_id (text) and text columns, of which items without an event are left out.
     about: plain values for ``NAME.json``, beside the counts.
+    types: RecBole's type of columns whose values do not show it, such as numbers that are kept as text.
     Raises DataError for a name that is taken (unless ``overwrite``), for ids that RecBole would read as something else,
     for a domain without events, and where the disk is full or may not be written to; nothing is then left.
     """
@@ -49,9 +51,9 @@ def write_domain(
     try:
         building = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=final.parent))
         building.chmod(0o755)
-        _write_table(_in_order(events), building / f"{name}.inter")
+        _write_table(_in_order(events), building / f"{name}.inter", types or {})
         if items is not None:
-            _write_table(_cleaned(items, events), building / f"{name}.item")
+            _write_table(_cleaned(items, events), building / f"{name}.item", types or {})
         counts = {"events": len(events), "users": events[USER].n_unique(), "items": events[ITEM].n_unique()}
         text = json.dumps({"name": name, **counts, **(about or {})}, indent=2, ensure_ascii=False)
         (building / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -102,8 +104,9 @@ def _check_ids(events: pl.DataFrame, column: str, final: Path) -> None:
         )
 
 
-def _write_table(table: pl.DataFrame, path: Path) -> None:
-    kinds = {name: "token_seq" if kind == pl.String else "float" for name, kind in table.schema.items()} | _TYPES
+def _write_table(table: pl.DataFrame, path: Path, types: Mapping[str, str]) -> None:
+    kinds = {name: "token_seq" if kind == pl.String else "float" for name, kind in table.schema.items()}
+    kinds |= {**types, **_TYPES}
     header = {name: f"{name}:{kinds[name]}" for name in table.columns}
     table.rename(header).write_csv(path, separator="\t", quote_style="never")
 
