@@ -6,7 +6,7 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import argparse
 import sys
 
-from recbole_metarec import cli_leaderboard, cli_tune
+from recbole_metarec import cli_leaderboard, cli_prepare, cli_tune
 from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -80,6 +80,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 # name -> (what it does, its options, what runs it, the end of its --help)
 _COMMANDS = {
+    "prepare": (cli_prepare.SUMMARY, cli_prepare.add_options, cli_prepare.command, cli_prepare.EXAMPLE),
     "train": (
         "train a model on a target domain with its sources, and evaluate it",
         _train_parser,
