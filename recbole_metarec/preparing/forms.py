@@ -31,6 +31,8 @@ _SEPARATORS = {".tsv": "\t", ".inter": "\t", ".item": "\t"}
 # An Amazon item has ten letters and digits, a user more.
 _AMAZON_ITEM, _AMAZON_USER = re.compile(rb"[0-9A-Z]{10}"), re.compile(rb"A[0-9A-Z]{10,}")
 
+_HEADER_2023 = b"user_id,parent_asin,rating,timestamp"
+
 
 @dataclass(frozen=True)
 class Form:
@@ -75,7 +77,7 @@ def public_form(path: Path, edition: str = "") -> Form:
         names, separator = _header(path, lines[0], "\t")
         columns = {role: name for role, name in _ATOMIC.items() if name in names or role != RATING}
         form = _separated(path, names, separator, columns, False, member)
-    elif lines[0].count(b",") == 3:
+    elif lines[0].startswith(_HEADER_2023) or re.fullmatch(rb"([^,]+,){3}\d+", lines[0]):
         form = _ratings_form(path, lines, edition)
     else:
         raise DataError(
@@ -154,7 +156,7 @@ def _json_form(path: Path, line: bytes) -> Form:
 
 def _ratings_form(path: Path, lines: Sequence[bytes], edition: str) -> Form:
     """Ratings without texts: the order of their columns is told by the header or by what ids look like."""
-    if lines[0].startswith(b"user_id,parent_asin,"):
+    if lines[0].startswith(_HEADER_2023):
         names = tuple(lines[0].decode("ascii", "replace").split(","))
         return _separated(path, names, ",", _REVIEWS_2023, False, edition="2023")
     rows = [fields for line in lines if len(fields := line.split(b",")) == 4]

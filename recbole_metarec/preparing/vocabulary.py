@@ -81,7 +81,7 @@ def _merged(one, its, other, others) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hash(names: pl.Series, seed: int) -> np.ndarray:
-    return names.hash(seed, seed, seed, seed).to_numpy()
+    return names.hash(seed).to_numpy()
 
 
 def _pack(names: pl.Series) -> bytes:
@@ -91,4 +91,4 @@ def _pack(names: pl.Series) -> bytes:
 
 
 def _unpack(packed: bytes) -> pl.Series:
-    return pl.read_ipc(packed, memory_map=False).to_series()
+    return pl.read_ipc(io.BytesIO(packed)).to_series()
