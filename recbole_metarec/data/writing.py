@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME, READ_AS_MISSING, history_ranks
+from recbole_metarec.data.atomic import ORIGINAL_TIME, READ_AS_MISSING
 from recbole_metarec.data.files import make_dir
 from recbole_metarec.errors import DataError
 
@@ -91,12 +91,24 @@ def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     """User by user, in time, with the rank of each event and the columns as the file names them."""
     users, times = events[USER], events[TIME].to_numpy()
     codes = (users if users.dtype.is_integer() else users.cast(pl.Categorical).to_physical()).to_numpy()
-    first_row = np.zeros(int(codes.max()) + 1, np.int64)
-    first_row[codes[::-1]] = np.arange(len(codes))[::-1]  # of several values for one place, the last one stays
-    order = np.lexsort((times, first_row[codes]))
-    rank = pl.Series("timestamp", history_ranks(codes, times)[order])
+    codes = _by_first_row(codes)
+    same_user = codes[1:] == codes[:-1]
+    if not np.all(np.where(same_user, times[1:] >= times[:-1], codes[1:] > codes[:-1])):
+        order = np.lexsort((times, codes))
+        events, codes = events[order], codes[order]
+        same_user = codes[1:] == codes[:-1]
+    starts = np.flatnonzero(np.concatenate(([True], ~same_user)))
+    places = np.arange(len(codes), dtype=np.int32)
+    rank = places - np.repeat(places[starts], np.diff(starts, append=len(codes)))
     others = [column for column in events.columns if column not in (USER, ITEM, TIME)]
-    return events[order].select(USER, ITEM, rank, pl.col(TIME).alias(ORIGINAL_TIME), *others)
+    return events.select(USER, ITEM, pl.Series("timestamp", rank), pl.col(TIME).alias(ORIGINAL_TIME), *others)
+
+
+def _by_first_row(codes: np.ndarray) -> np.ndarray:
+    """For each row the first row of its user."""
+    first_row = np.zeros(int(codes.max()) + 1, np.uint32)
+    first_row[codes[::-1]] = np.arange(len(codes), dtype=np.uint32)[::-1]  # the last of several values stays
+    return first_row[codes]
 
 
 def _cleaned(items: pl.DataFrame, used: pl.Series) -> pl.DataFrame:

@@ -32,6 +32,12 @@ class Events:
         ratings = None if self.ratings is None else self.ratings[rows]
         return Events(self.users[rows], self.items[rows], self.times[rows], ratings)
 
+    def give(self, column: str) -> np.ndarray:
+        """One of the arrays, which is no longer held here."""
+        values = getattr(self, column)
+        setattr(self, column, None)
+        return values
+
     def counts(self) -> tuple[int, int, int]:
         """(events, users, items)."""
         return len(self), _distinct(self.users), _distinct(self.items)
@@ -40,20 +46,49 @@ class Events:
 def collect(frames: Iterable[pl.DataFrame]) -> tuple[Events, Vocabulary, Vocabulary]:
     """The events of frames with columns user, item, time and perhaps rating; the names of users and of items."""
     users, items = Vocabulary(), Vocabulary()
-    parts: dict[str, list[np.ndarray]] = {}
+    columns = {USER: _Column(np.uint32), ITEM: _Column(np.uint32), TIME: _Column(np.int64)}
     for frame in frames:
-        columns = {USER: users.encode(frame[USER]), ITEM: items.encode(frame[ITEM]), TIME: frame[TIME].to_numpy()}
         if RATING in frame.columns:
-            columns[RATING] = frame[RATING].to_numpy().astype(np.float32)
-        for name, values in columns.items():
-            parts.setdefault(name, []).append(values)
+            columns.setdefault(RATING, _Column(np.float32)).append(frame[RATING].to_numpy())
+        columns[USER].append(users.encode(frame[USER]))
+        columns[ITEM].append(items.encode(frame[ITEM]))
+        columns[TIME].append(frame[TIME].to_numpy())
     users.forget_hashes()
     items.forget_hashes()
-    empty = [np.empty(0, np.uint32)]
     # one column after the other, so that only one of them is held twice at a time
-    whole = {name: _joined(parts.pop(name, empty)) for name in (USER, ITEM, TIME)}
-    ratings = _joined(parts.pop(RATING)) if RATING in parts else None
-    return Events(whole[USER], whole[ITEM], _whole(whole[TIME]), ratings), users, items
+    whole = {name: columns.pop(name).joined() for name in list(columns)}
+    return Events(whole[USER], whole[ITEM], _whole(whole[TIME]), whole.get(RATING)), users, items
+
+
+class _Column:
+    """Values that come in blocks, kept in a few long arrays: small ones that stay would leave holes in the memory."""
+
+    _LENGTH = 1 << 23  # at 4 bytes a value, what the system hands out and takes back as a whole
+
+    def __init__(self, dtype):
+        self._arrays, self._dtype, self._used = [], np.dtype(dtype), self._LENGTH
+
+    def append(self, values: np.ndarray) -> None:
+        """Adds values; whole numbers become float64 when the first fraction comes."""
+        if values.dtype.kind == "f" and self._dtype.kind == "i":
+            self._dtype = values.dtype
+            self._arrays = [array.astype(values.dtype) for array in self._arrays]
+        while len(values):
+            if self._used == self._LENGTH:
+                self._arrays.append(np.empty(self._LENGTH, self._dtype))
+                self._used = 0
+            part = values[: self._LENGTH - self._used]
+            self._arrays[-1][self._used : self._used + len(part)] = part
+            self._used += len(part)
+            values = values[len(part) :]
+
+    def joined(self) -> np.ndarray:
+        """All values; to be asked for once."""
+        if self._arrays:
+            self._arrays[-1] = self._arrays[-1][: self._used]
+        whole = np.concatenate([np.empty(0, self._dtype), *self._arrays])
+        self._arrays.clear()
+        return whole
 
 
 def without_repetitions(events: Events) -> Events:
@@ -109,12 +144,6 @@ def _frequent(codes: np.ndarray, least: int) -> np.ndarray:
 
 def _distinct(codes: np.ndarray) -> int:
     return int(np.count_nonzero(np.bincount(codes))) if len(codes) else 0
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    whole = np.concatenate(parts)
-    parts.clear()
-    return whole
 
 
 def _whole(times: np.ndarray) -> np.ndarray:

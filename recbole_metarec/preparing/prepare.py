@@ -83,6 +83,7 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
             "a smaller --core"
         )
     events = steps.in_order(events)
+    ties = steps.time_ties(events)
     names, table = _named(events, users, items)
     texts, texts_from = _texts(request, files, names[ITEM], show_progress)
     report = Report(
@@ -91,14 +92,13 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
         files,
         form.edition,
         stages,
-        time_ties=steps.time_ties(events),
+        time_ties=ties,
         skipped=reader.skipped,
         texts=None if texts is None else len(texts),
         texts_from=texts_from,
         sha256=sha256,
         least=least,
     )
-    del events
     write_domain(request.data_path, request.name, table, texts, report.about(), request.overwrite, names)
     return report
 
@@ -142,16 +142,21 @@ def _core_label(user_least: int, item_least: int) -> str:
 
 
 def _named(events: Events, users: Vocabulary, items: Vocabulary) -> tuple[dict[str, pl.Series], pl.DataFrame]:
-    """The names of the users and items that are left, and the events with numbers into them."""
-    columns, names = {}, {}
-    for column, codes, vocabulary in ((USER, events.users, users), (ITEM, events.items, items)):
+    """The names of the users and items that are left, and the events with numbers into them.
+
+    ``events`` is emptied on the way, so that no column is held twice.
+    """
+    columns, names = [], {}
+    for column, role, vocabulary in ((USER, "users", users), (ITEM, "items", items)):
+        codes = events.give(role)
         used = np.flatnonzero(np.bincount(codes))
         dense = np.zeros(int(used[-1]) + 1, np.uint32)
         dense[used] = np.arange(len(used), dtype=np.uint32)
-        columns[column], names[column] = dense[codes], vocabulary.names(used)
-    columns[TIME] = events.times
+        columns.append(pl.Series(column, dense[codes]))
+        names[column] = vocabulary.names(used)
+    columns.append(pl.Series(TIME, events.give("times")))
     if events.ratings is not None:
-        columns["rating"] = events.ratings
+        columns.append(pl.Series("rating", events.give("ratings")))
     return names, pl.DataFrame(columns)
 
 

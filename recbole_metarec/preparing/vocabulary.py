@@ -86,7 +86,8 @@ def _hash(names: pl.Series, seed: int) -> np.ndarray:
 
 def _pack(names: pl.Series) -> bytes:
     buffer = io.BytesIO()
-    names.rename("name").to_frame().write_ipc(buffer, compression="lz4")
+    # the oldest layout has no 16 bytes of bookkeeping for each name
+    names.to_frame().write_ipc(buffer, compression="zstd", compat_level=pl.CompatLevel.oldest())
     return buffer.getvalue()
 
 
