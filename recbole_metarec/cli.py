@@ -80,7 +80,6 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 # name -> (what it does, its options, what runs it, the end of its --help)
 _COMMANDS = {
-    "prepare": (cli_prepare.SUMMARY, cli_prepare.add_options, cli_prepare.command, cli_prepare.EXAMPLE),
     "train": (
         "train a model on a target domain with its sources, and evaluate it",
         _train_parser,
@@ -94,6 +93,7 @@ _COMMANDS = {
         cli_leaderboard.EXAMPLE,
     ),
     "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
+    "prepare": (cli_prepare.SUMMARY, cli_prepare.add_options, cli_prepare.command, cli_prepare.EXAMPLE),
 }
 
 

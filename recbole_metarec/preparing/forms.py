@@ -160,8 +160,8 @@ def _ratings_form(path: Path, lines: Sequence[bytes], edition: str) -> Form:
         names = tuple(lines[0].decode("ascii", "replace").split(","))
         return _separated(path, names, ",", _REVIEWS_2023, False, edition="2023")
     rows = [fields for line in lines if len(fields := line.split(b",")) == 4]
-    user_first = all(_AMAZON_USER.fullmatch(a) and _AMAZON_ITEM.fullmatch(b) for a, b, *_ in rows)
-    item_first = all(_AMAZON_ITEM.fullmatch(a) and _AMAZON_USER.fullmatch(b) for a, b, *_ in rows)
+    user_first = _share(rows, 0, _AMAZON_USER) > 0.9 < _share(rows, 1, _AMAZON_ITEM)
+    item_first = _share(rows, 0, _AMAZON_ITEM) > 0.9 < _share(rows, 1, _AMAZON_USER)
     edition = "2014" if user_first else "2018" if item_first else edition
     if edition not in ("2014", "2018"):
         raise DataError(
@@ -170,7 +170,14 @@ def _ratings_form(path: Path, lines: Sequence[bytes], edition: str) -> Form:
             "and --time"
         )
     names = (USER, ITEM, RATING, TIME) if edition == "2014" else (ITEM, USER, RATING, TIME)
-    return _separated(path, names, ",", {name: name for name in names}, False, header=False, edition=edition)
+    return _separated(
+        path, names, ",", {role: role for role in (USER, ITEM, TIME, RATING)}, False, header=False, edition=edition
+    )
+
+
+def _share(rows: list, column: int, pattern: re.Pattern) -> float:
+    """Of the rows, the share whose field is of some pattern."""
+    return sum(pattern.fullmatch(row[column]) is not None for row in rows) / len(rows)
 
 
 def _separated(path, names, separator, columns, quotes, member="", header=True, edition="") -> Form:

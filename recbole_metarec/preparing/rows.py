@@ -18,7 +18,7 @@ from recbole_metarec.data.table import fail, show
 from recbole_metarec.errors import DataError
 from recbole_metarec.preparing.forms import ITEM, RATING, TIME, USER, Form
 from recbole_metarec.preparing.lines import Block, read_blocks
-from recbole_metarec.preparing.times import as_numbers, is_date
+from recbole_metarec.preparing.times import are_dates, as_numbers
 
 _PARQUET_ROWS = 1 << 20
 _TELLING_ROWS = 100
@@ -101,7 +101,7 @@ class RowReader:
         frame = frame.with_columns(casts)
         if TIME in frame.columns:
             if self._dates is None and len(frame):
-                self._dates = any(map(is_date, frame[TIME].head(_TELLING_ROWS)))
+                self._dates = are_dates(frame[TIME].head(_TELLING_ROWS))
             frame = frame.with_columns(as_numbers(frame[TIME], bool(self._dates)))
         return frame
 

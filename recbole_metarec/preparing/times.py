@@ -9,11 +9,17 @@ _DATE = (
     r"^(?P<day>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<clock>\d{2}:\d{2})(?P<seconds>:\d{2}(?:\.\d{1,9})?)?)? ?(?P<zone>Z|[+-]\d{2}:?\d{2})?$"
 )
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def is_date(value) -> bool:
-    """Whether a time is a date rather than a number."""
-    return isinstance(value, str) and re.fullmatch(_DATE.strip("^$"), value.strip()) is not None
+def are_dates(times: pl.Series) -> bool:
+    """Whether times are dates rather than numbers, by the first one that is either."""
+    for value in times.drop_nulls():
+        if not isinstance(value, str) or _NUMBER.fullmatch(value.strip()):
+            return False
+        if re.match(_DATE, value.strip()):
+            return True
+    return False
 
 
 def as_numbers(times: pl.Series, dates: bool) -> pl.Series:
