@@ -139,14 +139,14 @@ META_2023 = [
         "main_category": None,
         "title": "Book",
         "store": None,
-        "categories": ["Books", "New"],
+        "categories": ["Books"],
         "parent_asin": "0439886341",
     },
 ]
 TEXTS = {
     "2014": {"B000GKXY4S": "Crazy Shot & Co. Whirl's. Toys, Games, Puzzles.", "0439886341": "Books."},
     "2018": {"B000GKXY4S": 'Hard Hat "Pro"! 3M. Industrial, Caps & Hats.', "0439886341": "Acme."},
-    "2023": {"B000GKXY4S": "Howard Oil. Howard Products. All Beauty.", "0439886341": "Book. Books, New."},
+    "2023": {"B000GKXY4S": "Howard Oil. Howard Products. All Beauty.", "0439886341": "Book. Books."},
 }
 
 ATOMIC = (

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_order_and_ties():
     events = steps.in_order(random_events(1))
     expected = sorted(rows(random_events(1)), key=lambda row: (row[0], row[2]))  # stable, too
     assert rows(events) == expected
-    assert steps.time_ties(events) == sum(a[0] == b[0] and a[2] == b[2] for a, b in zip(expected, expected[1:]))
+    assert steps.time_ties(events) == sum(a[0] == b[0] and a[2] == b[2] for a, b in pairwise(expected))
 
 
 SCRIPT = """

@@ -128,20 +128,14 @@ def test_ids_that_are_numbers_are_read_as_text(tmp_path):
 DAY = datetime(2021, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
-        [DAY.replace(tzinfo=None)],
-        [DAY],
-        [int(DAY.timestamp())],
-        ["2021-03-04T05:06:07Z"],
-        ["2021-03-04 06:06:07+01:00"],
-    ],
-)
-def test_parquet_times_of_every_type(tmp_path, times, monkeypatch):
+TEXTUAL_DAYS = ["2021-03-04T05:06:07Z", "2021-03-04 06:06:07+01:00", "2021-03-04 05:06:07"]
+
+
+@pytest.mark.parametrize("time", [DAY.replace(tzinfo=None), DAY, int(DAY.timestamp()), *TEXTUAL_DAYS], ids=str)
+def test_parquet_times_of_every_type(tmp_path, time, monkeypatch):
     monkeypatch.setattr("recbole_metarec.preparing.rows._PARQUET_ROWS", 2)
     path = tmp_path / "log.parquet"
-    pl.DataFrame({"u": list("abc"), "i": list("xyz"), "t": times * 3}).write_parquet(path)
+    pl.DataFrame({"u": list("abc"), "i": list("xyz"), "t": [time] * 3}).write_parquet(path)
     assert read(path, own_form(path, OWN)) == [(u, i, DAY.timestamp()) for u, i in zip("abc", "xyz")]
 
 
@@ -261,9 +255,7 @@ def test_a_gzip_file_that_is_cut_off_damaged_or_none(tmp_path):
     whole = gzip.compress(reviews(review_2018, EVENTS * 2000))
     path = tmp_path / "x.json.gz"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        DataError, match=r"x.json.gz:\d+: the compressed file ends in the middle; .*fetch the file again"
-    ):
+    with pytest.raises(DataError, match=r"x.json.gz:\d+: the compressed file ends in the middle; .*fetch"):
         read(path)
     path.write_bytes(whole[:-8] + b"\0\0\0\0" + whole[-4:])
     with pytest.raises(DataError, match=r"x.json.gz:\d+: the compressed file is damaged from here on \(CRC"):

@@ -170,9 +170,8 @@ def _ratings_form(path: Path, lines: Sequence[bytes], edition: str) -> Form:
             "and --time"
         )
     names = (USER, ITEM, RATING, TIME) if edition == "2014" else (ITEM, USER, RATING, TIME)
-    return _separated(
-        path, names, ",", {role: role for role in (USER, ITEM, TIME, RATING)}, False, header=False, edition=edition
-    )
+    columns = {role: role for role in (USER, ITEM, TIME, RATING)}
+    return _separated(path, names, ",", columns, False, header=False, edition=edition)
 
 
 def _share(rows: list, column: int, pattern: re.Pattern) -> float:
