@@ -55,11 +55,11 @@ def column_texts(
     """Columns item_id and text of the ``wanted`` items: ``columns`` of a table, joined. Raises DataError."""
     roles = {ITEM_ROLE: item_column} | {f"text {number}": name for number, name in enumerate(columns)}
     form = own_form(path, roles, ".item")
-    keys = pl.Series(sorted(wanted))
+    keys = pl.DataFrame({ITEM_ROLE: sorted(wanted)})
     parts = []
     for frame in RowReader(path, form, skip_bad, show_progress).frames():
         texts = pl.concat_str(pl.exclude(ITEM_ROLE), separator=" ", ignore_nulls=True).str.strip_chars()
-        rows = frame.filter(pl.col(ITEM_ROLE).is_in(keys.implode()))
+        rows = frame.join(keys, on=ITEM_ROLE, how="semi", maintain_order="left")
         parts.append(rows.select(pl.col(ITEM_ROLE).alias(ITEM), texts.alias(TEXT)))
     table = pl.concat(parts).unique(ITEM, keep="first", maintain_order=True) if parts else pl.DataFrame()
     return _table(path, table.rows())
