@@ -6,8 +6,9 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import argparse
 import os
 import sys
+from types import SimpleNamespace
 
-from recbole_metarec import cli_doctor, cli_inspect, cli_leaderboard, cli_simulate, cli_split, cli_tune
+from recbole_metarec import cli_doctor, cli_inspect, cli_leaderboard, cli_prepare, cli_simulate, cli_split, cli_tune
 from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -86,31 +87,28 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-# name -> (what it does, its options, what runs it, the end of its --help)
+_TRAIN = SimpleNamespace(
+    SUMMARY="train a model on a target domain with its sources, and evaluate it",
+    add_options=_train_parser,
+    command=_train,
+    EXAMPLE=_TRAIN_EXAMPLE,
+)
+# name -> what holds SUMMARY, add_options, command and EXAMPLE (the end of its --help)
 _COMMANDS = {
-    "train": (
-        "train a model on a target domain with its sources, and evaluate it",
-        _train_parser,
-        _train,
-        _TRAIN_EXAMPLE,
-    ),
-    "leaderboard": (
-        cli_leaderboard.SUMMARY,
-        cli_leaderboard.add_options,
-        cli_leaderboard.command,
-        cli_leaderboard.EXAMPLE,
-    ),
-    "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
-    "inspect": (cli_inspect.SUMMARY, cli_inspect.add_options, cli_inspect.command, cli_inspect.EXAMPLE),
-    "doctor": (cli_doctor.SUMMARY, cli_doctor.add_options, cli_doctor.command, cli_doctor.EXAMPLE),
-    "split": (cli_split.SUMMARY, cli_split.add_options, cli_split.command, cli_split.EXAMPLE),
-    "simulate": (cli_simulate.SUMMARY, cli_simulate.add_options, cli_simulate.command, cli_simulate.EXAMPLE),
+    "train": _TRAIN,
+    "leaderboard": cli_leaderboard,
+    "tune": cli_tune,
+    "prepare": cli_prepare,
+    "split": cli_split,
+    "simulate": cli_simulate,
+    "inspect": cli_inspect,
+    "doctor": cli_doctor,
 }
 
 
 def _usage() -> str:
     lines = ["usage: recbole-metarec COMMAND [options]", "", "commands:"]
-    lines += [f"  {name:12s} {summary}" for name, (summary, *_) in _COMMANDS.items()]
+    lines += [f"  {name:12s} {command.SUMMARY}" for name, command in _COMMANDS.items()]
     lines += [
         "",
         "example:",
@@ -132,16 +130,16 @@ def _dispatch(arguments: list[str]) -> int:
             f"unknown command {name}; "
             + (f"did you mean {guess}?" if guess else f"the commands are {', '.join(_COMMANDS)}")
         )
-    summary, add_options, command, example = _COMMANDS[name]
+    command = _COMMANDS[name]
     parser = Parser(
         prog=f"recbole-metarec {name}",
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=example,
+        description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
+        epilog=command.EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add_options(parser)
-    return command(rest, parser)
+    command.add_options(parser)
+    return command.command(rest, parser)
 
 
 def main(argv: list[str] | None = None) -> int:

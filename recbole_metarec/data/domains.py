@@ -32,6 +32,7 @@ __all__ = [
     "DOMAIN_KEYS",
     "EMBEDDED_TARGET",
     "cache_dir",
+    "check_name",
     "domain_settings",
     "find_domain",
     "known_domains",
@@ -71,7 +72,7 @@ def find_domain(name: str, data_path=None) -> Path:
     Raises DataError, in one line, saying what was looked for, where it is published, where to put it and what works
     without it.
     """
-    _check_name(name)
+    check_name(name)
     found = _locate(name, data_path)
     if found is None:
         raise DataError(_absent(name, data_path))
@@ -96,7 +97,7 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
     if fault:
         raise ConfigError(f"sources: {'; '.join(fault)}")
     for name in names:
-        _check_name(name, "sources: ")
+        check_name(name, "sources: ")
         try:
             find_domain(name, data_path)
         except DataError as error:
@@ -119,7 +120,8 @@ def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
     return present, [name for name in names if name not in present]
 
 
-def _check_name(name, where: str = "") -> None:
+def check_name(name, where: str = "") -> None:
+    """Raises DataError unless ``name`` can be a folder's name; ``where`` begins the message."""
     if not isinstance(name, str) or not name.strip() or name in (".", "..") or set(name) & set("/\\\0\n"):
         raise DataError(
             f"{where}{name!r} is not the name of a domain; give a folder's name such as Scientific, "
@@ -168,8 +170,11 @@ def _absent(name: str, data_path) -> str:
             "and data_path must name the folder above"
         )
     if known:
+        clauses.append(f"recbole-metarec prepare {name} fetches it")
         clauses.append(_published(settings["public_source"]))
-    clauses.append(f"write the columns {COLUMNS} to {put}, or say with --data_path in which folder {name} lies")
+    else:
+        clauses.append(f"recbole-metarec prepare {name} --raw FILE makes it of a log of yours")
+    clauses.append(f"or write the columns {COLUMNS} to {put}; or say with --data_path in which folder {name} lies")
     made_up = f"--dataset {name} --simulate (made-up domains of these sizes), " if "statistics" in settings else ""
     clauses.append(
         f"what works right now: python run_recbole_metarec.py (embedded MovieLens domains), {made_up}and --dataset "
