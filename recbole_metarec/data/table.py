@@ -5,6 +5,7 @@ RecBole's reader does.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,8 +40,17 @@ class Table:
         return [data[s:e] for s, e in zip(self.starts[:, at].tolist(), self.ends[:, at].tolist())]
 
 
-def read_table(path: Path, separator: str, encoding: str) -> Table:
-    """Read a file whose first line is a header of name:type. Raises DataError ("PATH:LINE: what; what to do")."""
+def read_header(path: Path, separator: str, encoding: str) -> list[str]:
+    """The names of the columns. Raises DataError ("PATH:LINE: what; what to do") for what is no such file."""
+    header, _, _ = _read_bytes(path, separator, encoding).partition(b"\n")
+    return _parse_header(path, header.decode("utf-8"), separator)[0]
+
+
+def read_table(path: Path, separator: str, encoding: str, unquoted: Sequence[str] | None = None) -> Table:
+    """Read a file whose first line is a header of name:type. Raises DataError ("PATH:LINE: what; what to do").
+
+    unquoted: columns whose fields may not start with a quotation mark; None for all, as RecBole needs it.
+    """
     data = _read_bytes(path, separator, encoding)
     codes = np.frombuffer(data, dtype=np.uint8)
     line_ends = np.flatnonzero(codes == 10)
@@ -56,7 +66,8 @@ def read_table(path: Path, separator: str, encoding: str) -> Table:
     inner = marks[len(names) - 1 :].reshape(len(rows), len(names) - 1)
     starts = np.hstack((line_starts[rows, None], inner + 1))
     ends = np.hstack((inner, line_ends[rows, None]))
-    quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
+    checked = [at for at, name in enumerate(names) if unquoted is None or name in unquoted]
+    quoted = np.flatnonzero((codes[starts[:, checked]] == ord('"')).any(axis=1))
     if len(quoted):
         fail(
             path,
