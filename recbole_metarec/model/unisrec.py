@@ -109,6 +109,11 @@ class UniSRec(EveryPositionRecommender):
         vectors = self.item_vectors()
         found = vectors, F.normalize(vectors, dim=1)
         if not self.training and not torch.is_grad_enabled():
+    def _apply(self, *args, **kwargs):
+        """PyTorch's hook for another device or type of number."""
+        self._catalogue = None
+        return super()._apply(*args, **kwargs)
+
             self._catalogue = found
         return found
 
@@ -198,7 +203,14 @@ class UniSRec(EveryPositionRecommender):
 
     def next_memory(self, memory: tuple[Tensor, ...], item: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One more event: (state [1, d], what is remembered now). A Transformer reads the whole history again."""
-        history = F.pad(memory[0], (0, 1), value=item)[:, -self.max_seq_length :]
+        return self._read(F.pad(memory[0], (0, 1), value=item))
+
+    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """After a whole history, not empty, which is read once: as :meth:`next_memory` after its last event."""
+        return self._read(torch.tensor([history], device=self.texts.device))
+
+    def _read(self, history: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        history = history[:, -self.max_seq_length :]
         length = torch.tensor([history.shape[1]], device=history.device)
         return self.forward(history, length), (history,)
 
