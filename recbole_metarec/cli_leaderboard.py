@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from recbole_metarec.arguments import Once, Settings, count, split_arguments
 from recbole_metarec.config import check_config, default_values
@@ -91,6 +92,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
     models = models or default_models(has_text=(place / dataset / f"{dataset}.item").is_file())
+    for key in {model.width for model in models} & set(chosen) - {"embedding_size"}:
+        raise ConfigError(f"{places[key]}: d is the same for every model; use embedding_size, which sets it for all")
     if any(model.uses_sources for model in models):
         resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
     base = Path(chosen.get("checkpoint_dir") or "saved")
@@ -117,13 +120,15 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     plan = make_plan(models, dataset, seeds, given, tuned)
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     output.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
     with RunStore(store_file) as store:
         Runner(store, jobs, _say).run(plan)
         results, failures = with_guards(models, plan, store.results(plan)), store.failures(plan)
     baselines = tuple(model.name for model in models if model.is_baseline)
     comparison = compare(results, protocol, baselines, failures, segments, users)
+    reports = write_reports(comparison, output)  # before anything is printed: who reads that may be gone
     print(f"\n{terminal_table(comparison)}\n")
-    print("reports:", ", ".join(map(str, write_reports(comparison, output))))
+    print("reports:", ", ".join(map(str, reports)))
     return 1 if failures else 0
 
 

@@ -119,7 +119,7 @@ def _report(study, plan) -> str:
     against = f", the default configuration {default.value:.4f}" if default else ""
     lines += [
         f"\n{study.base.model} on {study.base.dataset}: the best of {tried} trials ({len(failed)} failed) is trial "
-        f"{best.place}, {metric} {best.value:.4f} on validation{against}",
+        f"{best.number}, {metric} {best.value:.4f} on validation{against}",
         *(f"  {key}: {value}" for key, value in best.overrides.items()),
         f"train it:   {plan(best.overrides).command}",
     ]

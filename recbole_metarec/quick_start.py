@@ -8,7 +8,7 @@ from time import time
 import numpy as np
 from colorlog import ColoredFormatter
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole.utils.logger import RemoveColorFilter
 
@@ -16,6 +16,7 @@ from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
+from recbole_metarec.building import nothing_unpickled, read_dataset
 from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
@@ -125,9 +126,10 @@ def _train(model: str, dataset: str, config_files, overrides: dict) -> _Trained:
     _open_log(config)
     init_seed(config["seed"], config["reproducibility"])
     if model in OUR_MODELS:
-        data = create_dataset(config)
+        data = read_dataset(config)
         getLogger().info(data)
-        train, valid, test = data_preparation(config, data)
+        with nothing_unpickled(config):
+            train, valid, test = data_preparation(config, data)
         sources = train.dataset.read_ahead()
     else:
         train, valid, test = load_data(config)

@@ -222,3 +222,14 @@ def test_popularity_counts_training_events_alone(shop, tmp_path):
     assert dict(zip(result.test_users.tolist(), result.test_ranks.tolist(), strict=True)) == expected
     ranks = np.array(list(expected.values()))
     assert result.test["ndcg@10"] == pytest.approx(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean(), abs=1e-6)
+
+
+def test_d_is_the_same_for_every_model_of_recbole(given):
+    """Some of RecBole's models call it embedding_size, the Transformers hidden_size."""
+    names = "GRU4Rec,SASRec,NARM,GCSAN,SASRecF,LightSANs,LRURec,MetaRec"
+    wide = {run.model: run.config for run in plan_of(names, {**given, "embedding_size": 32})}
+    for model in ("GRU4Rec", "NARM", "LRURec"):
+        assert wide[model]["embedding_size"] == 32
+    for model in ("SASRec", "GCSAN", "SASRecF", "LightSANs"):
+        assert wide[model]["hidden_size"] == 32
+    assert wide["GRU4Rec"]["hidden_size"] == 128  # of its recurrence, no item vector

@@ -82,6 +82,9 @@ def _plan_model(
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
     endings = (".inter", ".item") if model.needs_text else (".inter",)
     data_files = [f"{file}{ending}" for file in files for ending in endings]
+    encoder = Path(str(config.get("text_encoder"))).expanduser()
+    if model.is_ours and model.needs_text and encoder.is_dir():
+        data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
     return PlannedRun(
         model=model.name,
         experiment=model.experiment,

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,15 @@ def environment(jobs: int) -> dict[str, str]:
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
     found.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
     return found
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """The command that runs a module's ``main`` and, unlike ``python -m``, imports nothing from the current folder.
+
+    That may be a clone of RecBole or hold a ``datasets.py``, which must not decide a number here.
+    """
+    code = f"import sys; sys.path = [p for p in sys.path if p]; from {name} import main; sys.exit(main(sys.argv[1:]))"
+    return sys.executable, "-c", code
 
 
 class RunProcess:
