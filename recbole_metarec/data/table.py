@@ -5,6 +5,7 @@ RecBole's reader does.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,19 +40,37 @@ class Table:
         return [data[s:e] for s, e in zip(self.starts[:, at].tolist(), self.ends[:, at].tolist())]
 
 
-def read_table(path: Path, separator: str, encoding: str) -> Table:
-    """Read a file whose first line is a header of name:type. Raises DataError ("PATH:LINE: what; what to do")."""
+def read_header(path: Path, separator: str, encoding: str) -> list[str]:
+    """The names of the columns. Raises DataError ("PATH:LINE: what; what to do") for what is no such file."""
+    check_separator(separator)
+    header, _, _ = as_lines(path, _read_bytes(path), encoding).partition(b"\n")
+    return parse_header(path, header.decode("utf-8"), separator)[0]
+
+
+def read_table(path: Path, separator: str, encoding: str, unquoted: Sequence[str] | None = None) -> Table:
+    """Read a file whose first line is a header of name:type. Raises DataError ("PATH:LINE: what; what to do").
+
+    unquoted: columns whose fields may not start with a quotation mark; None for all, as RecBole needs it.
+    """
     check_separator(separator)
     data = as_lines(path, _read_bytes(path), encoding)
     end = data.index(b"\n")
     names, types = parse_header(path, data[:end].decode("utf-8"), separator)
-    return split_rows(path, data[end + 1 :], names, types, separator, first_line=2)
+    return split_rows(path, data[end + 1 :], names, types, separator, 2, unquoted)
 
 
-def split_rows(path: Path, data: bytes, names: list[str], types: list[str], separator: str, first_line: int) -> Table:
+def split_rows(
+    path: Path,
+    data: bytes,
+    names: list[str],
+    types: list[str],
+    separator: str,
+    first_line: int,
+    unquoted: Sequence[str] | None = None,
+) -> Table:
     """The rows in ``data``, whole lines as :func:`as_lines` gives them of which the first is the file's ``first_line``.
 
-    Raises DataError for a ragged row or a quoted field.
+    unquoted: as in :func:`read_table`. Raises DataError for a ragged row or a quoted field.
     """
     codes = np.frombuffer(data, dtype=np.uint8)
     line_ends = np.flatnonzero(codes == 10)
@@ -67,7 +86,8 @@ def split_rows(path: Path, data: bytes, names: list[str], types: list[str], sepa
     inner = marks.reshape(len(rows), len(names) - 1)
     starts = np.hstack((line_starts[rows, None], inner + 1))
     ends = np.hstack((inner, line_ends[rows, None]))
-    quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
+    checked = [at for at, name in enumerate(names) if unquoted is None or name in unquoted]
+    quoted = np.flatnonzero((codes[starts[:, checked]] == ord('"')).any(axis=1))
     if len(quoted):
         fail(
             path,

@@ -112,7 +112,7 @@ class TransferTrainer(Trainer):
         alpha, rate = config["inner_learning_rate"], config["learn_inner_learning_rate"]
         self.state = TransferState.initial(names, alpha, rate, len(self.sources), self.device)
         if self._resumed:
-            self._refuse_another(self._resumed, {"sources": self.sources.names})
+            self._refuse_another(self._resumed, self._sources_form)
             self.sources.load_state_dict(self._resumed["source_sides"])
             self.state.load_state_dict(self._resumed["transfer"])
         self.meta_step = MetaStep(self.model, self.sources, settings, self.state)
@@ -282,8 +282,8 @@ class TransferTrainer(Trainer):
             transfer = {"source_sides": self.sources.state_dict(), "transfer": self.state.state_dict()}
         content = {
             **self._form,
+            **self._sources_form,
             "meta_transfer": self.transfer,
-            "sources": self.sources.names,
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -321,12 +321,17 @@ class TransferTrainer(Trainer):
         """What decides which optimisers there are, besides the sources."""
         return {key: self.config[key] for key in ("model", "learner", "target_negatives", "source_negatives")}
 
+    @property
+    def _sources_form(self) -> dict:
+        """What a training state is of besides, known once the sources were read."""
+        return {"sources": self.sources.names}
+
     def _refuse_another(self, content: dict, own: dict) -> None:
         for key, value in own.items():
             if content.get(key) != value:
                 raise CheckpointError(
                     f"{self.training_state_file}: {key} was {content.get(key)} when it was written and is {value} now; "
-                    "resume with the config of that run"
+                    "resume with the config and the data of that run"
                 )
 
 
