@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from recbole_metarec import cli_leaderboard, cli_tune
+from recbole_metarec import cli_doctor, cli_inspect, cli_leaderboard, cli_tune
 from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -94,6 +94,8 @@ _COMMANDS = {
         cli_leaderboard.EXAMPLE,
     ),
     "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
+    "inspect": (cli_inspect.SUMMARY, cli_inspect.add_options, cli_inspect.command, cli_inspect.EXAMPLE),
+    "doctor": (cli_doctor.SUMMARY, cli_doctor.add_options, cli_doctor.command, cli_doctor.EXAMPLE),
 }
 
 

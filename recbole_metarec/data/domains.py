@@ -33,6 +33,7 @@ __all__ = [
     "domain_settings",
     "find_domain",
     "known_domains",
+    "present_domains",
     "recbole_settings",
     "resolve_sources",
 ]
@@ -134,7 +135,8 @@ def _places(data_path) -> list[Path]:
     return ([Path(data_path).expanduser()] if data_path else []) + [cache_dir()]
 
 
-def _present_domains(data_path) -> list[str]:
+def present_domains(data_path=None) -> list[str]:
+    """Names of the domains whose files lie in ``data_path`` or in the cache, sorted."""
     return sorted(
         {
             path.parent.name
@@ -148,7 +150,7 @@ def _present_domains(data_path) -> list[str]:
 
 def _absent(name: str, data_path) -> str:
     """Why a domain cannot be used and what can be done, in one line."""
-    present = _present_domains(data_path)
+    present = present_domains(data_path)
     places = " or ".join(str(folder) for folder in _places(data_path))
     put = f"{_places(data_path)[0] / name / name}.inter"
     known = name in known_domains()
