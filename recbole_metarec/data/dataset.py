@@ -111,11 +111,13 @@ class TransferDataset(SequentialDataset):
         """Vectors of the item texts of the target and of the sources, in one space."""
         config = self.config
         how = config["text_encoder"], config["text_width"], config["drop_ratio"], str(config["device"])
-        return encode_domains(self.texts, [source.texts for source in self.sources], *how)
+        return encode_domains(
+            self.texts, [source.texts or [""] * source.store.n_items for source in self.sources], *how
+        )
 
     def read_ahead(self) -> tuple[Source, ...]:
         """Reads now what training will ask for, so that a bad file ends a run before it starts; the sources."""
-        if reads(self.config["model"], "text_encoder"):
+        if reads_texts(self.config):
             self.text_vectors  # noqa: B018
         return self.sources
 
@@ -170,16 +172,25 @@ def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.flatnonzero(position < np.repeat(kept, store.lengths)))
 
 
+def reads_texts(config) -> bool:
+    """Whether the model reads item texts: UniSRec always, the others with ``text_alignment``."""
+    return reads(config["model"], "text_encoder") and (lives_on_texts(config) or bool(config["text_alignment"]))
+
+
+def lives_on_texts(config) -> bool:
+    """Whether a source without texts can teach the model nothing."""
+    return not reads(config["model"], "text_alignment") and reads(config["model"], "text_encoder")
+
+
 def read_sources(config) -> tuple[Source, ...]:
     """The source domains that the config asks for, each read, filtered and renumbered as RecBole does.
 
     Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
     says so. Raises DataError if a source that was named is missing or malformed.
     """
-    reads_texts = reads(config["model"], "text_encoder")
     if not reads(config["model"], "sources") or config["meta_transfer"] == "none":
         return ()
-    if reads_texts and not config["pretrain_epochs"]:
+    if lives_on_texts(config) and not config["pretrain_epochs"]:
         return ()
     # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
     folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
@@ -187,7 +198,7 @@ def read_sources(config) -> tuple[Source, ...]:
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
     sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
-    if reads_texts and (present or missing) and not sources:
+    if lives_on_texts(config) and (present or missing) and not sources:
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
     return sources
 
@@ -204,12 +215,14 @@ def _read_source(config, name: str, folder: Path) -> Source | None:
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
     texts = None
-    if reads(config["model"], "text_encoder"):
+    if reads_texts(config):
         try:
             texts = _texts(own, file.with_suffix(".item"), item_names())
         except NoTextError as error:
-            getLogger().warning(f"source {name} is left out: {error}")
-            return None
+            if lives_on_texts(config):
+                getLogger().warning(f"source {name} is left out: {error}")
+                return None
+            getLogger().warning(f"source {name} is aligned by its events alone: {error}")
     getLogger().info(f"source {name}: {len(store.users)} users, {store.n_items - 1} items, {len(store.items)} events")
     return Source(name, file, store, texts)
 
