@@ -8,7 +8,16 @@ import os
 import sys
 from types import SimpleNamespace
 
-from recbole_metarec import cli_doctor, cli_inspect, cli_leaderboard, cli_prepare, cli_simulate, cli_split, cli_tune
+from recbole_metarec import (
+    cli_doctor,
+    cli_inspect,
+    cli_leaderboard,
+    cli_prepare,
+    cli_recommend,
+    cli_simulate,
+    cli_split,
+    cli_tune,
+)
 from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -98,6 +107,7 @@ _COMMANDS = {
     "train": _TRAIN,
     "leaderboard": cli_leaderboard,
     "tune": cli_tune,
+    "recommend": cli_recommend,
     "prepare": cli_prepare,
     "split": cli_split,
     "simulate": cli_simulate,
