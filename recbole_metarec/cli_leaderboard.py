@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from recbole_metarec.arguments import Once, Settings, count, split_arguments
+from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
@@ -22,7 +22,7 @@ one store at the same time.
 
 Any config key may be given as --key=value; it holds for every model that reads it.
 """
-_OWN = ("models", "seeds", "jobs", "store", "output", "tuned")
+_OWN = ("models", "seeds", "jobs", "store", "output", "tuned", "simulate")
 _DEFAULT_SEEDS = 2
 _DEFAULT_JOBS = 2  # small models gain more from a neighbour than from a second thread
 
@@ -64,6 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="compare each model's best configuration from recbole-metarec tune, kept in this storage "
         "(default: sqlite:///saved/tuning.sqlite)",
     )
+    option("--simulate", **SIMULATE)
     option("--output", metavar="DIR", help="folder of the reports (default: saved/leaderboard-NAME)")
 
 
@@ -89,6 +90,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
     seeds = range(first, first + seed_count)
     _check_metric(chosen, places)
+    chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
+    dataset = chosen.pop("dataset", dataset)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
     models = models or default_models(has_text=(place / dataset / f"{dataset}.item").is_file())

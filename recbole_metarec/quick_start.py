@@ -18,9 +18,9 @@ from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_
 from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
 from recbole_metarec.building import nothing_unpickled, read_dataset
 from recbole_metarec.config import OUR_MODELS
+from recbole_metarec.data.dataset import reads_texts
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
-from recbole_metarec.keys import reads
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.resources import DEFAULT_DATA_PATH
@@ -248,8 +248,9 @@ def _metrics(run: _Trained, parts: list[Part], seconds: float) -> dict:
     config, trainer, sources = run.config, run.trainer, run.sources
     guard = getattr(trainer, "guard", None)
     files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
-    endings = (".inter", ".item") if reads(config["model"], "text_encoder") else (".inter",)
+    endings = (".inter", ".item") if reads_texts(config) else (".inter",)
     files = [path.with_suffix(ending) for path in files for ending in endings]
+    files = [path for path in files if path.suffix == ".inter" or path.is_file()]  # a source may have no texts
     epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
     return {
         "model": config["model"],

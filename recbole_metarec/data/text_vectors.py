@@ -35,16 +35,22 @@ class TextVectors:
 
 
 def encode_domains(
-    target: list[str], sources: Sequence[list[str]], encoder: str, width: int, drop_ratio: float, device: str = "cpu"
+    target: list[str],
+    sources: Sequence[list[str]],
+    encoder: str,
+    width: int,
+    drop_ratio: float | None,
+    device: str = "cpu",
 ) -> TextVectors:
     """Vectors of the texts of all domains in one space of ``width`` numbers, from the cache where they are there.
 
     encoder: ``tfidf`` or the name or folder of a sentence-transformers model, which ``device`` is for.
+    drop_ratio: None makes no vectors with words dropped.
     Raises ConfigError if the encoder cannot be had, DataError if no text holds a word.
     """
     encoder = os.path.expanduser(encoder)
     fitted = [target, *sources]
-    texts = [*fitted, *(drop_words(own, drop_ratio) for own in sources)]
+    texts = [*fitted, *(drop_words(own, drop_ratio) for own in (sources if drop_ratio is not None else ()))]
     if encoder == TFIDF:
         from sklearn import __version__  # another release may give other vectors
 

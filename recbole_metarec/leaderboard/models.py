@@ -58,13 +58,22 @@ _TABLE = (
     _transfer("Joint", "joint", is_baseline=True),
     _transfer("Pretrain", "pretrain", is_baseline=True),
     _transfer("MetaRec", "meta", is_baseline=False),
+    Competitor("LRURec-text", "LRURec", {"text_alignment": True}, needs_text=True),
+    Competitor(
+        "MetaRec-text",
+        "MetaRec",
+        {"meta_transfer": "meta", "transfer_guard": False, "text_alignment": True},
+        is_baseline=False,
+        needs_text=True,
+        uses_sources=True,
+    ),
 )
 COMPETITORS = {c.name: c for c in _TABLE if c.experiment != "UniSRec" or c.is_ours}
 DEFAULT_MODELS = tuple(
     name for name in (POPULARITY, "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec") if name in COMPETITORS
 )
 # Keys by which the lines above differ: a value for every model would make one line another.
-SET_BY_NAME = frozenset(("item_vectors", "meta_transfer", "transfer_guard", "model"))
+SET_BY_NAME = frozenset(("item_vectors", "text_alignment", "meta_transfer", "transfer_guard", "model"))
 
 
 def default_models(has_text: bool) -> list[Competitor]:

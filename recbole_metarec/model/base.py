@@ -1,5 +1,7 @@
 """What the models of this package have in common as RecBole models."""
 
+from collections.abc import Mapping
+
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
@@ -17,6 +19,14 @@ class EveryPositionRecommender(SequentialRecommender):
 
     target_negatives = 0
     row_gradients = False
+
+    def deployed_weights(self) -> dict[str, Tensor]:
+        """What a saved model holds."""
+        return self.state_dict()
+
+    def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights for this model out of those of a saved one."""
+        return weights
 
     def batch_of(self, interaction) -> SequenceBatch:
         """The interaction's sequences and targets, one target per real position or only the last one."""

@@ -99,10 +99,17 @@ class TransferTrainer(Trainer):
     def _set_up(self, train_data) -> None:
         config, dataset = self.config, train_data.dataset
         self._items = [str(token) for token in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
+        vectors = dataset.text_vectors if config["text_alignment"] else None
+        if vectors:
+            self.model.text_map.set_texts(vectors.target)
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
-        sides = [SourceSide(source, *size, self.seed, self.device) for source in dataset.sources]
+        texts = vectors.sources if vectors else [None] * len(dataset.sources)
+        sides = [
+            SourceSide(source, *size, self.seed, self.device, own)
+            for source, own in zip(dataset.sources, texts, strict=True)
+        ]
         self.sources = SourceSides(sides, self._optimizer_for_sources)
         settings = TransferSettings(
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
@@ -260,11 +267,11 @@ class TransferTrainer(Trainer):
         """The deployable model: the target's weights and the config. No source is in it."""
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         content = {
-            "config": config_to_json(self.config),
+            "config": config_to_json(self.config, text_alignment=False),
             "epoch": epoch,
             "best_valid_score": float(self.best_valid_score),
             "items": self._items,
-            "state_dict": self.model.state_dict(),
+            "state_dict": self.model.deployed_weights(),
         }
         write_checkpoint(path, content)
         if verbose:
