@@ -60,9 +60,7 @@ class Recommender:
         try:
             domain = read_domain(file, Wanted.of(self.config))
         except NotColumnar:
-            raise DataError(
-                f"{file}: training alone reads data with these keys; give a history in its place"
-            ) from None
+            raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
         names = domain.users.to_list()
         if user not in names:
             guess = nearest(user, names)

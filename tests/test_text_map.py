@@ -1,5 +1,7 @@
 """Item texts beside item vectors: losses against loops, what is aligned, and that the deployed model needs no text."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from worlds import TINY, Run, cluster_histories, equal, without_seconds, write_d
 import recbole.quick_start
 
 from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.errors import CheckpointError
 from recbole_metarec.model.metarec import SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.serve import Recommender
@@ -157,3 +160,14 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, given):
 def test_without_sources_metarec_is_lrurec_with_texts_to_the_bit(shop):
     assert equal(run(shop, sources="none").weights(), run(shop, "LRURec").weights())
     assert not np.array_equal(run(shop, "LRURec").best_score, run(shop, "LRURec", text_alignment=False).best_score)
+
+
+@pytest.mark.parametrize("given", [{}, {"meta_transfer": "none"}])
+def test_a_run_is_not_resumed_in_another_space_of_texts(shop, given, tmp_path):
+    first = run(shop, saved=True, epochs=1, **given)
+    shutil.copytree(shop, tmp_path / "shop")
+    write_items(tmp_path / "shop", "Target", cluster_texts(9, 24, 3))
+    rest = run(tmp_path / "shop", fit=False, epochs=2, **given)
+    rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
+    with pytest.raises(CheckpointError, match="text_vectors was"):
+        rest.fit(saved=True)

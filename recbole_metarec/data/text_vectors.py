@@ -33,6 +33,14 @@ class TextVectors:
     sources: tuple[np.ndarray, ...] = ()
     dropped: tuple[np.ndarray, ...] = ()
 
+    @property
+    def digest(self) -> str:
+        """Changes with any of the vectors."""
+        digest = hashlib.sha256()
+        for own in (self.target, *self.sources, *self.dropped):
+            digest.update(repr(own.shape).encode() + own.tobytes())
+        return digest.hexdigest()[:32]
+
 
 def encode_domains(
     target: list[str],

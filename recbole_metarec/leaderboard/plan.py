@@ -15,6 +15,7 @@ from recbole_metarec.config import default_values, key_reference
 from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.keys import reads
 from recbole_metarec.leaderboard.code_version import code_version
 from recbole_metarec.leaderboard.models import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
 from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
@@ -81,12 +82,13 @@ def _plan_model(
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
     config = settled_config(configured, dataset, overrides)
-    if model.uses_sources and model.needs_text:
+    if model.uses_sources and model.needs_text and not reads(model.experiment, "text_alignment"):
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
         config["sources"] = overrides["sources"] = sources
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
-    endings = (".inter", ".item") if model.needs_text else (".inter",)
-    data_files = [f"{file}{ending}" for file in files for ending in endings]
+    data_files = [f"{file}.inter" for file in files]
+    if model.needs_text:  # the target's must be there, a source's need not
+        data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
     encoder = Path(str(config.get("text_encoder"))).expanduser()
     if model.is_ours and model.needs_text and encoder.is_dir():
         data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())

@@ -44,6 +44,8 @@ class TransferTrainer(Trainer):
         self._steps_done = 0
         self._resumed: dict | None = None
         self._items: list[str] = []
+        # weights mean something in the space of the text vectors alone that they were trained in
+        self._text_form: dict = {}
         self.guard: Guard | None = None
         self._initial_weights = initial_weights(model) if self._is_guarded else None
 
@@ -102,6 +104,9 @@ class TransferTrainer(Trainer):
         vectors = dataset.text_vectors if config["text_alignment"] else None
         if vectors:
             self.model.text_map.set_texts(vectors.target)
+            self._text_form = {"text_vectors": vectors.digest}
+        if self._resumed:
+            self._refuse_another(self._resumed, self._text_form)
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
@@ -331,7 +336,7 @@ class TransferTrainer(Trainer):
     @property
     def _sources_form(self) -> dict:
         """What a training state is of besides, known once the sources were read."""
-        return {"sources": self.sources.names}
+        return {"sources": self.sources.names, **self._text_form}
 
     def _refuse_another(self, content: dict, own: dict) -> None:
         for key, value in own.items():
