@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from recbole_metarec import cli_ablate, cli_leaderboard, cli_sweep, cli_tune
+from recbole_metarec import cli_ablate, cli_leaderboard, cli_neighbours, cli_sweep, cli_tune
 from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -95,6 +95,12 @@ _COMMANDS = {
     ),
     "ablate": (cli_ablate.SUMMARY, cli_ablate.add_options, cli_ablate.command, cli_ablate.EXAMPLE),
     "sweep": (cli_sweep.SUMMARY, cli_sweep.add_options, cli_sweep.command, cli_sweep.EXAMPLE),
+    "neighbours": (
+        cli_neighbours.SUMMARY,
+        cli_neighbours.add_options,
+        cli_neighbours.command,
+        cli_neighbours.EXAMPLE,
+    ),
     "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
 }
 

@@ -196,7 +196,8 @@ def read_sources(config) -> tuple[Source, ...]:
     return sources
 
 
-def _read_source(config, name: str, folder: Path) -> Source | None:
+def source_dataset(config, name: str, folder: Path) -> TransferDataset:
+    """A source as RecBole reads, filters and renumbers it beside the target of ``config``; ``folder`` holds it."""
     own = copy.copy(config)
     settings = {key: value for key, value in domain_settings(name).items() if key in config}
     # what the user has set holds for every domain; the rest is the source's own
@@ -205,6 +206,11 @@ def _read_source(config, name: str, folder: Path) -> Source | None:
     own.final_config_dict = {**config.final_config_dict, **settings, **place}
     dataset = TransferDataset(own)
     dataset._change_feat_format()
+    return dataset
+
+
+def _read_source(config, name: str, folder: Path) -> Source | None:
+    dataset = source_dataset(config, name, folder)
     store = dataset.store
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from pathlib import Path
 
 from tabulate import tabulate
@@ -46,8 +47,12 @@ def terminal_table(findings: Findings, protocol: Protocol) -> str:
     table = tabulate(
         [[row[k] for k in kept] for row in rows], [header[k] for k in kept], tablefmt="simple", disable_numparse=True
     )
-    lines = [protocol.line, "", table, "", *notes(findings)]
+    lines = [_wrapped(protocol.line), "", table, "", *map(_wrapped, notes(findings))]
     return "\n".join([*lines, *_failed(findings)])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def markdown(findings: Findings, protocol: Protocol, command: str) -> str:
