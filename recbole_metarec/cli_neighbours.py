@@ -102,7 +102,7 @@ def _likeness(scores: list, found) -> list[str]:
         [own.source, own.how, own.pairs, f"{own.matched:.4f}", f"{own.random:.4f}", _apart(own.apart)] for own in scores
     ]
     header = ["source", "matched by", "pairs", "cosine", "dealt at random", "difference, 95 % interval"]
-    note = "cosine of TF-IDF vectors of matched items' texts; at random: the same target items dealt out anew; each interval for itself"
+    note = "cosine of TF-IDF vectors of matched items' texts; at random: the same target items dealt out anew"
     return [tabulate(rows, header, tablefmt="simple", disable_numparse=True), note]
 
 

@@ -109,6 +109,8 @@ def sweep(
         name: replace(found, overrides={own: value for own, value in found.overrides.items() if own != key})
         for name, found in (tuned or {}).items()
     }
+    if not any(line.uses_sources for line in lines):  # where the data needs the sources to be named, models may not
+        settings = [replace(own, given={k: v for k, v in own.given.items() if k != "sources"}) for own in settings]
     seeds = list(seeds)
     by_value = [
         _by_model(make_plan(lines, setting.dataset, seeds, setting.given, tuned), len(lines)) for setting in settings

@@ -14,8 +14,8 @@ from recbole_metarec.leaderboard.runner import WORKER, Runner
 from recbole_metarec.leaderboard.significance import METRIC
 from recbole_metarec.leaderboard.store import RunStore
 
-# What a row's command says of where things are on somebody's machine.
-_PLACES = {"data_path": "data", "checkpoint_dir": None, "device": None, "gpu_id": None, "use_gpu": None}
+# What a command says of where things are on somebody's machine -> what is said of it to others, if anything.
+_PLACES = {"data_path": "data", **dict.fromkeys(("checkpoint_dir", "store", "output", "rows", "device", "gpu_id"))}
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,18 @@ class Execution:
 
 def portable(command: str) -> str:
     """A command without what it says of one machine."""
-    return shlex.join(filter(None, map(_portable, shlex.split(command))))
-
-
-def _portable(word: str) -> str | None:
-    key, sign, _ = word.removeprefix("--").partition("=")
-    if not word.startswith("--") or not sign or key not in _PLACES:
-        return word
-    return _PLACES[key] and f"--{key}={_PLACES[key]}"
+    kept, words = [], iter(shlex.split(command))
+    for word in words:
+        key, sign, _ = word.partition("=")
+        key = key.removeprefix("--").replace("-", "_")
+        if not word.startswith("--") or key not in _PLACES:
+            kept.append(word)
+            continue
+        if not sign:
+            next(words, None)
+        if _PLACES[key]:
+            kept.append(f"--{key}={_PLACES[key]}")
+    return shlex.join(kept)
 
 
 def _guard(arm: Arm, run: PlannedRun, without: PlannedRun, valid: dict[Identity, float]) -> str:
