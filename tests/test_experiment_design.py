@@ -161,6 +161,7 @@ def test_numbers_of_sources_are_prefixes_and_none_is_the_reference_itself(given)
     arms = arms_of(experiment)
     assert [arm.runs[0].sources for arm in experiment.arms] == [[], [], ["Near"], ["Near", "Far"]]
     assert keys(arms["MetaRec[0]"].runs) == keys(arms["LRURec"].runs) and len(experiment.plan) == 6
+    assert {run.title for run in experiment.plan if not run.sources} == {"LRURec seed 7", "LRURec seed 8"}
     with pytest.raises(ConfigError, match=r"n_sources: 3 sources, but there are 2 \(Near, Far\); name more"):
         swept("n_sources=1,3", given)
 

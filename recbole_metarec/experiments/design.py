@@ -63,8 +63,10 @@ class Experiment:
         """Every run once, seed by seed, and of a seed first what others are held against."""
         order = sorted(range(len(self.arms)), key=lambda number: number not in self.references)
         seeds = max((len(arm.runs) for arm in self.arms), default=0)
-        runs = [self.arms[number].runs[seed] for seed in range(seeds) for number in order]
-        return list({run.key: run for run in runs}.values())
+        once: dict[str, PlannedRun] = {}
+        for run in (self.arms[number].runs[seed] for seed in range(seeds) for number in order):
+            once.setdefault(run.key, run)
+        return list(once.values())
 
 
 def ablation(
