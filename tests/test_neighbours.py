@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from worlds import TINY, write_items, write_shop
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
@@ -121,6 +122,25 @@ def test_an_interval_of_items_that_occur_once_is_students_and_repeated_items_wid
     other = paired_interval(np.repeat(values, 4), np.arange(240), np.repeat(items, 4))
     np.testing.assert_allclose((other.low, other.high), (again.low, again.high))
     assert np.isinf(paired_interval(values, items, np.zeros(60, dtype=int)).low)
+
+
+def test_an_interval_is_by_all_pairs_of_values_that_share_an_item():
+    larger = 0
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        first, second = random.integers(0, 7, 40), random.integers(0, 5, 40)  # some pairs occur twice
+        values = random.normal(size=7)[first] + random.normal(size=5)[second] + random.normal(size=40)
+        apart = values - values.mean()
+        same = {"first": first[:, None] == first, "second": second[:, None] == second}
+        same["both"] = same["first"] & same["second"]
+        counts = {"first": 7, "second": 5, "both": len(set(zip(first, second)))}
+        terms = {name: apart @ same[name] @ apart / 40**2 * counts[name] / (counts[name] - 1) for name in same}
+        two_way = terms["first"] + terms["second"] - terms["both"]
+        larger += two_way > max(terms["first"], terms["second"])
+        half = np.sqrt(max(terms["first"], terms["second"], two_way)) * stats.t.ppf(0.975, 4)
+        found = paired_interval(values, first, second)
+        np.testing.assert_allclose((found.mean, found.high - found.mean), (values.mean(), half))
+    assert larger > 1
 
 
 def test_an_interval_covers_the_mean_of_values_that_both_sides_items_decide():

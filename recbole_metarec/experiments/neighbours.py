@@ -190,16 +190,15 @@ def paired_interval(values: np.ndarray, first: np.ndarray, second: np.ndarray) -
     the fewer items of the two sides.
     """
     mean, n = float(values.mean()), len(values)
-    residual = values - mean
+    both = np.unique(np.stack([first, second]), axis=1, return_inverse=True)[1].ravel()
     variances, groups = [], []
-    for items in (first, second):
-        sums = np.bincount(items, weights=residual)
-        count = len(np.unique(items))
-        groups.append(count)
+    for items in (first, second, both):
+        sums, count = np.bincount(items, weights=values - mean), len(np.unique(items))
         variances.append((sums**2).sum() / n**2 * count / max(1, count - 1))
-    alone = (residual**2).sum() / n**2 * n / max(1, n - 1)
-    variance = max(*variances, sum(variances) - alone)
-    if min(groups) < 2:
+        groups.append(count)
+    variance = max(*variances[:2], variances[0] + variances[1] - variances[2])
+    fewest = min(groups[:2])
+    if fewest < 2:
         return Interval(mean, -np.inf, np.inf)
-    half = float(np.sqrt(variance) * stats.t.ppf(0.975, min(groups) - 1))
+    half = float(np.sqrt(variance) * stats.t.ppf(0.975, fewest - 1))
     return Interval(mean, mean - half, mean + half)
