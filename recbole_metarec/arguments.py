@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recbole_metarec.config import OUR_MODELS, check_keys, known_keys, nearest, parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.words import source_names
 
 
 class Once(argparse.Action):
@@ -58,6 +59,34 @@ class Settings:
         return cls(files, overrides, places, {**in_files, **overrides})
 
 
+# the option --simulate of the commands that run models
+SIMULATE = {
+    "nargs": 0,
+    "const": True,
+    "help": "run on simulated stand-ins, sim-NAME, of the sizes of the target and its sources; made once, in the cache",
+}
+
+
+def stand_ins(dataset: str, chosen: dict, places: dict) -> dict:
+    """Makes simulated domains of the sizes of the named ones and tells of them: the config keys that a run needs then.
+
+    chosen: config keys; places: where each was given. Raises ConfigError for a domain whose size is not known, and
+    for a ``data_path``: real and simulated domains do not mix.
+    """
+    from recbole_metarec.data.simulated_domains import PREFIX, ensure_stand_ins, stand_in_plan
+
+    if "data_path" in chosen:
+        raise ConfigError(f"{places['data_path']}: --simulate makes its own data; leave one of them out")
+    sources = source_names(chosen.get("sources", "auto"))
+    plan = stand_in_plan(dataset, sources)
+    found = {"dataset": plan.target.name, "data_path": str(ensure_stand_ins(plan))}
+    if "sources" in chosen and sources != "auto":
+        found["sources"] = [PREFIX + name for name in sources]
+    related = ", ".join(f"{source.name} ({source.relatedness:g})" for source in plan.sources) or "none"
+    print(f"simulated: {plan.target.name}; sources, and how related they are: {related}", flush=True)
+    return found
+
+
 def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
     """Option or config key -> text (a list for config_files). Raises ConfigError for anything else."""
     options = {name for action in parser._actions for name in action.option_strings}
@@ -90,11 +119,34 @@ def _check_keys(keys: list[str], options: set[str]) -> None:
     check_keys(keys, lambda key: f"--{key}")
 
 
-def count(text: str, where: str) -> int:
-    """The whole number above 0 that was given at ``where``. Raises ConfigError for anything else."""
+def options_only(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
+    """Option -> text, for a command that takes no config keys. Raises ConfigError for anything else."""
+    namespace = argparse.Namespace(given={})
+    _, rest = parser.parse_known_args(arguments, namespace)
+    if rest:
+        names = [name for action in parser._actions for name in action.option_strings]
+        guess = nearest(rest[0].split("=")[0], names) if rest[0].startswith("-") else None
+        hint = f"did you mean {guess}?" if guess else f"see {parser.prog} --help"
+        raise ConfigError(f"{rest[0]}: not an option of {parser.prog}; {hint}")
+    return dict(namespace.given)
+
+
+def number(text: str, where: str, low: float = 0.0, high: float | None = None) -> float:
+    """The number from ``low`` to ``high`` that was given at ``where``. Raises ConfigError for anything else."""
     value = parse_value(text, where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{where}: {text} is not a whole number above 0; use an int >= 1")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
+        wanted = f"a number from {low:g} to {high:g}" if high is not None else f"a number of at least {low:g}"
+        raise ConfigError(f"{where}: {text} is not {wanted}")
+    return float(value)
+
+
+def count(text: str, where: str, least: int = 1) -> int:
+    """The whole number of at least ``least`` that was given at ``where``. Raises ConfigError for anything else."""
+    value = parse_value(text, where)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        above = f"above {least - 1}" if least else "from 0 upwards"
+        raise ConfigError(f"{where}: {text} is not a whole number {above}; use an int >= {least}")
     return value
 
 

@@ -6,9 +6,10 @@ from logging import getLogger
 from pathlib import Path
 
 import torch
-from recbole.data import create_dataset, data_preparation
+from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer
 
+from recbole_metarec.building import nothing_unpickled, read_dataset
 from recbole_metarec.compat import load_recbole_checkpoint
 from recbole_metarec.config import check_config, default_values, key_reference
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
@@ -84,9 +85,10 @@ def load_data(config):
         getLogger().info(dataset)
         return trimmed_loaders(config, dataset)
     config["data_path"] = str(_checked_folder(config))
-    dataset = create_dataset(config)
+    dataset = read_dataset(config)
     getLogger().info(dataset)
-    return data_preparation(config, dataset)
+    with nothing_unpickled(config):
+        return data_preparation(config, dataset)
 
 
 def _checked_folder(config) -> Path:

@@ -3,8 +3,11 @@
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from recbole.config import Config
+from recbole.data import create_dataset
 
 from recbole_metarec.config import check_keys, read_yaml
 
@@ -55,3 +58,26 @@ def build_config(
     finally:
         places_given.reset(tokens[0])
         data_may_be_absent.reset(tokens[1])
+
+
+@contextmanager
+def nothing_unpickled(config):
+    """Within, RecBole reads data from the data's own files.
+
+    It would rather unpickle whatever an earlier run has left in ``checkpoint_dir``, also when the files have changed.
+    """
+    keys = ("dataset_save_path", "dataloaders_save_path")
+    with TemporaryDirectory() as empty:
+        for key in keys:
+            config[key] = str(Path(empty) / key)
+        try:
+            yield
+        finally:
+            for key in keys:
+                config[key] = None
+
+
+def read_dataset(config):
+    """RecBole's dataset for ``config``, from the data's own files. Raises DataError for a malformed one."""
+    with nothing_unpickled(config):
+        return create_dataset(config)

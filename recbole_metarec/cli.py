@@ -6,9 +6,21 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import argparse
 import os
 import sys
+from types import SimpleNamespace
 
-from recbole_metarec import cli_ablate, cli_leaderboard, cli_neighbours, cli_sweep, cli_tune
-from recbole_metarec.arguments import Once, Parser, Settings, check_model, split_arguments
+from recbole_metarec import (
+    cli_ablate,
+    cli_doctor,
+    cli_inspect,
+    cli_leaderboard,
+    cli_neighbours,
+    cli_prepare,
+    cli_simulate,
+    cli_split,
+    cli_sweep,
+    cli_tune,
+)
+from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, nearest, normalised
 from recbole_metarec.errors import ConfigError, MetaRecError
 from recbole_metarec.keys import reads
@@ -20,6 +32,8 @@ examples:
         MetaRec on the embedded MovieLens domains, next to the same backbone without transfer
   recbole-metarec train --dataset Scientific --data_path data --sources Office,Tools,Toys --learning_rate=0.0005
         a domain whose files are data/Scientific/Scientific.inter, with three sources and a config key
+  recbole-metarec train --dataset Scientific --simulate
+        without any data: simulated stand-ins of the same sizes, sim-Scientific and its sources
 
 Any config key may be given as --key=value; values are read as YAML. What is typed here wins over --config_files,
 later files win over earlier ones, and files win over the defaults.
@@ -44,10 +58,13 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
         const="True",
         help="order events by their full timestamps instead of RecBole's float32 ones",
     )
+    option("--simulate", **SIMULATE)
 
 
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
-    settings = Settings.of(split_arguments(parser, arguments))
+    given = split_arguments(parser, arguments)
+    simulate = given.pop("simulate", False)
+    settings = Settings.of(given)
     chosen, places = settings.chosen, settings.places
 
     model = chosen.get("model", "MetaRec")
@@ -61,6 +78,8 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         check_config({**defaults, **normalised(chosen, defaults), "dataset": dataset}, places)
     else:
         check_files(chosen, places)
+    simulated = stand_ins(dataset, chosen, places) if simulate else {}
+    chosen, dataset = {**chosen, **simulated}, simulated.pop("dataset", dataset)
     # before the heavy imports: a mistyped name is answered at once
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     find_domain(dataset, data_path)
@@ -70,7 +89,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec import quick_start
     from recbole_metarec.plugin import shielded_argv
 
-    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")}
+    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")} | simulated
     with shielded_argv():
         result = quick_start.run_experiment(
             model=model, dataset=dataset, config_files=settings.files, overrides=overrides
@@ -79,35 +98,31 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-# name -> (what it does, its options, what runs it, the end of its --help)
+_TRAIN = SimpleNamespace(
+    SUMMARY="train a model on a target domain with its sources, and evaluate it",
+    add_options=_train_parser,
+    command=_train,
+    EXAMPLE=_TRAIN_EXAMPLE,
+)
+# name -> what holds SUMMARY, add_options, command and EXAMPLE (the end of its --help)
 _COMMANDS = {
-    "train": (
-        "train a model on a target domain with its sources, and evaluate it",
-        _train_parser,
-        _train,
-        _TRAIN_EXAMPLE,
-    ),
-    "leaderboard": (
-        cli_leaderboard.SUMMARY,
-        cli_leaderboard.add_options,
-        cli_leaderboard.command,
-        cli_leaderboard.EXAMPLE,
-    ),
-    "ablate": (cli_ablate.SUMMARY, cli_ablate.add_options, cli_ablate.command, cli_ablate.EXAMPLE),
-    "sweep": (cli_sweep.SUMMARY, cli_sweep.add_options, cli_sweep.command, cli_sweep.EXAMPLE),
-    "neighbours": (
-        cli_neighbours.SUMMARY,
-        cli_neighbours.add_options,
-        cli_neighbours.command,
-        cli_neighbours.EXAMPLE,
-    ),
-    "tune": (cli_tune.SUMMARY, cli_tune.add_options, cli_tune.command, cli_tune.EXAMPLE),
+    "train": _TRAIN,
+    "leaderboard": cli_leaderboard,
+    "ablate": cli_ablate,
+    "sweep": cli_sweep,
+    "neighbours": cli_neighbours,
+    "tune": cli_tune,
+    "prepare": cli_prepare,
+    "split": cli_split,
+    "simulate": cli_simulate,
+    "inspect": cli_inspect,
+    "doctor": cli_doctor,
 }
 
 
 def _usage() -> str:
     lines = ["usage: recbole-metarec COMMAND [options]", "", "commands:"]
-    lines += [f"  {name:12s} {summary}" for name, (summary, *_) in _COMMANDS.items()]
+    lines += [f"  {name:12s} {command.SUMMARY}" for name, command in _COMMANDS.items()]
     lines += [
         "",
         "example:",
@@ -129,16 +144,16 @@ def _dispatch(arguments: list[str]) -> int:
             f"unknown command {name}; "
             + (f"did you mean {guess}?" if guess else f"the commands are {', '.join(_COMMANDS)}")
         )
-    summary, add_options, command, example = _COMMANDS[name]
+    command = _COMMANDS[name]
     parser = Parser(
         prog=f"recbole-metarec {name}",
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=example,
+        description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
+        epilog=command.EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add_options(parser)
-    return command(rest, parser)
+    command.add_options(parser)
+    return command.command(rest, parser)
 
 
 def main(argv: list[str] | None = None) -> int:

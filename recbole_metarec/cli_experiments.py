@@ -5,15 +5,17 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from recbole_metarec.arguments import Once, Settings, count, split_arguments
+from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.cli_leaderboard import check_metric, tuned_in
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 _DEFAULT_SEEDS = 2
-_OWN = ("seeds", "jobs", "store", "output", "tuned", "rows", "cost", "variants", "models", "grid")
+_DEFAULT_JOBS = 2
+_OWN = ("seeds", "jobs", "store", "output", "tuned", "rows", "cost", "simulate", "variants", "models", "grid")
 RESUMING = """\
 The cost is said first. What is in the store, or in the file of rows, is not run again; an interrupted command loses
 only the runs in progress: type it again. Any config key may be given as --key=value; it holds for every run.
@@ -29,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> Callable:
     option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
     option("--seeds", metavar="N", help=f"runs of each arm, seeds counted up from --seed (default: {_DEFAULT_SEEDS})")
     option("--seed", metavar="N", help="the first seed (default: 2020)")
-    option("--jobs", metavar="N", help="runs at once, which share the processors (default: 1)")
+    option("--jobs", metavar="N", help=f"runs at once (default: {_DEFAULT_JOBS}, or 1 where there is one processor)")
     option("--sources", metavar="A,B,C", help="source domains (default: auto)")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
@@ -47,6 +49,7 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> Callable:
         help="start from the best configurations of recbole-metarec tune, kept in this storage "
         "(default: sqlite:///saved/tuning.sqlite)",
     )
+    option("--simulate", **SIMULATE)
     option("--cost", nargs=0, const=True, help="only say what it would cost")
     option("--output", metavar="DIR", help=f"folder of the reports (default: {output})")
     return option
@@ -69,12 +72,13 @@ class Request:
         """Reads and checks it, as far as that can be done before the data is looked at. Raises MetaRecError."""
         from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
         from recbole_metarec.leaderboard.models import SET_BY_NAME
+        from recbole_metarec.leaderboard.process import processors
 
         typed = split_arguments(parser, arguments)
         own = {key: typed.pop(key) for key in _OWN if key in typed}
         settings = Settings.of(typed)
         given, places = dict(settings.chosen), settings.places
-        jobs = count(own.get("jobs", "1"), "--jobs")
+        jobs = count(own["jobs"], "--jobs") if "jobs" in own else min(_DEFAULT_JOBS, processors())
         n_seeds = count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
         for key in sorted(SET_BY_NAME & set(given)):
             raise ConfigError(f"{places[key]}: {key} is what the arms differ by; leave it out")
@@ -82,6 +86,8 @@ class Request:
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
             check_config({**default_values("MetaRec"), **given, "dataset": dataset, "seed": seed}, places)
         check_metric(given, places)
+        given |= stand_ins(dataset, given, places) if "simulate" in own else {}
+        dataset = given.pop("dataset", dataset)
         data_path = given.get("data_path") or DEFAULT_DATA_PATH
         find_domain(dataset, data_path)
         resolve_sources(dataset, given.get("sources", "auto"), data_path)
@@ -134,9 +140,11 @@ def carry_out(request: Request, experiment, folder: str) -> int:
         if "cost" in request.own:
             return 0
         output.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
         found = findings(experiment, execution.run(request.jobs, _say))
+    reports = write_reports(found, protocol, portable(request.command), output)  # who reads what is printed may be gone
     print(f"\n{terminal_table(found, protocol)}\n")
-    print("reports:", ", ".join(map(str, write_reports(found, protocol, portable(request.command), output))))
+    print("reports:", ", ".join(map(str, reports)))
     return 1 if found.found.failures else 0
 
 

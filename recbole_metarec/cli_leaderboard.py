@@ -2,8 +2,9 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from recbole_metarec.arguments import Once, Settings, count, split_arguments
+from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
@@ -21,8 +22,9 @@ one store at the same time.
 
 Any config key may be given as --key=value; it holds for every model that reads it.
 """
-_OWN = ("models", "seeds", "jobs", "store", "output", "tuned")
+_OWN = ("models", "seeds", "jobs", "store", "output", "tuned", "simulate")
 _DEFAULT_SEEDS = 2
+_DEFAULT_JOBS = 2  # small models gain more from a neighbour than from a second thread
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"runs of each model, with seeds counted up from --seed (default: {_DEFAULT_SEEDS})",
     )
     option("--seed", metavar="N", help="the first seed (default: 2020)")
-    option("--jobs", metavar="N", help="runs at once, which share the processors (default: 1)")
+    option(
+        "--jobs",
+        metavar="N",
+        help=f"runs at once, which share the processors (default: {_DEFAULT_JOBS}, or 1 where there is one processor)",
+    )
     option("--sources", metavar="A,B,C", help="source domains of the models that use some (default: auto)")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
@@ -58,19 +64,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="compare each model's best configuration from recbole-metarec tune, kept in this storage "
         "(default: sqlite:///saved/tuning.sqlite)",
     )
+    option("--simulate", **SIMULATE)
     option("--output", metavar="DIR", help="folder of the reports (default: saved/leaderboard-NAME)")
 
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
     from recbole_metarec.leaderboard.models import SET_BY_NAME, competitors, default_models
+    from recbole_metarec.leaderboard.process import processors
 
     given = split_arguments(parser, arguments)
     own = {name: given.pop(name) for name in _OWN if name in given}
     settings = Settings.of(given)
     chosen, places = dict(settings.chosen), settings.places
     models = competitors([name.strip() for name in own["models"].split(",")]) if "models" in own else None
-    jobs = count(own.get("jobs", "1"), "--jobs")
+    jobs = count(own["jobs"], "--jobs") if "jobs" in own else min(_DEFAULT_JOBS, processors())
     seed_count = count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
     from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
 
@@ -82,9 +90,13 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
     seeds = range(first, first + seed_count)
     check_metric(chosen, places)
+    chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
+    dataset = chosen.pop("dataset", dataset)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
     models = models or default_models(has_text=(place / dataset / f"{dataset}.item").is_file())
+    for key in {model.width for model in models} & set(chosen) - {"embedding_size"}:
+        raise ConfigError(f"{places[key]}: d is the same for every model; use embedding_size, which sets it for all")
     if any(model.uses_sources for model in models):
         resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
     base = Path(chosen.get("checkpoint_dir") or "saved")
@@ -111,13 +123,15 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     plan = make_plan(models, dataset, seeds, given, tuned)
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     output.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
     with RunStore(store_file) as store:
         Runner(store, jobs, _say).run(plan)
         results, failures = with_guards(models, plan, store.results(plan)), store.failures(plan)
     baselines = tuple(model.name for model in models if model.is_baseline)
     comparison = compare(results, protocol, baselines, failures, segments, users)
+    reports = write_reports(comparison, output)  # before anything is printed: who reads that may be gone
     print(f"\n{terminal_table(comparison)}\n")
-    print("reports:", ", ".join(map(str, write_reports(comparison, output))))
+    print("reports:", ", ".join(map(str, reports)))
     return 1 if failures else 0
 
 

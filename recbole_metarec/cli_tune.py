@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, Settings, count, split_arguments
+from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
@@ -29,7 +29,7 @@ A space is a YAML file, one line per config key:
   n_layers: {low: 1, high: 3}
   weight_decay: {choices: [0.0, 0.001, 0.01]}
 """
-_OWN = ("model", "trials", "space", "storage")
+_OWN = ("model", "trials", "space", "storage", "simulate")
 _DEFAULT_TRIALS = 20
 
 
@@ -49,6 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--sources", metavar="A,B,C", help="source domains, if the model uses some (default: auto)")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    option("--simulate", **SIMULATE)
     option("--seed", metavar="N", help="random seed of the trials and of the search")
 
 
@@ -68,6 +69,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     for key in sorted(SET_BY_NAME & set(chosen)):
         raise ConfigError(f"{places[key]}: {key} is decided by the model's name; leave it out and choose with --model")
     check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
+    chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
+    dataset = chosen.pop("dataset", dataset)
     find_domain(dataset, data_path := chosen.get("data_path") or DEFAULT_DATA_PATH)
     if model.uses_sources:
         resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
@@ -119,7 +122,7 @@ def _report(study, plan) -> str:
     against = f", the default configuration {default.value:.4f}" if default else ""
     lines += [
         f"\n{study.base.model} on {study.base.dataset}: the best of {tried} trials ({len(failed)} failed) is trial "
-        f"{best.place}, {metric} {best.value:.4f} on validation{against}",
+        f"{best.number}, {metric} {best.value:.4f} on validation{against}",
         *(f"  {key}: {value}" for key, value in best.overrides.items()),
         f"train it:   {plan(best.overrides).command}",
     ]

@@ -16,33 +16,61 @@ import importlib.metadata
 import importlib.util
 import os
 import pickle
+import re
 import sys
 import types
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from recbole_metarec.errors import CheckpointError
 
-_applied = False
+# In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
+_MENDS = (
+    "numpy_aliases",
+    "scipy_dok_update",
+    "quiet_warnings",
+    "ray_for_recbole",
+    "anomaly_detection_off",
+    "config_numpy_aliases",
+    "colorama_wraps_once",
+    "trainer_checkpoints",
+)
+_in_force: list[str] = []
+
+
+@dataclass(frozen=True)
+class Mend:
+    """One mend of RecBole: the function's name, what it does and why, and whether it has been applied."""
+
+    name: str
+    reason: str
+    in_force: bool
+
+
+def mends() -> tuple[Mend, ...]:
+    """All mends, in the order in which :func:`apply` runs them."""
+    return tuple(Mend(name, _first_paragraph(globals()[name]), name in _in_force) for name in _MENDS)
+
+
+def _first_paragraph(function) -> str:
+    text = (function.__doc__ or "").split("\n\n")[0]
+    return " ".join(re.sub(r":\w+:(?=`)|`", "", text).split())
 
 
 def apply() -> None:
     """Apply every mend; a second call does nothing."""
-    global _applied
-    if _applied:
-        return
-    numpy_aliases()
-    scipy_dok_update()
-    quiet_warnings()
-    with ray_for_recbole():
-        importlib.import_module("recbole.quick_start.quick_start")
-    anomaly_detection_off()
-    config_numpy_aliases()
-    colorama_wraps_once()
-    trainer_checkpoints()
-    _applied = True
+    for name in _MENDS:
+        if name in _in_force:
+            continue
+        if name == "ray_for_recbole":
+            with ray_for_recbole():
+                importlib.import_module("recbole.quick_start.quick_start")
+        else:
+            globals()[name]()
+        _in_force.append(name)
 
 
 def anomaly_detection_off() -> None:

@@ -31,6 +31,8 @@ RECBOLE_KEYS = {
 _UNSUPPORTED = {
     "worker": (0, "batches are cut from one array in this process; leave worker at 0"),
     "save_dataloaders": (False, "the training loader is rebuilt from the data in seconds; remove save_dataloaders"),
+    "save_dataset": (False, "data is read from its files in seconds; remove save_dataset"),
+    "dataset_save_path": (None, "data is read from its files, never unpickled; remove dataset_save_path"),
     "dataloaders_save_path": (None, "data loaders are rebuilt from the data, never unpickled; remove it"),
     "benchmark_filename": (None, "histories are split by leave-one-out alone; give one NAME.inter and remove it"),
     "transform": (None, "training batches are not RecBole interactions that could be transformed; remove it"),

@@ -8,7 +8,7 @@ from time import time
 import numpy as np
 from colorlog import ColoredFormatter
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole.utils.logger import RemoveColorFilter
 
@@ -16,10 +16,11 @@ from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
+from recbole_metarec.building import nothing_unpickled, read_dataset
 from recbole_metarec.config import OUR_MODELS
+from recbole_metarec.data.dataset import reads_texts
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
-from recbole_metarec.keys import reads
 from recbole_metarec.plugin import build_config
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.resources import DEFAULT_DATA_PATH
@@ -125,9 +126,10 @@ def _train(model: str, dataset: str, config_files, overrides: dict) -> _Trained:
     _open_log(config)
     init_seed(config["seed"], config["reproducibility"])
     if model in OUR_MODELS:
-        data = create_dataset(config)
+        data = read_dataset(config)
         getLogger().info(data)
-        train, valid, test = data_preparation(config, data)
+        with nothing_unpickled(config):
+            train, valid, test = data_preparation(config, data)
         sources = train.dataset.read_ahead()
     else:
         train, valid, test = load_data(config)
@@ -246,8 +248,9 @@ def _metrics(run: _Trained, parts: list[Part], seconds: float) -> dict:
     config, trainer, sources = run.config, run.trainer, run.sources
     guard = getattr(trainer, "guard", None)
     files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
-    endings = (".inter", ".item") if reads(config["model"], "text_encoder") else (".inter",)
+    endings = (".inter", ".item") if reads_texts(config) else (".inter",)
     files = [path.with_suffix(ending) for path in files for ending in endings]
+    files = [path for path in files if path.suffix == ".inter" or path.is_file()]  # a source may have no texts
     epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
     return {
         "model": config["model"],

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -112,11 +113,19 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:
     """Peak of this process so far: resident memory and, on a GPU, memory held there. MiB."""
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes there and KiB elsewhere
-    found = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20}
+    found = {"resident": _peak_resident_bytes() / 2**20}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.max_memory_allocated(device) / 2**20
     return found
+
+
+def _peak_resident_bytes() -> int:
+    try:  # ru_maxrss holds the peak of the process that started this one, too
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+    except (OSError, TypeError):
+        scale = 1 if sys.platform == "darwin" else 1024  # bytes there and KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def threads() -> dict[str, int | None]:

@@ -76,6 +76,7 @@ class Recommender:
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(self.items[number], score) for number, score in pairs if score > float("-inf")]
 
+    @torch.no_grad()
     def recommend(self, history: Iterable[str], k: int = 10, exclude_seen: bool = False) -> list[tuple[str, float]]:
         """The k best next items after a history of item names, oldest first: [(item, score)], best first.
 
@@ -86,8 +87,10 @@ class Recommender:
         _check_names("history", history)
         history = [str(item) for item in history]
         state = self.start()
-        for item in history[-self.model.max_seq_length :]:
-            state = self.add(state, item)
+        if history:
+            numbers = [self._number_of(item) for item in history[-self.model.max_seq_length :]]
+            output, memory = self.model.memory_of(numbers)
+            state = UserState(memory, output)
         return self.top(state, k, history if exclude_seen else ())
 
     def _number_of(self, item: str) -> int:

@@ -39,6 +39,12 @@ def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, mess
     refused(["leaderboard", *argv], message)
 
 
+def test_the_name_of_d_in_one_model_is_refused(refused, tmp_path_factory):
+    shops = write_shop(tmp_path_factory.mktemp("shops"))
+    words = ["leaderboard", "--dataset", "Target", "--data_path", str(shops), "--models", "SASRec,LRURec"]
+    refused([*words, "--hidden_size=128"], "--hidden_size: d is the same for every model; use embedding_size")
+
+
 def test_a_key_that_none_of_the_models_reads_and_a_bad_store_are_said_before_any_run(capsys, tmp_path):
     write_shop(tmp_path / "shops")
     words = ["leaderboard", "--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--models", "LRURec"]

@@ -118,8 +118,11 @@ def test_recbole_s_own_example_is_where_recbole_reads_it(data):
 
 def test_an_absent_known_domain_is_explained(tmp_path):
     message = refusal(DataError, find_domain, "Scientific", tmp_path / "no")
+    assert "--dataset Scientific --simulate" in message
+    assert "--simulate" not in refusal(DataError, find_domain, "Arts", None)
     assert "no Scientific/Scientific.inter in" in message and str(cache_dir()) in message
     assert "https://jmcauley.ucsd.edu/data/amazon_v2/categoryFilesSmall/Industrial_and_Scientific_5.json.gz" in message
+    assert "recbole-metarec prepare Scientific fetches it" in message
     assert str(tmp_path / "no" / "Scientific" / "Scientific.inter") in message and "--data_path" in message
     assert "python run_recbole_metarec.py" in message and EMBEDDED_TARGET in message
     assert "did you mean" not in message

@@ -7,7 +7,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from recbole_metarec.config import check_config, default_values
-from recbole_metarec.data.user_share import chosen_users
+from recbole_metarec.data.cuts import chosen_users
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.experiments.design import ablation, sweep
 from recbole_metarec.experiments.settings import check_values, parse_grid, settings
@@ -206,6 +206,19 @@ def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both
     assert words[words.index("--dataset") + 1] == "Target" and not any("transfer" in word for word in words)
 
 
+@pytest.mark.parametrize("kind", ["users", "items"])
+def test_overlaps_have_one_target_one_reference_and_a_source_each(given, kind):
+    own = {key: value for key, value in given.items() if key != "sources"}
+    experiment = swept(f"overlap_{kind}=0,1", {**own, "user_inter_num_interval": "[3,inf)"})
+    assert [(arm.name, arm.runs[0].dataset, arm.runs[0].sources) for arm in experiment.arms] == [
+        ("LRURec", "Target-half", []), ("MetaRec[0]", "Target-half", ["Target-other"]),
+        ("MetaRec[1]", "Target-half", [f"Target-other-{kind}100"]),
+    ]  # fmt: skip
+    assert "--sources" not in experiment.arms[1].runs[0].command
+    with pytest.raises(ConfigError, match=f"overlap_{kind}: the source is the other half of Target; leave sources out"):
+        swept(f"overlap_{kind}=0", given)
+
+
 def test_models_without_sources_have_a_learning_curve_too(given):
     arms = arms_of(swept("target_users=0.5,1", given, "SASRec"))
     assert list(arms) == ["LRURec[0.5]", "LRURec[1]", "SASRec[0.5]", "SASRec[1]"]
@@ -242,6 +255,7 @@ def test_a_model_that_a_value_does_not_concern_is_run_once_and_held_against_a_re
         ("n_sources=True", "n_sources: true cannot be; "),
         ("target_users=0.1,0", "target_users: 0 cannot be; use a number in (0, 1]"),
         ("target_users=10", "target_users: 10 cannot be; "),
+        ("overlap_users=0,1.5", "overlap_users: 1.5 cannot be; use a number in [0, 1]"),
         ("target_users=many", "target_users: many cannot be; "),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Item texts as they are read, and what encoders and their cache make of them."""
 
+import io
 import sys
 from types import SimpleNamespace
 
@@ -58,6 +59,14 @@ def test_no_text_and_bad_text_are_told_apart(tmp_path):
         assert not isinstance(caught.value, NoTextError)
 
 
+def test_quotation_marks_are_part_of_a_text_but_not_of_an_items_name(tmp_path):
+    path = tmp_path / "Shop.item"
+    header = "item_id:token\ttext:token_seq\tbrand:token"
+    assert read(path, header, 'a\t"The ""big"" hat\t"X', "b\tcap\tY") == ["", "cap", '"The ""big"" hat', ""]
+    with pytest.raises(DataError, match=r"Shop\.item:3: a field starts with a quotation mark"):
+        read(path, header, "b\tcap\tY", '"a"\that\tX')
+
+
 # --- vectors -----------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +106,17 @@ def test_directions_have_equal_variance_with_half_of_it_the_targets():
         inside = own @ leading
         fit = np.linalg.lstsq(inside, vectors, rcond=None)[0]
         np.testing.assert_allclose(inside @ fit, vectors, atol=1e-2)
+
+
+def test_a_text_that_no_direction_knows_has_no_vector():
+    """Its words stand nowhere else and were cut off: rounding leaves 1e-10 of them, which is not a direction."""
+    random = np.random.default_rng(0)
+    source = ["", *(" ".join(f"w{word}" for word in random.integers(0, 40, 5)) for _ in range(900)), "zyx yxz"]
+    target = ["", *(f"w{i % 7} w{i % 11}" for i in range(30))]
+    found = encode_domains(target, [source], "tfidf", 8, 0.2)
+    assert not found.sources[0][-1].any() and not found.dropped[0][-1].any()
+    for vectors in (found.target[1:], found.sources[0][1:-1]):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), np.sqrt(8), rtol=1e-5)
 
 
 def test_a_large_source_does_not_blur_a_small_target():
@@ -151,13 +171,22 @@ def test_a_local_model_is_known_by_its_content(tmp_path):
     assert model_identity("all-MiniLM-L6-v2") == "all-MiniLM-L6-v2"
 
 
+class Calls(list):
+    """The lists of texts that were encoded, and the names of the models that were opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = []
+
+
 @pytest.fixture
 def library(monkeypatch):
     """A stand-in for sentence-transformers: a text's vector is its length and its letters; calls are recorded."""
-    calls = []
+    calls = Calls()
 
     class SentenceTransformer:
         def __init__(self, name, device=None):
+            calls.opened.append(name)
             if name == "absent":
                 raise OSError("no such model\nand a long story")
 
@@ -187,12 +216,48 @@ def test_each_domain_is_encoded_once_for_all_runs(library):
     assert len(library) == 7
 
 
-def test_a_damaged_cache_file_is_made_anew(library):
+def test_another_release_of_scikit_learn_has_another_key(monkeypatch):
+    for version in ("1", "2", "2"):
+        monkeypatch.setattr("sklearn.__version__", version)
+        encode_domains(TARGET, [SOURCE], "tfidf", 3, 0.2)
+    assert len(list((cache_dir() / "texts").glob("*.npy"))) == 2
+
+
+def test_a_model_in_the_home_folder_is_found(library, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    encode_domains(TARGET, [], "~/model", 6, 0.2)
+    encode_domains(TARGET, [], str(tmp_path / "model"), 6, 0.2)
+    assert library.opened == [str(tmp_path / "model")], "known by its content, opened by its whole name"
+
+
+def saved(array, save=np.save) -> bytes:
+    packed = io.BytesIO()
+    save(packed, array)
+    return packed.getvalue()
+
+
+WHOLE = saved(np.zeros((5, 4), np.float32))
+DAMAGED = {
+    "cut": WHOLE[:50],
+    "empty": b"",
+    "header": WHOLE.replace(b"(5, 4)", b"(5, 4("),
+    "archive": b"PK\x03\x04" + WHOLE,
+    "several": saved(np.zeros((5, 4), np.float32), np.savez),
+    "objects": saved(np.array([{}] * 5)),
+    "rows": saved(np.zeros((4, 4), np.float32)),
+    "flat": saved(np.zeros(5, np.float32)),
+    "type": saved(np.zeros((5, 4))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_cache_file_is_made_anew(library, damage, caplog):
     first = encode_domains(TARGET, [], "some-model", 6, 0.2).target
     (file,) = (cache_dir() / "texts").glob("*.npy")
-    file.write_bytes(file.read_bytes()[:50])
+    file.write_bytes(DAMAGED[damage])
     np.testing.assert_array_equal(encode_domains(TARGET, [], "some-model", 6, 0.2).target, first)
-    assert len(library) == 2
+    assert len(library) == 2 and f"{file}: cannot be read (" in caplog.text
     encode_domains(TARGET, [], "some-model", 6, 0.2)
     assert len(library) == 2
 

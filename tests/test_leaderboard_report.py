@@ -204,3 +204,19 @@ def test_signs_of_differences():
         "0.0000",
         "0.0000",
     ]
+
+
+def test_users_who_are_all_alike_tell_nothing_of_others():
+    runs = [changed(made_up_run("SASRec", 1, 4), test_ranks=np.array([60, 1, 60, 2]))]
+    users = runs[0].test_users
+    groups = tuple(Segment(f"{at}", "", np.isin(users, users[at])) for at in ([0, 2], [1, 3], [1]))
+    alike, different, one = (row.intervals[0] for row in compare(runs, PROTOCOL, (), (), groups, users).segments)
+    assert not np.isfinite(alike.low) and not np.isfinite(one.high) and display.interval(alike) == "n/a"
+    assert 0 <= different.low < different.mean < different.high <= 1
+
+
+def test_a_guarded_figure_is_over_the_same_seeds_as_its_neighbour():
+    runs = [made_up_run("MetaRec", 1, 50), changed(made_up_run("MetaRec", 2, 50), guarded_test=None)]
+    partly = compare([*runs, made_up_run("LRURec", 1, 50)], PROTOCOL, ("LRURec",))
+    assert all(entry.guarded_test == {} for entry in partly.entries)
+    assert "Not every model has a run of every seed" in " ".join(terminal_table(partly).split())

@@ -11,7 +11,9 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec import cli
 from recbole_metarec.analysis.compare import mean_interval
+from recbole_metarec.data.text_vectors import encode_domains
 from recbole_metarec.experiments.neighbours import likeness, paired_interval, read_mappings
+from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
@@ -109,6 +111,24 @@ def test_random_is_the_mean_over_all_ways_to_deal_the_matched_items_out(run, tex
 def test_without_texts_nothing_is_compared(run):
     found = read_mappings(run[0], ["Far"])
     assert likeness(found.target, found.sources[0]) == [] and found.target.texts is None
+
+
+def test_with_text_alignment_both_sides_vectors_hold_their_texts(tmp_path):
+    shop = write_shop(tmp_path)
+    for name, items in (("Target", 24), ("Near", 28)):
+        write_items(shop, name, {item: f"word{item % 5} other{item % 3} thing" for item in range(items)})
+    keys = {**TINY, "epochs": 1, "vq_heads": HEADS, "sources": ["Near"], "data_path": str(shop), "text_alignment": True}
+    keys |= {"state": "ERROR", "device": "cpu", "show_progress": False, "transfer_guard": False, "text_width": 16}
+    folder = run_experiment("MetaRec", "Target", overrides=keys).run_dir
+    (mapping,) = read_mappings(folder).sources
+    # the deployed table is the sum already, and the only epoch is the best
+    target = read_checkpoint(folder / "model.pth")["state_dict"]["item_embedding.weight"]
+    state = read_checkpoint(folder / "model-last.pth")
+    texts = [["", *own.texts] for own in (read_mappings(folder).target, mapping.source)]
+    vectors = encode_domains(texts[0], texts[1:], "tfidf", 16, 0.2).sources[0]
+    added = torch.from_numpy(vectors) @ state["state_dict"]["text_map.weight"]
+    source = state["source_sides"]["sides"]["Near"]["table"] + added
+    np.testing.assert_array_equal(mapping.codes, nearest_codes(source[1:], target, HEADS) - 1)
 
 
 def test_an_interval_of_items_that_occur_once_is_students_and_repeated_items_widen_it():

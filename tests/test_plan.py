@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_runs import found_by
-from worlds import TINY, cluster_histories, write_domain, write_shop
+from worlds import TINY, cluster_histories, write_domain, write_items, write_shop
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
@@ -102,6 +102,25 @@ def test_other_data_make_other_runs_of_those_that_read_them(tmp_path, given):
     assert {title for title in after if after[title] != fewer[title]} == {"MetaRec seed 7"}
     write_domain(shop, "Target", cluster_histories(9, 50, 24, 4, 0.8))
     assert not set(keys(plan_of(names, mine)).values()) & set(after.values())
+
+
+def test_sources_without_text_columns_are_left_out_aloud(tmp_path, given, caplog):
+    shop = write_shop(tmp_path)
+    mine = {key: value for key, value in given.items() if key != "vq_heads"} | {"data_path": str(shop)}
+    for name in ("Target", "Near"):
+        write_items(shop, name, {0: "red hat", 1: "blue hat"})
+    write_items(shop, "Far", {0: "red hat"}, column="title")
+    plan = plan_of("UniSRec,UniSRec-text", mine, seeds=(7, 8))
+    assert all(run.sources == run.config["sources"] == run.overrides["sources"] == ["Near"] for run in plan)
+    assert all("--sources Near" in run.command and not any("Far" in file for file in run.data_files) for run in plan)
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(said) == 1 and said[0].startswith("source Far is left out: ")
+    assert "Far.item: there is no column text, only item_id, title; " in said[0]
+    (run,) = plan_of("UniSRec", mine | {"text_columns": ["title"], "sources": ["Far"]})
+    assert run.sources == ["Far"], "the columns are those that the run reads"
+    (shop / "Near" / "Near.item").unlink()
+    (run,) = plan_of("UniSRec", mine)
+    assert run.sources == [] and "source Near is left out" in caplog.text and "Near.item: no such file" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -222,3 +241,14 @@ def test_popularity_counts_training_events_alone(shop, tmp_path):
     assert dict(zip(result.test_users.tolist(), result.test_ranks.tolist(), strict=True)) == expected
     ranks = np.array(list(expected.values()))
     assert result.test["ndcg@10"] == pytest.approx(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean(), abs=1e-6)
+
+
+def test_d_is_the_same_for_every_model_of_recbole(given):
+    """Some of RecBole's models call it embedding_size, the Transformers hidden_size."""
+    names = "GRU4Rec,SASRec,NARM,GCSAN,SASRecF,LightSANs,LRURec,MetaRec"
+    wide = {run.model: run.config for run in plan_of(names, {**given, "embedding_size": 32})}
+    for model in ("GRU4Rec", "NARM", "LRURec"):
+        assert wide[model]["embedding_size"] == 32
+    for model in ("SASRec", "GCSAN", "SASRecF", "LightSANs"):
+        assert wide[model]["hidden_size"] == 32
+    assert wide["GRU4Rec"]["hidden_size"] == 128  # of its recurrence, no item vector

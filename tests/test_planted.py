@@ -9,6 +9,9 @@ from statistics import mean
 import pytest
 from worlds import Run, cluster_histories, write_domain
 
+from recbole_metarec.data.simulated_domains import Plan, Planned, write_simulated
+from recbole_metarec.data.simulation import Size, World
+
 SIZES = {"embedding_size": 16, "n_layers": 1, "train_batch_size": 256, "dropout_prob": 0.2, "learning_rate": 0.005,
          "stopping_step": 100, "epochs": 10}  # fmt: skip
 SEEDS = (1, 2, 3)
@@ -43,3 +46,14 @@ def test_the_aligned_sign_favours_the_related_source_and_the_papers_the_other(tm
     for related, unrelated in similarities:
         assert related > unrelated + 0.05 and related > 0.1
     assert mean(related - unrelated for related, unrelated in early) > 0.0
+
+
+def test_sources_are_ranked_by_the_relatedness_that_was_planted(tmp_path):
+    """Equal in size, entropy, popularity and in the best possible ranking: only their transitions differ."""
+    size = Size(users=300, items=100, mean_length=7.0)
+    planted = {"sim-near": 1.0, "sim-half": 0.5, "sim-far": 0.0}
+    sources = tuple(Planned(name, size, relatedness) for name, relatedness in planted.items())
+    write_simulated(tmp_path, Plan(World(clusters=10, seed=1), Planned("sim-target", size), sources))
+    run = Run(tmp_path, dataset="sim-target", seed=1, **SIZES).fit(saved=False)
+    near, half, far = (mean(row["weight"] for row in run.source_rows(name)[-LATE:]) for name in planted)
+    assert near > half + 0.1 and half > far + 0.1

@@ -14,7 +14,7 @@ import pytest
 from fake_runs import WORKER, executed, found_by, planned, write_plan
 from test_store import same
 
-from recbole_metarec.leaderboard.process import log_file
+from recbole_metarec.leaderboard.process import log_file, python_module
 from recbole_metarec.leaderboard.runner import Runner
 from recbole_metarec.leaderboard.store import RunStore
 
@@ -159,7 +159,7 @@ def test_data_that_change_while_a_run_is_on_its_way_are_not_credited_to_it(tmp_p
 
 def test_jobs_run_at_once_and_share_the_processors(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("recbole_metarec.leaderboard.process._cores", lambda: 8)
+    monkeypatch.setattr("recbole_metarec.leaderboard.process.processors", lambda: 8)
     go = tmp_path / "go"
     plan = [planned(tmp_path, model, waits=str(go)) for model in "ABC"]
     with RunStore(tmp_path / "runs.sqlite") as store:
@@ -175,3 +175,16 @@ def test_jobs_run_at_once_and_share_the_processors(tmp_path, monkeypatch):
     process.communicate(timeout=180)
     assert process.returncode == 0
     assert_complete(tmp_path, plan)
+
+
+def test_a_run_imports_nothing_from_the_current_folder(tmp_path):
+    """It may be a clone of RecBole, whose changes would be stored as the installed version's results."""
+    (tmp_path / "calendar.py").write_text("raise AssertionError('the wrong one')")
+    (tmp_path / "somewhere").mkdir()
+    (tmp_path / "somewhere" / "worker_of_mine.py").write_text(
+        "import calendar, sys\n\ndef main(arguments):\n    print(arguments, calendar.isleap(2024))\n    return 3\n"
+    )
+    words = [*python_module("worker_of_mine"), "a", "b c"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "somewhere")}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "['a', 'b c'] True\n", "")

@@ -51,9 +51,9 @@ def test_short_histories_that_are_the_cold_users_are_told_once():
 def test_items_by_their_training_events_and_padding_is_no_item():
     counts = np.array([10**9, *range(20)])  # item i was seen i - 1 times
     found = by_item(counts, np.array([1, 5, 6, 18, 19, 20, 1]))
-    assert masks(found) == {"Cold items": [0, 1, 6], "Other items": [2], "Popular items": [3, 4, 5]}
-    assert "2 of them none" in found[0].rule and "17 training events or more" in found[2].rule
-    assert found[1].rule == "held-out item with 5 to 16 training events"
+    assert masks(found) == {"Cold items": [0, 1, 6], "Other items": [2, 3], "Popular items": [4, 5]}
+    assert "2 of them none" in found[0].rule and "18 training events or more" in found[2].rule
+    assert found[1].rule == "held-out item with 5 to 17 training events"
 
 
 def test_a_cold_item_is_never_popular():

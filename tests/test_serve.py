@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import tiny_metarec
+from tiny import tiny_metarec, tiny_unisrec
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.serve import Recommender
@@ -42,8 +42,17 @@ def test_any_iterable_of_names_is_a_history(recommender):
     assert recommender.recommend(("i1", "i2")) == recommender.recommend(iter(["i1", "i2"])) == expected
 
 
-def test_the_history_step_by_step_gives_the_same(recommender):
+@pytest.mark.parametrize("make", [lambda: tiny_metarec(n_target=len(ITEMS))[0], tiny_unisrec])
+def test_the_history_step_by_step_gives_the_same(make):
+    recommender, history = Recommender(make(), ITEMS), ["i5", "i1", "i5", "i7", "i2", "i9", "i1"]  # one more than L
     state = recommender.start()
-    for item in ("i5", "i1", "i5"):
+    for item in history[1:]:
         state = recommender.add(state, item)
-    assert recommender.top(state, 4) == recommender.recommend(["i5", "i1", "i5"], k=4)
+    assert recommender.top(state, 4) == recommender.recommend(history, k=4)
+
+
+def test_unisrec_reads_a_whole_history_once():
+    recommender, passes = Recommender(tiny_unisrec(), ITEMS), []
+    recommender.model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    recommender.recommend(["i5", "i1", "i5", "i7"])
+    assert len(passes) == 1

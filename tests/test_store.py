@@ -134,6 +134,8 @@ def test_failures_are_kept_in_one_line_and_may_be_tried_again(store, tmp_path):
     failures = store.failures([dead, run])
     assert [(f.seed, f.error) for f in failures] == [(2, "killed by SIGKILL"), (1, "loss is not finite")]
     assert failures[1].command == run.command and store.results([run, dead]) == []
+    store.record_death(run, "killed by SIGTERM")  # a second attempt, which did not come so far
+    assert [f.error for f in store.failures([run])] == ["killed by SIGTERM"]
     finish(store, run)
     assert store.failures([run]) == [] and len(store.results([run])) == 1
     store.record_death(run, "is not true")

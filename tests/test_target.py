@@ -1,5 +1,6 @@
 """What a report says of the target, against a count by hand from the file."""
 
+import pickle
 from collections import Counter
 
 import pytest
@@ -8,7 +9,10 @@ from worlds import TINY, cluster_histories, write_domain
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from recbole_metarec.errors import DataError
 from recbole_metarec.leaderboard import target
+from recbole_metarec.leaderboard.popularity import run_popularity
+from recbole_metarec.quick_start import run_experiment
 
 KEYS = {**{key: value for key, value in TINY.items() if key != "vq_heads"}, "state": "ERROR", "device": "cpu"}
 
@@ -22,7 +26,7 @@ def test_sizes_protocol_and_segments(tmp_path, monkeypatch):
         handed_on.update(lengths=lengths, counts=counts, held_out=held_out)
         return ()
 
-    monkeypatch.setattr(target, "segments", segments)
+    monkeypatch.setattr("recbole_metarec.leaderboard.segments.segments", segments)
     protocol, _, users = target.describe("Shop", {**KEYS, "data_path": str(tmp_path)})
     assert (protocol.users, protocol.interactions) == (60, sum(map(len, histories)))
     assert protocol.items == len({item for history in histories for item in history})
@@ -47,3 +51,29 @@ def test_the_segments_are_of_the_runs_users(tmp_path):
     assert len(users) == 60 and all(group.mask.shape == (60,) for group in groups)
     assert {group.name for group in groups} >= {"Long histories", "Popular items"}
     assert sum(group.users for group in groups if "items" in group.name) == pytest.approx(60)
+
+
+def test_a_comparison_over_one_user_is_refused(tmp_path):
+    write_domain(tmp_path, "Shop", [[1, 2, 3, 4, 5], [1, 2]])
+    with pytest.raises(DataError, match="Shop: models are compared over its test users, and there is but one"):
+        target.describe("Shop", {**KEYS, "data_path": str(tmp_path)})
+
+
+def test_what_lies_in_the_checkpoint_folder_is_never_unpickled(tmp_path):
+    """RecBole reads a dataset that was saved there in place of the data's files."""
+    write_domain(tmp_path, "Shop", cluster_histories(0, 60, 24, 4, 0.8))
+    (tmp_path / "saved").mkdir()
+    trap = pickle.dumps(Trap())
+    for name in ("Shop-TransferDataset.pth", "Shop-for-LRURec-dataloader.pth"):
+        (tmp_path / "saved" / name).write_bytes(trap)
+    keys = {**KEYS, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
+    target.describe("Shop", keys)
+    run_popularity("Shop", keys)
+    run_experiment("LRURec", "Shop", overrides={**keys, "epochs": 1})
+
+
+class Trap:
+    """Raises when it is unpickled."""
+
+    def __reduce__(self):
+        return exec, ("raise AssertionError('unpickled')",)

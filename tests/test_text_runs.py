@@ -1,6 +1,7 @@
 """Whole runs of UniSRec: what texts are worth on unseen items, and that runs stop, go on, are saved and are refused."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from recbole_metarec import cli
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.data.item_texts import NoTextError
 from recbole_metarec.data.sequences import SequenceStore
+from recbole_metarec.errors import CheckpointError
 from recbole_metarec.serve import Recommender
 
 MODES = ("text", "text_and_id")
@@ -146,6 +148,49 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, passes):
     rest.fit()
     assert equal(rest.weights(), whole.weights()) and rest.best_score == whole.best_score
     assert without_seconds(rest.trainer.history) == without_seconds(whole.trainer.history)
+
+
+def test_a_run_cannot_go_on_in_another_space_of_texts(shop, tmp_path):
+    """Other sources, or the same sources with other texts, give the same words other vectors."""
+    first = run(shop, saved=True, epochs=1).trainer.saved_model_file
+    for given, what in (
+        ({"sources": "none"}, r"sources was \['Near'\] .* and is \[\] now"),
+        ({"text_width": 8, "drop_ratio": 0.4}, "text_vectors was"),
+    ):
+        other = run(shop, fit=False, **given)
+        other.trainer.resume_checkpoint(first)
+        with pytest.raises(CheckpointError, match=what):
+            other.fit()
+    shutil.copytree(shop, tmp_path / "shop")
+    for name in ("Target", "Near"):
+        file = tmp_path / "shop" / name / f"{name}.item"
+        before = file.read_text()
+        file.write_text(before.replace("kind3", "kind2"))
+        other = run(tmp_path / "shop", fit=False)
+        other.trainer.resume_checkpoint(first)
+        with pytest.raises(CheckpointError, match="text_vectors was .*; resume with the config and the data"):
+            other.fit()
+        file.write_text(before)
+
+
+def test_steps_train_with_dropout_and_read_the_texts_without_words(shop):
+    made = run(shop, fit=False, contrast_weight=1.0, word_drop_share=1.0)
+    trainer = made.trainer
+    trainer._set_up(made.train)
+    mixture = trainer.mixture
+    sources, target = mixture.batches.batch(mixture.batches.plan(0)[0]), next(iter(made.train))
+
+    def step(seed, of_sources):
+        made.model.eval()  # as an evaluation leaves it
+        torch.manual_seed(seed)
+        batch = sources if of_sources else made.model.batch_of(target)
+        return (trainer._contrast(batch) if of_sources else trainer._one_step(batch, None)).loss
+
+    for of_sources in (True, False):
+        assert step(1, of_sources) == step(1, of_sources) != step(2, of_sources)
+    before = step(1, True)
+    mixture.dropped = mixture.dropped.flip(1)
+    assert step(1, True) != before, "its second views were read from these"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -4,37 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import FIELDS, tiny_unisrec
 from torch.nn import functional as F
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
 from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import SASRec
 
-from recbole_metarec.config import default_values
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.data.dataset import TARGET_LIST
-from recbole_metarec.model.unisrec import UniSRec
 
 MODES = ("text", "text_and_id")
 INPUTS = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 0], [6, 0, 0, 0]])
 TARGETS = torch.tensor([[0, 4, 1, 5], [9, 2, 6, 0], [5, 0, 0, 0]])  # the first input of row 0 carries no loss
-
-
-def tiny_unisrec(mode: str = "text_and_id", n_items: int = 12, **given) -> UniSRec:
-    """In float64, with weights large enough for every term to count."""
-    fields = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
-              "ITEM_LIST_LENGTH_FIELD": "item_length", "device": torch.device("cpu"), "seed": 1}  # fmt: skip
-    sizes = {"embedding_size": 8, "n_layers": 2, "text_width": 6, "adaptor_experts": 3, "MAX_ITEM_LIST_LENGTH": 6}
-    config = default_values("UniSRec") | fields | sizes | {"item_vectors": mode} | given
-    model = UniSRec(config, SimpleNamespace(num=lambda field: n_items)).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
-        if mode == "text_and_id":
-            model.item_embedding.weight[0] = 0.0
-        model.texts[1:].normal_()
-    return model.eval()
 
 
 def rows_of(inputs, **more) -> Interaction:
@@ -117,6 +101,10 @@ def test_what_is_kept_of_the_catalogue_follows_every_change():
         model.train()
         model.adaptor.whitening.mul_(-1.0)
         model.eval()
+        model.full_sort_predict(rows_of(INPUTS))
+        model.float()
+        assert torch.equal(model.catalogue()[0], model.item_vectors())
+        model.double()
         assert torch.equal(model.score(before[:, :8]), F.normalize(before[:, :8], dim=1)
                            @ F.normalize(model.item_vectors(), dim=1).t() / model.temperature)  # fmt: skip
 
@@ -133,45 +121,151 @@ def test_the_inductive_model_has_nothing_of_its_own_for_an_item():
     torch.testing.assert_close(scores[:, 11], scores[:, 4])
 
 
-def test_pretraining_reads_texts_alone_and_takes_every_other_position_for_a_negative():
-    model = tiny_unisrec(contrast_weight=0.0)
+def random_texts() -> tuple[torch.Tensor, torch.Tensor]:
+    """Texts of 20 source items, as they are and without some words; item 2 has none."""
     texts, dropped = torch.randn(2, 20, 6, dtype=torch.float64)
-    vectors = model.adaptor(texts)
-    losses = []
-    items = [int(item) for _, item in prefixes()]
-    for history, item in prefixes():
+    texts[2] = dropped[2] = 0.0
+    return texts, dropped
+
+
+def read_by_hand(model, texts) -> torch.Tensor:
+    """Vectors [n, d] of source items; one without text has none."""
+    return model.adaptor(texts) * torch.tensor([[float(text.abs().sum() > 0)] for text in texts])
+
+
+def sequence_item_by_hand(model, texts) -> torch.Tensor:
+    vectors, losses = read_by_hand(model, texts), []
+    rows = [(history, item) for history, item in prefixes() if texts[item].any()]
+    for history, item in rows:
         states = model.states(history[None], vectors[history][None])[0, -1]
         logits = F.cosine_similarity(states[None], vectors) / model.temperature
-        others = torch.stack([logits[other] for other in items if other != item])
+        others = torch.stack([logits[other] for _, other in rows if other != item])
         losses.append(torch.logsumexp(torch.cat([logits[item][None], others]), 0) - logits[item])
+    return torch.stack(losses).mean()
+
+
+def sequence_sequence_by_hand(model, own, views) -> torch.Tensor:
+    """own, views: (history, vectors of all items) of each row. Rows 0 and 2 lead to one item."""
+    states, others = (
+        [model.states(row[None], vectors[row][None])[0, -1] for row, vectors in side] for side in (own, views)
+    )
+    losses, ends = [], [5, 6, 5]
+    for j in range(3):
+        logits = {k: F.cosine_similarity(states[j], others[k], dim=0) / model.temperature for k in range(3)}
+        kept = [logits[k] for k in range(3) if k == j or ends[k] != ends[j]]
+        losses.append(torch.logsumexp(torch.stack(kept), 0) - logits[j])
+    return torch.stack(losses).mean()
+
+
+def assert_same_with_gradients(model, found, expected):
+    """Two losses and their gradients by every shared parameter."""
+    torch.testing.assert_close(found, expected)
+    shared = {name: value for name, value in model.shared_parameters().items() if name != "adaptor.noise"}
+    mine, its = (torch.autograd.grad(loss, list(shared.values())) for loss in (found, expected))
+    for name, one, other in zip(shared, mine, its, strict=True):
+        assert other.any(), name
+        torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_pretraining_reads_texts_alone_and_takes_every_other_position_for_a_negative():
+    """Item 2 is read and is an answer, but has no text: it is neither predicted nor a negative."""
+    model = tiny_unisrec(contrast_weight=0.0)
+    texts, dropped = random_texts()
     found = model.pretraining_loss(SequenceBatch(INPUTS, TARGETS), texts, dropped)
-    torch.testing.assert_close(found, torch.stack(losses).mean())
-    shared = model.shared_parameters()
-    assert set(shared) == {name for name, _ in model.named_parameters()} - {"item_embedding.weight"}
-    found.backward()
-    assert all(value.grad is not None for name, value in shared.items() if name != "adaptor.noise")
+    assert_same_with_gradients(model, found, sequence_item_by_hand(model, texts))
+    assert set(model.shared_parameters()) == {n for n, _ in model.named_parameters()} - {"item_embedding.weight"}
+    model.pretraining_loss(SequenceBatch(INPUTS, TARGETS), texts, dropped).backward()
     assert model.item_embedding.weight.grad is None
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_the_second_view_lacks_items_or_words(share):
     """With nothing to drop, a view by items is the sequence itself; by words it is read from the other texts."""
-    model = tiny_unisrec(contrast_weight=1.0, drop_ratio=0.0, word_drop_share=share, score_temperature=0.5)
-    batch, ends = SequenceBatch(INPUTS, TARGETS), [5, 6, 5]
-    texts, dropped = torch.randn(2, 20, 6, dtype=torch.float64)
-    read = model.adaptor(dropped if share else texts)
-    own = model.adaptor(texts)
+    how = {"drop_ratio": 0.0, "word_drop_share": share}
+    model = tiny_unisrec(contrast_weight=0.37, score_temperature=0.5, **how)
+    texts, dropped = random_texts()
+    own, read = read_by_hand(model, texts), read_by_hand(model, dropped if share else texts)
     rows = [row[row > 0] for row in INPUTS]
-    states = [model.states(row[None], own[row][None])[0, -1] for row in rows]
-    views = [model.states(row[None], read[row][None])[0, -1] for row in rows]
-    losses = []
-    for j in range(3):
-        logits = {k: F.cosine_similarity(states[j], views[k], dim=0) / 0.5 for k in range(3)}
-        kept = [logits[k] for k in range(3) if k == j or ends[k] != ends[j]]
-        losses.append(torch.logsumexp(torch.stack(kept), 0) - logits[j])
-    found = model.pretraining_loss(batch, texts, dropped)
-    model.contrast_weight = 0.0
-    torch.testing.assert_close(found - model.pretraining_loss(batch, texts, dropped), torch.stack(losses).mean())
+    second = sequence_sequence_by_hand(model, [(row, own) for row in rows], [(row, read) for row in rows])
+    found = model.pretraining_loss(SequenceBatch(INPUTS, TARGETS), texts, dropped)
+    assert_same_with_gradients(model, found, sequence_item_by_hand(model, texts) + 0.37 * second)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_the_second_view_lacks_is_drawn(seed):
+    """The masks by hand: which rows lack words, then which events the others lack, never their last."""
+    model = tiny_unisrec(contrast_weight=0.37, score_temperature=0.5, drop_ratio=0.5, word_drop_share=0.5)
+    texts, dropped = random_texts()
+    own, read = read_by_hand(model, texts), read_by_hand(model, dropped)
+    torch.manual_seed(seed)
+    by_words, stays = torch.rand(3) < 0.5, torch.rand(3, 4) >= 0.5
+    rows, views = [row[row > 0] for row in INPUTS], []
+    for row, words, kept in zip(rows, by_words.tolist(), stays.tolist(), strict=True):
+        left = [item for t, item in enumerate(row.tolist()) if kept[t] or t == len(row) - 1]
+        views.append((row, read) if words else (torch.tensor(left), own))
+    second = sequence_sequence_by_hand(model, [(row, own) for row in rows], views)
+    torch.manual_seed(seed)
+    found = model.pretraining_loss(SequenceBatch(INPUTS, TARGETS), texts, dropped)
+    assert_same_with_gradients(model, found, sequence_item_by_hand(model, texts) + 0.37 * second)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_item_without_text_moves_the_adaptor_no_more_than_the_others(mode):
+    """The adaptor's shift starts at zero, where a zero text would have a vector without direction."""
+    batch = SequenceBatch(INPUTS, TARGETS)
+    texts, dropped = random_texts()
+    for shift in (0.0, 1e-7):
+        model = tiny_unisrec(mode, contrast_weight=1.0)
+        with torch.no_grad():
+            model.adaptor.shift.fill_(shift)
+            model.texts[2] = 0.0
+        largest = []
+        for loss in (model.next_item_loss(batch), model.pretraining_loss(batch, texts, dropped)):
+            gradients = torch.autograd.grad(loss, [*model.adaptor.parameters()], allow_unused=True)
+            largest.append(max(float(own.abs().max()) for own in gradients if own is not None))
+        assert 0.0 < max(largest) < 100.0
+    assert not model.item_vectors()[2].any() or mode == "text_and_id"
+    texts[1:] = 0.0
+    with torch.no_grad():
+        assert model.pretraining_loss(batch, texts, dropped) >= 0.0, "finite where nothing can be predicted"
+
+
+def in_training(model, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(item vectors, states of given vectors) as one seed draws them. A mixture of one has no noisy gate."""
+    model.train()
+    torch.manual_seed(seed)
+    vectors = torch.linspace(-1, 1, 3 * 4 * 8, dtype=torch.float64).view(3, 4, 8)
+    return model.item_vectors(), model.states(INPUTS, vectors)
+
+
+def test_each_dropout_has_its_key():
+    none = tiny_unisrec(adaptor_experts=1, adaptor_dropout_prob=0.0, dropout_prob=0.0)
+    texts = tiny_unisrec(adaptor_experts=1, adaptor_dropout_prob=0.5, dropout_prob=0.0)
+    layers = tiny_unisrec(adaptor_experts=1, adaptor_dropout_prob=0.0, dropout_prob=0.5)
+    for model, moves in ((none, (False, False)), (texts, (True, False)), (layers, (False, True))):
+        one, other = in_training(model, 1), in_training(model, 2)
+        assert [not torch.equal(a, b) for a, b in zip(one, other, strict=True)] == list(moves)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_encoder_is_that_of_recboles_sasrec(training):
+    """With the same weights, and while training with the same dropout masks."""
+    config = {"hidden_size": 8, "inner_size": 32, "hidden_dropout_prob": 0.3, "attn_dropout_prob": 0.3,
+              "hidden_act": "gelu", "layer_norm_eps": 1e-12, "initializer_range": 0.02, "loss_type": "CE"}  # fmt: skip
+    model = tiny_unisrec(n_heads=2, dropout_prob=0.3)
+    theirs = SASRec(FIELDS | config | {"n_layers": 2, "n_heads": 2}, SimpleNamespace(num=lambda field: 12)).double()
+    names = {"position.": "position_embedding.", "norm.": "LayerNorm.", "layers.": "trm_encoder."}
+    weights = {"item_embedding.weight": theirs.item_embedding.weight}
+    for name, value in model.encoder.state_dict().items():
+        ours = next(start for start in names if name.startswith(start))
+        weights[names[ours] + name.removeprefix(ours)] = value
+    theirs.load_state_dict(weights)
+    model.train(training), theirs.train(training)
+    torch.manual_seed(5)
+    expected = theirs.forward(INPUTS, (INPUTS > 0).sum(dim=1))
+    torch.manual_seed(5)
+    states = model.states(INPUTS, theirs.item_embedding(INPUTS))
+    torch.testing.assert_close(model.gather_indexes(states, (INPUTS > 0).sum(dim=1) - 1), expected)
 
 
 def test_a_frozen_encoder_does_not_move_once_it_was_pretrained():
@@ -189,4 +283,6 @@ def test_histories_step_by_step_give_the_same_state():
         for item in (3, 1, 4, 1, 5, 9, 2, 6):  # two more than the model sees
             state, memory = model.next_memory(memory, item)
         expected = model.forward(torch.tensor([[4, 1, 5, 9, 2, 6]]), torch.tensor([6]))
+        whole, remembered = model.memory_of([3, 1, 4, 1, 5, 9, 2, 6])
     torch.testing.assert_close(state, expected)
+    assert torch.equal(whole, expected) and torch.equal(remembered[0], memory[0])

@@ -1,4 +1,4 @@
-"""A MetaRec of eight numbers per item in float64, with one source and batches of either domain."""
+"""Models of eight numbers per item in float64: MetaRec with one source and batches of either domain, and UniSRec."""
 
 import math
 from types import SimpleNamespace
@@ -11,18 +11,19 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole_metarec.config import default_values
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.metarec import MetaRec, SourceItems
+from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.trainer import meta_step as meta
 
 F64 = torch.float64
+FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
+          "ITEM_LIST_LENGTH_FIELD": "item_length", "device": torch.device("cpu"), "seed": 1, "clip_grad_norm": None,
+          "MAX_ITEM_LIST_LENGTH": 6}  # fmt: skip
 
 
 def config_of(**given) -> dict:
     """The shipped defaults of MetaRec with tiny sizes; ``given`` wins."""
-    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0, "MAX_ITEM_LIST_LENGTH": 6}
-    fields = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
-              "ITEM_LIST_LENGTH_FIELD": "item_length", "device": torch.device("cpu"), "seed": 1,
-              "clip_grad_norm": None}  # fmt: skip
-    return default_values("MetaRec") | fields | sizes | given
+    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0}
+    return default_values("MetaRec") | FIELDS | sizes | given
 
 
 def tiny_metarec(n_target: int = 12, n_source: int = 10, **given):
@@ -40,6 +41,20 @@ def tiny_metarec(n_target: int = 12, n_source: int = 10, **given):
     bias = torch.randn(n_source, dtype=torch.float64) * 0.3
     source = SourceItems(table.requires_grad_(), bias.requires_grad_())
     return model, source, random_batch(n_source), random_batch(n_target)
+
+
+def tiny_unisrec(mode: str = "text_and_id", n_items: int = 12, **given) -> UniSRec:
+    """With weights large enough for every term to count."""
+    sizes = {"embedding_size": 8, "n_layers": 2, "text_width": 6, "adaptor_experts": 3}
+    config = default_values("UniSRec") | FIELDS | sizes | {"item_vectors": mode} | given
+    model = UniSRec(config, SimpleNamespace(num=lambda field: n_items)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+        if mode == "text_and_id":
+            model.item_embedding.weight[0] = 0.0
+        model.texts[1:].normal_()
+    return model.eval()
 
 
 def random_batch(n_items: int, lengths=(5, 4, 2, 1)) -> SequenceBatch:

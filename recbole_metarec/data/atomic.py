@@ -77,20 +77,33 @@ def check_inter_file(
     """
     table, (users, items, times) = _read_inter(path, user_field, item_field, time_field, separator, encoding)
     exact, stored = _parse_times(table, time_field, times)
-    user_codes, user_names = pd.factorize(np.array(users, dtype=object))
+    user_codes, _ = pd.factorize(np.array(users, dtype=object))
     item_codes, item_names = pd.factorize(np.array(items, dtype=object))
-    order = np.lexsort((exact, user_codes))
-    same_user = user_codes[order][1:] == user_codes[order][:-1]
-    same_time = exact[order][1:] == exact[order][:-1]
-    moved = order != np.lexsort((stored, user_codes))
-    lengths = np.bincount(user_codes)
-    triples = pd.DataFrame({"user": user_codes, "item": item_codes, "time": exact})
+    order, stored_order = np.lexsort((exact, user_codes)), np.lexsort((stored, user_codes))
+    return count_events(user_codes, item_codes, exact, (order, stored_order), len(item_names))
+
+
+def count_events(
+    users: np.ndarray, items: np.ndarray, times: np.ndarray, orders: tuple[np.ndarray, np.ndarray], n_items: int
+) -> InterSummary:
+    """What is to be said of n events: users int [n] with every value of 0 .. u - 1, items int [n], times int [n].
+
+    orders: the events by (user, full time) and by (user, float32 time), equal times in the order of the arrays.
+    """
+    order, stored_order = orders
+    in_order, times_in_order = users[order], times[order]
+    ties = (in_order[1:] == in_order[:-1]) & (times_in_order[1:] == times_in_order[:-1])
+    # only an event that shares user and time with a neighbour can be a repetition
+    tied = order[np.append(ties, False) | np.append(False, ties)]
+    repeated = pd.DataFrame({"user": users[tied], "item": items[tied], "time": times[tied]}).duplicated()
+    lengths = np.bincount(users)
+    moved = np.zeros(len(users), bool) if stored_order is order else order != stored_order
     return InterSummary(
-        events=len(user_codes),
-        users=len(user_names),
-        items=len(item_names),
-        duplicates=int(triples.duplicated().sum()),
-        time_ties=int((same_user & same_time).sum()),
+        events=len(users),
+        users=len(lengths),
+        items=n_items,
+        duplicates=int(repeated.sum()),
+        time_ties=int(ties.sum()),
         moved_float32=int(moved.sum()),
         last_moved_float32=int(moved[np.cumsum(lengths) - 1].sum()),
     )
@@ -172,18 +185,33 @@ def _ranked_lines(table: Table, time_field: str, times: list[bytes], ranks: np.n
 def _read_inter(path, user_field, item_field, time_field, separator, encoding):
     """The checked table and its user, item and time columns; times are not parsed yet."""
     table = read_table(Path(path), separator, encoding)
-    for field, wanted, key in (
-        (user_field, "token", "USER_ID_FIELD"),
-        (item_field, "token", "ITEM_ID_FIELD"),
-        (time_field, "float", "TIME_FIELD"),
-    ):
-        _check_field(table, field, wanted, key)
+    fields = user_field, item_field, time_field
+    check_columns(table, *fields)
     if not len(table.lines):
-        fail(path, 1, "no rows after the header", "write one event on each line")
-    users, items = table.column(user_field), table.column(item_field)
+        fail_without_rows(path)
+    users, items, times = (table.column(field) for field in fields)
     for field, values in ((user_field, users), (item_field, items)):
         _check_ids(table, field, values)
-    return table, (users, items, table.column(time_field))
+    return table, (users, items, times)
+
+
+def check_columns(table: Table, user_field: str, item_field: str, time_field: str) -> None:
+    """Raises DataError unless the header has the three columns in the types that RecBole needs."""
+    _check_field(table, user_field, "token", "USER_ID_FIELD")
+    _check_field(table, item_field, "token", "ITEM_ID_FIELD")
+    _check_field(table, time_field, "float", "TIME_FIELD")
+
+
+def fail_without_rows(path) -> NoReturn:
+    """Raise the DataError of a file that ends after its header."""
+    fail(path, 1, "no rows after the header", "write one event on each line")
+
+
+def check_rows(table: Table, user_field: str, item_field: str, time_field: str) -> None:
+    """Raises DataError for the first row without a plain user, item and finite time."""
+    for field in (user_field, item_field):
+        _check_ids(table, field, table.column(field))
+    _parse_times(table, time_field, table.column(time_field))
 
 
 def _check_field(table: Table, field: str, wanted: str, key: str) -> None:

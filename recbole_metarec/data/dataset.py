@@ -1,7 +1,7 @@
 """RecBole datasets of this package: the target with its split, the sources beside it, and the training loader."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
@@ -13,8 +13,9 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
+from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
 from recbole_metarec.data.batches import SequenceBatches
+from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
@@ -66,13 +67,10 @@ class TransferDataset(SequentialDataset):
         fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"])
         separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
         summary = check_inter_file(folder / f"{token}.inter", *fields, separator, encoding)
-        if summary.repetitions:
-            self.logger.info(f"{token}: {summary.repetitions}")
+        _tell(token, summary, config["exact_time"])
         if config["exact_time"]:
             folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
             dataset_path = str(folder)
-        elif summary.lost_order:
-            self.logger.warning(f"{token}: {summary.lost_order}")
         super()._load_data(token, dataset_path)
 
     def data_augmentation(self):
@@ -105,21 +103,21 @@ class TransferDataset(SequentialDataset):
     @cached_property
     def texts(self) -> list[str]:
         """The text of each item in the order of ids. Raises NoTextError where the domain has none."""
-        config, (name, folder) = self.config, (self.dataset_name, Path(self.dataset_path))
-        form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
         items = self.id2token(self.iid_field, range(self.item_num))
-        return read_item_texts(folder / f"{name}.item", items, _listed(config["text_columns"]), *form)
+        return _texts(self.config, Path(self.dataset_path) / f"{self.dataset_name}.item", items)
 
     @cached_property
     def text_vectors(self) -> TextVectors:
         """Vectors of the item texts of the target and of the sources, in one space."""
         config = self.config
         how = config["text_encoder"], config["text_width"], config["drop_ratio"], str(config["device"])
-        return encode_domains(self.texts, [source.texts for source in self.sources], *how)
+        return encode_domains(
+            self.texts, [source.texts or [""] * source.store.n_items for source in self.sources], *how
+        )
 
     def read_ahead(self) -> tuple[Source, ...]:
         """Reads now what training will ask for, so that a bad file ends a run before it starts; the sources."""
-        if reads(self.config["model"], "text_encoder"):
+        if reads_texts(self.config):
             self.text_vectors  # noqa: B018
         return self.sources
 
@@ -174,16 +172,25 @@ def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.flatnonzero(position < np.repeat(kept, store.lengths)))
 
 
+def reads_texts(config) -> bool:
+    """Whether the model reads item texts: UniSRec always, the others with ``text_alignment``."""
+    return reads(config["model"], "text_encoder") and (lives_on_texts(config) or bool(config["text_alignment"]))
+
+
+def lives_on_texts(config) -> bool:
+    """Whether a source without texts can teach the model nothing."""
+    return not reads(config["model"], "text_alignment") and reads(config["model"], "text_encoder")
+
+
 def read_sources(config) -> tuple[Source, ...]:
-    """The source domains that the config asks for, each read, filtered and renumbered by RecBole.
+    """The source domains that the config asks for, each read, filtered and renumbered as RecBole does.
 
     Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
     says so. Raises DataError if a source that was named is missing or malformed.
     """
-    reads_texts = reads(config["model"], "text_encoder")
     if not reads(config["model"], "sources") or config["meta_transfer"] == "none":
         return ()
-    if reads_texts and not config["pretrain_epochs"]:
+    if lives_on_texts(config) and not config["pretrain_epochs"]:
         return ()
     # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
     folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
@@ -191,38 +198,68 @@ def read_sources(config) -> tuple[Source, ...]:
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
     sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
-    if reads_texts and (present or missing) and not sources:
+    if lives_on_texts(config) and (present or missing) and not sources:
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
     return sources
 
 
-def source_dataset(config, name: str, folder: Path) -> TransferDataset:
-    """A source as RecBole reads, filters and renumbers it beside the target of ``config``; ``folder`` holds it."""
+def _source_config(config, name: str, folder: Path):
     own = copy.copy(config)
     settings = {key: value for key, value in domain_settings(name).items() if key in config}
     # what the user has set holds for every domain; the rest is the source's own
     settings = {key: value for key, value in settings.items() if key not in config.external_config_dict}
     place = {"dataset": name, "data_path": str(folder / name), "meta_transfer": "none"}
     own.final_config_dict = {**config.final_config_dict, **settings, **place}
-    dataset = TransferDataset(own)
-    dataset._change_feat_format()
-    return dataset
+    return own
+
+
+def read_source_items(config, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
+    """A source's events beside the target of ``config``, and its items' names by id, padding first."""
+    store, names = _read_store(_source_config(config, name, folder), folder / name / f"{name}.inter")
+    return store, [str(item) for item in names()]
 
 
 def _read_source(config, name: str, folder: Path) -> Source | None:
-    dataset = source_dataset(config, name, folder)
-    store = dataset.store
+    own, file = _source_config(config, name, folder), folder / name / f"{name}.inter"
+    store, item_names = _read_store(own, file)
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
     texts = None
-    if reads(config["model"], "text_encoder"):
+    if reads_texts(config):
         try:
-            texts = dataset.texts
+            texts = _texts(own, file.with_suffix(".item"), item_names())
         except NoTextError as error:
-            getLogger().warning(f"source {name} is left out: {error}")
-            return None
+            if lives_on_texts(config):
+                getLogger().warning(f"source {name} is left out: {error}")
+                return None
+            getLogger().warning(f"source {name} is aligned by its events alone: {error}")
     getLogger().info(f"source {name}: {len(store.users)} users, {store.n_items - 1} items, {len(store.items)} events")
-    return Source(name, folder / name / f"{name}.inter", store, texts)
+    return Source(name, file, store, texts)
+
+
+def _read_store(config, file: Path) -> tuple[SequenceStore, Callable[[], Sequence[str]]]:
+    """The events of a domain, and what tells the names of its items in the order of their ids, padding first."""
+    try:
+        domain = read_domain(file, Wanted.of(config))
+    except NotColumnar:
+        dataset = TransferDataset(config)
+        dataset._change_feat_format()
+        return dataset.store, lambda: dataset.id2token(dataset.iid_field, range(dataset.item_num))
+    _tell(file.stem, domain.summary, config["exact_time"])
+    return domain.store, lambda: ["[PAD]", *domain.items]
+
+
+def _tell(name: str, summary: InterSummary, exact_time: bool) -> None:
+    """What a user should know about a domain's file, to the log."""
+    if summary.repetitions:
+        getLogger().info(f"{name}: {summary.repetitions}")
+    if summary.lost_order and not exact_time:
+        getLogger().warning(f"{name}: {summary.lost_order}")
+
+
+def _texts(config, file: Path, items: Sequence[str]) -> list[str]:
+    form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
+    return read_item_texts(file, items, _listed(config["text_columns"]), *form)
 
 
 def _listed(value) -> list[str]:

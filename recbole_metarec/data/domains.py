@@ -1,7 +1,8 @@
 """Named domains: what is known about them (``dataset_configs/NAME.yaml``) and where their files lie.
 
 A YAML file holds four keys of ours; any other key in it is RecBole's:
-default_sources: the sources that ``auto`` stands for when the domain is the target;
+default_sources: the sources that ``auto`` stands for when the domain is the target (a domain without a YAML file may
+    name some in its ``NAME.json``);
 public_source: where the raw data is published: the edition of choice and, for each edition, the addresses;
 preparation: the filter that turns raw data into ``NAME.inter``. It is not applied when a finished file is read:
     public copies were filtered in their publishers' order of steps, and filtering again would lose some of them;
@@ -22,6 +23,7 @@ from recbole_metarec.data.movielens import (
     ensure_embedded,
     movielens_dir,
 )
+from recbole_metarec.data.writing import read_about
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.resources import resource_dir
 from recbole_metarec.words import nearest, source_fault, source_names
@@ -30,9 +32,11 @@ __all__ = [
     "DOMAIN_KEYS",
     "EMBEDDED_TARGET",
     "cache_dir",
+    "check_name",
     "domain_settings",
     "find_domain",
     "known_domains",
+    "present_domains",
     "recbole_settings",
     "resolve_sources",
 ]
@@ -68,7 +72,7 @@ def find_domain(name: str, data_path=None) -> Path:
     Raises DataError, in one line, saying what was looked for, where it is published, where to put it and what works
     without it.
     """
-    _check_name(name)
+    check_name(name)
     found = _locate(name, data_path)
     if found is None:
         raise DataError(_absent(name, data_path))
@@ -93,7 +97,7 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
     if fault:
         raise ConfigError(f"sources: {'; '.join(fault)}")
     for name in names:
-        _check_name(name, "sources: ")
+        check_name(name, "sources: ")
         try:
             find_domain(name, data_path)
         except DataError as error:
@@ -102,18 +106,22 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
 
 
 def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
-    settings = domain_settings(target)
-    if not settings:
+    names = domain_settings(target).get("default_sources")
+    folder = _locate(target, data_path) if names is None else None
+    if folder:  # domains that were made together say so themselves
+        names = read_about(folder, target).get("default_sources")
+    if names is None:
         logging.getLogger(__name__).warning(
             f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
             "--sources Office,Tools"
         )
-    names = settings.get("default_sources", [])
+        names = []
     present = [name for name in names if _locate(name, data_path) is not None]
     return present, [name for name in names if name not in present]
 
 
-def _check_name(name, where: str = "") -> None:
+def check_name(name, where: str = "") -> None:
+    """Raises DataError unless ``name`` can be a folder's name; ``where`` begins the message."""
     if not isinstance(name, str) or not name.strip() or name in (".", "..") or set(name) & set("/\\\0\n"):
         raise DataError(
             f"{where}{name!r} is not the name of a domain; give a folder's name such as Scientific, "
@@ -134,7 +142,8 @@ def _places(data_path) -> list[Path]:
     return ([Path(data_path).expanduser()] if data_path else []) + [cache_dir()]
 
 
-def _present_domains(data_path) -> list[str]:
+def present_domains(data_path=None) -> list[str]:
+    """Names of the domains whose files lie in ``data_path`` or in the cache, sorted."""
     return sorted(
         {
             path.parent.name
@@ -148,10 +157,10 @@ def _present_domains(data_path) -> list[str]:
 
 def _absent(name: str, data_path) -> str:
     """Why a domain cannot be used and what can be done, in one line."""
-    present = _present_domains(data_path)
+    present = present_domains(data_path)
     places = " or ".join(str(folder) for folder in _places(data_path))
     put = f"{_places(data_path)[0] / name / name}.inter"
-    known = name in known_domains()
+    known, settings = name in known_domains(), domain_settings(name)
     near = None if known else nearest(name, [*known_domains(), *present])
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
     clauses = [f"domain {name} is {state}: there is no {name}/{name}.inter in {places}"]
@@ -161,10 +170,14 @@ def _absent(name: str, data_path) -> str:
             "and data_path must name the folder above"
         )
     if known:
-        clauses.append(_published(domain_settings(name)["public_source"]))
-    clauses.append(f"write the columns {COLUMNS} to {put}, or say with --data_path in which folder {name} lies")
+        clauses.append(f"recbole-metarec prepare {name} fetches it")
+        clauses.append(_published(settings["public_source"]))
+    else:
+        clauses.append(f"recbole-metarec prepare {name} --raw FILE makes it of a log of yours")
+    clauses.append(f"or write the columns {COLUMNS} to {put}; or say with --data_path in which folder {name} lies")
+    made_up = f"--dataset {name} --simulate (made-up domains of these sizes), " if "statistics" in settings else ""
     clauses.append(
-        "what works right now: python run_recbole_metarec.py (embedded MovieLens domains), and --dataset "
+        f"what works right now: python run_recbole_metarec.py (embedded MovieLens domains), {made_up}and --dataset "
         f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}"
     )
     return "; ".join(clauses)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_metarec.data.table import fail, read_table, show
+from recbole_metarec.data.table import fail, read_header, read_table, show
 from recbole_metarec.errors import DataError
 
 
@@ -16,26 +16,33 @@ class NoTextError(DataError):
     """A domain has no item file, or none of the text columns that were asked for."""
 
 
-def read_item_texts(
-    path: Path, items: Sequence[str], columns: Sequence[str], item_field: str, separator: str, encoding: str
-) -> list[str]:
-    """The text of each of ``items`` (item names in the order of their ids, padding first), ``columns`` joined.
-
-    Padding and items that the file does not name get an empty text; the latter are counted in a warning.
-    Raises NoTextError if there is no such file or column, DataError, with its line, for a malformed one.
-    """
+def check_text_columns(path: Path, columns: Sequence[str], item_field: str, separator: str, encoding: str) -> None:
+    """Raises NoTextError if there is no such file or its header lacks a column, DataError for a malformed header."""
     if not path.is_file():
         raise NoTextError(
             f"{path}: no such file, so {path.stem} has no item texts; write one with the columns {item_field}:token "
             f"and {columns[0]}:token_seq, or use a model that needs no text"
         )
-    table = read_table(path, separator, encoding)
+    names = read_header(path, separator, encoding)
     for name in (item_field, *columns):
-        if name not in table.names:
+        if name not in names:
             raise NoTextError(
-                f"{path}: there is no column {name}, only {', '.join(table.names)}; add it, or name the columns that "
+                f"{path}: there is no column {name}, only {', '.join(names)}; add it, or name the columns that "
                 "hold text with text_columns"
             )
+
+
+def read_item_texts(
+    path: Path, items: Sequence[str], columns: Sequence[str], item_field: str, separator: str, encoding: str
+) -> list[str]:
+    """The text of each of ``items`` (item names in the order of their ids, padding first), ``columns`` joined.
+
+    Padding and items that the file does not name get an empty text; the latter are counted in a warning. Quotation
+    marks in a text are part of it: RecBole, which takes them for quoting, does not read this file.
+    Raises NoTextError if there is no such file or column, DataError, with its line, for a malformed one.
+    """
+    check_text_columns(path, columns, item_field, separator, encoding)
+    table = read_table(path, separator, encoding, unquoted=[item_field])
     names = [value.decode("utf-8") for value in table.column(item_field)]
     parts = zip(*([value.decode("utf-8").strip() for value in table.column(name)] for name in columns), strict=True)
     texts: dict[str, str] = {}

@@ -5,6 +5,7 @@ RecBole's reader does.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,42 +40,86 @@ class Table:
         return [data[s:e] for s, e in zip(self.starts[:, at].tolist(), self.ends[:, at].tolist())]
 
 
-def read_table(path: Path, separator: str, encoding: str) -> Table:
-    """Read a file whose first line is a header of name:type. Raises DataError ("PATH:LINE: what; what to do")."""
-    data = _read_bytes(path, separator, encoding)
+def read_header(path: Path, separator: str, encoding: str) -> list[str]:
+    """The names of the columns. Raises DataError ("PATH:LINE: what; what to do") for what is no such file."""
+    check_separator(separator)
+    header, _, _ = as_lines(path, _read_bytes(path), encoding).partition(b"\n")
+    return parse_header(path, header.decode("utf-8"), separator)[0]
+
+
+def read_table(path: Path, separator: str, encoding: str, unquoted: Sequence[str] | None = None) -> Table:
+    """Read a file whose first line is a header of name:type. Raises DataError ("PATH:LINE: what; what to do").
+
+    unquoted: columns whose fields may not start with a quotation mark; None for all, as RecBole needs it.
+    """
+    check_separator(separator)
+    data = as_lines(path, _read_bytes(path), encoding)
+    end = data.index(b"\n")
+    names, types = parse_header(path, data[:end].decode("utf-8"), separator)
+    return split_rows(path, data[end + 1 :], names, types, separator, 2, unquoted)
+
+
+def split_rows(
+    path: Path,
+    data: bytes,
+    names: list[str],
+    types: list[str],
+    separator: str,
+    first_line: int,
+    unquoted: Sequence[str] | None = None,
+) -> Table:
+    """The rows in ``data``, whole lines as :func:`as_lines` gives them of which the first is the file's ``first_line``.
+
+    unquoted: as in :func:`read_table`. Raises DataError for a ragged row or a quoted field.
+    """
     codes = np.frombuffer(data, dtype=np.uint8)
     line_ends = np.flatnonzero(codes == 10)
-    line_starts = np.concatenate(([0], line_ends[:-1] + 1))
-    names, types = _parse_header(path, data[: line_ends[0]].decode("utf-8"), separator)
+    line_starts = np.concatenate((np.zeros(1, np.int64), line_ends[:-1] + 1))[: len(line_ends)]
     marks = np.flatnonzero(codes == ord(separator))
     n_marks = np.diff(np.searchsorted(marks, line_ends), prepend=0)
-    rows = np.flatnonzero(line_ends > line_starts)[1:]  # RecBole skips blank lines
+    rows = np.flatnonzero(line_ends > line_starts)  # RecBole skips blank lines
     ragged = rows[n_marks[rows] != len(names) - 1]
     if len(ragged):
         bad = int(ragged[0])
-        _fail_ragged(path, bad + 1, data[line_starts[bad] : line_ends[bad]].decode("utf-8"), separator, len(names))
-    inner = marks[len(names) - 1 :].reshape(len(rows), len(names) - 1)
+        row = data[line_starts[bad] : line_ends[bad]].decode("utf-8")
+        _fail_ragged(path, bad + first_line, row, separator, len(names))
+    inner = marks.reshape(len(rows), len(names) - 1)
     starts = np.hstack((line_starts[rows, None], inner + 1))
     ends = np.hstack((inner, line_ends[rows, None]))
-    quoted = np.flatnonzero((codes[starts] == ord('"')).any(axis=1))
+    checked = [at for at, name in enumerate(names) if unquoted is None or name in unquoted]
+    quoted = np.flatnonzero((codes[starts[:, checked]] == ord('"')).any(axis=1))
     if len(quoted):
         fail(
             path,
-            int(rows[quoted[0]]) + 1,
+            int(rows[quoted[0]]) + first_line,
             "a field starts with a quotation mark, which RecBole takes for quoting",
             "write the fields without quotation marks",
         )
-    return Table(path, data, names, types, starts, ends, rows + 1)
+    return Table(path, data, names, types, starts, ends, rows + first_line)
 
 
-def _read_bytes(path: Path, separator: str, encoding: str) -> bytes:
-    """The file as UTF-8 with ``\\n`` line ends and a final newline."""
+def check_separator(separator: str) -> None:
+    """Raises DataError for what no file of ours is separated by."""
     if len(separator) != 1 or not separator.isascii() or separator in '\n\r"':
         raise DataError(f"field_separator is {separator!r}; use one plain character, such as a tab")
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and data_path") from None
+        fail_unreadable(path, error)
+    check_not_empty(path, raw)
+    return raw
+
+
+def fail_unreadable(path: Path, error: OSError) -> NoReturn:
+    """Raise the DataError of a file that the system does not give."""
+    raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and data_path") from None
+
+
+def check_not_empty(path: Path, raw: bytes) -> None:
+    """Raises DataError for a file without anything in it."""
     if not raw.strip():
         fail(
             path,
@@ -83,33 +128,46 @@ def _read_bytes(path: Path, separator: str, encoding: str) -> bytes:
             "write a header such as user_id:token, item_id:token, timestamp:float "
             "(separated by tabs) and one event on each line",
         )
+
+
+def as_lines(path: Path, raw: bytes, encoding: str, first_line: int = 1, offset: int = 0) -> bytes:
+    """A file, or whole lines of one, as UTF-8 with ``\\n`` line ends and a final newline.
+
+    first_line, offset: line and byte of the file at which ``raw`` starts. Raises DataError for what is no such text.
+    """
     try:
-        text = raw.decode(encoding)
+        text = "" if raw.isascii() and _is_utf8(encoding) else raw.decode(encoding)
     except LookupError:
         raise DataError(f"encoding is {encoding!r}, which Python does not know; use utf-8") from None
     except UnicodeDecodeError as error:
         fail(
             path,
-            _line_at(raw, error.start),
-            f"byte {error.start} of the file is not {encoding} ({error.reason})",
+            _line_at(raw, error.start) + first_line - 1,
+            f"byte {error.start + offset} of the file is not {encoding} ({error.reason})",
             "save the file as UTF-8, or name its encoding with the config key encoding",
         )
-    if text.startswith("\ufeff"):
+    if not offset and text.startswith("\ufeff"):
         fail(
             path,
             1,
             "the file starts with a byte order mark",
             "save it as UTF-8 without one, or set the config key encoding to utf-8-sig",
         )
-    data = text.encode("utf-8") if encoding.lower() not in ("utf-8", "utf8") else raw
+    data = raw if _is_utf8(encoding) else text.encode("utf-8")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\0" in data:
-        fail(path, _line_at(data, data.index(b"\0")), "a zero byte, so this is not a text file", "write plain text")
+        line = _line_at(data, data.index(b"\0")) + first_line - 1
+        fail(path, line, "a zero byte, so this is not a text file", "write plain text")
     return data if data.endswith(b"\n") else data + b"\n"
 
 
-def _parse_header(path: Path, header: str, separator: str) -> tuple[list[str], list[str]]:
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower() in ("utf-8", "utf8")
+
+
+def parse_header(path: Path, header: str, separator: str) -> tuple[list[str], list[str]]:
+    """Names and types of the columns. Raises DataError for a first line that is no header."""
     wanted = "write name:type for each column, such as user_id:token"
     if not header:
         fail(path, 1, "the first line is blank", "put the header there: " + wanted)

@@ -6,6 +6,7 @@ Encoders see texts and never an event. Their vectors are fixed features: what is
 import functools
 import hashlib
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
@@ -34,23 +35,36 @@ class TextVectors:
 
 
 def encode_domains(
-    target: list[str], sources: Sequence[list[str]], encoder: str, width: int, drop_ratio: float, device: str = "cpu"
+    target: list[str],
+    sources: Sequence[list[str]],
+    encoder: str,
+    width: int,
+    drop_ratio: float | None,
+    device: str = "cpu",
 ) -> TextVectors:
     """Vectors of the texts of all domains in one space of ``width`` numbers, from the cache where they are there.
 
     encoder: ``tfidf`` or the name or folder of a sentence-transformers model, which ``device`` is for.
+    drop_ratio: None makes no vectors with words dropped.
     Raises ConfigError if the encoder cannot be had, DataError if no text holds a word.
     """
+    encoder = os.path.expanduser(encoder)
     fitted = [target, *sources]
-    texts = [*fitted, *(drop_words(own, drop_ratio) for own in sources)]
+    texts = [*fitted, *(drop_words(own, drop_ratio) for own in (sources if drop_ratio is not None else ()))]
     if encoder == TFIDF:
-        key = cache_key(TFIDF, width, len(fitted), *texts)
-        vectors = np.split(_cached(key, lambda: np.concatenate(_tfidf(texts, len(fitted), width))), _ends(texts))
+        from sklearn import __version__  # another release may give other vectors
+
+        key, ends = cache_key(TFIDF, __version__, width, len(fitted), *texts), np.cumsum([len(own) for own in texts])
+        joined = _cached(key, int(ends[-1]), lambda: np.concatenate(_tfidf(texts, len(fitted), width)))
+        vectors = np.split(joined, ends[:-1])
     else:
         identity, model = model_identity(encoder), functools.cache(lambda: _sentence_model(encoder, device))
-        raw = [_cached(cache_key(identity, own), lambda own=own: _sentence_vectors(model(), own)) for own in texts]
+        raw = [
+            _cached(cache_key(identity, own), len(own), lambda own=own: _sentence_vectors(model(), own))
+            for own in texts
+        ]
         vectors = _reduced(raw, len(fitted), width)
-    vectors = [_on_sphere(own, found) for own, found in zip(texts, vectors, strict=True)]
+    vectors = _on_sphere(texts, vectors)
     return TextVectors(vectors[0], tuple(vectors[1 : len(fitted)]), tuple(vectors[len(fitted) :]))
 
 
@@ -84,7 +98,7 @@ def cache_key(*parts) -> str:
 
 def model_identity(encoder: str) -> str:
     """What a sentence-transformers model is known by in the cache: its name, or a digest of its folder's content."""
-    folder = Path(encoder).expanduser()
+    folder = Path(encoder)
     if not folder.is_dir():
         return encoder
     digest = hashlib.sha256()
@@ -93,14 +107,17 @@ def model_identity(encoder: str) -> str:
     return digest.hexdigest()
 
 
-def _cached(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array under ``key``; computed and stored if it is not there or cannot be read."""
+def _cached(key: str, rows: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array float32 [rows, m] under ``key``; computed and stored if it is not there or cannot be read."""
     path = make_dir(cache_dir() / "texts") / f"{key}.npy"
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
+        if found.dtype != np.float32 or found.ndim != 2 or len(found) != rows:
+            raise ValueError(f"it holds {found.dtype} {found.shape}")
+        return found
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged file makes numpy raise almost anything
         getLogger().warning(f"{path}: cannot be read ({error}); made anew")
     found = np.ascontiguousarray(compute(), dtype=np.float32)
     packed = io.BytesIO()
@@ -165,12 +182,14 @@ def _reduced(features: list, n_fitted: int, width: int) -> list[np.ndarray]:
     return [np.pad(own, ((0, 0), (0, width - own.shape[1]))).astype(np.float32) for own in dense]
 
 
-def _on_sphere(texts: list[str], vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    known = (lengths > 1e-12) & np.array([bool(text) for text in texts])[:, None]
-    scale = np.sqrt(vectors.shape[1]) / np.where(known, lengths, 1.0)
-    return np.where(known, vectors * scale, 0.0).astype(np.float32)
-
-
-def _ends(texts: list[list[str]]) -> np.ndarray:
-    return np.cumsum([len(own) for own in texts])[:-1]
+def _on_sphere(texts: list[list[str]], vectors: list[np.ndarray]) -> list[np.ndarray]:
+    """Vectors of all domains at the length sqrt(w), or zero: without a text, or with one that none of the directions
+    knows, of which rounding leaves a rest that is nothing beside the vectors' root mean square."""
+    lengths = [np.linalg.norm(own, axis=1, keepdims=True) for own in vectors]
+    least = 1e-4 * np.sqrt(np.mean(np.concatenate(lengths) ** 2))
+    found = []
+    for own, size, rows in zip(texts, lengths, vectors, strict=True):
+        known = (size > least) & np.array([bool(text) for text in own])[:, None]
+        scale = np.sqrt(rows.shape[1]) / np.where(known, size, 1.0)
+        found.append(np.where(known, rows * scale, 0.0).astype(np.float32))
+    return found

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from recbole_metarec.data.atomic import ORIGINAL_TIME, READ_AS_MISSING
@@ -18,6 +19,7 @@ from recbole_metarec.errors import DataError
 
 USER, ITEM, TIME = "user_id", "item_id", "time"
 _TYPES = {USER: "token", ITEM: "token"}
+_SLICE_ROWS = 1 << 20
 
 
 def write_domain(
@@ -27,6 +29,8 @@ def write_domain(
     items: pl.DataFrame | None = None,
     about: Mapping | None = None,
     overwrite: bool = False,
+    types: Mapping[str, str] | None = None,
+    names: Mapping[str, pl.Series] | None = None,
 ) -> Path:
     """Write ``folder/NAME/NAME.inter``, ``NAME.item`` where there are ``items``, and ``NAME.json``; return its folder.
 
@@ -34,25 +38,27 @@ def write_domain(
     the rows), and any other numeric columns, which are kept. Users are written in the order of their first row.
     items: column item_id (text) and text columns, of which items without an event are left out.
     about: plain values for ``NAME.json``, beside the counts.
+    types: RecBole's type of columns whose values do not show it, such as numbers that are kept as text.
+    names: where user_id and item_id of ``events`` are numbers from 0, as for millions of events, the texts that they
+    stand for; every one is of some event.
     Raises DataError for a name that is taken (unless ``overwrite``), for ids that RecBole would read as something else,
     for a domain without events, and where the disk is full or may not be written to; nothing is then left.
     """
-    final = Path(folder) / name
-    if final.exists() and not overwrite:
-        raise DataError(f"{final}: is there already; name another folder or domain, or say --overwrite")
+    final = check_free(folder, name, overwrite)
     if events.is_empty():
         raise DataError(f"{final}: no event is left, so there is nothing to write; loosen the filter")
-    for column in (USER, ITEM):
-        _check_ids(events, column, final)
+    ids = names or {column: events[column].unique() for column in (USER, ITEM)}
+    for column, texts in ids.items():
+        _check_ids(texts, column, final)
     make_dir(final.parent)
     building = None
     try:
         building = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=final.parent))
         building.chmod(0o755)
-        _write_table(_in_order(events), building / f"{name}.inter")
+        _write_table(_in_order(events), building / f"{name}.inter", types or {}, names)
         if items is not None:
-            _write_table(_cleaned(items, events), building / f"{name}.item")
-        counts = {"events": len(events), "users": events[USER].n_unique(), "items": events[ITEM].n_unique()}
+            _write_table(_cleaned(items, ids[ITEM]), building / f"{name}.item", types or {})
+        counts = {"events": len(events), "users": len(ids[USER]), "items": len(ids[ITEM])}
         text = json.dumps({"name": name, **counts, **(about or {})}, indent=2, ensure_ascii=False)
         (building / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         _put_in_place(building, final)
@@ -63,6 +69,14 @@ def write_domain(
     finally:
         if building:
             shutil.rmtree(building, ignore_errors=True)
+    return final
+
+
+def check_free(folder: Path, name: str, overwrite: bool) -> Path:
+    """The folder of a domain that is to be written. Raises DataError if it is taken, unless ``overwrite``."""
+    final = Path(folder) / name
+    if final.exists() and not overwrite:
+        raise DataError(f"{final}: is there already; name another folder or domain, or say --overwrite")
     return final
 
 
@@ -77,22 +91,37 @@ def read_about(folder: Path, name: str) -> dict:
 
 def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     """User by user, in time, with the rank of each event and the columns as the file names them."""
-    numbered = events.with_row_index("__row").with_columns(pl.col("__row").min().over(USER).alias("__first"))
-    ordered = numbered.sort("__first", TIME, "__row").drop("__first", "__row")
+    users, times = events[USER], events[TIME].to_numpy()
+    codes = (users if users.dtype.is_integer() else users.cast(pl.Categorical).to_physical()).to_numpy()
+    codes = _by_first_row(codes)
+    same_user = codes[1:] == codes[:-1]
+    if not np.all(np.where(same_user, times[1:] >= times[:-1], codes[1:] > codes[:-1])):
+        order = np.lexsort((times, codes))
+        events, codes = events[order], codes[order]
+        same_user = codes[1:] == codes[:-1]
+    starts = np.flatnonzero(np.concatenate(([True], ~same_user)))
+    places = np.arange(len(codes), dtype=np.int32)
+    rank = places - np.repeat(places[starts], np.diff(starts, append=len(codes)))
     others = [column for column in events.columns if column not in (USER, ITEM, TIME)]
-    rank = pl.int_range(pl.len()).over(USER).alias("timestamp")
-    return ordered.select(USER, ITEM, rank, pl.col(TIME).alias(ORIGINAL_TIME), *others)
+    return events.select(USER, ITEM, pl.Series("timestamp", rank), pl.col(TIME).alias(ORIGINAL_TIME), *others)
 
 
-def _cleaned(items: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """The texts of items that have events, each on one line, so that no field looks quoted."""
-    used = items.join(events.select(ITEM).unique(), on=ITEM, how="semi").unique(ITEM, keep="first").sort(ITEM)
+def _by_first_row(codes: np.ndarray) -> np.ndarray:
+    """For each row the first row of its user."""
+    first_row = np.zeros(int(codes.max()) + 1, np.uint32)
+    first_row[codes[::-1]] = np.arange(len(codes), dtype=np.uint32)[::-1]  # the last of several values stays
+    return first_row[codes]
+
+
+def _cleaned(items: pl.DataFrame, used: pl.Series) -> pl.DataFrame:
+    """The texts of the items that are used, each on one line, so that no field looks quoted."""
+    used = used.rename(ITEM).to_frame()
+    kept = items.join(used, on=ITEM, how="semi").unique(ITEM, keep="first", maintain_order=True).sort(ITEM)
     texts = pl.col(pl.String).exclude(ITEM).fill_null("").str.replace_all(r"[\s\p{Cc}]+", " ")
-    return used.with_columns(texts.str.strip_chars_start('" ').str.strip_chars_end())
+    return kept.with_columns(texts.str.strip_chars_start('" ').str.strip_chars_end())
 
 
-def _check_ids(events: pl.DataFrame, column: str, final: Path) -> None:
-    ids = events[column].unique()
+def _check_ids(ids: pl.Series, column: str, final: Path) -> None:
     as_missing = [text.decode() for text in READ_AS_MISSING] + [""]
     unreadable = ids.filter(ids.is_null() | ids.is_in(as_missing) | ids.str.contains(r'[\t\n\r]|^"'))
     if len(unreadable):
@@ -102,10 +131,18 @@ def _check_ids(events: pl.DataFrame, column: str, final: Path) -> None:
         )
 
 
-def _write_table(table: pl.DataFrame, path: Path) -> None:
-    kinds = {name: "token_seq" if kind == pl.String else "float" for name, kind in table.schema.items()} | _TYPES
+def _write_table(
+    table: pl.DataFrame, path: Path, types: Mapping[str, str], names: Mapping[str, pl.Series] | None = None
+) -> None:
+    kinds = {name: "token_seq" if kind == pl.String else "float" for name, kind in table.schema.items()}
+    kinds |= {**types, **_TYPES}
     header = {name: f"{name}:{kinds[name]}" for name in table.columns}
-    table.rename(header).write_csv(path, separator="\t", quote_style="never")
+    with open(path, "wb") as file:
+        for start in range(0, max(len(table), 1), _SLICE_ROWS):
+            rows = table[start : start + _SLICE_ROWS]
+            spelled = [texts.gather(rows[column]).alias(column) for column, texts in (names or {}).items()]
+            rows = rows.with_columns(spelled).rename(header)
+            rows.write_csv(file, include_header=start == 0, separator="\t", quote_style="never")
 
 
 def _put_in_place(building: Path, final: Path) -> None:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from recbole_metarec.experiments.settings import Setting
+from recbole_metarec.experiments.settings import DATA_KEYS, Setting
 from recbole_metarec.experiments.variants import FULL, NONE, Variant
 from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
 from recbole_metarec.leaderboard.plan import Tuned, as_text, make_plan
@@ -151,7 +151,7 @@ def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
 def _made_by(key: str, setting: Setting, line: Competitor, dataset: str, run: PlannedRun) -> PlannedRun:
     """The run with the command that also makes its data."""
     words = ["recbole-metarec", "sweep", f"{key}={setting.text}", "--models", line.name, "--dataset", dataset]
-    words += ["--sources", ",".join(run.sources)] if run.sources else []
+    words += ["--sources", ",".join(run.sources)] if run.sources and not DATA_KEYS[key].makes_sources else []
     said = ("sources", "show_progress", *SET_BY_NAME)
     own = {name: value for name, value in run.overrides.items() if name not in said}
     words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from recbole.utils import get_model
 from scipy import stats
-from torch import Tensor
 
 from recbole_metarec.analysis.compare import Interval
 from recbole_metarec.checkpoint_config import config_from_json
-from recbole_metarec.data.dataset import TransferDataset, source_dataset
+from recbole_metarec.data.dataset import TransferDataset, read_source_items
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.item_texts import read_item_texts
+from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.leaderboard.models import text_columns
+from recbole_metarec.model.metarec import MetaRec, SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 
@@ -64,8 +65,7 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
     is missing or is no longer what the run has read.
     """
     saved, last_file = _files(Path(run_folder))
-    content = read_checkpoint(saved)
-    last = read_checkpoint(last_file)
+    content, last = read_checkpoint(saved), read_checkpoint(last_file)
     if not last.get("source_sides"):
         raise CheckpointError(f"{last_file}: no source in it; give the folder of a run of MetaRec with sources")
     sides = last["source_sides"]["sides"]
@@ -73,18 +73,28 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
         if name not in sides:
             raise DataError(f"--sources: {name} was no source of this run; choose from {', '.join(sides)}")
     config = config_from_json(content["config"], data_path, data_may_be_absent=False)
+    # a deployed model needs no text; the state of training has the map and not the texts
+    config["text_alignment"] = "text_map.weight" in last["state_dict"]
+    place = data_path or config.external_config_dict.get("data_path") or Path(config["data_path"]).parent
     dataset = TransferDataset(config)
     model = get_model("MetaRec")(config, dataset.build()[0])
-    target = _catalogue(dataset, config)
     load_weights(model, last, last_file)
+    texts = {}
+    if config["text_alignment"]:
+        config["sources"] = list(sides)
+        texts = dict(zip(sides, dataset.text_vectors.sources, strict=True))
+        model.text_map.set_texts(dataset.text_vectors.target)
     found = []
-    place = data_path or config.external_config_dict.get("data_path") or Path(config["data_path"]).parent
     for name in names or list(sides):
-        own = source_dataset(config, name, find_domain(name, place))
-        table = sides[name]["table"]
-        if len(table) != own.item_num:
-            raise DataError(f"{name}: {own.item_num - 1} items, but the run has read {len(table) - 1}; use its data")
-        found.append(_mapping(_catalogue(own, config), table[1:], model, k))
+        folder = find_domain(name, place)
+        store, items = read_source_items(config, name, folder)
+        table, bias = sides[name]["table"], sides[name]["bias"]
+        if len(table) != len(items):
+            raise DataError(f"{name}: {len(items) - 1} items, but the run has read {len(table) - 1}; use its data")
+        own = SourceItems(table, bias, None, torch.from_numpy(texts[name]) if name in texts else None)
+        found.append(_mapping(_catalogue(folder / name, store, items, config), own, model, k))
+    items = [str(item) for item in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
+    target = _catalogue(Path(dataset.dataset_path), dataset.store, items, config)
     return Mappings(target, tuple(found), int(last["epoch"]))
 
 
@@ -101,18 +111,19 @@ def _files(folder: Path) -> tuple[Path, Path]:
     return transfer if transfer.exists() else found[0], found[0].with_name("model-last.pth")
 
 
-def _catalogue(dataset: TransferDataset, config) -> Catalogue:
-    names = [str(name) for name in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
-    file = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
+def _catalogue(folder: Path, store: SequenceStore, items: list[str], config) -> Catalogue:
+    """folder: of the domain, whose name it has. items: by id, padding first."""
+    file = folder / f"{folder.name}.item"
     form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
-    texts = read_item_texts(file, names, text_columns(file), *form)[1:] if file.is_file() else None
-    events = dataset.store.item_counts(dataset.store.lengths)[1:]
-    return Catalogue(dataset.dataset_name, names[1:], texts, events)
+    texts = read_item_texts(file, items, text_columns(file), *form)[1:] if file.is_file() else None
+    return Catalogue(folder.name, items[1:], texts, store.item_counts(store.lengths)[1:])
 
 
 @torch.no_grad()
-def _mapping(source: Catalogue, vectors: Tensor, model, k: int) -> Mapping:
-    table, candidates = model.item_embedding.weight, model.candidate_codes
+def _mapping(source: Catalogue, items: SourceItems, model: MetaRec, k: int) -> Mapping:
+    parameters = dict(model.named_parameters())
+    vectors, table = model.source_table(parameters, items)[1:], model.item_table(parameters)
+    candidates = model.candidate_codes
     codes = torch.zeros(len(vectors), 0, dtype=torch.int64)
     if model.vq_heads:
         codes = nearest_codes(vectors, table, model.vq_heads, candidates) - 1

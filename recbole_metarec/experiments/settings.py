@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recbole_metarec.config import check_config, check_keys, default_values, key_reference, nearest, parse_value
+from recbole_metarec.data.cuts import cut_overlap, cut_users
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
-from recbole_metarec.data.user_share import cut_users
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import SET_BY_NAME
 from recbole_metarec.leaderboard.plan import as_text
@@ -36,15 +36,14 @@ class DataKey:
     """A key that is none of the config's: it decides what data the runs see.
 
     meaning: for readers. allows: whether a value can be meant. expects: what a value must be. setting: (value, dataset,
-    given) -> the target and the config keys of the runs. changes_target: whether the target is another one, so that
-    values cannot be held against each other user by user.
+    given) -> the target and the config keys of the runs. makes_sources: whether the sources are its own.
     """
 
     meaning: str
     allows: Callable[[object], bool]
     expects: str
     setting: Callable[[object, str, dict], tuple[str, dict]]
-    changes_target: bool
+    makes_sources: bool = False
 
 
 def _number(value) -> bool:
@@ -68,6 +67,16 @@ def _share_of_users(value: float, dataset: str, given: dict) -> tuple[str, dict]
     return cut, {**recbole_settings(dataset), **given, "sources": names or "none"}
 
 
+def _overlap(kind: str) -> Callable:
+    def setting(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+        if "sources" in given:
+            raise ConfigError(f"overlap_{kind}: the source is the other half of {dataset}; leave sources out")
+        target, source = cut_overlap(dataset, given.get("data_path") or DEFAULT_DATA_PATH, kind, value)
+        return target, {**recbole_settings(dataset), **given, "sources": [source]}
+
+    return setting
+
+
 def _sources(dataset: str, given: dict) -> list[str]:
     return resolve_sources(dataset, given.get("sources", "auto"), given.get("data_path") or DEFAULT_DATA_PATH)[0]
 
@@ -78,15 +87,24 @@ DATA_KEYS = {
         lambda value: _number(value) and isinstance(value, int) and value >= 0,
         "an int >= 0",
         _first_sources,
-        changes_target=False,
     ),
     "target_users": DataKey(
         "the target as a shop with this share of its users has it: smaller shops are part of larger ones",
         lambda value: _number(value) and 0 < value <= 1,
         "a number in (0, 1]",
         _share_of_users,
-        changes_target=True,
     ),
+    **{
+        f"overlap_{kind}": DataKey(
+            f"half of the domain as target, the other half as source, which also has this share of the target's {kind} "
+            "(and grows by them)",
+            lambda value: _number(value) and 0 <= value <= 1,
+            "a number in [0, 1]",
+            _overlap(kind),
+            makes_sources=True,
+        )
+        for kind in ("users", "items")
+    },
 }
 
 

@@ -13,11 +13,11 @@ _SHOWING = ("analysis/", "experiments/", "leaderboard/", "tuning/", "cli", "argu
 # What tuning may try; what it has found stands in the config of a run.
 _SEARCHED = "properties/search/"
 _TRAINING = ("leaderboard/popularity.py",)
-_PACKAGES = ("recbole", "torch")
+_PACKAGES = ("recbole", "torch", "numpy", "scikit-learn")  # the last makes vectors of item texts
 
 
 def code_version() -> str:
-    """``PACKAGE VERSION+HASH`` and the versions of RecBole and PyTorch, builds for CPU or GPU aside.
+    """``PACKAGE VERSION+HASH`` and the versions of the packages that decide numbers, builds for CPU or GPU aside.
 
     The hash is over the package's source files and default values and not the commit: a change that is not committed
     counts, one of the README does not.

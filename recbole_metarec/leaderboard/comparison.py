@@ -145,7 +145,7 @@ def compare(
 ) -> Comparison:
     """Works out a leaderboard from runs under one protocol.
 
-    baselines: names of the models without transfer; the best of them on validation is what all are held against.
+    baselines: names; the best of them on validation is what all models are held against.
     segments: with masks over ``segment_users``, str [U], the tokens of the test users in any order.
     Raises DataError if runs or segments are not of the same test users.
     """
@@ -188,8 +188,8 @@ def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, ru
         model=model,
         valid=_spreads([run.valid for run in runs]),
         test={METRIC: per_seed} | _spreads([run.test for run in runs], but=METRIC),
-        guarded_test=_spreads([run.guarded_test for run in runs if run.guarded_test]),
-        interval=_within_unit(mean_interval(scores.means[m])),
+        guarded_test=_spreads([run.guarded_test for run in runs] if all(run.guarded_test for run in runs) else []),
+        interval=_level(scores.means[m]),
         difference=difference,
         seed_differences=seed_differences,
         seconds=float(np.mean([run.seconds for run in runs])),
@@ -218,12 +218,15 @@ def _segment_scores(
     if not np.array_equal(np.asarray(users)[row], scores.users):
         raise DataError("the segments are not of the runs' test users; take both from the same data and split")
     means = scores.means[order]
-    return tuple(
-        SegmentScores(segment, tuple(_within_unit(mean_interval(own)) for own in means[:, segment.mask[row]]))
-        for segment in segments
-    )
+    return tuple(SegmentScores(segment, tuple(map(_level, means[:, segment.mask[row]]))) for segment in segments)
 
 
-def _within_unit(interval: Interval) -> Interval:
-    """NDCG lies between 0 and 1, which the t interval does not know."""
-    return Interval(interval.mean, max(interval.low, 0.0), min(interval.high, 1.0))
+def _level(values: np.ndarray) -> Interval:
+    """Mean NDCG of users, float [U], within 0 and 1, which the t interval does not know of.
+
+    Users who are all alike, say with a few zeros, tell nothing of others: the interval is infinite.
+    """
+    if (values == values[0]).all():
+        return Interval(float(values[0]), -np.inf, np.inf)
+    found = mean_interval(values)
+    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_metarec.arguments import recbole_sequential_models
+from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import OUR_MODELS, nearest
 from recbole_metarec.errors import ConfigError, DataError
 
@@ -57,13 +58,22 @@ _TABLE = (
     _transfer("Joint", "joint", is_baseline=True),
     _transfer("Pretrain", "pretrain", is_baseline=True),
     _transfer("MetaRec", "meta", is_baseline=False),
+    Competitor("LRURec-text", "LRURec", {"text_alignment": True}, needs_text=True),
+    Competitor(
+        "MetaRec-text",
+        "MetaRec",
+        {"meta_transfer": "meta", "transfer_guard": False, "text_alignment": True},
+        is_baseline=False,
+        needs_text=True,
+        uses_sources=True,
+    ),
 )
 COMPETITORS = {c.name: c for c in _TABLE if c.experiment != "UniSRec" or c.is_ours}
 DEFAULT_MODELS = tuple(
     name for name in (POPULARITY, "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec") if name in COMPETITORS
 )
 # Keys by which the lines above differ: a value for every model would make one line another.
-SET_BY_NAME = frozenset(("item_vectors", "meta_transfer", "transfer_guard", "model"))
+SET_BY_NAME = frozenset(("item_vectors", "text_alignment", "meta_transfer", "transfer_guard", "model"))
 
 
 def default_models(has_text: bool) -> list[Competitor]:
@@ -86,10 +96,16 @@ def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
             guess = nearest(name, [*COMPETITORS, *theirs])
             advice = f"did you mean {guess}?" if guess else f"the models are {', '.join(COMPETITORS)}"
             raise ConfigError(f"{where}: unknown model {name}; {advice}")
-        found.append(COMPETITORS.get(name) or Competitor(name, name))
+        found.append(COMPETITORS.get(name) or Competitor(name, name, width=_width_key(name)))
     if not found:
         raise ConfigError(f"{where}: no model; give names such as SASRec,LRURec,MetaRec")
     return found
+
+
+def _width_key(model: str) -> str:
+    """The key of d in one of RecBole's models: some call it embedding_size, the Transformers hidden_size."""
+    read = keys_read_by(model)
+    return "embedding_size" if "embedding_size" in read or "hidden_size" not in read else "hidden_size"
 
 
 def text_columns(item_file: Path) -> list[str]:

@@ -34,3 +34,5 @@ class Owner:
             return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
         except psutil.NoSuchProcess:
             return False
+        except psutil.AccessDenied:  # it is another user's, who alone may look closer
+            return silence < SILENCE_SECONDS

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from logging import getLogger
 from pathlib import Path
 
 import yaml
@@ -11,7 +12,8 @@ import yaml
 from recbole_metarec import run_folder
 from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import default_values, key_reference
-from recbole_metarec.data.domains import find_domain, resolve_sources
+from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
+from recbole_metarec.data.item_texts import NoTextError, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.leaderboard.code_version import code_version
 from recbole_metarec.leaderboard.models import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
@@ -71,7 +73,7 @@ def _plan_model(
     place = find_domain(dataset, data_path)
     read = read_by(model, given)
     overrides = {"show_progress": False} | _same_for_all(model, given) | read | tuned.overrides
-    sources = _sources(model, dataset, given.get("sources", "auto"), data_path)
+    sources = resolve_sources(dataset, given.get("sources", "auto"), data_path)[0] if model.uses_sources else []
     if model.uses_sources:
         overrides["sources"] = sources
     if model.attribute:
@@ -79,9 +81,15 @@ def _plan_model(
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
     config = settled_config(configured, dataset, overrides)
+    if model.uses_sources and model.needs_text:
+        sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
+        config["sources"] = overrides["sources"] = sources
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
     endings = (".inter", ".item") if model.needs_text else (".inter",)
     data_files = [f"{file}{ending}" for file in files for ending in endings]
+    encoder = Path(str(config.get("text_encoder"))).expanduser()
+    if model.is_ours and model.needs_text and encoder.is_dir():
+        data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
     return PlannedRun(
         model=model.name,
         experiment=model.experiment,
@@ -106,13 +114,26 @@ def _same_for_all(model: Competitor, given: Mapping) -> dict:
     return {"epochs": defaults["epochs"], model.width: given.get("embedding_size", defaults["embedding_size"])}
 
 
-def _sources(model: Competitor, dataset: str, wanted, data_path: str) -> list[str]:
-    if not model.uses_sources:
-        return []
-    names, _ = resolve_sources(dataset, wanted, data_path)
-    if model.needs_text:  # a source without text teaches a model of texts nothing
-        names = [name for name in names if (find_domain(name, data_path) / name / f"{name}.item").is_file()]
-    return names
+def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> bool:
+    """Whether a source has item texts; one that has none teaches a model of texts nothing, and is left out aloud.
+
+    Raises DataError for a malformed header, as the run would.
+    """
+    own = {**config, **{key: value for key, value in recbole_settings(name).items() if key not in overrides}}
+    columns = [own["text_columns"]] if isinstance(own["text_columns"], str) else own["text_columns"]
+    form = own["ITEM_ID_FIELD"], own["field_separator"], own.get("encoding") or "utf-8"
+    try:
+        check_text_columns(folder / name / f"{name}.item", columns, *form)
+    except NoTextError as error:
+        _say_once(f"source {name} is left out: {error}")
+        return False
+    return True
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Plans are made anew for each model, trial and set of tuned keys."""
+    getLogger().warning(line)
 
 
 def _attributes(key: str, item_file: Path, overrides: Mapping) -> dict:

@@ -14,7 +14,6 @@ THIS_MACHINE = frozenset(
     (
         "checkpoint_dir",
         "data_path",
-        "dataset_save_path",
         "dataloaders_save_path",
         "device",
         "gpu_id",
@@ -26,7 +25,6 @@ THIS_MACHINE = frozenset(
         "offset",
         "port",
         "save_dataloaders",
-        "save_dataset",
         "seed",
         "show_progress",
         "state",

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -33,8 +34,17 @@ def run_file(run: PlannedRun) -> Path:
 def environment(jobs: int) -> dict[str, str]:
     """Of a run's process, where so many are at work at once: they share the processors."""
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
-    found.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+    found.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
     return found
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """The command that runs a module's ``main`` and, unlike ``python -m``, imports nothing from the current folder.
+
+    That may be a clone of RecBole or hold a ``datasets.py``, which must not decide a number here.
+    """
+    code = f"import sys; sys.path = [p for p in sys.path if p]; from {name} import main; sys.exit(main(sys.argv[1:]))"
+    return sys.executable, "-c", code
 
 
 class RunProcess:
@@ -112,7 +122,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _cores() -> int:
+def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -105,6 +105,8 @@ def notes(comparison: Comparison) -> list[str]:
         "The test asks whether other users would show the same; it does not cover other seeds. "
         "Compare a difference with the ± too."
     )
+    if len({len(entry.runs) for entry in comparison.entries}) > 1:
+        found.append("Not every model has a run of every seed: means over fewer seeds are less certain.")
     if any(entry.fewer_trials for entry in comparison.entries):
         found.append(f"{FEWER_TRIALS} found with fewer trials than others: tuned with a smaller budget.")
     return found

@@ -1,15 +1,15 @@
 """Does what is missing of a plan: one process per run, several at once, each with its output in a file."""
 
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import sleep
 
 from recbole_metarec.leaderboard.planned import PlannedRun
-from recbole_metarec.leaderboard.process import POLL_SECONDS, RunProcess, end_all, environment
+from recbole_metarec.leaderboard.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
 from recbole_metarec.leaderboard.store import RunStore
+from recbole_metarec.leaderboard.worker import FAILED
 
-WORKER = (sys.executable, "-m", "recbole_metarec.leaderboard.worker")
+WORKER = python_module("recbole_metarec.leaderboard.worker")
 
 
 class Runner:
@@ -105,7 +105,7 @@ class Runner:
         status = self.store.status(run)
         if status == "running":
             return False
-        if status == "missing":
+        if status == "missing" or (status == "failed" and process.exit_code != FAILED):
             self.store.record_death(run, process.last_words())
         for result in self.store.results([run]):
             metric = run.config["valid_metric"].lower()

@@ -72,7 +72,8 @@ def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ..
     catalogue = train_counts[1:]
     if not len(catalogue):
         return ()
-    cut = max(int(np.quantile(catalogue, 1 - POPULAR_SHARE, method="inverted_cdf")), COLD_ITEM + 1)
+    tenth = max(1, int(len(catalogue) * POPULAR_SHARE))
+    cut = max(int(np.sort(catalogue)[-tenth]), COLD_ITEM + 1)
     counts = train_counts[held_out]
     unseen = int((counts == 0).sum())
     cold, popular = counts <= COLD_ITEM, counts >= cut

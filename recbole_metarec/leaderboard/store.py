@@ -176,9 +176,12 @@ class RunStore:
             )
 
     def record_death(self, run: PlannedRun, error: str) -> None:
-        """Ends a run whose process is gone without a word; nothing happens if it is done or in living hands."""
+        """Ends a run whose process is gone without a word; nothing happens if it is done or in living hands.
+
+        The error of an earlier attempt gives way.
+        """
         with self._transaction() as base:
-            if self._status(base, run) != "missing":
+            if self._status(base, run) not in ("missing", "failed"):
                 return
             number = self._begin(base, run, None)
             base.execute(

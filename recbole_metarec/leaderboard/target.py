@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
-from recbole.data import create_dataset
 
-from recbole_metarec.building import build_config
+from recbole_metarec.building import build_config, read_dataset
+from recbole_metarec.errors import DataError
 from recbole_metarec.leaderboard.comparison import Protocol
 from recbole_metarec.leaderboard.models import WITHOUT_TRANSFER
-from recbole_metarec.leaderboard.segments import Segment, segments
+from recbole_metarec.leaderboard.segments import Segment, target_segments
 
 
 def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment, ...], np.ndarray]:
@@ -17,11 +17,11 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
     overrides: config keys of that run. Raises MetaRecError for a mistake in them or in the data.
     """
     config = build_config(WITHOUT_TRANSFER, dataset, (), dict(overrides))
-    data = create_dataset(config)
-    train, _, test = data.build()
-    users, items = (test.inter_feat[field].numpy() for field in (test.uid_field, test.iid_field))
-    rows = np.searchsorted(train.store.users, users)
-    counts = np.bincount(train.inter_feat[train.iid_field].numpy(), minlength=train.item_num)
+    data = read_dataset(config)
+    data.build()  # refuses data without a row to rank
+    users, groups = target_segments(data.store)
+    if len(users) < 2:
+        raise DataError(f"{dataset}: models are compared over its test users, and there is but one; use more data")
     protocol = Protocol(
         dataset=dataset,
         users=data.user_num - 1,
@@ -33,5 +33,4 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
         width=config["embedding_size"],
         early_stopping=f"{config['stopping_step']} validations without a better one, at most {config['epochs']} epochs",
     )
-    groups = segments(train.trained[rows], counts, items)
-    return protocol, groups, np.asarray(test.id2token(test.uid_field, users), dtype=str)
+    return protocol, groups, np.asarray(data.id2token(data.uid_field, users), dtype=str)

@@ -1,7 +1,10 @@
 """What the models of this package have in common as RecBole models."""
 
+from collections.abc import Mapping
+
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
+from torch import Tensor
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.data.dataset import TARGET_LIST
@@ -17,6 +20,14 @@ class EveryPositionRecommender(SequentialRecommender):
     target_negatives = 0
     row_gradients = False
 
+    def deployed_weights(self) -> dict[str, Tensor]:
+        """What a saved model holds."""
+        return self.state_dict()
+
+    def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights for this model out of those of a saved one."""
+        return weights
+
     def batch_of(self, interaction) -> SequenceBatch:
         """The interaction's sequences and targets, one target per real position or only the last one."""
         inputs = interaction[self.ITEM_SEQ]
@@ -25,3 +36,10 @@ class EveryPositionRecommender(SequentialRecommender):
         last = (interaction[self.ITEM_SEQ_LEN] - 1)[:, None]
         targets = torch.zeros_like(inputs).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
         return SequenceBatch(inputs, targets)
+
+    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """After a whole history of item numbers, not empty: (state [1, d], what is remembered of it)."""
+        output, memory = None, self.first_memory()
+        for item in history:
+            output, memory = self.next_memory(memory, item)
+        return output, memory

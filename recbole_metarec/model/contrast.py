@@ -9,16 +9,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def directions(vectors: Tensor) -> Tensor:
+    """Vectors [n, d] scaled to length 1. A zero vector has no direction: it stays zero and gets no gradient."""
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / lengths.masked_fill(lengths == 0.0, float("inf"))
+
+
 def sequence_item_loss(states: Tensor, vectors: Tensor, answers: Tensor, counts: Tensor, temperature: float) -> Tensor:
     """-log of exp(s_j v_j / tau) over the sum of exp(s_j v_k / tau), k = j or any position with another item; mean.
 
     states [T, d] after each predicted position; vectors [U, d] of the batch's distinct answers, answers int64 [T]
     into them, counts [U] how often each is an answer. Every position's item is a negative of every other's, so a
-    distinct item counts as often as it occurs; the own item counts once, as the positive.
+    distinct item counts as often as it occurs; the own item counts once, as the positive. 0 where nothing is predicted.
     """
-    logits = F.normalize(states, dim=1) @ F.normalize(vectors, dim=1).t() / temperature
+    logits = directions(states) @ directions(vectors).t() / temperature
     often = counts.to(logits.dtype).log().expand_as(logits)
-    return F.cross_entropy(logits + often.scatter(1, answers[:, None], 0.0), answers)
+    total = F.cross_entropy(logits + often.scatter(1, answers[:, None], 0.0), answers, reduction="sum")
+    return total / max(1, len(answers))
 
 
 def sequence_sequence_loss(states: Tensor, views: Tensor, ends: Tensor, temperature: float) -> Tensor:
@@ -27,7 +34,7 @@ def sequence_sequence_loss(states: Tensor, views: Tensor, ends: Tensor, temperat
     states, views [B, d]: each sequence and its second view z. ends int64 [B]: the item that each leads to; rows that
     lead to the same one are no negatives of each other.
     """
-    logits = F.normalize(states, dim=1) @ F.normalize(views, dim=1).t() / temperature
+    logits = directions(states) @ directions(views).t() / temperature
     same = ends[:, None] == ends[None, :]
     same.fill_diagonal_(False)
     return F.cross_entropy(logits.masked_fill(same, float("-inf")), torch.arange(len(states), device=states.device))

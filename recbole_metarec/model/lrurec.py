@@ -16,6 +16,7 @@ from recbole_metarec.model.losses import (
     softmax_loss_reference,
 )
 from recbole_metarec.model.lru import LRUEncoder
+from recbole_metarec.model.text_map import TextMap
 
 Parameters = Mapping[str, Tensor]
 
@@ -24,7 +25,8 @@ class LRURec(EveryPositionRecommender):
     """Linear Recurrent Units for Sequential Recommendation (Yue et al., WSDM 2024).
 
     Trained on every position of a history; serves from the state after the last event. Row 0 of the item table is
-    padding: zero, never updated, outside every softmax.
+    padding: zero, never updated, outside every softmax. With ``text_alignment`` an item's vector is its own plus its
+    text through a map that all domains share; what is deployed is the sum, so serving needs no text.
     """
 
     def __init__(self, config, dataset):
@@ -39,8 +41,13 @@ class LRURec(EveryPositionRecommender):
         nn.init.trunc_normal_(self.item_embedding.weight, std=0.02, a=-0.04, b=0.04)
         with torch.no_grad():
             self.item_embedding.weight[0] = 0.0
+        self.text_map = None
+        if config["text_alignment"]:
+            self.text_map = TextMap(self.n_items, config["text_width"], width, config["text_dropout_prob"])
+        self._table: Tensor | None = None
         self.target_negatives = config["target_negatives"]
-        self.row_gradients = config["learner"] == "adamw" and not config["clip_grad_norm"]
+        dense = config["learner"] != "adamw" or config["clip_grad_norm"] or self.text_map
+        self.row_gradients = not dense
         self._loss_stream: torch.Generator | None = None
         trained = getattr(dataset, "trained", None)  # a model that only serves has no training part
         counts = None if trained is None else dataset.store.item_counts(trained)
@@ -54,6 +61,13 @@ class LRURec(EveryPositionRecommender):
         """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
         encoder = {name[8:]: value for name, value in parameters.items() if name.startswith("encoder.")}
         return functional_call(self.encoder, encoder, (vectors, generator, plain), tie_weights=False)
+
+    def item_table(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:
+        """Vectors of the target's items under trial weights, [n_items, d]."""
+        table = parameters["item_embedding.weight"]
+        if self.text_map is None:
+            return table
+        return self.text_map.added(table, parameters["text_map.weight"], self.text_map.texts, generator)
 
     def target_loss(
         self,
@@ -69,7 +83,7 @@ class LRURec(EveryPositionRecommender):
         plain: use operations that can be differentiated twice. rows_only: with a sampled softmax, the gradient of the
         item table is a sparse tensor of the rows that were read, where the learner can do with that.
         """
-        table, bias = parameters["item_embedding.weight"], parameters["item_bias"]
+        table, bias = self.item_table(parameters, generator), parameters["item_bias"]
         rows_only = rows_only and self.row_gradients and self.target_negatives > 0
         vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
         states = self.encode(parameters, vectors, generator, plain)
@@ -94,16 +108,53 @@ class LRURec(EveryPositionRecommender):
 
     # -- serving -----------------------------------------------------------------------------------------------
 
+    @property
+    def table(self) -> Tensor:
+        """Vectors of the items as they are served, [n_items, d]; kept while nothing moves."""
+        if self.text_map is None:
+            return self.item_embedding.weight
+        if self._table is not None and not torch.is_grad_enabled():
+            return self._table
+        found = self.item_table(dict(self.named_parameters()))
+        if not self.training and not torch.is_grad_enabled():
+            self._table = found
+        return found
+
+    def train(self, mode: bool = True):
+        self._table = None
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self._table = None
+        return super()._apply(*args, **kwargs)
+
+    def load_state_dict(self, *args, **kwargs):
+        self._table = None
+        return super().load_state_dict(*args, **kwargs)
+
+    def deployed_weights(self) -> dict[str, Tensor]:
+        """The weights of the model without any text that scores as this one does."""
+        weights = {name: value for name, value in self.state_dict().items() if not name.startswith("text_map.")}
+        with torch.no_grad():
+            weights["item_embedding.weight"] = self.item_table(dict(self.named_parameters())).detach()
+        return weights
+
+    def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights for this model out of :meth:`deployed_weights`: texts add nothing to them any more."""
+        if self.text_map is None or "text_map.weight" in weights:
+            return weights
+        return {**weights, "text_map.weight": torch.zeros_like(self.text_map.weight)}
+
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
         item_seq = item_seq[:, : int(item_seq_len.max())]
-        return self.encoder.last(self.item_embedding(item_seq), item_seq_len)
+        return self.encoder.last(F.embedding(item_seq, self.table, padding_idx=0), item_seq_len)
 
     def predict(self, interaction) -> Tensor:
         """Score of one item for each row: [B]."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         items = interaction[self.ITEM_ID]
-        return (states * self.item_embedding(items)).sum(dim=1) + self.item_bias[items]
+        return (states * self.table[items]).sum(dim=1) + self.item_bias[items]
 
     def full_sort_predict(self, interaction) -> Tensor:
         """Score of every item for each row: [B, n_items]."""
@@ -116,9 +167,9 @@ class LRURec(EveryPositionRecommender):
 
     def next_memory(self, memory: tuple[Tensor, ...], item: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One more event at a cost that does not depend on the history: (state [1, d], what is remembered now)."""
-        output, layers = self.encoder.step(self.item_embedding.weight[[item]], list(memory))
+        output, layers = self.encoder.step(self.table[[item]], list(memory))
         return output, tuple(layers)
 
     def score(self, states: Tensor) -> Tensor:
         """states [B, d] to scores [B, n_items]."""
-        return F.linear(states, self.item_embedding.weight, self.item_bias)
+        return F.linear(states, self.table, self.item_bias)

@@ -18,11 +18,13 @@ from recbole_metarec.model.quantizer import quantize
 
 @dataclass(frozen=True)
 class SourceItems:
-    """Item table [n_i, d] and bias [n_i] of a source; popularity [n_i] is the distribution of sampled negatives."""
+    """Item table [n_i, d] and bias [n_i] of a source; popularity [n_i] is the distribution of sampled negatives, texts
+    [n_i, w] are its items' text vectors where they are read."""
 
     table: Tensor
     bias: Tensor
     popularity: Tensor | None = None
+    texts: Tensor | None = None
 
 
 class MetaRec(LRURec):
@@ -77,23 +79,32 @@ class MetaRec(LRURec):
         losses are means over the unique items of the batch.
         """
         rows_only = self.sparse_sources
+        whole = self.source_table(parameters, source, generator)
         items, place = torch.unique(batch.inputs, return_inverse=True)
         padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
-        own = F.embedding(items[padded:], source.table, sparse=rows_only)
-        vectors, penalty = self._through_codebook(parameters, own)
+        own = F.embedding(items[padded:], whole, sparse=rows_only)
+        codebook = self.item_table(parameters)
+        vectors, penalty = self._through_codebook(codebook, own)
         vectors = F.pad(vectors, (0, 0, padded, 0))
         states = self.encode(parameters, F.embedding(place, vectors), generator, plain)
-        table = source.table
+        table = whole
         if self.quantize_output and self.vq_heads:
-            table = F.pad(self._through_codebook(parameters, source.table[1:])[0], (0, 0, 1, 0))
+            table = F.pad(self._through_codebook(codebook, whole[1:])[0], (0, 0, 1, 0))
         outputs = table, source.bias, source.popularity
         loss = self.item_loss(states, batch, outputs, self.source_negatives, generator, plain, rows_only)
         return loss + penalty
 
-    def _through_codebook(self, parameters: Parameters, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def source_table(
+        self, parameters: Parameters, source: SourceItems, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Vectors of a source's items under trial weights, before quantization: [n_i, d]."""
+        if self.text_map is None or source.texts is None:
+            return source.table
+        return self.text_map.added(source.table, parameters["text_map.weight"], source.texts, generator)
+
+    def _through_codebook(self, codebook: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         if not self.vq_heads:
             return vectors, vectors.new_zeros(())
-        codebook = parameters["item_embedding.weight"]
         result = quantize(vectors, codebook, self.vq_heads, self.codebook_gradient, self.candidate_codes)
         penalty = self.codebook_weight * result.codebook_loss + self.commitment_weight * result.commitment_loss
         return result.vectors, penalty

@@ -1,7 +1,14 @@
 """UniSRec as a RecBole sequential recommender: items by their texts, a Transformer over them, scores by cosine.
 
 Trained on every position of a history, as LRURec is; the published code trains on RecBole's prefix rows. A causal
-Transformer gives the same losses either way, and one pass over a history replaces a pass over each of its prefixes.
+Transformer gives the same next-item losses either way for histories of up to L + 1 events; a longer one is cut into
+windows, where an event is told from its window's part of the L events before it. Other departures from that code:
+
+- a window, not each prefix, is a sequence of the sequence-sequence contrast;
+- an item of a batch goes through the adaptor once, so its gate noise and dropout are the same wherever it is read or
+  predicted in that batch (a second view without words draws its own);
+- items without text are neither predicted nor negatives in pre-training, and the adaptor makes zero vectors of them;
+- the target moves every parameter by default; the paper leaves the encoder as it was pre-trained: ``frozen_encoder``.
 """
 
 import numpy as np
@@ -13,7 +20,7 @@ from torch.nn import functional as F
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.adaptor import WhiteningAdaptor
 from recbole_metarec.model.base import EveryPositionRecommender
-from recbole_metarec.model.contrast import drop_items, sequence_item_loss, sequence_sequence_loss
+from recbole_metarec.model.contrast import directions, drop_items, sequence_item_loss, sequence_sequence_loss
 from recbole_metarec.model.losses import softmax_loss
 
 
@@ -102,12 +109,17 @@ class UniSRec(EveryPositionRecommender):
         self._catalogue = None
         return super().load_state_dict(*args, **kwargs)
 
+    def _apply(self, *args, **kwargs):
+        """PyTorch's hook for another device or type of number."""
+        self._catalogue = None
+        return super()._apply(*args, **kwargs)
+
     def catalogue(self) -> tuple[Tensor, Tensor]:
         """Vectors of the items and the same scaled to length 1: two [n_items, d]."""
         if self._catalogue is not None and not torch.is_grad_enabled():
             return self._catalogue
         vectors = self.item_vectors()
-        found = vectors, F.normalize(vectors, dim=1)
+        found = vectors, directions(vectors)
         if not self.training and not torch.is_grad_enabled():
             self._catalogue = found
         return found
@@ -116,23 +128,26 @@ class UniSRec(EveryPositionRecommender):
 
     def next_item_loss(self, batch: SequenceBatch) -> Tensor:
         """Softmax cross-entropy over the catalogue, cosine over temperature, mean over the predicted positions."""
-        table, directions = self.catalogue()
+        table, scaled = self.catalogue()
         states = self.states(batch.inputs, F.embedding(batch.inputs, table))
         positions, answers = batch.predicted()
-        states = F.normalize(states.flatten(0, 1).index_select(0, positions), dim=1) / self.temperature
-        return softmax_loss(states, directions, table.new_zeros(len(table)), answers)
+        states = directions(states.flatten(0, 1).index_select(0, positions)) / self.temperature
+        return softmax_loss(states, scaled, table.new_zeros(len(table)), answers)
 
     def pretraining_loss(self, batch: SequenceBatch, texts: Tensor, dropped: Tensor) -> Tensor:
         """Sequence-item plus weighted sequence-sequence contrast of a batch that mixes domains.
 
         texts, dropped: float [N, w], text vectors of the sources' items, as they are and after words were dropped;
-        the batch's item numbers are their rows, 0 is padding.
+        the batch's item numbers are their rows, 0 is padding. Items without text are neither predicted nor negatives.
         """
         positions, answers = batch.predicted()
+        known = texts[answers].any(dim=1)
+        positions, answers = positions[known], answers[known]
         # padding is always among them, and so the first: numbers within the batch keep 0 for it
         items, place = torch.unique(F.pad(torch.cat([batch.inputs.flatten(), answers]), (1, 0)), return_inverse=True)
         vectors = self._vectors(texts[items])
-        inputs, answers = place[1 : batch.inputs.numel() + 1].view_as(batch.inputs), place[-len(answers) :]
+        until = batch.inputs.numel() + 1
+        inputs, answers = place[1:until].view_as(batch.inputs), place[until:]
         states = self.states(inputs, F.embedding(inputs, vectors))
         distinct, counts = torch.unique(answers, return_counts=True)
         loss = sequence_item_loss(
@@ -151,8 +166,12 @@ class UniSRec(EveryPositionRecommender):
         return loss + self.contrast_weight * sequence_sequence_loss(own, views, ends, self.temperature)
 
     def _vectors(self, texts: Tensor) -> Tensor:
-        """Text vectors [n, w] through the adaptor, [n, d]; the first is padding and becomes zero."""
-        return F.pad(self.adaptor(texts[1:]), (0, 0, 1, 0))
+        """Text vectors [n, w] through the adaptor, [n, d]; zero for padding, the first, and for zero vectors: no text.
+
+        The adaptor's shift alone says nothing of an item, and the shorter it is, the larger its direction's gradient.
+        """
+        texts = texts[1:]
+        return F.pad(self.adaptor(texts) * texts.any(dim=1, keepdim=True), (0, 0, 1, 0))
 
     def _second_views(self, inputs: Tensor, vectors: Tensor, dropped: Tensor) -> Tensor:
         """State [B, d] of each row after items were dropped from it or, by chance, words from its items' texts.
@@ -184,9 +203,8 @@ class UniSRec(EveryPositionRecommender):
     def predict(self, interaction) -> Tensor:
         """Score of one item for each row: [B]."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return (F.normalize(states, dim=1) * self.catalogue()[1][interaction[self.ITEM_ID]]).sum(
-            dim=1
-        ) / self.temperature
+        scaled = self.catalogue()[1][interaction[self.ITEM_ID]]
+        return (directions(states) * scaled).sum(dim=1) / self.temperature
 
     def full_sort_predict(self, interaction) -> Tensor:
         """Score of every item for each row: [B, n_items]."""
@@ -198,13 +216,20 @@ class UniSRec(EveryPositionRecommender):
 
     def next_memory(self, memory: tuple[Tensor, ...], item: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One more event: (state [1, d], what is remembered now). A Transformer reads the whole history again."""
-        history = F.pad(memory[0], (0, 1), value=item)[:, -self.max_seq_length :]
+        return self._read(F.pad(memory[0], (0, 1), value=item))
+
+    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """After a whole history, not empty, which is read once: as :meth:`next_memory` after its last event."""
+        return self._read(torch.tensor([history], device=self.texts.device))
+
+    def _read(self, history: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        history = history[:, -self.max_seq_length :]
         length = torch.tensor([history.shape[1]], device=history.device)
         return self.forward(history, length), (history,)
 
     def score(self, states: Tensor) -> Tensor:
         """states [B, d] to scores [B, n_items]: cosine over temperature; padding scores 0."""
-        return F.normalize(states, dim=1) @ self.catalogue()[1].t() / self.temperature
+        return directions(states) @ self.catalogue()[1].t() / self.temperature
 
 
 def _normal_weights(module: nn.Module) -> None:

@@ -74,7 +74,7 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
 
     Raises CheckpointError naming the first difference.
     """
-    own, found = model.state_dict(), content["state_dict"]
+    own, found = model.state_dict(), model.completed(content["state_dict"])
     different = sorted(set(own) ^ set(found))
     if different:
         raise CheckpointError(
@@ -89,10 +89,11 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
     model.load_state_dict(found)
 
 
-def config_to_json(config) -> str:
+def config_to_json(config, **deployed) -> str:
     """The settings of a Config of one of OUR_MODELS, with all defaults, so that later defaults do not change it.
 
-    Objects that are no settings (added while running) are left out.
+    Objects that are no settings (added while running) are left out. deployed: what is different of keys that the
+    model has, because it is no longer trained.
     """
     data_path = {**config.internal_config_dict, **config.external_config_dict}["data_path"]
     values, known = {"data_path": os.path.abspath(data_path)}, known_keys()
@@ -104,6 +105,7 @@ def config_to_json(config) -> str:
         except TypeError:
             continue
         values[key] = value
+    values |= {key: value for key, value in deployed.items() if key in values}
     if "device" in config.external_config_dict:
         values["device"] = str(config["device"])
     given = [key for key in config.external_config_dict if key in values]

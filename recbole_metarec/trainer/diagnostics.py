@@ -43,9 +43,11 @@ def add_codebook_use(rows: list[dict], sources, model) -> None:
     """Adds usage, perplexity, quantization error and collisions of each source's whole table to its row."""
     if not model.vq_heads:
         return
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    codebook = model.item_table(weights)
     for row, side in zip(rows, sources, strict=True):
-        vectors = side.table.data[1:]
-        use = codebook_use(vectors, model.item_embedding.weight.data, model.vq_heads, model.candidate_codes)
+        vectors = model.source_table(weights, side.items).detach()[1:]
+        use = codebook_use(vectors, codebook, model.vq_heads, model.candidate_codes)
         row |= {
             "codebook_usage": use.usage,
             "perplexity": use.perplexity,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,16 @@ from recbole_metarec.randomness import torch_stream
 class SourceSide:
     """One source while it takes part in training."""
 
-    def __init__(self, source: Source, width: int, longest: int, budget: int, seed: int, device: torch.device):
+    def __init__(
+        self,
+        source: Source,
+        width: int,
+        longest: int,
+        budget: int,
+        seed: int,
+        device: torch.device,
+        texts: np.ndarray | None = None,
+    ):
         self.name = source.name
         windows = source.windows(longest)
         self.stream = BatchStream(SequenceBatches(source.store, windows, budget, seed, source.name))
@@ -26,7 +36,8 @@ class SourceSide:
         self.table = nn.Parameter(table.to(device))
         self.bias = nn.Parameter(torch.zeros(source.store.n_items, device=device))
         counts = source.store.item_counts(source.store.lengths)
-        self.items = SourceItems(self.table, self.bias, negatives_distribution(counts, device))
+        texts = None if texts is None else torch.from_numpy(texts).to(device)
+        self.items = SourceItems(self.table, self.bias, negatives_distribution(counts, device), texts)
         self.device = device
 
     @property

@@ -1,5 +1,6 @@
 """UniSRec's way through the same trainer: contrastive pre-training on the sources at once, then the target."""
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,19 +34,36 @@ def _joined(vectors: tuple[np.ndarray, ...]) -> Tensor:
     return torch.from_numpy(np.concatenate([vectors[0][:1], *(own[1:] for own in vectors)]))
 
 
+def _digest(vectors: TextVectors) -> str:
+    digest = hashlib.sha256()
+    for own in (vectors.target, *vectors.sources, *vectors.dropped):
+        digest.update(repr(own.shape).encode() + own.tobytes())
+    return digest.hexdigest()[:32]
+
+
 class TextTrainer(TransferTrainer):
     """Trains UniSRec. Its layers are RecBole's, which drop out by the global generator: each epoch seeds it anew."""
 
     def __init__(self, config, model):
         super().__init__(config, model)
         self.mixture: SourceMixture | None = None
+        self._texts_form: dict = {}
 
     def _set_up(self, train_data) -> None:
         super()._set_up(train_data)
         dataset = train_data.dataset
+        names = [source.name for source in dataset.sources]
+        self._texts_form = {"sources": names, "text_vectors": _digest(dataset.text_vectors)}
+        if self._resumed:
+            self._refuse_another(self._resumed, self._sources_form)
         self.model.set_texts(dataset.text_vectors.target)
         if dataset.sources:
             self.mixture = SourceMixture(dataset.sources, dataset.text_vectors, self.config)
+
+    @property
+    def _sources_form(self) -> dict:
+        """Weights mean something in the space of the text vectors alone that they were trained in."""
+        return self._texts_form
 
     @property
     def _pretrain_epochs(self) -> int:

@@ -99,10 +99,17 @@ class TransferTrainer(Trainer):
     def _set_up(self, train_data) -> None:
         config, dataset = self.config, train_data.dataset
         self._items = [str(token) for token in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
+        vectors = dataset.text_vectors if config["text_alignment"] else None
+        if vectors:
+            self.model.text_map.set_texts(vectors.target)
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
-        sides = [SourceSide(source, *size, self.seed, self.device) for source in dataset.sources]
+        texts = vectors.sources if vectors else [None] * len(dataset.sources)
+        sides = [
+            SourceSide(source, *size, self.seed, self.device, own)
+            for source, own in zip(dataset.sources, texts, strict=True)
+        ]
         self.sources = SourceSides(sides, self._optimizer_for_sources)
         settings = TransferSettings(
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
@@ -112,7 +119,7 @@ class TransferTrainer(Trainer):
         alpha, rate = config["inner_learning_rate"], config["learn_inner_learning_rate"]
         self.state = TransferState.initial(names, alpha, rate, len(self.sources), self.device)
         if self._resumed:
-            self._refuse_another(self._resumed, {"sources": self.sources.names})
+            self._refuse_another(self._resumed, self._sources_form)
             self.sources.load_state_dict(self._resumed["source_sides"])
             self.state.load_state_dict(self._resumed["transfer"])
         self.meta_step = MetaStep(self.model, self.sources, settings, self.state)
@@ -260,11 +267,11 @@ class TransferTrainer(Trainer):
         """The deployable model: the target's weights and the config. No source is in it."""
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         content = {
-            "config": config_to_json(self.config),
+            "config": config_to_json(self.config, text_alignment=False),
             "epoch": epoch,
             "best_valid_score": float(self.best_valid_score),
             "items": self._items,
-            "state_dict": self.model.state_dict(),
+            "state_dict": self.model.deployed_weights(),
         }
         write_checkpoint(path, content)
         if verbose:
@@ -282,8 +289,8 @@ class TransferTrainer(Trainer):
             transfer = {"source_sides": self.sources.state_dict(), "transfer": self.state.state_dict()}
         content = {
             **self._form,
+            **self._sources_form,
             "meta_transfer": self.transfer,
-            "sources": self.sources.names,
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -321,12 +328,17 @@ class TransferTrainer(Trainer):
         """What decides which optimisers there are, besides the sources."""
         return {key: self.config[key] for key in ("model", "learner", "target_negatives", "source_negatives")}
 
+    @property
+    def _sources_form(self) -> dict:
+        """What a training state is of besides, known once the sources were read."""
+        return {"sources": self.sources.names}
+
     def _refuse_another(self, content: dict, own: dict) -> None:
         for key, value in own.items():
             if content.get(key) != value:
                 raise CheckpointError(
                     f"{self.training_state_file}: {key} was {content.get(key)} when it was written and is {value} now; "
-                    "resume with the config of that run"
+                    "resume with the config and the data of that run"
                 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudySummary
+from optuna.trial import FrozenTrial
 
 from recbole_metarec.leaderboard.plan import Tuned
 from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
@@ -23,7 +24,7 @@ def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[di
     tuned, notes = {}, []
     for run in defaults:
         own = [study for study in studies if study.user_attrs.get("subject") == subject_of(run)]
-        trials = [t for study in own for t in storage.get_all_trials(study._study_id, deepcopy=False)]
+        trials = [t for study in own for t in _trials(storage, study)]
         best, count = best_of(trials), count_of(trials)
         if best is not None:
             tuned[run.model] = Tuned(best.overrides, count)
@@ -33,6 +34,10 @@ def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[di
         else:
             notes.append(f"{run.model}: the default configuration, 0 trials; {_why(run, studies)}")
     return tuned, notes
+
+
+def _trials(storage: BaseStorage, study: StudySummary) -> list[FrozenTrial]:
+    return storage.get_all_trials(storage.get_study_id_from_name(study.study_name), deepcopy=False)
 
 
 def _why(run: PlannedRun, studies: list[StudySummary]) -> str:

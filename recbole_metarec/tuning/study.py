@@ -104,7 +104,7 @@ class TuningStudy:
         # another command may have asked in the same moment: of two, the later one steps back
         place = 1 + sum(_counts(other) for other in self._trials() if other.number < trial.number)
         if place > total:
-            self._end_unfinished(trial.number)
+            self.give_back(Trial(trial.number, place, {}))
             return None
         return Trial(trial.number, place, overrides_of(trial.params))
 

@@ -1,7 +1,6 @@
 """Brings a study to so many trials, one after the other, each a run in a process of its own."""
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,12 @@ from time import monotonic, sleep
 from recbole_metarec.errors import MetaRecError
 from recbole_metarec.leaderboard.owner import HEARTBEAT_SECONDS
 from recbole_metarec.leaderboard.planned import PlannedRun
-from recbole_metarec.leaderboard.process import POLL_SECONDS, RunProcess, end_all, environment
+from recbole_metarec.leaderboard.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
 from recbole_metarec.leaderboard.worker import check_versions
 from recbole_metarec.tuning.study import Trial, TuningStudy
 from recbole_metarec.tuning.worker import outcome_file, read_outcome
 
-WORKER = (sys.executable, "-m", "recbole_metarec.tuning.worker")
+WORKER = python_module("recbole_metarec.tuning.worker")
 
 
 class Tuner:
@@ -79,7 +78,7 @@ class Tuner:
         if value is not None and math.isfinite(value):
             self.study.finish(trial, value)
             best = self.study.best()
-            so_far = f"best {best.value:.4f} (trial {best.place})"
+            so_far = f"best {best.value:.4f} (trial {best.number})"
             self._tell(trial, f"{self._metric} {value:.4f} on validation, {process.lasted}; {so_far}")
         else:
             check_versions(self.study.base)  # no fault of the configuration, if they have changed

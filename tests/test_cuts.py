@@ -10,7 +10,7 @@ from worlds import cluster_histories, write_domain, write_items
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
-from recbole_metarec.data.user_share import chosen_users, cut_users, share_name
+from recbole_metarec.data.cuts import chosen_users, cut_overlap, cut_users, share_name
 from recbole_metarec.errors import DataError
 
 SHARES = (0.02, 0.1, 0.25, 0.5, 0.999, 1)
@@ -79,7 +79,7 @@ def test_a_whole_share_is_the_domain_and_a_cut_is_made_once_and_anew_only_for_ot
 
 def test_a_domain_of_the_name_that_a_cut_needs_is_not_taken_for_it(shop):
     write_domain(shop, "Shop-users50", [[1, 2, 3, 4]])
-    with pytest.raises(DataError, match="Shop-users50: is there already, and has the name that 50 % of Shop need"):
+    with pytest.raises(DataError, match="Shop-users50: is there already, and has the name that a part of Shop needs"):
         cut_users("Shop", str(shop), 0.5)
 
 
@@ -88,3 +88,22 @@ def test_columns_by_another_name_are_said(shop):
     file.write_text(file.read_text().replace("timestamp", "when"))
     with pytest.raises(DataError, match="Shop.inter:1: no column timestamp"):
         cut_users("Shop", str(shop), 0.5)
+
+
+def test_halves_share_what_they_are_told_to_and_no_event_and_the_target_is_always_the_same(tmp_path, cache):
+    write_domain(tmp_path, "Shop", cluster_histories(1, 120, 30, 4, 0.2, length=(20, 30)))
+    shares, targets = (0, 0.5, 1), set()
+    for kind, column in (("users", 0), ("items", 1)):
+        shared = []
+        for share in shares:
+            target, source = cut_overlap("Shop", str(tmp_path), kind, share)
+            ours, theirs = events(cache, target), events(cache, source)
+            targets.add(tuple(map(tuple, ours)))
+            for other in {0, 1} - {column}:
+                assert not {row[other] for row in ours} & {row[other] for row in theirs}
+            own = {row[column] for row in ours}
+            shared.append(len(own & {row[column] for row in theirs}) / len(own))
+            users = [row[0] for row in ours]
+            assert min(users.count(user) for user in set(users)) >= 3, "each has a test row"
+        assert shared[0] == 0 and 0.3 < shared[1] < 0.7 and shared[2] > 0.9
+    assert len(targets) == 1

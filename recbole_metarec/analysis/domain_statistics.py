@@ -1,0 +1,183 @@
+"""What a domain is like, in numbers: sizes, histories, popularity, what is odd, and what it shares with others."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recbole_metarec.data.atomic import ORIGINAL_TIME, InterSummary
+from recbole_metarec.data.blocks import read_blocks
+from recbole_metarec.data.columnar import Domain, NotColumnar, Wanted, read_domain
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
+from recbole_metarec.data.table import read_table
+from recbole_metarec.errors import DataError
+
+# A rank in a history is far below this; a Unix time, in whatever unit, far above.
+_LEAST_UNIX_TIME = 10**8
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One domain. lengths int64 [U]: events of each user; counts int64 [I]: events of each item that has any.
+
+    rows: how many rows leave-one-out gives, by part.
+    consecutive: events that repeat the event before them.
+    original: what the file holds by its original times, where the time that models read is but a rank.
+    span: first and last time, as the file has them, unless all that the file has are ranks.
+    texts: text column -> items of the catalogue with a text in it; None without a ``NAME.item``.
+    """
+
+    name: str
+    file: Path
+    lengths: np.ndarray
+    counts: np.ndarray
+    rows: dict[str, int]
+    consecutive: int
+    summary: InterSummary
+    original: InterSummary | None
+    span: tuple[float, float] | None
+    texts: dict[str, int] | None
+
+    @property
+    def users(self) -> int:
+        """Users with at least one event."""
+        return len(self.lengths)
+
+    @property
+    def items(self) -> int:
+        """Items with at least one event."""
+        return len(self.counts)
+
+    @property
+    def events(self) -> int:
+        """Events after the filters."""
+        return int(self.lengths.sum())
+
+    @property
+    def density(self) -> float:
+        """Share of the pairs (user, item) that an event could fill, repetitions counted."""
+        return self.events / (self.users * self.items)
+
+    def top_share(self, share: float = 0.01) -> float:
+        """Share of the events that fall on the most popular ``share`` of the items, at least one item."""
+        top = max(1, round(share * self.items))
+        return float(np.sort(self.counts)[-top:].sum() / self.events)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many users and items of a domain have the same name in another one.
+
+    numbered: every name in both is a plain number, so that equal names need not be the same user or item.
+    """
+
+    name: str
+    users: int
+    items: int
+    numbered: bool
+
+
+def inspect_domain(name: str, folder: Path, wanted: Wanted) -> tuple[Statistics, Domain]:
+    """Reads and measures ``folder/NAME/NAME.inter``. Raises DataError for a file that is refused."""
+    file = folder / name / f"{name}.inter"
+    domain = read(file, wanted)
+    store = domain.store
+    split = LeaveOneOut.split(store.lengths)
+    rows = {"train": int(np.maximum(split.trained - 1, 0).sum()), "valid": len(split.valid), "test": len(split.test)}
+    found = Statistics(
+        name,
+        file,
+        lengths=store.lengths,
+        counts=store.item_counts(store.lengths)[1:],
+        rows=rows,
+        consecutive=_consecutive(store),
+        summary=domain.summary,
+        original=_by_original_times(file, wanted),
+        span=_span(file, wanted),
+        texts=_texts(file.with_suffix(".item"), domain.items, wanted),
+    )
+    return found, domain
+
+
+def read(file: Path, wanted: Wanted) -> Domain:
+    """The domain of a file. Raises DataError, also for times of a form that is not read here."""
+    try:
+        return read_domain(file, wanted)
+    except NotColumnar:
+        raise DataError(
+            f"{file}: a time or a filtered column is written in a form that is not read here; write plain numbers "
+            "without exponent, of at most 18 digits"
+        ) from None
+
+
+def share_names(domain: Domain, name: str, other: Domain) -> Shared:
+    """What a domain has in common with another one, called ``name``, by the names of users and items."""
+    pairs = (domain.users, other.users), (domain.items, other.items)
+    users, items = (_common(*pair) for pair in pairs)
+    numbered = all(names.str.contains("^[0-9]+$").all() for pair in pairs for names in pair)
+    return Shared(name, users, items, numbered)
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of counts [n]: 0 if all are equal, 1 - 1/n if one has everything."""
+    ordered, n = np.sort(counts).astype(np.float64), len(counts)
+    return float(2 * (np.arange(1, n + 1) * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
+
+
+def histogram(values: np.ndarray) -> list[tuple[int, int, int]]:
+    """(from, to, how many) of counts [n] above 0, by doubling ranges 1, 2, 3-4, 5-8, ... up to the largest."""
+    if not len(values):
+        return []
+    edges = np.concatenate([[0], 2 ** np.arange(0, int(np.ceil(np.log2(values.max()))) + 1)])
+    which = np.searchsorted(edges, values) - 1
+    found = np.bincount(which, minlength=len(edges) - 1)
+    return [(int(low) + 1, int(high), int(n)) for low, high, n in zip(edges[:-1], edges[1:], found)]
+
+
+def _common(names: pl.Series, others: pl.Series) -> int:
+    return names.to_frame("name").join(others.to_frame("name"), on="name", how="semi").height
+
+
+def _consecutive(store: SequenceStore) -> int:
+    same = store.items[1:] == store.items[:-1]
+    starts = store.offsets[1:-1]
+    same[starts - 1] = False  # the first event of a user follows nobody's
+    return int(same.sum())
+
+
+def _by_original_times(file: Path, wanted: Wanted) -> InterSummary | None:
+    try:
+        return read_domain(file, replace(wanted, fields=(*wanted.fields[:2], ORIGINAL_TIME))).summary
+    except (DataError, NotColumnar):  # it has none, or not everywhere
+        return None
+
+
+def _span(file: Path, wanted: Wanted) -> tuple[float, float] | None:
+    header, blocks = read_blocks(file, wanted.separator)
+    column = ORIGINAL_TIME if ORIGINAL_TIME in header.names else wanted.fields[2]
+    low, high = np.inf, -np.inf
+    for block in blocks:
+        times = block.columns([column])[column].str.strip_chars(" ").cast(pl.Float64, strict=False).drop_nulls()
+        if len(times):
+            low, high = min(low, times.min()), max(high, times.max())
+    return (low, high) if low <= high and (column == ORIGINAL_TIME or low >= _LEAST_UNIX_TIME) else None
+
+
+def _texts(file: Path, items: pl.Series, wanted: Wanted) -> dict[str, int] | None:
+    if not file.is_file():
+        return None
+    table = read_table(file, wanted.separator, "utf-8")
+    if wanted.fields[1] not in table.names:
+        raise DataError(f"{file}:1: no column {wanted.fields[1]}; name the items in a column of that name")
+    names = _as_text(table.column(wanted.fields[1]))
+    described = {}
+    for column, kind in zip(table.names, table.types):
+        if kind == "token_seq":
+            with_text = _as_text(table.column(column)).str.strip_chars() != ""
+            described[column] = _common(items, names.filter(with_text))
+    return described
+
+
+def _as_text(values: list[bytes]) -> pl.Series:
+    return pl.Series([value.decode("utf-8") for value in values], dtype=pl.String)

@@ -1,0 +1,49 @@
+"""RecBole's intervals of numbers, such as ``[5,inf)`` or ``(0,1];[3,4)``."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+_FORM = re.compile(r"\s*([\[(])([^,;]+),([^,;]+)([\])])\s*")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from ``low`` to ``high``; ``with_low`` and ``with_high`` tell whether the ends belong to them."""
+
+    low: float
+    high: float
+    with_low: bool
+    with_high: bool
+
+    def holds(self, numbers: np.ndarray) -> np.ndarray:
+        """bool [n], which of the numbers lie in it."""
+        above = numbers >= self.low if self.with_low else numbers > self.low
+        return above & (numbers <= self.high if self.with_high else numbers < self.high)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """One or more intervals, of which a number must lie in any."""
+
+    parts: tuple[Interval, ...]
+
+    @classmethod
+    def parse(cls, text) -> "Intervals | None":
+        """None for what RecBole would complain about or read in its own way."""
+        parts = []
+        for part in str(text).split(";"):
+            match = _FORM.fullmatch(part)
+            try:
+                low, high = (float(match[2]), float(match[3])) if match else (1.0, 0.0)
+            except ValueError:
+                return None
+            if not low <= high:
+                return None
+            parts.append(Interval(low, high, match[1] == "[", match[4] == "]"))
+        return cls(tuple(parts))
+
+    def hold(self, numbers: np.ndarray) -> np.ndarray:
+        """bool [n], which of the numbers lie in any of the intervals."""
+        return np.logical_or.reduce([part.holds(numbers) for part in self.parts])

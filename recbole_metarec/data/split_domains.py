@@ -1,0 +1,122 @@
+"""One dataset on disk cut into domains on disk, with their item texts."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recbole_metarec.data.atomic import ORIGINAL_TIME, check_inter_file
+from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.splitting import Split
+from recbole_metarec.data.table import read_table
+from recbole_metarec.data.together import written_together
+from recbole_metarec.data.writing import ITEM, TIME, USER, read_about, write_domain
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.words import nearest
+
+_STAMP = "timestamp"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A domain as text: events with user_id, item_id, ``time`` (a number) and the file's other columns, in the order of
+    time; items with item_id and the file's other columns, or None. types: RecBole's, of all columns.
+    """
+
+    name: str
+    events: pl.DataFrame
+    items: pl.DataFrame | None
+    types: Mapping[str, str]
+    about: Mapping
+
+    def with_column(self, column: str) -> pl.DataFrame:
+        """The events with a column of theirs, or with that of their items; of a ``token_seq``, the first word.
+
+        Raises ConfigError for a column that neither file has.
+        """
+        events = self.events
+        if column not in events.columns:
+            if self.items is None or column not in self.items.columns:
+                guess = nearest(column, self.types)
+                hint = f"did you mean {guess}?" if guess else f"its columns are {', '.join(self.types)}"
+                raise ConfigError(f"--by: {self.name} has no column {column}; {hint}")
+            values = self.items.select(ITEM, column).unique(ITEM, keep="first")
+            events = events.join(values, on=ITEM, how="left", maintain_order="left")
+        if self.types[column] == "token_seq":
+            events = events.with_columns(pl.col(column).str.strip_chars().str.split(" ").list.first())
+        return events
+
+
+def read_dataset(name: str, data_path=None) -> Dataset:
+    """Reads NAME.inter and, where it is there, NAME.item. Raises DataError for a domain that is not there, and for the
+    first line that RecBole would refuse or misread.
+    """
+    folder = find_domain(name, data_path)
+    path = folder / name / f"{name}.inter"
+    check_inter_file(path)
+    events, types = _read(path)
+    items = None
+    if path.with_suffix(".item").is_file():
+        items, item_types = _read(path.with_suffix(".item"))
+        if ITEM not in items.columns:
+            raise ConfigError(f"{path.with_suffix('.item')}:1: no column {ITEM}; name the items' column so")
+        types |= item_types
+    return Dataset(name, _in_time(events), items, types, read_about(folder, name))
+
+
+def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, overwrite: bool = False) -> dict:
+    """Write each part as ``NAME-PART``, all or none; part -> the name of its domain.
+
+    about: how it was cut, for ``NAME-PART.json``. Raises ConfigError for two parts of one name, DataError for a name
+    that is taken (unless ``overwrite``) and where the disk is full or may not be written to.
+    """
+    names = _names(dataset.name, split.parts)
+    about = {"split_of": dataset.name, "how": dict(about)}
+    if dataset.about.get("simulated"):
+        about["simulated"] = True
+    kept = [column for column in dataset.events.columns if column not in (_STAMP, ORIGINAL_TIME)]
+    with written_together(folder, list(names.values()), overwrite) as place:
+        for part, events in split.parts.items():
+            others = [name for other, name in names.items() if other != part]
+            write_domain(
+                place,
+                names[part],
+                events.select(kept),
+                dataset.items,
+                {**about, "part": part, "default_sources": others},
+                types=dataset.types,
+            )
+    return names
+
+
+def _names(dataset: str, parts) -> dict[str, str]:
+    names = {part: f"{dataset}-" + re.sub(r"[^\w.+-]+", "_", part) for part in parts}
+    for part, name in names.items():
+        twin = next((other for other in parts if other != part and names[other].lower() == name.lower()), None)
+        if twin:
+            raise ConfigError(f"--by: the values {part!r} and {twin!r} would both be the domain {name}; rename one")
+    return names
+
+
+def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    table = read_table(path, "\t", "utf-8")
+    columns = {name: pl.Series(table.column(name), dtype=pl.Binary).cast(pl.String) for name in table.names}
+    return pl.DataFrame(columns), dict(zip(table.names, table.types, strict=True))
+
+
+def _in_time(events: pl.DataFrame) -> pl.DataFrame:
+    """In the order of ``timestamp``; ``time`` is the original one where it is known and goes the same way."""
+    stamped = events.with_columns(_number(events[_STAMP]).alias(TIME)).sort(TIME, maintain_order=True)
+    if ORIGINAL_TIME in events.columns:
+        original = stamped.with_columns(_number(stamped[ORIGINAL_TIME]).alias(TIME))
+        goes_back = (pl.col(TIME) < pl.col(TIME).shift(1).over(USER)).any()
+        if not original[TIME].null_count() and not original.select(goes_back).item():
+            return original
+    return stamped
+
+
+def _number(texts: pl.Series) -> pl.Series:
+    whole = texts.str.strip_chars().cast(pl.Int64, strict=False)
+    return texts.str.strip_chars().cast(pl.Float64, strict=False) if whole.null_count() else whole

@@ -1,0 +1,33 @@
+"""Item texts in the place where item vectors live: one linear map that all domains share."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_metarec.model.lru import dropout
+
+_SPREAD = 0.06  # of a text's image at the start: three times that of an item's own vector, which is to correct it
+
+
+class TextMap(nn.Module):
+    """Adds to a domain's item vectors its texts through a map [w, d], dropped out while training.
+
+    The texts of the target, float [n, w], are no part of a saved model: what is deployed is the sum.
+    """
+
+    def __init__(self, n_items: int, text_width: int, width: int, dropout_prob: float):
+        super().__init__()
+        self.dropout_prob = dropout_prob
+        # texts have the length sqrt(w)
+        self.weight = nn.Parameter(torch.empty(text_width, width).normal_(std=_SPREAD / math.sqrt(text_width)))
+        self.register_buffer("texts", torch.zeros(n_items, text_width), persistent=False)
+
+    def set_texts(self, vectors: np.ndarray) -> None:
+        """Text vectors of the target's items, float32 [n, w]; row 0 is padding and zero."""
+        self.texts.copy_(torch.from_numpy(vectors))
+
+    def added(self, table: Tensor, weight: Tensor, texts: Tensor, generator: torch.Generator | None) -> Tensor:
+        """table [n, d] plus texts [n, w] through ``weight`` [w, d]; without a generator nothing is dropped."""
+        return table + dropout(texts, self.dropout_prob, generator) @ weight
