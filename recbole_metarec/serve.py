@@ -10,6 +10,7 @@ from recbole.utils import get_model
 from torch import Tensor
 
 from recbole_metarec.checkpoint_config import config_from_json
+from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_metarec.words import nearest
@@ -31,8 +32,8 @@ class Recommender:
     >>> recommender.recommend(["B00001", "B00042"], k=10)          # doctest: +SKIP
     """
 
-    def __init__(self, model, items: list[str]):
-        self.model = model.eval()
+    def __init__(self, model, items: list[str], config=None):
+        self.model, self.config = model.eval(), config
         self.items = items
         self._number = {name: number for number, name in enumerate(items) if number}
 
@@ -45,7 +46,30 @@ class Recommender:
         config = config_from_json(content["config"])
         model = get_model(config["model"])(config, _Catalogue(len(content["items"])))
         load_weights(model, content, model_file)
-        return cls(model, content["items"])
+        return cls(model, content["items"], config)
+
+    def history_of(self, user: str) -> list[str]:
+        """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.
+
+        Events that the model's training left out, such as the last ones, are there, too. Raises DataError if the data
+        is no longer where it was, or for a user who is not in it.
+        """
+        file = Path(self.config["data_path"]) / f"{self.config['dataset']}.inter"
+        if not file.is_file():
+            raise DataError(f"{file}: the data that the model was trained on is not there; give a history in its place")
+        try:
+            domain = read_domain(file, Wanted.of(self.config))
+        except NotColumnar:
+            raise DataError(
+                f"{file}: training alone reads data with these keys; give a history in its place"
+            ) from None
+        names = domain.users.to_list()
+        if user not in names:
+            guess = nearest(user, names)
+            raise DataError(f"unknown user {user!r}: not in {file}" + (f"; did you mean {guess!r}?" if guess else ""))
+        row = int((domain.store.users == 1 + names.index(user)).nonzero()[0][0])
+        start, end = domain.store.offsets[row : row + 2]
+        return [domain.items[int(number) - 1] for number in domain.store.items[start:end]]
 
     def start(self) -> UserState:
         """A user without any event."""

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_metarec.model.adaptor import WhiteningAdaptor
-from recbole_metarec.model.contrast import drop_items, sequence_item_loss, sequence_sequence_loss
+from recbole_metarec.model.contrast import directions, drop_items, sequence_item_loss, sequence_sequence_loss
 
 F64 = torch.float64
 
@@ -59,6 +59,22 @@ def test_while_training_the_gates_are_noisy_by_softplus_of_their_own_map():
 
 def cosine(one, other) -> float:
     return float((one * other).sum() / one.norm() / other.norm())
+
+
+@pytest.mark.parametrize("length", [1e-150, 1e-9, 1.0, 1e150])
+def test_directions_have_length_1_but_nothing_has_none(length):
+    vectors = torch.randn(3, 5, dtype=F64)
+    expected = vectors / vectors.norm(dim=1)[:, None]
+    given = (vectors * length).requires_grad_()
+    with_nothing = torch.cat([given, torch.zeros(1, 5, dtype=F64)])
+    found = directions(with_nothing)
+    torch.testing.assert_close(found[:3], expected)
+    assert not found[3].any()
+    zero = torch.zeros(2, 5, dtype=F64, requires_grad=True)
+    assert not torch.autograd.grad((directions(zero) * vectors[:2]).sum(), zero)[0].any()
+    # moved along itself, a vector keeps its direction
+    slope = torch.autograd.grad((found[:3] * vectors.flip(0)).sum(), given)[0]
+    assert slope.any() and (slope * given).sum(dim=1).abs().max() < 1e-12
 
 
 def test_the_sequence_item_loss_by_a_double_loop():

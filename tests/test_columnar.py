@@ -95,7 +95,7 @@ FILTERS = [
     {"user_inter_num_interval": "[2,inf)", "item_inter_num_interval": "[2,inf)"},
     {"item_inter_num_interval": "(1,6];[9,20)"},
     {"user_inter_num_interval": "(-inf,8]", "item_inter_num_interval": "[2,9)"},
-    {"val_interval": {"rating": "[2,inf)"}},
+    {"val_interval": {"rating": "[-1,3]"}},
     {"val_interval": {"shop": ["a", "c", "null"]}},
     {"val_interval": {"rating": "(1,5)", "shop": ["a", "b"]}, "user_inter_num_interval": "[2,inf)"},
     {"val_interval": {"timestamp": "[1500000100,1500000000300000]"}},
@@ -106,7 +106,7 @@ FILTERS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_files_and_filters_give_recbole_s_store(kind, base, tmp_path):
     rng, kept = random.Random(kind), 0
-    for number in range(60):
+    for number in range(30):
         folder = write(tmp_path, some_file(rng, kind, rng.randrange(1, 60)))
         config = config_for(base, folder, **FILTERS[number % len(FILTERS)])
         size = rng.choice([1, 50, 400, None])
@@ -119,7 +119,7 @@ def test_random_files_and_filters_give_recbole_s_store(kind, base, tmp_path):
             continue
         kept += 1
         same(folder, config, size)
-    assert kept > 30
+    assert kept > 15
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +148,7 @@ def test_real_domains_are_read_as_recbole_reads_them(base, data_dir):
 
 def test_random_damage_is_refused_in_the_same_words(tmp_path):
     rng, refused, left = random.Random(5), 0, 0
-    for _ in range(400):
+    for _ in range(250):
         content = bytearray(some_file(rng, rng.choice(list(KINDS)), 8).encode())
         for _ in range(rng.randrange(3)):
             at = rng.randrange(len(HEADER), len(content))
@@ -174,14 +174,15 @@ def test_random_damage_is_refused_in_the_same_words(tmp_path):
                 assert read_domain(path, Wanted(), size).summary == summary
             except NotColumnar:  # an exponent or too many digits
                 left += 1
-    assert 50 < refused < 350 and left < 20
+    assert 50 < refused < 200 and left < 15
 
 
 @pytest.mark.parametrize("content", [
     b"", b" \n\n", b"user_id:token\n", HEADER.encode(), b"\xef\xbb\xbf" + HEADER.encode(),
     b"\n" + HEADER.encode(), b"user_id:token,item_id:token,timestamp:float\nu,i,1\n", b"user\titem\n",
+    HEADER.encode() + b"u\ti\t1\t\t\nNA\ti\t1\t\t\n", HEADER.encode() + b"u\t\t1\t\t\n",
     HEADER.encode() + b"\n\n", b"user_id:token\titem_id:token\ttime:float\nu\ti\t1\n"])  # fmt: skip
-def test_a_file_without_header_or_rows_is_refused_in_the_same_words(content, tmp_path):
+def test_a_file_without_header_rows_or_ids_is_refused_in_the_same_words(content, tmp_path):
     path = tmp_path / "World.inter"
     path.write_bytes(content)
     with pytest.raises(DataError) as theirs:

@@ -80,6 +80,20 @@ def test_blocks_of_any_size_and_windows_line_ends_change_nothing(tmp_path, monke
         assert read(path) == whole
 
 
+@pytest.mark.parametrize("size", [1, 7, 40, 1 << 24])
+def test_line_numbers_and_quoted_line_ends_do_not_depend_on_blocks(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", False, False, size))
+    log = b"u,note,i,t\n" + b'a,"x\n\n, ""y""\nz",p,3\nb,,q,2\n' * 5
+    path = write(tmp_path / "log.csv", log)
+    assert read(path, own_form(path, OWN)) == [("a", "p", 3), ("b", "q", 2)] * 5
+    write(path, log + b"c,d\n" + log)
+    with pytest.raises(DataError, match=r"log.csv:27: 2 fields where there are 4 columns"):
+        read(path, own_form(path, OWN))
+    path = write(tmp_path / "x.json.gz", reviews(review_2018, EVENTS * 4) + b"{}\n")
+    with pytest.raises(DataError, match=r"x.json.gz:25: reviewerID is missing"):
+        read(path)
+
+
 def test_recbole_s_copy_may_be_zipped(tmp_path):
     path = zipped(tmp_path / "Amazon_Toys.zip", Toys_inter=ATOMIC, Toys_item=ATOMIC_ITEMS)
     assert read(path) == [(u, i, t, r) for u, i, t, r in EVENTS]

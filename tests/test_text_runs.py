@@ -162,12 +162,13 @@ def test_a_run_cannot_go_on_in_another_space_of_texts(shop, tmp_path):
         with pytest.raises(CheckpointError, match=what):
             other.fit()
     shutil.copytree(shop, tmp_path / "shop")
-    for name in ("Target", "Near"):
+    alone = run(shop, saved=True, epochs=1, sources="none").trainer.saved_model_file
+    for name, saved, sources in (("Target", first, ["Near"]), ("Near", first, ["Near"]), ("Target", alone, "none")):
         file = tmp_path / "shop" / name / f"{name}.item"
         before = file.read_text()
         file.write_text(before.replace("kind3", "kind2"))
-        other = run(tmp_path / "shop", fit=False)
-        other.trainer.resume_checkpoint(first)
+        other = run(tmp_path / "shop", fit=False, sources=sources)
+        other.trainer.resume_checkpoint(saved)
         with pytest.raises(CheckpointError, match="text_vectors was .*; resume with the config and the data"):
             other.fit()
         file.write_text(before)

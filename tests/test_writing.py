@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -38,6 +39,31 @@ def test_histories_are_in_time_and_equal_times_in_the_order_of_the_rows(tmp_path
     summary = check_inter_file(folder / "Shop.inter", "user_id", "item_id", "timestamp", "\t", "utf-8")
     assert (summary.events, summary.users, summary.items) == (5, 2, 3)
     assert summary.moved_float32 == summary.time_ties == 0
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_users_come_in_the_order_of_their_first_row_and_numbers_stand_for_names(tmp_path, in_time):
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 9, 60), rng.integers(0, 7, 60)
+    times = np.arange(60) if in_time else rng.integers(0, 5, 60)
+    if in_time:
+        users.sort()
+    users = 8 - users
+    numbered = pl.DataFrame({"user_id": users, "item_id": items, "time": times})
+    names = {"user_id": pl.Series(list("hgfedcbai")), "item_id": pl.Series(list("xyzuvwt"))}
+    spelled = numbered.with_columns(texts.gather(numbered[column]).alias(column) for column, texts in names.items())
+    plain = {}
+    for at, (user, item, time) in enumerate(spelled.rows()):
+        plain.setdefault(user, []).append((time, at, item))
+    expected = [
+        (user, item, rank, time)
+        for user, rows in plain.items()
+        for rank, (time, _, item) in enumerate(sorted(rows, key=lambda row: row[:2]))
+    ]
+    first = write_domain(tmp_path, "One", spelled)
+    second = write_domain(tmp_path, "Two", numbered, names=names)
+    assert (first / "One.inter").read_bytes() == (second / "Two.inter").read_bytes()
+    assert pl.read_csv(first / "One.inter", separator="\t").rows() == expected
 
 
 def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):

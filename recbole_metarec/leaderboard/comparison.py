@@ -44,7 +44,7 @@ class Protocol:
     @property
     def simulated(self) -> bool:
         """Whether the dataset's name says that nobody ever acted in it."""
-        return "simulat" in self.dataset.lower()
+        return self.dataset.lower().startswith(("sim-", "simulat"))
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
