@@ -9,13 +9,16 @@ import sys
 from types import SimpleNamespace
 
 from recbole_metarec import (
+    cli_ablate,
     cli_doctor,
     cli_inspect,
     cli_leaderboard,
+    cli_neighbours,
     cli_prepare,
     cli_recommend,
     cli_simulate,
     cli_split,
+    cli_sweep,
     cli_tune,
 )
 from recbole_metarec.arguments import SIMULATE, Once, Parser, Settings, check_model, split_arguments, stand_ins
@@ -106,6 +109,9 @@ _TRAIN = SimpleNamespace(
 _COMMANDS = {
     "train": _TRAIN,
     "leaderboard": cli_leaderboard,
+    "ablate": cli_ablate,
+    "sweep": cli_sweep,
+    "neighbours": cli_neighbours,
     "tune": cli_tune,
     "recommend": cli_recommend,
     "prepare": cli_prepare,

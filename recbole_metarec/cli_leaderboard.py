@@ -89,7 +89,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     for seed in (first, first + seed_count - 1) if isinstance(first, int) else (first,):
         check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
     seeds = range(first, first + seed_count)
-    _check_metric(chosen, places)
+    check_metric(chosen, places)
     chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
     dataset = chosen.pop("dataset", dataset)
     data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
@@ -119,7 +119,7 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     from recbole_metarec.leaderboard.store import RunStore
     from recbole_metarec.leaderboard.target import describe
 
-    tuned = _tuned(storage, make_plan(models, dataset, seeds[:1], given)) if storage else None
+    tuned = tuned_in(storage, make_plan(models, dataset, seeds[:1], given)) if storage else None
     plan = make_plan(models, dataset, seeds, given, tuned)
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     output.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     return 1 if failures else 0
 
 
-def _tuned(storage: str, defaults: list) -> dict:
+def tuned_in(storage: str, defaults: list) -> dict:
     """The best configurations in a storage; says which configuration of each model is compared."""
     from recbole_metarec.tuning.best import best_found
     from recbole_metarec.tuning.storage import storage_at
@@ -146,7 +146,7 @@ def _tuned(storage: str, defaults: list) -> dict:
     return tuned
 
 
-def _check_metric(chosen: dict, places: dict) -> None:
+def check_metric(chosen: dict, places: dict) -> None:
     """Raises ConfigError unless the runs measure what the comparison is by."""
     topk, metrics = chosen.get("topk", 10), chosen.get("metrics", "NDCG")
     topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))

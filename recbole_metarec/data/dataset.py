@@ -203,14 +203,24 @@ def read_sources(config) -> tuple[Source, ...]:
     return sources
 
 
-def _read_source(config, name: str, folder: Path) -> Source | None:
+def _source_config(config, name: str, folder: Path):
     own = copy.copy(config)
     settings = {key: value for key, value in domain_settings(name).items() if key in config}
     # what the user has set holds for every domain; the rest is the source's own
     settings = {key: value for key, value in settings.items() if key not in config.external_config_dict}
     place = {"dataset": name, "data_path": str(folder / name), "meta_transfer": "none"}
     own.final_config_dict = {**config.final_config_dict, **settings, **place}
-    file = folder / name / f"{name}.inter"
+    return own
+
+
+def read_source_items(config, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
+    """A source's events beside the target of ``config``, and its items' names by id, padding first."""
+    store, names = _read_store(_source_config(config, name, folder), folder / name / f"{name}.inter")
+    return store, [str(item) for item in names()]
+
+
+def _read_source(config, name: str, folder: Path) -> Source | None:
+    own, file = _source_config(config, name, folder), folder / name / f"{name}.inter"
     store, item_names = _read_store(own, file)
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")

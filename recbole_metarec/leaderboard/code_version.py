@@ -9,7 +9,7 @@ from recbole_metarec.resources import resource_dir
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # What only starts runs, keeps them or shows them: a better picture must not cost hours of training again.
-_SHOWING = ("analysis/", "leaderboard/", "tuning/", "cli", "arguments.py", "__main__.py", "serve.py")
+_SHOWING = ("analysis/", "experiments/", "leaderboard/", "tuning/", "cli", "arguments.py", "__main__.py", "serve.py")
 # What tuning may try; what it has found stands in the config of a run.
 _SEARCHED = "properties/search/"
 _TRAINING = ("leaderboard/popularity.py",)

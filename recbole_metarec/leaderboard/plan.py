@@ -195,14 +195,14 @@ def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: l
         other = found.get((WITHOUT_TRANSFER, result.seed))
         if result.model in guarded and other is not None and result.guarded_test is None:
             own, without = (planned[name, result.seed].config for name in (result.model, WITHOUT_TRANSFER))
-            if _same_backbone(own, without):
+            if same_backbone(own, without):
                 fired = _is_no_worse(other, result, own["valid_metric"].lower())
                 result = replace(result, guarded_test=other.test if fired else result.test)
         completed.append(result)
     return completed
 
 
-def _same_backbone(own: Mapping, without: Mapping) -> bool:
+def same_backbone(own: Mapping, without: Mapping) -> bool:
     """Whether the model without transfer of these two configs is the same."""
     keys = {*key_reference(WITHOUT_TRANSFER), *without} - THIS_MACHINE - {"model", "MODEL_TYPE"}
     return all(own.get(key) == without[key] for key in keys)

@@ -43,6 +43,7 @@ class PlannedRun:
     model: the name in the table. experiment: the name that trains it. overrides: config keys for the experiment,
     those of this machine included. config: every key that decides the result, defaults included. code, data: versions
     of the code and of the files in ``data_files``. command: what a user types to repeat it. trials: as in RunResult.
+    shown_as: what messages call it, where the model's name does not tell it from others.
     """
 
     model: str
@@ -58,6 +59,7 @@ class PlannedRun:
     command: str
     trials: int = 0
     folder: str = field(default="", compare=False)  # of its output; relative to the current one or absolute
+    shown_as: str = field(default="", compare=False)
 
     @cached_property
     def key(self) -> str:
@@ -70,7 +72,7 @@ class PlannedRun:
     @property
     def title(self) -> str:
         """``MODEL seed N``, for messages."""
-        return f"{self.model} seed {self.seed}"
+        return f"{self.shown_as or self.model} seed {self.seed}"
 
     def write(self, path: Path) -> None:
         """Writes it for :meth:`read`. Raises DataError if the disk is full or may not be written to."""

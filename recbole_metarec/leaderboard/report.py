@@ -115,11 +115,11 @@ def notes(comparison: Comparison) -> list[str]:
 def markdown(comparison: Comparison) -> str:
     """The whole comparison as GitHub's Markdown."""
     protocol = comparison.protocol
-    parts = [f"# Leaderboard: {_cell(protocol.dataset)}"]
+    parts = [f"# Leaderboard: {cell(protocol.dataset)}"]
     if comparison.entries:
-        parts += ["## Models", *_markdown_models(comparison), *(f"- {_cell(note)}" for note in notes(comparison))]
+        parts += ["## Models", *_markdown_models(comparison), *(f"- {cell(note)}" for note in notes(comparison))]
         if comparison.best_baseline is not None:
-            parts += [f"## Differences to {_cell(comparison.best_baseline)}", *_markdown_differences(comparison)]
+            parts += [f"## Differences to {cell(comparison.best_baseline)}", *_markdown_differences(comparison)]
         if comparison.segments:
             parts += ["## Segments: NDCG@10 with its 95 % interval", *_markdown_segments(comparison)]
     if comparison.failed:
@@ -183,12 +183,12 @@ def _markdown_segments(comparison: Comparison) -> list[str]:
 
 
 def _markdown_table(comparison: Comparison, header: list[str], rows: list[list[str]]) -> list[str]:
-    cells = [[_cell(text) for text in row] for row in rows]
-    table = tabulate(cells, [_cell(text) for text in header], tablefmt="pipe", disable_numparse=True)
-    return [f"_{_cell(comparison.protocol.line)}_", table]
+    cells = [[cell(text) for text in row] for row in rows]
+    table = tabulate(cells, [cell(text) for text in header], tablefmt="pipe", disable_numparse=True)
+    return [f"_{cell(comparison.protocol.line)}_", table]
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that stays what it is in Markdown: no column of its own, no HTML, no link, no emphasis."""
     for sign in "\\`*_|<>":
         text = text.replace(sign, f"\\{sign}")

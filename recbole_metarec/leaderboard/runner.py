@@ -16,13 +16,18 @@ class Runner:
     """Brings a plan to its end, in so many processes at once.
 
     store: the file of results. say: gets one line of progress at a time. worker: the command that does one run, to
-    which the run's file, the store's and this process's number are added.
+    which the run's file, the store's and this process's number are added. done: called after each run that has ended.
     """
 
     def __init__(
-        self, store: RunStore, jobs: int = 1, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER
+        self,
+        store: RunStore,
+        jobs: int = 1,
+        say: Callable[[str], None] = print,
+        worker: Sequence[str] = WORKER,
+        done: Callable[[], None] = lambda: None,
     ):
-        self.store, self.jobs, self.say, self.worker = store, jobs, say, tuple(worker)
+        self.store, self.jobs, self.say, self.worker, self.done = store, jobs, say, tuple(worker), done
         self._environment = environment(jobs)
         self._active: dict[RunProcess, int] = {}  # -> place in the plan, for messages
         self._total = 0
@@ -88,7 +93,9 @@ class Runner:
                     self._tell(number, process.run, line)
                 continue
             del self._active[process]
-            if not self._ended(process, number):
+            if self._ended(process, number):
+                self.done()
+            else:
                 taken.append((number, process.run))
         return taken
 

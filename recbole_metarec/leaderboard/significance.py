@@ -115,19 +115,37 @@ def differences(scores: np.ndarray) -> Differences:
     if n_models < 2:
         nothing = np.zeros((n_models, n_models))
         return Differences(nothing, nothing, nothing, nothing + 1, nothing > 0)
-    pairs = np.transpose(np.triu_indices(n_models, k=1))
-    # so many that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
-    drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
-    tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
-    p = holm(np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1])))
+    found = pair_tests(scores, np.transpose(np.triu_indices(n_models, k=1)))
+    p = holm(found.p)
     means = scores.mean(axis=1)
     return Differences(
         means[:, None] - means[None, :],
-        _square(n_models, low, -high),
-        _square(n_models, high, -low),
+        _square(n_models, found.low, -found.high),
+        _square(n_models, found.high, -found.low),
         _square(n_models, p, p, 1.0),
-        _square(n_models, tail == 0, tail == 0, False),
+        _square(n_models, found.certain, found.certain, False),
     )
+
+
+@dataclass(frozen=True)
+class PairTests:
+    """What :class:`Differences` holds, for n pairs of models in the order given, p not corrected: float64 [n] each."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    certain: np.ndarray
+
+
+def pair_tests(scores: np.ndarray, pairs: np.ndarray) -> PairTests:
+    """Tests model ``pairs[n, 0]`` against model ``pairs[n, 1]``: scores float64 [M, U], pairs int [n, 2], n > 0."""
+    # so many that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
+    drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
+    tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
+    p = np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1]))
+    means = scores.mean(axis=1)
+    return PairTests(means[pairs[:, 0]] - means[pairs[:, 1]], low, high, p, tail == 0)
 
 
 def _tail_and_ends(apart: np.ndarray) -> tuple[float, float, float]:

@@ -263,6 +263,13 @@ class RunStore:
             trials=run.trials,  # of the plan: more trials may have found the same configuration since
         )
 
+    def durations(self) -> list[dict]:
+        """``model``, ``dataset``, ``sources``, ``config`` and ``seconds`` of every run that is done."""
+        query = "SELECT model, dataset, sources, config, seconds FROM runs WHERE status = 'done' ORDER BY id"
+        with self._translated():
+            rows = self._base.execute(query).fetchall()
+        return [dict(row) | {name: json.loads(row[name]) for name in ("sources", "config")} for row in rows]
+
     def failures(self, runs: Iterable[PlannedRun]) -> list[FailedRun]:
         """Those of ``runs`` that failed, in their order."""
         with self._translated():

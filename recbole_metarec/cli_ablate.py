@@ -1,0 +1,49 @@
+"""``recbole-metarec ablate``: what each part of MetaRec is worth on one target."""
+
+import argparse
+
+from recbole_metarec import cli_experiments
+from recbole_metarec.cli_experiments import Request, carry_out
+
+SUMMARY = "take MetaRec apart: each variant against the full model and against no transfer"
+EXAMPLE = f"""\
+examples:
+  recbole-metarec ablate
+        the default variants on the embedded MovieLens domains, two seeds each
+  recbole-metarec ablate --dataset Scientific --data_path data --sources Office,Tools --variants no-vq,uniform --cost
+        what two variants would cost, next to the full model and LRURec
+  recbole-metarec ablate --variants temperature=1,vq_heads=8+codebook_gradient=loss --rows results.csv
+        variants of one's own; finished runs are added to results.csv
+
+{cli_experiments.RESUMING}"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from recbole_metarec.experiments.variants import VARIANTS
+
+    option = cli_experiments.add_options(parser, "saved/ablate-NAME")
+    option(
+        "--variants",
+        metavar="A,B,C",
+        help=f"some of {', '.join(VARIANTS)}, or KEY=value+KEY=value (default: all that differ from the full model); "
+        "full and none are always there",
+    )
+
+
+def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
+    """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
+    from recbole_metarec.experiments.variants import VARIANTS, chosen_variants
+
+    request = Request.of("ablate", arguments, parser)
+    names = [name.strip() for name in request.own["variants"].split(",")] if "variants" in request.own else None
+    variants = chosen_variants(names, request.given)
+    from recbole_metarec.experiments.design import ablation
+    from recbole_metarec.plugin import shielded_argv
+
+    with shielded_argv():
+        if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
+            full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
+            variants = chosen_variants(names, {**request.given, **full})
+        experiment = ablation(variants, request.dataset, request.seeds, request.given, tuned)
+        return carry_out(request, experiment, f"ablate-{request.dataset}")

@@ -1,0 +1,58 @@
+"""``recbole-metarec sweep``: how a model fares as one thing is varied, against the same model without transfer."""
+
+import argparse
+
+from recbole_metarec import cli_experiments
+from recbole_metarec.cli_experiments import Request, carry_out
+from recbole_metarec.errors import ConfigError
+
+SUMMARY = "vary one config key, the number of sources or the target's users, against no transfer"
+EXAMPLE = f"""\
+examples:
+  recbole-metarec sweep temperature=0.02,0.05,0.1,1
+        on the embedded MovieLens domains, two seeds each
+  recbole-metarec sweep target_users=0.05,0.1,0.25,0.5,1 --dataset Scientific --data_path data --sources Office,Tools
+        the learning curve of transfer: shops with a share of the target's users
+  recbole-metarec sweep n_sources=0,1,3 --dataset Scientific --data_path data --sources Office,Tools,Toys --cost
+        what the first so many sources would cost to compare
+
+{cli_experiments.RESUMING}"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from recbole_metarec.experiments.settings import DATA_KEYS
+
+    option = cli_experiments.add_options(parser, "saved/sweep-KEY-NAME")
+    option("--models", metavar="A,B", help="what is varied, beside LRURec: names of the leaderboard (default: MetaRec)")
+    parser.add_argument(
+        "grid",
+        metavar="KEY=v1,v2,...",
+        nargs="?",
+        action=cli_experiments.Once,
+        default=argparse.SUPPRESS,
+        help="any config key of MetaRec, or " + "; ".join(f"{key}: {own.meaning}" for key, own in DATA_KEYS.items()),
+    )
+
+
+def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
+    """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
+    from recbole_metarec.experiments.settings import check_values, parse_grid, settings
+    from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER, competitors
+
+    request = Request.of("sweep", arguments, parser)
+    if "grid" not in request.own:
+        raise ConfigError("sweep: nothing to vary; write KEY=v1,v2,..., for example temperature=0.02,0.05,0.1")
+    key, values = parse_grid(request.own["grid"])
+    if key in request.given:
+        raise ConfigError(f"{request.places[key]}: {key} is what is varied; leave it out")
+    check_values(key, values, request.dataset, request.given)
+    models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
+    from recbole_metarec.experiments.design import sweep
+    from recbole_metarec.plugin import shielded_argv
+
+    with shielded_argv():
+        tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
+        found = settings(key, values, request.dataset, request.given)
+        experiment = sweep(key, found, models, request.dataset, request.seeds, tuned)
+        return carry_out(request, experiment, f"sweep-{key}-{request.dataset}")

@@ -1,0 +1,97 @@
+"""Parts of a domain that experiments compare, in the cache: a smaller shop's users, or two shops that share some.
+
+A cut is deterministic, and is used again where it is there and of the very same files.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from recbole_metarec.data.atomic import ORIGINAL_TIME
+from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.split_domains import Dataset, read_dataset
+from recbole_metarec.data.splitting import Shares, split_by_shares
+from recbole_metarec.data.writing import USER, read_about, write_domain
+from recbole_metarec.errors import DataError
+from recbole_metarec.run_folder import data_fingerprint
+
+_RULE = 1  # to be raised when the same domain and share give other files than before
+_CORE = 3  # events of every user and item in a half: a user needs three for a test row
+_STAMP = "timestamp"
+
+
+def share_name(name: str, share: float) -> str:
+    """What a domain of this share of ``name``'s users is called: ``Scientific-users10`` for 0.1."""
+    return name if share == 1 else f"{name}-users{100 * share:.10g}"
+
+
+def chosen_users(users: list[str], share: float) -> set[str]:
+    """The users that a share in (0, 1] keeps: at least one, and all those of every smaller share.
+
+    Drawn by a digest of their names, so the same ones whatever the order of the file.
+    """
+    drawn = sorted(users, key=lambda user: hashlib.sha256(user.encode()).digest())
+    return set(drawn[: max(1, round(share * len(drawn)))])
+
+
+def cut_users(name: str, data_path: str | None, share: float) -> str:
+    """Writes a copy of ``name`` with this share of its users to the cache; its name, by which it is then found.
+
+    Items that only others have met are not in it. A share of 1 is the domain itself.
+    Raises DataError if the domain cannot be read, if ``data_path`` holds another one of the copy's name, or if nothing
+    can be written.
+    """
+    if share == 1:
+        return name
+
+    def part(dataset: Dataset) -> pl.DataFrame:
+        kept = chosen_users(dataset.events[USER].unique().to_list(), share)
+        return dataset.events.filter(pl.col(USER).is_in(list(kept)))
+
+    return _cut(name, data_path, share_name(name, share), {"share_of_users": share}, part)
+
+
+def cut_overlap(name: str, data_path: str | None, kind: str, share: float) -> tuple[str, str]:
+    """Writes two halves of ``name`` to the cache: (the target, which is the same for every share, the source).
+
+    Half of the users and half of the items are the target's, the others the source's; ``kind`` (``users`` or ``items``)
+    of the target are given to the source, too, from none (share 0) to all (1), so the source grows by them. No event is
+    in both halves. Raises DataError as :func:`cut_users` does.
+    """
+
+    def part(which: str, own: Shares) -> Callable[[Dataset], pl.DataFrame]:
+        return lambda dataset: split_by_shares(dataset.events, own, seed=0, core=_CORE).parts[which]
+
+    shares = Shares(**{f"overlap_{kind}": share})
+    target = _cut(name, data_path, f"{name}-half", {"half": "target"}, part("a", Shares()))
+    other = f"{name}-other-{kind}{100 * share:.10g}" if share else f"{name}-other"
+    about = {"half": "source", "overlap": kind if share else "none", "share": share}
+    return target, _cut(name, data_path, other, about, part("b", shares))
+
+
+def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callable[[Dataset], pl.DataFrame]) -> str:
+    other = Path(data_path or ".").expanduser() / cut
+    if data_path and other.exists():
+        raise DataError(f"{other}: is there already, and has the name that a part of {name} needs; rename it")
+    place = find_domain(name, data_path) / name
+    files = [file for file in (place / f"{name}.inter", place / f"{name}.item") if file.is_file()]
+    about = {"cut_from": name, **how, "rule": _RULE, "origin": data_fingerprint(files)}
+    if not _is_cut(cut, about):
+        dataset = read_dataset(name, data_path)
+        about |= {"simulated": True} if dataset.about.get("simulated") else {}
+        events = part(dataset)
+        events = events.select(column for column in events.columns if column not in (_STAMP, ORIGINAL_TIME))
+        try:
+            write_domain(cache_dir(), cut, events, dataset.items, about, overwrite=True, types=dataset.types)
+        except DataError:
+            if not _is_cut(cut, about):  # another process was faster
+                raise
+    return cut
+
+
+def _is_cut(cut: str, about: Mapping) -> bool:
+    found = read_about(cache_dir(), cut)
+    return (cache_dir() / cut / f"{cut}.inter").is_file() and {key: found.get(key) for key in about} == about

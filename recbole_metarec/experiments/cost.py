@@ -1,0 +1,90 @@
+"""What an experiment will cost, said before it starts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from recbole_metarec.experiments.rows import Row, identity
+from recbole_metarec.leaderboard.planned import PlannedRun
+from recbole_metarec.leaderboard.process import duration
+
+# LRURec on Scientific on one core of 2026, and what each source adds to it; measured on its steps, rounded.
+_SECONDS, _EVENTS = 130, 60_000
+_SECOND_ORDER = 4.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """runs: in all. missing: those that are not there. seconds: of the missing ones, one after the other.
+
+    basis: where the figure comes from, for readers.
+    """
+
+    runs: int
+    missing: int
+    seconds: float
+    basis: str
+
+    def text(self, jobs: int) -> str:
+        """One line for the terminal."""
+        if not self.missing:
+            return f"cost: nothing; all {self.runs} runs are there"
+        each, whole = duration(self.seconds / self.missing), duration(self.seconds / min(jobs, self.missing))
+        at_once = f" with {jobs} at once" if jobs > 1 else ""
+        return (
+            f"cost: {self.runs} runs, {self.missing} of them to do, {each} each: about {whole}{at_once}, "
+            f"by {self.basis}"
+        )
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What decides how long a run takes, the machine aside."""
+
+    experiment: str
+    dataset: str
+    sources: int
+    second_order: bool
+
+    @classmethod
+    def of(cls, run: PlannedRun) -> "_Kind":
+        return cls(run.experiment, run.dataset, len(run.sources), bool(run.config.get("second_order")))
+
+
+def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[dict], rows: Iterable[Row]) -> Cost:
+    """What is missing of a plan costs as much as like runs did, in the store (``durations``) or in a file of rows;
+    of the others a rule of thumb is taken, times what the known ones took in comparison with it."""
+    events: dict[str, int] = {run.dataset: _events(run) for run in plan}
+    known: dict[_Kind, list[float]] = {}
+    for row in durations:
+        config = row["config"]
+        trained, exact = config.get("model", row["model"]), bool(config.get("second_order"))
+        kind = _Kind(trained, row["dataset"], len(row["sources"]), exact)
+        known.setdefault(kind, []).append(row["seconds"])
+    by_config = {(row.config, row.data): row.seconds for row in rows}
+    for run in plan:
+        config, data, _ = identity(run)
+        if (config, data) in by_config:
+            known.setdefault(_Kind.of(run), []).append(by_config[config, data])
+    ratios = [fmean(own) / _rule(kind, events) for kind, own in known.items() if kind.dataset in events]
+    scale = fmean(ratios) if ratios else 1.0
+    kinds = [_Kind.of(run) for run in missing]
+    seconds = sum(fmean(known[kind]) if kind in known else scale * _rule(kind, events) for kind in kinds)
+    if all(kind in known for kind in kinds):
+        basis = "earlier runs like them"
+    elif ratios:
+        basis = "earlier runs on this target"
+    else:
+        basis = "a rule of thumb (2 min for 60,000 events on one core, as much again for each source)"
+    return Cost(len(plan), len(missing), seconds, basis)
+
+
+def _rule(kind: _Kind, events: Mapping[str, int]) -> float:
+    seconds = _SECONDS * events[kind.dataset] / _EVENTS * (1 + kind.sources)
+    return seconds * (_SECOND_ORDER if kind.second_order else 1.0)
+
+
+def _events(run: PlannedRun) -> int:
+    with open(Path(run.data_files[0]), "rb") as file:
+        return max(1, sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) - 1)

@@ -1,0 +1,182 @@
+"""An experiment as its arms: what is trained, and what each arm is held against."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from recbole_metarec.experiments.settings import DATA_KEYS, Setting
+from recbole_metarec.experiments.variants import FULL, NONE, Variant
+from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
+from recbole_metarec.leaderboard.plan import Tuned, as_text, make_plan
+from recbole_metarec.leaderboard.planned import PlannedRun
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of an experiment: one model under one setting, with every seed.
+
+    model: as shown; a curve of a sweep is the arms of one model. value: what is varied, "" if the arm stands for every
+    value. x: its number, None if it has none. detail: for readers. runs: by seed. guarded: whether the transfer guard
+    would have trained the arm that it is held against, too.
+    """
+
+    model: str
+    value: str
+    x: float | None
+    detail: str
+    runs: tuple[PlannedRun, ...]
+    guarded: bool = False
+
+    @property
+    def name(self) -> str:
+        """Model and value, in one word for messages and rows."""
+        return f"{self.model}[{self.value}]" if self.value else self.model
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared on one target.
+
+    kind: ``ablate`` or ``sweep``. key: what is varied, "" in an ablation. columns: names of the references. against:
+    for every arm and column the number of the arm that it is held against, None for that one itself.
+    """
+
+    kind: str
+    dataset: str
+    key: str
+    arms: tuple[Arm, ...]
+    columns: tuple[str, ...]
+    against: tuple[tuple[int | None, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """As in the rows: ``ablate Scientific``, ``sweep temperature Scientific``."""
+        return " ".join(filter(None, (self.kind, self.key, self.dataset)))
+
+    @property
+    def references(self) -> set[int]:
+        """Numbers of the arms that others are held against."""
+        return {number for row in self.against for number in row if number is not None}
+
+    @property
+    def plan(self) -> list[PlannedRun]:
+        """Every run once, seed by seed, and of a seed first what others are held against."""
+        order = sorted(range(len(self.arms)), key=lambda number: number not in self.references)
+        seeds = max((len(arm.runs) for arm in self.arms), default=0)
+        once: dict[str, PlannedRun] = {}
+        for run in (self.arms[number].runs[seed] for seed in range(seeds) for number in order):
+            once.setdefault(run.key, run)
+        return list(once.values())
+
+
+def ablation(
+    variants: list[Variant],
+    dataset: str,
+    seeds: Iterable[int],
+    given: Mapping,
+    tuned: Mapping[str, Tuned] | None = None,
+) -> Experiment:
+    """The full model, its variants and LRURec. variants: as ``chosen_variants`` gives them.
+
+    tuned: what was found for MetaRec, which all variants get, and for LRURec. Raises MetaRecError as ``make_plan``.
+    """
+    tuned = dict(tuned or {})
+    tuned |= {variant.base: tuned["MetaRec"] for variant in variants if variant.name != NONE and "MetaRec" in tuned}
+    models = [variant.competitor for variant in variants]
+    found = _by_model(make_plan(models, dataset, seeds, given, tuned), len(models))
+    arms = tuple(
+        Arm(variant.name, "", None, variant.text or variant.meaning, _shown(runs, variant.name), model.guarded)
+        for variant, model, runs in zip(variants, models, found)
+    )
+    full, none = (next(n for n, arm in enumerate(arms) if arm.model == name) for name in (FULL, NONE))
+    against = tuple((full if n != full else None, none if n != none else None) for n in range(len(arms)))
+    return Experiment("ablate", dataset, "", arms, (FULL, NONE), against)
+
+
+def sweep(
+    key: str,
+    settings: list[Setting],
+    models: list[Competitor],
+    dataset: str,
+    seeds: Iterable[int],
+    tuned: Mapping[str, Tuned] | None = None,
+) -> Experiment:
+    """Every model at every value, against LRURec at each value that concerns it. Raises MetaRecError as ``make_plan``.
+
+    A model that a value does not concern has the same runs at all of them, and one arm.
+    """
+    lines = [COMPETITORS[WITHOUT_TRANSFER], *(model for model in models if model.name != WITHOUT_TRANSFER)]
+    # the value is what is swept, whatever tuning has found for the key
+    tuned = {
+        name: replace(found, overrides={own: value for own, value in found.overrides.items() if own != key})
+        for name, found in (tuned or {}).items()
+    }
+    if not any(line.uses_sources for line in lines):  # where the data needs the sources to be named, models may not
+        settings = [replace(own, given={k: v for k, v in own.given.items() if k != "sources"}) for own in settings]
+    seeds = list(seeds)
+    by_value = [
+        _by_model(make_plan(lines, setting.dataset, seeds, setting.given, tuned), len(lines)) for setting in settings
+    ]
+    for setting, runs in zip(settings, by_value):
+        if setting.dataset != dataset:  # no domain that anybody has before a sweep has made it
+            runs[:] = [
+                tuple(_made_by(key, setting, line, dataset, run) for run in own) for line, own in zip(lines, runs)
+            ]
+    by_value = [_none_for_nothing(lines, runs) for runs in by_value]
+    arms: list[Arm] = []
+    places: dict[str, list[int]] = {}  # of each model: its arm at each value
+    for number, line in enumerate(lines):
+        own = _arms_of(line, settings, [runs[number] for runs in by_value])
+        places[line.name] = [len(arms) + (n if len(own) > 1 else 0) for n in range(len(settings))]
+        arms += own
+    references = dict(zip(range(len(settings)), places[WITHOUT_TRANSFER]))
+    against: list[tuple[int | None]] = [(None,)] * len(arms)
+    for name, own in places.items():
+        for n, place in enumerate(own):
+            # an arm for all values is held against a reference for all values, or against none
+            alone = len(set(own)) == 1 < len(set(references.values()))
+            against[place] = (None if name == WITHOUT_TRANSFER or alone else references[n],)
+    return Experiment("sweep", dataset, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
+
+
+def _by_model(plan: list[PlannedRun], n_models: int) -> list[tuple[PlannedRun, ...]]:
+    """The runs of each model by seed: a plan goes seed by seed."""
+    return [tuple(plan[number::n_models]) for number in range(n_models)]
+
+
+def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
+    return tuple(replace(run, shown_as=name) for run in runs)
+
+
+def _made_by(key: str, setting: Setting, line: Competitor, dataset: str, run: PlannedRun) -> PlannedRun:
+    """The run with the command that also makes its data."""
+    words = ["recbole-metarec", "sweep", f"{key}={setting.text}", "--models", line.name, "--dataset", dataset]
+    words += ["--sources", ",".join(run.sources)] if run.sources and not DATA_KEYS[key].makes_sources else []
+    said = ("sources", "show_progress", *SET_BY_NAME)
+    own = {name: value for name, value in run.overrides.items() if name not in said}
+    words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]
+    return replace(run, command=shlex.join(words))
+
+
+def _none_for_nothing(lines: list[Competitor], runs: list[tuple[PlannedRun, ...]]) -> list[tuple[PlannedRun, ...]]:
+    """MetaRec without any source is LRURec to the bit, the first of ``lines``: it is not trained once more."""
+    return [runs[0] if line.guarded and not own[0].sources else own for line, own in zip(lines, runs)]
+
+
+def _arms_of(line: Competitor, settings: list[Setting], runs: list[tuple[PlannedRun, ...]]) -> list[Arm]:
+    if len({own[0].key for own in runs}) == 1 < len(runs):
+        return [Arm(line.name, "", None, "", _shown(runs[0], line.name), line.guarded)]
+    arms = [
+        Arm(line.name, setting.text, _number(setting.value), _detail(setting, own), own, line.guarded)
+        for setting, own in zip(settings, runs)
+    ]
+    return [replace(arm, runs=_shown(arm.runs, arm.name)) for arm in arms]
+
+
+def _number(value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _detail(setting: Setting, runs: tuple[PlannedRun, ...]) -> str:
+    sources = ", ".join(runs[0].sources)
+    return f"{setting.dataset} from {sources}" if sources else setting.dataset

@@ -1,0 +1,173 @@
+"""What an experiment has found: every arm's figures, and its difference to what it is held against."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from recbole_metarec.analysis.compare import Interval, mean_interval
+from recbole_metarec.experiments.design import Arm, Experiment
+from recbole_metarec.experiments.execution import Found
+from recbole_metarec.experiments.rows import Ranks, Row, identity
+from recbole_metarec.leaderboard.comparison import Difference
+from recbole_metarec.leaderboard.significance import Spread, holm, pair_tests, spread
+from recbole_metarec.ranking import ndcg_at
+
+USERS, SEEDS = "users", "seeds"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm's mean test NDCG@10 minus that of the arm it is held against, over the seeds that both have.
+
+    difference: with its interval and its p, Holm-corrected over the column. relative: to the other arm's mean, None
+    where that is 0. over: ``users`` (paired bootstrap) or, where ranks are wanting, ``seeds`` (paired t; a single seed
+    has no interval and p = 1). seeds: how many both have.
+    """
+
+    reference: str
+    difference: Difference
+    relative: float | None
+    over: str
+    seeds: int
+
+
+@dataclass(frozen=True)
+class ArmFindings:
+    """One line of the table. users: that have a test row, None where no ranks are there. contrasts: by column, None for
+    the reference itself and where a run is wanting. fired: runs in which the guard would have, of those it speaks of.
+    """
+
+    arm: Arm
+    valid: Spread | None
+    test: Spread | None
+    users: int | None
+    level: Interval | None
+    seconds: float | None
+    fired: tuple[int, int]
+    contrasts: tuple[Contrast | None, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A whole experiment. codes: versions of the code that its rows are of."""
+
+    experiment: Experiment
+    arms: tuple[ArmFindings, ...]
+    codes: tuple[str, ...]
+    found: Found
+
+    @property
+    def over_seeds(self) -> bool:
+        """Whether a difference could not be taken user by user."""
+        return any(own and own.over == SEEDS for arm in self.arms for own in arm.contrasts)
+
+
+def findings(experiment: Experiment, found: Found) -> Findings:
+    """Works out the table. Arms without any finished run have no figures."""
+    rows = [_rows(arm, found) for arm in experiment.arms]
+    contrasts = [[None] * len(experiment.columns) for _ in experiment.arms]
+    for column in range(len(experiment.columns)):
+        pairs = [(n, row[column]) for n, row in enumerate(experiment.against) if row[column] is not None]
+        pairs = [(ours, theirs) for ours, theirs in pairs if set(rows[ours]) & set(rows[theirs])]
+        for (ours, _), own in zip(pairs, _contrasts(experiment, rows, found, pairs)):
+            contrasts[ours][column] = own
+    arms = tuple(
+        _arm(arm, list(own.values()), found, tuple(held)) for arm, own, held in zip(experiment.arms, rows, contrasts)
+    )
+    codes = tuple(sorted({row.code for own in rows for row in own.values()}))
+    return Findings(experiment, arms, codes, found)
+
+
+def _rows(arm: Arm, found: Found) -> dict[int, Row]:
+    """By seed."""
+    return {run.seed: found.rows[identity(run)] for run in arm.runs if identity(run) in found.rows}
+
+
+def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | None, ...]) -> ArmFindings:
+    if not rows:
+        return ArmFindings(arm, None, None, None, None, None, (0, 0), contrasts, ())
+    ranks = [found.ranks.get(row.identity) for row in rows]
+    level = None if None in ranks else mean_interval(np.mean([_ndcg(own) for own in ranks], axis=0))
+    spoken = [row.guard for row in rows if row.guard]
+    return ArmFindings(
+        arm=arm,
+        valid=spread([row.valid for row in rows]),
+        test=spread([row.test for row in rows]),
+        users=None if level is None else len(ranks[0].ranks),
+        level=level,
+        seconds=float(np.mean([row.seconds for row in rows])),
+        fired=(spoken.count("fired"), len(spoken)),
+        contrasts=contrasts,
+        rows=tuple(rows),
+    )
+
+
+def _ndcg(ranks: Ranks) -> np.ndarray:
+    return ndcg_at(ranks.ranks.astype(np.int64), 10)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A difference before the correction."""
+
+    interval: Interval
+    p: float
+    certain: bool
+    over: str
+
+
+def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found, pairs) -> list[Contrast]:
+    """One column's, in the order of ``pairs`` of numbers of arms."""
+    if not pairs:
+        return []
+    common = [sorted(set(rows[ours]) & set(rows[theirs])) for ours, theirs in pairs]
+    sides = [[[rows[arm][seed] for seed in seeds] for arm in pair] for pair, seeds in zip(pairs, common)]
+    raw = _over_users(sides, found.ranks)
+    raw = [own or _over_seeds(*side) for own, side in zip(raw, sides)]
+    corrected = holm([own.p for own in raw])
+    contrasts = []
+    for (_, theirs), seeds, side, own, p in zip(pairs, common, sides, raw, corrected):
+        base = float(np.mean([row.test for row in side[1]]))
+        contrasts.append(
+            Contrast(
+                reference=experiment.arms[theirs].name,
+                difference=Difference(own.interval, float(p), own.certain),
+                relative=own.interval.mean / base if base > 0 else None,
+                over=own.over,
+                seeds=len(seeds),
+            )
+        )
+    return contrasts
+
+
+def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
+    """Of the pairs whose runs' ranks are there and of the same users; the users drawn are the same for all pairs."""
+    scores: dict[str, list[np.ndarray]] = {}
+    places: list[tuple[str, int, int] | None] = []
+    for side in sides:
+        own = [[ranks.get(row.identity) for row in rows] for rows in side]
+        users = {found.users if found else None for rows in own for found in rows}
+        if len(users) != 1 or None in users:
+            places.append(None)
+            continue
+        kept = scores.setdefault(users.pop(), [])
+        kept += [np.mean([_ndcg(found) for found in rows], axis=0) for rows in own]
+        places.append((own[0][0].users, len(kept) - 2, len(kept) - 1))
+    found: list[_Raw | None] = [None] * len(sides)
+    for users, own in scores.items():
+        numbers = [n for n, place in enumerate(places) if place and place[0] == users]
+        tested = pair_tests(np.stack(own), np.array([places[n][1:] for n in numbers]))
+        for n, *values in zip(numbers, tested.mean, tested.low, tested.high, tested.p, tested.certain):
+            mean, low, high, p = map(float, values[:4])
+            found[n] = _Raw(Interval(mean, low, high), p, bool(values[4]), USERS)
+    return found
+
+
+def _over_seeds(ours: list[Row], theirs: list[Row]) -> _Raw:
+    apart = np.array([own.test - other.test for own, other in zip(ours, theirs)])
+    p = 1.0
+    if len(apart) > 1:
+        p = float(stats.ttest_1samp(apart, 0.0).pvalue) if np.ptp(apart) > 0 else float(apart[0] == 0)
+    return _Raw(mean_interval(apart), p, False, SEEDS)

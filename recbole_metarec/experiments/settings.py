@@ -1,0 +1,173 @@
+"""What each value of a sweep makes of the runs: another value of a config key, or other data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recbole_metarec.config import check_config, check_keys, default_values, key_reference, nearest, parse_value
+from recbole_metarec.data.cuts import cut_overlap, cut_users
+from recbole_metarec.data.domains import recbole_settings, resolve_sources
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.leaderboard.models import SET_BY_NAME
+from recbole_metarec.leaderboard.plan import as_text
+from recbole_metarec.resources import DEFAULT_DATA_PATH
+
+# Keys that decide what a run is measured by or where it is, or that have an option of their own.
+_NOT_SWEPT = {
+    **dict.fromkeys(("model", "dataset", "data_path", "seed"), "it has an option of its own"),
+    **dict.fromkeys(
+        ("metrics", "topk", "valid_metric", "eval_args", "metric_decimal_place"), "all runs are measured alike"
+    ),
+    **dict.fromkeys(sorted(SET_BY_NAME), "models differ by it: choose with --models, or see recbole-metarec ablate"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a sweep. text: as typed. dataset, given: the target and the config keys of all its runs."""
+
+    value: object
+    text: str
+    dataset: str
+    given: dict
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """A key that is none of the config's: it decides what data the runs see.
+
+    meaning: for readers. allows: whether a value can be meant. expects: what a value must be. setting: (value, dataset,
+    given) -> the target and the config keys of the runs. makes_sources: whether the sources are its own.
+    """
+
+    meaning: str
+    allows: Callable[[object], bool]
+    expects: str
+    setting: Callable[[object, str, dict], tuple[str, dict]]
+    makes_sources: bool = False
+
+
+def _number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _first_sources(value: int, dataset: str, given: dict) -> tuple[str, dict]:
+    names = _sources(dataset, given)
+    if value > len(names):
+        raise ConfigError(
+            f"n_sources: {value} sources, but there are {len(names)} ({', '.join(names) or 'none'}); name more with "
+            "--sources"
+        )
+    return dataset, {**given, "sources": names[:value] or "none"}
+
+
+def _share_of_users(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+    names = _sources(dataset, given)  # the copy has no default ones
+    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value)
+    # what the domain asks of RecBole holds for a part of it, too
+    return cut, {**recbole_settings(dataset), **given, "sources": names or "none"}
+
+
+def _overlap(kind: str) -> Callable:
+    def setting(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+        if "sources" in given:
+            raise ConfigError(f"overlap_{kind}: the source is the other half of {dataset}; leave sources out")
+        target, source = cut_overlap(dataset, given.get("data_path") or DEFAULT_DATA_PATH, kind, value)
+        return target, {**recbole_settings(dataset), **given, "sources": [source]}
+
+    return setting
+
+
+def _sources(dataset: str, given: dict) -> list[str]:
+    return resolve_sources(dataset, given.get("sources", "auto"), given.get("data_path") or DEFAULT_DATA_PATH)[0]
+
+
+DATA_KEYS = {
+    "n_sources": DataKey(
+        "the first so many of the sources, in the order of --sources",
+        lambda value: _number(value) and isinstance(value, int) and value >= 0,
+        "an int >= 0",
+        _first_sources,
+    ),
+    "target_users": DataKey(
+        "the target as a shop with this share of its users has it: smaller shops are part of larger ones",
+        lambda value: _number(value) and 0 < value <= 1,
+        "a number in (0, 1]",
+        _share_of_users,
+    ),
+    **{
+        f"overlap_{kind}": DataKey(
+            f"half of the domain as target, the other half as source, which also has this share of the target's {kind} "
+            "(and grows by them)",
+            lambda value: _number(value) and 0 <= value <= 1,
+            "a number in [0, 1]",
+            _overlap(kind),
+            makes_sources=True,
+        )
+        for kind in ("users", "items")
+    },
+}
+
+
+def parse_grid(text: str) -> tuple[str, list]:
+    """Key and values of ``KEY=v1,v2,...``; values as ``--key=`` reads them, a list in brackets.
+
+    Raises ConfigError for anything else, an unknown key, one that cannot be varied, no value, or one given twice.
+    """
+    key, sign, listed = text.partition("=")
+    if not sign:
+        raise ConfigError(f"{text}: not of the form KEY=v1,v2,...; write for example temperature=0.02,0.05,0.1")
+    if key in _NOT_SWEPT:
+        raise ConfigError(f"{key}: not to be varied; {_NOT_SWEPT[key]}")
+    if key not in DATA_KEYS and key not in key_reference("MetaRec"):
+        guess = nearest(key, DATA_KEYS)
+        if guess:
+            raise ConfigError(f"{key}: unknown key; did you mean {guess}?")
+        check_keys([key], {key: "sweep"})
+        raise ConfigError(f"{key}: no key of MetaRec; vary one of its own, {' or '.join(DATA_KEYS)}")
+    parts = _parts(listed)
+    if not all(parts):
+        raise ConfigError(f"{key}: an empty value in {text}; write KEY=v1,v2,...")
+    values = [parse_value(part, key) for part in parts]
+    for value in values:
+        if [own == value for own in values].count(True) > 1:
+            raise ConfigError(f"{key}: {as_text(value)} is given twice; name each value once")
+    return key, values
+
+
+def _parts(listed: str) -> list[str]:
+    """Split at commas, those within brackets aside."""
+    parts, depth = [""], 0
+    for sign in listed:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
+
+
+def check_values(key: str, values: list, dataset: str, given: dict) -> None:
+    """Raises ConfigError for the first value that the key does not allow, with the keys ``given`` beside it."""
+    for value in values:
+        if key not in DATA_KEYS:
+            check_config({**default_values("MetaRec"), **given, "dataset": dataset, key: value}, {key: "sweep"})
+        elif not DATA_KEYS[key].allows(value):
+            raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
+
+
+def settings(key: str, values: list, dataset: str, given: dict) -> list[Setting]:
+    """The runs' target and config keys for each value; may write cut domains to the cache. Raises MetaRecError."""
+    found = []
+    for value in values:
+        if key in DATA_KEYS:
+            target, keys = DATA_KEYS[key].setting(value, dataset, given)
+        else:
+            target, keys = dataset, {**given, key: value}
+        text = "+".join(value) if isinstance(value, list) else as_text(value)
+        found.append(Setting(value, text, target, keys))
+    return found
+
+
+def meaning(key: str) -> str:
+    """What a swept key means, for readers."""
+    return DATA_KEYS[key].meaning if key in DATA_KEYS else key_reference("MetaRec")[key].sentence
