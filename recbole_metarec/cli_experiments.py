@@ -130,9 +130,10 @@ def carry_out(request: Request, experiment, folder: str) -> int:
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import read_by
     from recbole_metarec.leaderboard.store import RunStore
-    from recbole_metarec.leaderboard.target import describe
+    from recbole_metarec.leaderboard.target import check_sources, describe
 
     protocol = describe(request.dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], request.given))[0]
+    check_sources(experiment.plan)
     output = Path(request.own.get("output") or request.base / folder)
     with RunStore(request.own.get("store") or request.base / "leaderboard.sqlite") as store:
         execution = Execution(experiment, store, RowsFile(request.own["rows"]) if "rows" in request.own else None)

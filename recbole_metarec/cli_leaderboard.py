@@ -117,11 +117,12 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     from recbole_metarec.leaderboard.report import terminal_table, write_reports
     from recbole_metarec.leaderboard.runner import Runner
     from recbole_metarec.leaderboard.store import RunStore
-    from recbole_metarec.leaderboard.target import describe
+    from recbole_metarec.leaderboard.target import check_sources, describe
 
     tuned = tuned_in(storage, make_plan(models, dataset, seeds[:1], given)) if storage else None
     plan = make_plan(models, dataset, seeds, given, tuned)
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
+    check_sources(plan)
     output.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
     with RunStore(store_file) as store:

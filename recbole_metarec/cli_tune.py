@@ -86,7 +86,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 
 def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: Path, trials: int) -> int:
-    from recbole_metarec.leaderboard.plan import Tuned, make_plan
+    from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
+    from recbole_metarec.leaderboard.plan import Tuned, make_plan, read_by
+    from recbole_metarec.leaderboard.target import check_sources, read_target
     from recbole_metarec.tuning.space import read_space
     from recbole_metarec.tuning.storage import storage_at, storage_name
     from recbole_metarec.tuning.study import TuningStudy
@@ -99,6 +101,8 @@ def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: 
 
     default = plan({})
     space = read_space(space_file, model, default.config, given)
+    read_target(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
+    check_sources([default])
     with storage_at(url) as storage:
         study = TuningStudy(storage, default, space)
         print(f"{study.name} in {storage_name(url)}: {', '.join(space)}", flush=True)
