@@ -88,7 +88,7 @@ def test_a_missing_package_and_a_wrong_version_are_told_with_the_command_that_he
 def test_requirements_are_those_of_setup_cfg():
     text = (ROOT / "setup.cfg").read_text()
     found = doctor.requirements()
-    assert "polars>=1" in found and all(requirement in text for requirement in found)
+    assert "polars>=1.36" in found and all(requirement in text for requirement in found)
     assert not any("sentence-transformers" in requirement for requirement in found)
 
 

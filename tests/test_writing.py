@@ -67,7 +67,7 @@ def test_users_come_in_the_order_of_their_first_row_and_numbers_stand_for_names(
 
 
 def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):
-    folder = write_domain(tmp_path, "Shop", EVENTS, ITEMS, {"simulated": True})
+    folder = write_domain(tmp_path, "Shop", EVENTS, ITEMS, about={"simulated": True})
     assert len(read_table(folder / "Shop.item", "\t", "utf-8").lines) == 3
     texts = read_item_texts(folder / "Shop.item", ["[PAD]", "x", "y", "z"], ["text"], *FORM)
     assert texts == ["", "é e", "", 'q" one two three']

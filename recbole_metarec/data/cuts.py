@@ -85,7 +85,7 @@ def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callabl
         events = part(dataset)
         events = events.select(column for column in events.columns if column not in (_STAMP, ORIGINAL_TIME))
         try:
-            write_domain(cache_dir(), cut, events, dataset.items, about, overwrite=True, types=dataset.types)
+            write_domain(cache_dir(), cut, events, dataset.items, about=about, overwrite=True, types=dataset.types)
         except DataError:
             if not _is_cut(cut, about):  # another process was faster
                 raise

@@ -85,7 +85,7 @@ def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, ov
                 names[part],
                 events.select(kept),
                 dataset.items,
-                {**about, "part": part, "default_sources": others},
+                about={**about, "part": part, "default_sources": others},
                 types=dataset.types,
             )
     return names

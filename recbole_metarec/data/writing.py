@@ -27,6 +27,7 @@ def write_domain(
     name: str,
     events: pl.DataFrame,
     items: pl.DataFrame | None = None,
+    *,
     about: Mapping | None = None,
     overwrite: bool = False,
     types: Mapping[str, str] | None = None,

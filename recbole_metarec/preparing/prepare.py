@@ -99,7 +99,8 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
         sha256=sha256,
         least=least,
     )
-    write_domain(request.data_path, request.name, table, texts, report.about(), request.overwrite, names)
+    told = {"about": report.about(), "overwrite": request.overwrite, "names": names}
+    write_domain(request.data_path, request.name, table, texts, **told)
     return report
 
 
