@@ -7,6 +7,7 @@ from pathlib import Path
 from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.keys import said_at
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 SUMMARY = "search a model's best configuration on validation, a given number of trials"
@@ -67,7 +68,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
-        raise ConfigError(f"{places[key]}: {key} is decided by the model's name; leave it out and choose with --model")
+        problem = said_at(places[key], f"{key} is decided by the model's name")
+        raise ConfigError(f"{problem}; leave it out and choose with --model")
     check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
     chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
     dataset = chosen.pop("dataset", dataset)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.keys import Key, Where, place_of
+from recbole_metarec.keys import Key, Where, place_of, said_at
 from recbole_metarec.words import nearest, show, source_fault, source_names
 
 _INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 1", "loss_decimal_place": ">= 0"}
@@ -67,7 +67,7 @@ def check_rules(values: Mapping, where: Where) -> None:
 
 def _fail(where: Where, names, problem: str, advice: str) -> None:
     names = (names,) if isinstance(names, str) else names
-    raise ConfigError(f"{place_of(where, *names)}: {problem}; {advice}")
+    raise ConfigError(f"{said_at(place_of(where, *names), problem)}; {advice}")
 
 
 def _check_unsupported(values: Mapping, where: Where) -> None:
