@@ -42,7 +42,7 @@ class Recommender:
         """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError."""
         content = read_checkpoint(model_file)
         items = content.get("items")
-        if not items or not isinstance(items, list) or not all(isinstance(name, str) for name in items):
+        if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
             raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
         config = config_from_json(content.get("config"))
         try:
