@@ -26,6 +26,9 @@ FILES = {
     "no-item": (TYPED.replace(b"item_id", b"what"), 1, "no column item_id; "),
 }
 
+# what the commands of many runs are shown of them: they read by the readers that the others are shown all of them with
+SOME_FILES = ("empty", "no-types", "ragged", "latin-1")
+
 _SMALL = " ".join(f"--{key}={value}".replace(" ", "") for key, value in TINY.items() if key != "vq_heads")
 _FEW = f"--seeds 1 --jobs 1 {_SMALL}"
 # command -> how it reads a domain as its target, or as a source beside a good target
@@ -50,6 +53,14 @@ AS_SOURCE = {
     "sweep": f"sweep temperature=1 --dataset Good --data_path {{data}} --sources {{name}} {_FEW}",
     "inspect": "inspect Good {name} --data_path {data}",
 }
+
+
+def reading(commands: dict[str, str]) -> list[tuple[str, str]]:
+    """(command, fault): which fault each command is shown."""
+    many = ("leaderboard", "tune", "ablate", "sweep")
+    return [(name, fault) for name in commands for fault in (SOME_FILES if name in many else FILES)]
+
+
 _TRAIN = "train --dataset Good --data_path {data} --sources Near"
 _BOARD = f"leaderboard --dataset Good --data_path {{data}} --sources Near --models LRURec,MetaRec {_FEW}"
 _TUNE = f"tune --dataset Good --data_path {{data}} --sources Near --model MetaRec --trials 1 {_SMALL}"

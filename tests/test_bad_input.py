@@ -1,14 +1,25 @@
 """The index of bad input: one line that says what is wrong, exit code 2, no traceback, and nothing half-written."""
 
+import os
 import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
-from bad_inputs import AS_SOURCE, AS_TARGET, FILES, NOT_FINITE, TYPED, WRITING
+
+import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+
+# isort: split
+import recbole.quick_start
+from bad_inputs import AS_SOURCE, AS_TARGET, FILES, NOT_FINITE, TYPED, WRITING, reading
 from without_rights import files_limited_to, rights_that_count
 from worlds import TINY, cluster_histories, write_domain, write_items
 
 from recbole_metarec import cli
+from recbole_metarec.errors import ConfigError
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
@@ -94,15 +105,13 @@ def refuses(world, capsys, tmp_path, monkeypatch):
     return check
 
 
-@pytest.mark.parametrize("fault", FILES)
-@pytest.mark.parametrize("command", AS_TARGET)
+@pytest.mark.parametrize(("command", "fault"), reading(AS_TARGET))
 def test_a_bad_target(command, fault, refuses):
     _, line, message = FILES[fault]
     refuses(AS_TARGET[command].replace("{name}", fault), f"{{data}}/{fault}/{fault}.inter:{line}: {message}")
 
 
-@pytest.mark.parametrize("fault", FILES)
-@pytest.mark.parametrize("command", AS_SOURCE)
+@pytest.mark.parametrize(("command", "fault"), reading(AS_SOURCE))
 def test_a_bad_source(command, fault, refuses):
     _, line, message = FILES[fault]
     refuses(AS_SOURCE[command].replace("{name}", fault), f"{{data}}/{fault}/{fault}.inter:{line}: {message}")
@@ -139,3 +148,33 @@ def test_a_full_disk(command, refuses, tmp_path):
     with files_limited_to(100):
         refuses(WRITING[command], "", may_leave=("full", "saved"), place=place)
     assert [path for path in place.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("start", [run_experiment, recbole.quick_start.run_recbole])
+def test_an_unknown_model_from_python(start, tmp_path):
+    with pytest.raises(ConfigError, match=r"^model: unknown model MetaRek; did you mean MetaRec\?"):
+        start(model="MetaRek", dataset="ml-100k")
+    assert {path.name for path in tmp_path.iterdir()} <= {"log", "log_tensorboard"}
+
+
+PROCESSES = [
+    ("train --dataset Goood --data_path {data}", "domain Goood is not known (did you mean Good?)", None),
+    ("train --dataset Good --data_path {data} --sources ragged", "{data}/ragged/ragged.inter:2: 2 fields", None),
+    ("recommend {bad}/hostile.pth --user u", "{bad}/hostile.pth: truncated, or not a checkpoint of this ", None),
+    (f"{WRITING['train LRURec']}", "", 3000),
+]
+
+
+@pytest.mark.parametrize(("words", "message", "limit"), PROCESSES)
+def test_in_a_process_of_its_own(words, message, limit, world, tmp_path):
+    """There the log is set up: it may have said what was read before, but ends in the one line, without a traceback."""
+    command = [sys.executable, "-m", "recbole_metarec", *words.format(**world, place=tmp_path).split()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with files_limited_to(limit) if limit else nullcontext():
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == "", done.stderr
+    *before, last = done.stderr.splitlines()
+    assert last.startswith(f"error: {message.format(**world)}")
+    assert not any("Traceback" in line or "Logging error" in line for line in before)
+    assert not any("error" in line for line in before)
+    assert not (tmp_path / "trapped").exists()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import recbole_metarec
 from recbole_metarec import cli, quick_start
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 
@@ -147,6 +148,11 @@ def test_help_has_an_example(argv, shown, capsys):
     out = capsys.readouterr().out
     assert shown in out
     assert "recbole-metarec train --dataset Scientific" in out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"recbole-metarec {recbole_metarec.__version__}\n"
 
 
 def raising(problem):
