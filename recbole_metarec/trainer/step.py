@@ -50,10 +50,10 @@ class TransferState:
     rate_optimizer: torch.optim.Optimizer | None = None
 
     @classmethod
-    def initial(cls, names: list[str], alpha: float, learning_rate: float, n_sources: int, device) -> "TransferState":
-        """The same alpha for every named parameter; a learning rate above 0 lets each go its own way."""
-        start = torch.tensor(float(alpha), device=device).log()
-        rates = {name: start.clone().requires_grad_(learning_rate > 0) for name in names}
+    def initial(cls, alphas: dict[str, float], learning_rate: float, n_sources: int, device) -> "TransferState":
+        """alphas: of each named parameter, where it starts; a learning rate above 0 lets each go its own way."""
+        rates = {name: torch.tensor(float(alpha), device=device).log() for name, alpha in alphas.items()}
+        rates = {name: rate.requires_grad_(learning_rate > 0) for name, rate in rates.items()}
         learner = torch.optim.Adam(rates.values(), lr=learning_rate) if learning_rate > 0 else None
         return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
 

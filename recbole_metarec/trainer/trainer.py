@@ -126,9 +126,12 @@ class TransferTrainer(Trainer):
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
             source_weight=self._source_weight(),
         )
-        names = [name for name, _ in self.model.named_parameters()]
-        alpha, rate = config["inner_learning_rate"], config["learn_inner_learning_rate"]
-        self.state = TransferState.initial(names, alpha, rate, len(self.sources), self.device)
+        alphas = {
+            name: config["inner_learning_rate"] * self.model.trial_scale(name)
+            for name, _ in self.model.named_parameters()
+        }
+        rate = config["learn_inner_learning_rate"]
+        self.state = TransferState.initial(alphas, rate, len(self.sources), self.device)
         if self._resumed:
             self._refuse_another(self._resumed, self._sources_form)
             self.sources.load_state_dict(self._resumed["source_sides"])
