@@ -1,7 +1,10 @@
 """Raw files in every published form give the same events; malformed ones are told by file and line."""
 
+import csv
 import gzip
+import io
 import json
+import random
 import zipfile
 from datetime import datetime, timezone
 
@@ -74,7 +77,7 @@ def test_blocks_of_any_size_and_windows_line_ends_change_nothing(tmp_path, monke
         path = write(tmp_path / name, data)
         whole = read(path)
         for size in (1, 50, 1000):
-            monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", False, False, size))
+            monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
             assert read(path) == whole
         write(path, data.replace(b"\n", b"\r\n").removesuffix(b"\r\n") + b"\n\n")
         assert read(path) == whole
@@ -82,7 +85,7 @@ def test_blocks_of_any_size_and_windows_line_ends_change_nothing(tmp_path, monke
 
 @pytest.mark.parametrize("size", [1, 7, 40, 1 << 24])
 def test_line_numbers_and_quoted_line_ends_do_not_depend_on_blocks(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", False, False, size))
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
     log = b"u,note,i,t\n" + b'a,"x\n\n, ""y""\nz",p,3\nb,,q,2\n' * 5
     path = write(tmp_path / "log.csv", log)
     assert read(path, own_form(path, OWN)) == [("a", "p", 3), ("b", "q", 2)] * 5
@@ -247,6 +250,49 @@ def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
     path = write(tmp_path / "x.csv", b'u,i,t\na,"b,1\n' + b"a,b,1\n" * 1000)
     with pytest.raises(DataError, match=r"x.csv:\d+: a quotation mark is opened"):
         read(path, own_form(path, OWN))
+
+
+INCHES = b'u,n,i,t\na,24" black,p,1\nb,red,q,2\nc,"24"" blue, or so",r,3\nd,12" x 6",s,4\n'
+
+
+@pytest.mark.parametrize("size", [5, 30, 1 << 24])
+def test_inch_marks_shorten_no_file(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
+    path = write(tmp_path / "x.csv", INCHES)
+    rows = read(path, own_form(path, {**OWN, "note": "n"}))
+    assert [row[0] for row in rows] == list("abcd") and [row[2] for row in rows] == [1, 2, 3, 4]
+    assert [row[3] for row in rows] == ['24" black', "red", '24" blue, or so', '12" x 6"']
+
+
+def test_quoted_rows_are_those_of_the_csv_module_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, 16))
+    seen = {"read": 0, "refused": 0}
+    for seed in range(300):
+        chance = random.Random(seed)
+        notes = ["".join(chance.choices('x" ,\n', (9, 4, 2, 1, 1), k=chance.randrange(5))) for _ in range(3)]
+        notes = [f'"{note}"' if chance.random() < 0.3 else note for note in notes]
+        text = "u,n,i,t\n" + "".join(f"u{at},{note},i,{at}\n" for at, note in enumerate(notes))
+        path = write(tmp_path / "x.csv", text.encode())
+        try:
+            rows = list(csv.reader(io.StringIO(text), strict=True))[1:]
+        except csv.Error:
+            rows = None
+        if rows is None or any(len(row) != 4 or not row[0].startswith("u") or row[2] != "i" for row in rows):
+            with pytest.raises(DataError, match=r"x.csv:\d+: "):
+                read(path, own_form(path, OWN))
+            seen["refused"] += 1
+        else:
+            assert read(path, own_form(path, OWN)) == [(row[0], "i", float(row[3])) for row in rows], text
+            seen["read"] += 1
+    assert min(seen.values()) > 30
+
+
+@pytest.mark.parametrize("bad", [b'a,"x",p\rq,3', b'"a",b\rc,3'])
+def test_a_carriage_return_in_a_line_is_told_by_its_line(tmp_path, bad):
+    path = write(tmp_path / "x.csv", b"u,i,t\r\na,b,1\r\n" + bad + b'\r\n"a",b,4\r\n')
+    with pytest.raises(DataError, match=r"x.csv:3: "):
+        read(path, own_form(path, OWN))
+    assert [row[-1] for row in read(path, own_form(path, OWN), skip_bad=True)] == [1, 4]
 
 
 def test_headers_that_do_not_fit(tmp_path):
