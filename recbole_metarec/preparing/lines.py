@@ -18,13 +18,13 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
+from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.table import fail
 from recbole_metarec.errors import DataError
 
 BLOCK_BYTES = 16 << 20
 LONGEST_RECORD = 256 << 20
 _GZIP, _ZIP, _BOM = b"\x1f\x8b", b"PK\x03\x04", b"\xef\xbb\xbf"
-_FETCH_AGAIN = "the download was cut off or damaged, so fetch the file again"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def members(path: Path) -> list[str]:
         with open(path, "rb") as file:
             return zipfile.ZipFile(file).namelist() if file.read(4) == _ZIP else []
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: is no complete zip archive ({error}); {_FETCH_AGAIN}") from None
+        raise DataError(f"{path}: is no complete zip archive ({error}); {_again(path)}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
@@ -109,7 +109,7 @@ def _opened(path: Path, member: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
                 with gzip.open(raw) as stream:
                     yield stream, raw
             elif path.suffix == ".gz" and start:
-                raise DataError(f"{path}:1: this is not a gzip file (it starts with {start!r}); {_FETCH_AGAIN}")
+                raise DataError(f"{path}:1: this is not a gzip file (it starts with {start!r}); {_again(path)}")
             else:
                 yield raw, raw
     except OSError as error:
@@ -148,9 +148,9 @@ def _read(path: Path, stream: BinaryIO, size: int, line: int) -> bytes:
     try:
         return stream.read(size)
     except EOFError:
-        fail(path, line, "the compressed file ends in the middle", _FETCH_AGAIN)
+        fail(path, line, "the compressed file ends in the middle", _again(path))
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        fail(path, line, f"the compressed file is damaged from here on ({error})", _FETCH_AGAIN)
+        fail(path, line, f"the compressed file is damaged from here on ({error})", _again(path))
 
 
 def _pieces(data: bytes, shape: bytes) -> list[bytes]:
@@ -168,6 +168,13 @@ def _quoted_fields(separator: str) -> re.Pattern:
     """Quoted fields: a mark in the middle of a field, such as that of inches, opens none (RFC 4180, section 2)."""
     start = rb"(?:\A|(?<=[\n" + re.escape(separator.encode()) + rb"]))"
     return re.compile(start + rb'"[^"]*(?:""[^"]*)*(?:(?P<closed>")|\Z)')
+
+
+def _again(path: Path) -> str:
+    """What to do about a damaged file: one in the cache would be taken again and again."""
+    if path.is_relative_to(cache_dir()):
+        return f"the download was cut off or damaged, so delete {path} and repeat the command"
+    return "the download was cut off or damaged, so fetch the file again"
 
 
 def _last_end(data: bytes, quoted_by: str) -> int:
