@@ -156,6 +156,13 @@ def test_parquet_times_of_every_type(tmp_path, time, monkeypatch):
     assert read(path, own_form(path, OWN)) == [(u, i, DAY.timestamp()) for u, i in zip("abc", "xyz")]
 
 
+def test_a_parquet_path_is_no_pattern(tmp_path):
+    for name, user in (("log[1].parquet", "right"), ("log1.parquet", "wrong")):
+        pl.DataFrame({"u": [user], "i": ["x"], "t": [1]}).write_parquet(tmp_path / name)
+    path = tmp_path / "log[1].parquet"
+    assert read(path, own_form(path, OWN)) == [("right", "x", 1)]
+
+
 def test_parquet_faults_are_told_by_row(tmp_path):
     path = tmp_path / "log.parquet"
     pl.DataFrame({"u": ["a", None], "i": ["x", "y"], "t": [1, 2]}).write_parquet(path)

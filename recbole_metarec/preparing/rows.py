@@ -152,7 +152,7 @@ class RowReader:
     def _parquet(self) -> Iterator[pl.DataFrame]:
         columns = [pl.col(name).alias(role) for role, name in self.form.columns.items()]
         try:
-            table = pl.scan_parquet(self.path)
+            table = pl.scan_parquet(self.path, glob=False)
             known = table.collect_schema().names()
             for name in self.form.columns.values():
                 if name not in known:
