@@ -136,6 +136,14 @@ def test_recbole_s_zipped_copy_with_its_texts(tmp_path, capsys):
     assert not (tmp_path / "dataset/Bare/Bare.item").exists()
 
 
+def test_a_file_that_was_written_here_keeps_its_times(tmp_path, capsys, no_network):
+    prepared(capsys, "One", "--raw", write(tmp_path / "x.json", reviews(review_2018)), "--core", 1)
+    prepared(capsys, "Two", "--raw", "dataset/One/One.inter")
+    assert histories(tmp_path / "dataset", "Two") == HISTORIES
+    first, second = (tmp_path / f"dataset/{name}/{name}.inter" for name in ("One", "Two"))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_the_same_events_as_with_pandas(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
     import prepare as benchmark

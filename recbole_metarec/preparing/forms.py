@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.table import fail
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.preparing.lines import first_lines, members
@@ -76,6 +77,8 @@ def public_form(path: Path, edition: str = "") -> Form:
     elif b":token" in lines[0]:
         names, separator = _header(path, lines[0], "\t")
         columns = {role: name for role, name in _ATOMIC.items() if name in names or role != RATING}
+        if ORIGINAL_TIME in names:  # a file that was written here, whose timestamp is a rank
+            columns[TIME] = ORIGINAL_TIME
         form = _separated(path, names, separator, columns, False, member)
     elif lines[0].startswith(_HEADER_2023) or re.fullmatch(rb"([^,]+,){3}\d+", lines[0]):
         form = _ratings_form(path, lines, edition)
