@@ -302,6 +302,16 @@ def test_a_carriage_return_in_a_line_is_told_by_its_line(tmp_path, bad):
     assert [row[-1] for row in read(path, own_form(path, OWN), skip_bad=True)] == [1, 4]
 
 
+@pytest.mark.parametrize("size", [1, 1 << 24])
+@pytest.mark.parametrize("first", [[b"a,b,soon"], [b"a,b,"] * 150, [b"a,b,soon", b"a,b"]])
+def test_a_bad_first_time_does_not_decide_how_times_are_read(tmp_path, monkeypatch, first, size):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
+    path = write(tmp_path / "x.csv", b"\n".join([b"u,i,t", *first, b"a,b,1970-01-02", b"a,c,1970-01-03", b""]))
+    assert read(path, own_form(path, OWN), skip_bad=True) == [("a", "b", 86400), ("a", "c", 2 * 86400)]
+    with pytest.raises(DataError, match=r"x.csv:2: t is missing or not a|x.csv:2: 2 fields"):
+        read(path, own_form(path, OWN))
+
+
 def test_headers_that_do_not_fit(tmp_path):
     path = write(tmp_path / "x.csv", b"u,i,when\na,b,1\n")
     with pytest.raises(DataError, match=r"x.csv:1: no column t; the header has u, i, when"):

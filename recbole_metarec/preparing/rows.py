@@ -21,7 +21,6 @@ from recbole_metarec.preparing.lines import Block, is_open, read_blocks, split_r
 from recbole_metarec.preparing.times import are_dates, as_numbers
 
 _PARQUET_ROWS = 1 << 20
-_TELLING_ROWS = 100
 _MISSING = sorted(text.decode() for text in READ_AS_MISSING)
 
 
@@ -34,7 +33,8 @@ class RowReader:
     skip_bad: bool = False
     show_progress: bool = False
     skipped: int = 0
-    _dates: bool | None = field(default=None, init=False)  # whether times are dates; the first ones decide
+    # whether times are dates; None until one is a date or a number
+    _dates: bool | None = field(default=None, init=False)
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Frames with one column per role of the form: numbers for time and rating, text for the rest; nothing missing.
@@ -103,8 +103,8 @@ class RowReader:
         casts = [pl.col(role).cast(pl.Float64, strict=False) for role in self.form.numbers if role in frame.columns]
         frame = frame.with_columns(casts)
         if TIME in frame.columns:
-            if self._dates is None and len(frame):
-                self._dates = are_dates(frame[TIME].head(_TELLING_ROWS))
+            if self._dates is None:
+                self._dates = are_dates(frame[TIME])
             frame = frame.with_columns(as_numbers(frame[TIME], bool(self._dates)))
         return frame
 
