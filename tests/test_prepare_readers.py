@@ -395,3 +395,11 @@ def test_item_texts_of_recbole_s_copy_and_of_own_tables(tmp_path):
     assert dict(metadata_texts(archive, wanted, False, False).rows()) == told
     own = write(tmp_path / "items.csv", b'i,name,kind\np,"A, b",\nq,,\nr,No,x\np,again,\n')
     assert column_texts(own, "i", ["name", "kind"], {"p", "q"}, False, False).rows() == [("p", "A, b")]
+
+
+@pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet"])
+def test_an_id_may_be_the_text_too(tmp_path, name):
+    table, path = pl.DataFrame({"i": ["a tune", "b"], "kind": ["x", "y"]}), tmp_path / name
+    {"csv": table.write_csv, "jsonl": table.write_ndjson, "parquet": table.write_parquet}[name.split(".")[1]](path)
+    rows = column_texts(path, "i", ["i", "kind"], {"a tune", "b"}, False, False).rows()
+    assert rows == [("a tune", "a tune x"), ("b", "b y")]

@@ -75,7 +75,7 @@ class RowReader:
     def _parsed(self, data: bytes) -> pl.DataFrame | None:
         """The columns of some lines; None if the parser does not take them."""
         form = self.form
-        roles = {name: role for role, name in form.columns.items()}
+        names = sorted(set(form.columns.values()))
         try:
             if form.kind == "json":
                 schema = {name: self._type(role) for role, name in form.columns.items()}
@@ -90,13 +90,13 @@ class RowReader:
                     separator=form.separator,
                     quote_char=None,
                     schema=dict.fromkeys(form.names, pl.String),
-                    columns=[form.names.index(name) for name in roles],
+                    columns=[form.names.index(name) for name in names],
                 )
             else:
                 return None
         except (pl.exceptions.PolarsError, UnicodeDecodeError, csv.Error):
             return None
-        return self._with_numbers(frame.select(pl.col(name).alias(role) for name, role in roles.items()))
+        return self._with_numbers(frame.select(pl.col(name).alias(role) for role, name in form.columns.items()))
 
     def _with_numbers(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Times and ratings as numbers, null where they are none."""
