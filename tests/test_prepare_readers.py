@@ -205,6 +205,7 @@ BAD_REVIEWS = {
     json.dumps({**GOOD, "reviewerID": ""}).encode(): "reviewerID is missing",
     json.dumps({**GOOD, "reviewerID": "NULL"}).encode(): "reviewerID 'NULL' would be read by RecBole as a missing",
     json.dumps({**GOOD, "asin": "a\tb"}).encode(): "asin .* would be read by RecBole",
+    json.dumps({**GOOD, "asin": "a\0b"}).encode(): "asin .* would be read by RecBole",
 }
 
 
@@ -230,6 +231,7 @@ BAD_CSV = {
     b"a,b,2021-01-01": "t is missing or not a number",
     b"a,\xe9,3": "byte 3 of the line is not UTF-8",
     b"nan,b,3": "u 'nan' would be read by RecBole",
+    b"a\0b,b,3": r"u 'a\\x00b' would be read by RecBole",
 }
 
 

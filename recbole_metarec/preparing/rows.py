@@ -181,7 +181,7 @@ class RowReader:
 
 
 def _is_misread(ids: pl.Expr) -> pl.Expr:
-    return (ids == "") | ids.is_in(_MISSING) | ids.str.contains(r'[\t\n\r]|^"')
+    return (ids == "") | ids.is_in(_MISSING) | ids.str.contains(r'[\t\n\r\x00]|^"')
 
 
 def _as_json(data: bytes) -> bytes:
