@@ -145,13 +145,14 @@ def test_what_is_there_is_replaced_only_when_told(tmp_path, capsys):
 def test_what_was_there_comes_back_when_one_of_several_cannot_be_placed(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "old").touch()
+        (tmp_path / name / f"{name}.inter").touch()
     with (
         pytest.raises(DataError, match="cannot be written"),
         together.written_together(tmp_path, ["a", "b"], overwrite=True) as place,
     ):
         (place / "a").mkdir()  # and no b
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a", "a/old", "b", "b/old"]
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["a", "a/a.inter", "b", "b/b.inter"]
 
 
 def test_a_full_disk_leaves_none_of_the_domains(tmp_path, monkeypatch, capsys):
