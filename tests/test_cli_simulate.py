@@ -226,6 +226,19 @@ class TestStandIns:
         assert [path.name for path in folder.parent.iterdir()].count(folder.name) == 1
         assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
+    def test_a_process_that_was_faster_keeps_its_folder(self, monkeypatch):
+        from recbole_metarec.data import simulated_domains
+
+        plan, write, made = stand_in_plan("ml-drama", ["ml-action"]), simulated_domains.write_simulated, []
+
+        def overtaken(*given):
+            monkeypatch.setattr(simulated_domains, "write_simulated", write)
+            made.append(ensure_stand_ins(plan).stat().st_ino)
+            return write(*given)
+
+        monkeypatch.setattr(simulated_domains, "write_simulated", overtaken)
+        assert ensure_stand_ins(plan).stat().st_ino == made[0]
+
     @pytest.mark.parametrize("command", ["train", "leaderboard", "tune"])
     @pytest.mark.parametrize(
         ("argv", "message"),

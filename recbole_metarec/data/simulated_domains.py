@@ -132,13 +132,18 @@ def ensure_stand_ins(plan: Plan) -> Path:
     """
     cache = make_dir(cache_dir())
     final = cache / f"simulated-{hashlib.sha256(repr((RULE, plan)).encode()).hexdigest()[:12]}"
-    if not all((final / domain.name / f"{domain.name}.inter").is_file() for domain in plan.domains):
+    if not _is_complete(final, plan):
         with tempfile.TemporaryDirectory(prefix=".simulated.", dir=cache) as hidden:
             built = Path(hidden) / "built"
             write_simulated(built, plan)
-            shutil.rmtree(final, ignore_errors=True)  # somebody deleted a file from it
-            publish_folder(built, final)
+            if not _is_complete(final, plan):  # else another process was faster, and may be reading its own by now
+                shutil.rmtree(final, ignore_errors=True)  # somebody deleted a file from it
+                publish_folder(built, final)
     return final
+
+
+def _is_complete(folder: Path, plan: Plan) -> bool:
+    return all((folder / domain.name / f"{domain.name}.inter").is_file() for domain in plan.domains)
 
 
 def write_simulated(folder: Path, plan: Plan, overwrite: bool = False) -> list[Written]:
