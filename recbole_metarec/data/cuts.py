@@ -100,7 +100,7 @@ def _publish(cut: str, about: Mapping, write: Callable[[Path], Path]) -> None:
     except OSError as error:
         if not _is_cut(cut, about):  # else another process was faster by a hair
             raise DataError(
-                f"{cache / cut}: cannot be written ({error.strerror or error}); check the permissions and the space there"
+                f"{cache / cut}: cannot be written ({error.strerror or error}); check the space on its disk"
             ) from None
 
 
