@@ -228,6 +228,36 @@ def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path,
     assert words["text"].to_list() == [f"word{item.removeprefix('Shop-')}" for item in words["item_id"]]
 
 
+@pytest.mark.parametrize("column", ["timestamp", "original_timestamp"])
+def test_times_keep_their_order_beyond_what_float64_tells_apart(tmp_path, column):
+    """Nanoseconds, and one fraction among them."""
+    late = list(range(2**60, 2**60 + 40))
+    times = [*map(str, late), f"{2**60 + 40}.5"]
+    random = np.random.default_rng(0)
+    rows = [f"u\ti{place}\t{times[place]}" for place in random.permutation(41)]
+    if column == "original_timestamp":
+        # no order of its own: the ranks say the opposite, so that the original times cannot be taken
+        rows = [f"u\ti{place}\t{40 - place}\t{times[place]}" for place in random.permutation(41)]
+    header = "user_id:token\titem_id:token\ttimestamp:float" + "\toriginal_timestamp:float" * (column != "timestamp")
+    (tmp_path / "Fine").mkdir()
+    (tmp_path / "Fine" / "Fine.inter").write_text("\n".join([header, *rows]) + "\n")
+    events = read_dataset("Fine", tmp_path).events
+    expected = [f"i{place}" for place in range(41)]
+    if column == "timestamp":
+        assert events["item_id"].to_list() == expected
+    else:
+        assert events["item_id"].to_list() == expected[::-1] and events["time"].to_list() == list(range(41))
+
+
+def test_a_column_of_the_name_that_times_need_is_refused(shop, capsys):
+    file = shop / "Shop" / "Shop.inter"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header}\ttime:float", *(f"{row}\t7" for row in rows)]) + "\n")
+    assert cli.main(["split", "Shop", "--data_path", str(shop)]) == 2
+    assert "Shop.inter:1: a column is named time, which is kept for " in capsys.readouterr().err
+    assert [path.name for path in shop.iterdir()] == ["Shop"]
+
+
 def test_what_a_source_that_shares_both_does_not_get_is_told(shop, capsys):
     words = ["split", "Shop", "--data_path", str(shop), "--overlap-users", "1", "--overlap-items", "1"]
     assert cli.main(words) == 0
