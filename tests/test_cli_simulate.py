@@ -56,6 +56,19 @@ def test_what_is_written_is_what_the_truth_says(tmp_path, capsys):
     assert f"{oracle:.4f} by the best possible ranking" in out
 
 
+def test_a_relatedness_that_cannot_be_had_is_told_by_what_has_come_of_it(tmp_path, capsys):
+    """One cluster of four alone has nothing to exchange its successors with."""
+    assert simulate(tmp_path, "--relatedness", "0.75,0") == 0
+    out = capsys.readouterr().out
+    target = np.array(read(tmp_path, "sim-target")[1]["transitions"])
+    for name, asked, found in (("sim-source-1", 0.75, 1.0), ("sim-source-2", 0.0, 0.0)):
+        truth = read(tmp_path, name)[1]
+        rows = (np.array(truth["transitions"]) == target).all(axis=1).mean()
+        assert (truth["relatedness"], truth["unchanged"], rows) == (asked, found, found)
+        line = next(line for line in out.splitlines() if line.startswith(name))
+        assert line.split()[4:6] == [f"{asked:.2f}", f"{found:.2f}"]
+
+
 def test_a_simulated_target_knows_its_sources_and_can_be_trained_on(tmp_path):
     assert simulate(tmp_path / "made") == 0
     assert resolve_sources("sim-target", "auto", tmp_path / "made") == (["sim-source-1", "sim-source-2"], [])
