@@ -14,6 +14,7 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import io
 import os
 import pickle
 import re
@@ -21,10 +22,12 @@ import sys
 import types
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from recbole_metarec.data.files import write_atomically
 from recbole_metarec.errors import CheckpointError
 
 # In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
@@ -275,7 +278,9 @@ def trainer_checkpoints() -> None:
 
     RecBole pickles its Config into each checkpoint and reads it by a bare ``torch.load``. Since PyTorch 2.6 that
     refuses it, so that no run gets to its test result (RecBole #2215, open); before 2.6 it runs any code that a
-    foreign file holds. ``torch.load`` itself stays as it is. Trainers that override these methods are not touched.
+    foreign file holds. It also writes over the last good file, which a kill or a full disk then leaves in pieces: here
+    the new file is written beside it. ``torch.load`` itself stays as it is. Trainers that override these methods are
+    not touched.
     Can go when RecBole saves plain tensors and values.
     """
     from recbole.trainer import Trainer
@@ -286,10 +291,15 @@ def trainer_checkpoints() -> None:
 
     @functools.wraps(save)
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        save(self, epoch, verbose=verbose, **kwargs)
-        if self.config["single_spec"] or self.config["local_rank"] == 0:
-            path = kwargs.get("saved_model_file", self.saved_model_file)
-            _written[os.path.realpath(path)] = _fingerprint(path)
+        if not (self.config["single_spec"] or self.config["local_rank"] == 0):
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        packed = io.BytesIO()
+        save(self, epoch, verbose=False, saved_model_file=packed, **kwargs)
+        write_atomically(Path(path), [packed.getbuffer()], "free some space, or choose another checkpoint_dir")
+        _written[os.path.realpath(path)] = _fingerprint(path)
+        if verbose:
+            self.logger.info(f"Saving current: {path}")
 
     @functools.wraps(evaluate)
     def evaluate_mended(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
