@@ -16,7 +16,7 @@ from recbole_metarec.data.dataset import TransferDataset
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.trainer.checkpoint import write_checkpoint
+from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 # What must be the same for every model that is compared.
 PROTOCOL = (
@@ -114,6 +114,7 @@ def prepare_s3rec(config, train, folder: Path, reuse: bool = False) -> None:
     """
     ready = folder / "pretrained.pth"
     if reuse and ready.exists():
+        read_checkpoint(ready)  # raises, where the model's bare torch.load might unpickle
         config["train_stage"], config["pre_model_path"] = "finetune", str(ready)
         return
     if config["train_stage"] == "finetune":

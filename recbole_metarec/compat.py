@@ -8,6 +8,7 @@ Not mended: models that read a pre-trained file in their constructor (S3Rec, RaC
 call ``torch.load`` themselves; with PyTorch >= 2.6 a file that RecBole wrote is refused there.
 """
 
+import ast
 import contextlib
 import functools
 import importlib
@@ -38,6 +39,7 @@ _MENDS = (
     "ray_for_recbole",
     "anomaly_detection_off",
     "config_numpy_aliases",
+    "config_without_eval",
     "colorama_wraps_once",
     "trainer_checkpoints",
 )
@@ -122,6 +124,33 @@ def config_numpy_aliases() -> None:
     from recbole.config import Config
 
     Config.compatibility_settings = lambda self: numpy_aliases()
+
+
+def config_without_eval() -> None:
+    """Read the texts of RecBole's ``config_dict`` and command line as Python literals, which it evaluates as programs.
+
+    Whatever reaches a config could else run any code, ``--dataset="__import__('os').system('...')"``. Numbers, lists,
+    dicts, ``None`` and ``True`` mean what they did; an expression such as ``2*64`` stays text. Can go when RecBole
+    calls ``eval`` no more.
+    """
+    from recbole.config import Config
+
+    Config._convert_config_dict = lambda self, values: _with_literals(values)
+
+
+def _with_literals(values: dict) -> dict:
+    for key, text in values.items():
+        if isinstance(text, str):
+            values[key] = _literal(text)
+    return values
+
+
+def _literal(text: str):
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return value if value is None or isinstance(value, (str, int, float, list, tuple, dict)) else text
 
 
 def scipy_dok_update() -> None:
@@ -334,7 +363,7 @@ def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> 
     """
     trusted = trust_pickle is True or wrote_file(path)
     try:
-        return torch.load(path, map_location=device, weights_only=not trusted)
+        return torch.load(path, map_location=device, weights_only=False) if trusted else load_plain(path, device)
     except pickle.UnpicklingError as problem:
         if trusted:
             raise CheckpointError(f"{path} cannot be read as a checkpoint: {problem}") from problem
@@ -344,6 +373,20 @@ def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> 
         ) from problem
     except (RuntimeError, EOFError) as problem:
         raise CheckpointError(f"{path} cannot be read as a checkpoint, it may be truncated: {problem}") from problem
+
+
+def load_plain(path, device):
+    """Tensors and plain values that ``torch.save`` wrote. Raises what ``torch.load`` raises for anything else.
+
+    Its older formats are refused: there ``weights_only`` runs code with PyTorch < 2.6 (CVE-2025-32434).
+    """
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if not head:
+        raise EOFError("the file is empty")
+    if head != b"PK\x03\x04":
+        raise pickle.UnpicklingError("not the zip that torch.save writes")
+    return torch.load(path, map_location=device, weights_only=True)
 
 
 def wrote_file(path) -> bool:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import TINY, cluster_histories, write_items, write_shop
+from worlds import TINY, write_items, write_shop
 
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
 KILLS = int(os.environ.get("METAREC_KILLS", "12"))
-PLAIN = {key: value for key, value in TINY.items() if key != "vq_heads"} | {"epochs": 4}
+PLAIN = {key: value for key, value in TINY.items() if key != "vq_heads"} | {"epochs": 8}
 OURS = {"sources": ["Near", "Far"], "vq_heads": 2}
 CONFIGS = {
     "meta": ("MetaRec", OURS | {"learn_inner_learning_rate": 0.05, "inner_steps": 2, "target_negatives": 6}),
@@ -84,7 +84,7 @@ def the_run(parent: Path) -> Path | None:
 
 def phase(run_dir: Path | None) -> str:
     """How far a run has come, by its files; "start" before there was anything to lose."""
-    if run_dir is None or not (run_dir / "model.pth").exists() and not (run_dir / "model-last.pth").exists():
+    if run_dir is None or (not (run_dir / "model.pth").exists() and not (run_dir / "model-last.pth").exists()):
         return "start"
     if (run_dir / "metrics.json").exists():
         return "complete"
@@ -131,8 +131,12 @@ def content(path: Path):
 def assert_same_run(one: Path, other: Path) -> None:
     names = {path.name for path in one.iterdir()}
     assert names == {path.name for path in other.iterdir()}, "something half-written has stayed"
-    ours = not json.loads((one / "metrics.json").read_text())["model"] in ("SASRec", "STAMP")
-    compared = [name for name in sorted(names) if name.endswith((".json", ".csv", "-last.pth")) or ours and name.endswith(".pth")]
+    ours = json.loads((one / "metrics.json").read_text())["model"] not in ("SASRec", "STAMP")
+    compared = [
+        name
+        for name in sorted(names)
+        if name.endswith((".json", ".csv", "-last.pth")) or (ours and name.endswith(".pth"))
+    ]
     assert {"metrics.json", "history.csv", "ranks.csv", "model-last.pth"} <= set(compared)
     for name in compared:
         assert_same(content(one / name), content(other / name), name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from recbole_metarec.compat import load_plain
 from recbole_metarec.data.files import write_atomically
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.keys import known_keys
@@ -50,7 +51,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     Raises CheckpointError if the file is absent, truncated, or not of this package's format.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = load_plain(path, device)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pth file in saved/") from error
     except Exception as error:  # torch reports a damaged or hostile file by many types
