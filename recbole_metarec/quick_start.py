@@ -95,12 +95,12 @@ def run_experiment(
     return Experiment(run.run_dir, metrics, parts)
 
 
-def validate_experiment(model: str, dataset: str, overrides: dict, resume=None) -> dict[str, float]:
+def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, float]:
     """Trains as :func:`run_experiment` does; metrics on validation of the best epoch's model, unguarded.
 
     The test rows are never ranked, so that whatever is chosen by this was not chosen by them.
     """
-    with trained(model, dataset, (), overrides, resume) as run:
+    with trained(model, dataset, (), overrides) as run:
         _load_best(run, next(iter(_checkpoints(run.config, run.trainer).values())))
         return _numbers(metrics_of(rank_all(run.trainer.model, run.valid, run.config["device"]), run.config))
 

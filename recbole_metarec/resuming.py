@@ -70,6 +70,11 @@ def is_complete(run_dir: Path) -> bool:
     return (run_dir / "metrics.json").exists()
 
 
+def unfinished_run(parent: str | Path) -> Path | None:
+    """The newest run under ``parent`` that has not come to its end, whatever run it is."""
+    return next((path for path in _runs(Path(parent)) if not is_complete(path)), None)
+
+
 def config_of_run(run_dir: str | Path) -> Path:
     """The file with all settings of a run that may be resumed. Raises ConfigError if the folder holds none."""
     file = Path(run_dir) / "config.yaml"
@@ -104,10 +109,7 @@ def _named(run_dir: Path, start: RunStart) -> Path:
 
 def _newest(parent: Path, start: RunStart) -> Path | None:
     prefix = "-".join(str(start.settings[key]) for key in ("model", "dataset", "seed")) + "-"
-    there = sorted(parent.iterdir()) if parent.is_dir() else []
-    runs = [path for path in there if path.name.startswith(prefix) and (path / "config.yaml").is_file()]
-    runs = [path for path in runs if (path / _ORIGIN).is_file()]
-    runs.sort(key=lambda path: (path / _ORIGIN).stat().st_mtime_ns, reverse=True)
+    runs = [path for path in _runs(parent) if path.name.startswith(prefix)]
     differences = {path: start.differences(path) for path in runs}
     same = [path for path in runs if not differences[path]]
     unfinished = [path for path in same if not is_complete(path)]
@@ -122,6 +124,13 @@ def _newest(parent: Path, start: RunStart) -> Path | None:
         )
     getLogger().info(f"nothing to resume in {parent}: a new run is started")
     return None
+
+
+def _runs(parent: Path) -> list[Path]:
+    """Every run folder under ``parent``, the newest first."""
+    there = list(parent.iterdir()) if parent.is_dir() else []
+    runs = [path for path in there if all((path / name).is_file() for name in (_ORIGIN, "config.yaml"))]
+    return sorted(runs, key=lambda path: ((path / _ORIGIN).stat().st_mtime_ns, path.name), reverse=True)
 
 
 def _some(found: list[str]) -> str:

@@ -47,7 +47,7 @@ class TrainedRun:
 
 
 @contextmanager
-def trained(model: str | None, dataset: str | None, config_files, overrides: dict, resume) -> Iterator[TrainedRun]:
+def trained(model: str | None, dataset: str | None, config_files, overrides: dict, resume=None) -> Iterator[TrainedRun]:
     """A run whose training is done; while this is open, its folder is no other process's."""
     files = list(config_files)
     if resume and resume is not True:
