@@ -75,12 +75,13 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     given = split_arguments(parser, arguments)
     simulate, resume = given.pop("simulate", False), given.pop("resume", None)
-    if resume not in (None, True):
-        from recbole_metarec.resuming import config_of_run
-
-        given["config_files"] = [str(config_of_run(resume)), *given.get("config_files", [])]
     settings = Settings.of(given)
     chosen, places = settings.chosen, settings.places
+    if resume not in (None, True):
+        from recbole_metarec.resuming import given_to_run
+
+        chosen = given_to_run(resume) | chosen
+        places = dict.fromkeys(chosen, f"{resume}") | places
 
     model = chosen.get("model", "MetaRec")
     check_model(model, places.get("model", "defaults"))

@@ -22,9 +22,11 @@ _ORIGIN = "started.json"
 
 @dataclass(frozen=True)
 class RunStart:
-    """What a run starts from: all its settings as plain values, and the fingerprint of its data."""
+    """What a run starts from: all its settings as plain values, those of them that were given, and the fingerprint of
+    its data."""
 
     settings: dict
+    given: dict
     data: str
 
     def differences(self, run_dir: Path) -> list[str]:
@@ -75,22 +77,24 @@ def unfinished_run(parent: str | Path) -> Path | None:
     return next((path for path in _runs(Path(parent)) if not is_complete(path)), None)
 
 
-def config_of_run(run_dir: str | Path) -> Path:
-    """The file with all settings of a run that may be resumed. Raises ConfigError if the folder holds none."""
-    file = Path(run_dir) / "config.yaml"
-    if not file.is_file() or not (Path(run_dir) / _ORIGIN).is_file():
+def given_to_run(run_dir: str | Path) -> dict:
+    """The config keys that a run was started with, ``model`` and ``dataset`` among them, and not their completion: what
+    is given holds for every domain, a default for one. Raises ConfigError if the folder holds no run to resume.
+    """
+    if not all((Path(run_dir) / name).is_file() for name in (_ORIGIN, "config.yaml")):
         raise ConfigError(
             f"--resume: {run_dir} is not the folder of a run that could go on; give one such as saved/MetaRec-..., "
             "or leave out --resume"
         )
-    return file
+    return dict(_origin(Path(run_dir))["given"])
 
 
 def _begin(parent: Path, start: RunStart) -> Path:
     model, dataset, seed = (start.settings[key] for key in ("model", "dataset", "seed"))
     run_dir = folder.make_run_folder(parent, model, dataset, seed)
     try:
-        origin = {"data": start.data, "code": code_version(), "versions": folder.versions()}
+        given = start.given | {"model": model, "dataset": dataset}
+        origin = {"given": given, "data": start.data, "code": code_version(), "versions": folder.versions()}
         folder.write_json(run_dir / _ORIGIN, origin)
         folder.write_text(run_dir / "config.yaml", folder.yaml_text(start.settings))
     except BaseException:
@@ -100,7 +104,6 @@ def _begin(parent: Path, start: RunStart) -> Path:
 
 
 def _named(run_dir: Path, start: RunStart) -> Path:
-    config_of_run(run_dir)
     if found := start.differences(run_dir):
         raise ConfigError(f"--resume: {run_dir} is another run: {_some(found)}; take that back, or leave out --resume")
     _tell(run_dir)
@@ -147,8 +150,8 @@ def _tell(run_dir: Path) -> None:
 def _origin(run_dir: Path) -> dict:
     try:
         found = json.loads((run_dir / _ORIGIN).read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
+        if not isinstance(found, dict) or not isinstance(found.get("given"), dict):
+            raise ValueError("not what a run writes there")
         return found
     except (OSError, ValueError) as error:
         raise DataError(f"{run_dir / _ORIGIN}: cannot be read ({error}); start the run anew") from None

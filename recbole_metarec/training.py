@@ -22,7 +22,7 @@ from recbole_metarec.data.movielens import EMBEDDED_TARGET
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin import build_config
 from recbole_metarec.resources import DEFAULT_DATA_PATH
-from recbole_metarec.resuming import RunStart, config_of_run, opened_run
+from recbole_metarec.resuming import RunStart, given_to_run, opened_run
 from recbole_metarec.trainer.recbole_progress import RecBoleProgress
 from recbole_metarec.trainer.trainer import TransferTrainer
 from recbole_metarec.yamlfile import read_yaml
@@ -49,18 +49,18 @@ class TrainedRun:
 @contextmanager
 def trained(model: str | None, dataset: str | None, config_files, overrides: dict, resume=None) -> Iterator[TrainedRun]:
     """A run whose training is done; while this is open, its folder is no other process's."""
-    files = list(config_files)
-    if resume and resume is not True:
-        files.insert(0, str(config_of_run(resume)))
-    given = {key: value for path in files for key, value in read_yaml(path)[0].items()} | overrides
-    if resume and resume is not True:
-        model, dataset = model or given["model"], dataset or given["dataset"]
-    model, dataset = model or "MetaRec", dataset or EMBEDDED_TARGET
-    config = build_config(model, dataset, files, _completed(model, dataset, given, overrides))
+    in_files = {key: value for path in config_files for key, value in read_yaml(path)[0].items()}
+    earlier = given_to_run(resume) if resume and resume is not True else {}
+    names = earlier.pop("model", "MetaRec"), earlier.pop("dataset", EMBEDDED_TARGET)
+    model, dataset = model or names[0], dataset or names[1]
+    overrides = {key: value for key, value in earlier.items() if key not in in_files} | overrides
+    given = in_files | overrides
+    config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides))
     settings = _own_settings(config, given)
+    given |= {key: settings[key] for key in ("data_path",) if key in given}  # absolute
     _open_log(config)
     run = _read(config)
-    opened = opened_run(config["checkpoint_dir"], RunStart(settings, run.data), resume)
+    opened = opened_run(config["checkpoint_dir"], RunStart(settings, given, run.data), resume)
     with opened as run.run_dir, _told_how_to_go_on(run.run_dir):
         _fit(run)
         yield run

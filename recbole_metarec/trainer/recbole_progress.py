@@ -73,7 +73,7 @@ class RecBoleProgress:
             "best_valid_result": {name: float(value) for name, value in (trainer.best_valid_result or {}).items()},
             "train_losses": dict(trainer.train_loss_dict),
             "state_dict": trainer.model.state_dict(),
-            "other_parameter": trainer.model.other_parameter(),
+            "other_parameter": _without_modules(trainer.model.other_parameter()),
             "best": self._best,
             "optimizer": trainer.optimizer.state_dict(),
             "generators": _generators(self.loader),
@@ -97,6 +97,12 @@ class RecBoleProgress:
         _set_generators(self.loader, content["generators"])
         self.resumed = True
         self._started = self._last = time()
+
+
+def _without_modules(parameters: dict | None) -> dict | None:
+    """FDSA lists whole layers there, whose weights stand in the model's ``state_dict`` anyway."""
+    kept = {name: value for name, value in (parameters or {}).items() if not isinstance(value, torch.nn.Module)}
+    return kept or None
 
 
 def _generators(loader) -> dict:
