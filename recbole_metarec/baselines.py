@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
-import torch
 from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer
 
@@ -17,6 +16,7 @@ from recbole_metarec.data.dataset import TransferDataset, fail_without_held_out
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 # What must be the same for every model that is compared.
 PROTOCOL = (
@@ -108,22 +108,27 @@ def _checked_folder(config) -> Path:
     return folder
 
 
-def prepare_s3rec(config, train, folder: Path) -> None:
+def prepare_s3rec(config, train, folder: Path, reuse: bool = False) -> None:
     """S3-Rec's first stage, whose weights the model of the second stage reads when it is built.
 
     Pre-trains with RecBole's S3RecTrainer unless the config has ``train_stage: finetune``, then takes the weights of
     ``pre_model_path``. Leaves them in ``folder/pretrained.pth`` as plain tensors, which RecBole's bare ``torch.load``
-    reads without unpickling anything, and the config at the second stage. Raises CheckpointError for a file that only
-    ``trust_pickle`` could read.
+    reads without unpickling anything, and the config at the second stage. reuse: what an earlier call left there is
+    taken as it is. Raises CheckpointError for a file that only ``trust_pickle`` could read.
     """
+    ready = folder / "pretrained.pth"
+    if reuse and ready.exists():
+        read_checkpoint(ready)  # raises, where the model's bare torch.load might unpickle
+        config["train_stage"], config["pre_model_path"] = "finetune", str(ready)
+        return
     if config["train_stage"] == "finetune":
         weights = load_recbole_checkpoint(config["pre_model_path"], "cpu", config["trust_pickle"])["state_dict"]
     else:
         model = get_model("S3Rec")(config, train.dataset).to(config["device"])
         get_trainer(config["MODEL_TYPE"], "S3Rec")(config, model).fit(train, show_progress=config["show_progress"])
         weights = model.state_dict()
-    config["train_stage"], config["pre_model_path"] = "finetune", str(folder / "pretrained.pth")
-    torch.save({"state_dict": weights}, config["pre_model_path"])
+    write_checkpoint(ready, {"state_dict": weights})
+    config["train_stage"], config["pre_model_path"] = "finetune", str(ready)
 
 
 def check_depth(config, dataset) -> None:

@@ -37,7 +37,7 @@ def build_config(
 ) -> Config:
     """RecBole's Config for one run: defaults under the files, in their order, under ``overrides``.
 
-    Texts are taken as they are (RecBole would evaluate them), ``sys.argv`` is not read, nothing given is changed.
+    Texts are taken as they are (RecBole would make ``[1]`` a list), ``sys.argv`` is not read, nothing given is changed.
     places: where an override was given, for messages (``--key``); else ``config_dict``.
     without_data: build it although the data is not there, as for serving a saved model.
     Raises ConfigError for an unknown key, a value out of range or keys in conflict, DataError if there is no data.
@@ -50,7 +50,7 @@ def build_config(
     values.update(overrides or {})
     found.update({key: (places or {}).get(key, "config_dict") for key in overrides or {}})
     check_keys(values, found)
-    literal = {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+    literal = {key: repr(str(value)) if isinstance(value, str) else value for key, value in values.items()}
     tokens = places_given.set(found), data_may_be_absent.set(without_data)
     try:
         with shielded_argv():

@@ -37,6 +37,8 @@ examples:
         a domain whose files are data/Scientific/Scientific.inter, with three sources and a config key
   recbole-metarec train --dataset Scientific --simulate
         without any data: simulated stand-ins of the same sizes, sim-Scientific and its sources
+  recbole-metarec train --dataset Scientific --data_path data --resume
+        after a crash: the same command and --resume; or --resume RUN alone, with the folder of the run
 
 Any config key may be given as --key=value; values are read as YAML. What is typed here wins over --config_files,
 later files win over earlier ones, and files win over the defaults.
@@ -61,14 +63,27 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
         const="True",
         help="order events by their full timestamps instead of RecBole's float32 ones",
     )
+    option(
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const=True,
+        help="go on with the run in this folder, to the bit; without RUN: with the newest unfinished run of this very "
+        "command, or start it if there is none",
+    )
     option("--simulate", **SIMULATE)
 
 
 def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     given = split_arguments(parser, arguments)
-    simulate = given.pop("simulate", False)
+    simulate, resume = given.pop("simulate", False), given.pop("resume", None)
     settings = Settings.of(given)
     chosen, places = settings.chosen, settings.places
+    if resume not in (None, True):
+        from recbole_metarec.resuming import given_to_run
+
+        chosen = given_to_run(resume) | chosen
+        places = dict.fromkeys(chosen, f"{resume}") | places
 
     model = chosen.get("model", "MetaRec")
     check_model(model, places.get("model", "defaults"))
@@ -95,7 +110,7 @@ def _train(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")} | simulated
     with shielded_argv():
         result = quick_start.run_experiment(
-            model=model, dataset=dataset, config_files=settings.files, overrides=overrides
+            model=model, dataset=dataset, config_files=settings.files, overrides=overrides, resume=resume
         )
     print(result.table())
     return 0

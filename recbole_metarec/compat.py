@@ -8,12 +8,14 @@ Not mended: models that read a pre-trained file in their constructor (S3Rec, RaC
 call ``torch.load`` themselves; with PyTorch >= 2.6 a file that RecBole wrote is refused there.
 """
 
+import ast
 import contextlib
 import functools
 import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import io
 import os
 import pickle
 import re
@@ -26,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recbole_metarec.data.files import write_atomically
 from recbole_metarec.errors import CheckpointError, TrainingError
 
 # In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
@@ -36,6 +39,7 @@ _MENDS = (
     "ray_for_recbole",
     "anomaly_detection_off",
     "config_numpy_aliases",
+    "config_without_eval",
     "colorama_wraps_once",
     "trainer_checkpoints",
     "trainer_names_its_loss",
@@ -121,6 +125,33 @@ def config_numpy_aliases() -> None:
     from recbole.config import Config
 
     Config.compatibility_settings = lambda self: numpy_aliases()
+
+
+def config_without_eval() -> None:
+    """Read the texts of RecBole's ``config_dict`` and command line as Python literals, which it evaluates as programs.
+
+    Whatever reaches a config could else run any code, ``--dataset="__import__('os').system('...')"``. Numbers, lists,
+    dicts, ``None`` and ``True`` mean what they did; an expression such as ``2*64`` stays text. Can go when RecBole
+    calls ``eval`` no more.
+    """
+    from recbole.config import Config
+
+    Config._convert_config_dict = lambda self, values: _with_literals(values)
+
+
+def _with_literals(values: dict) -> dict:
+    for key, text in values.items():
+        if isinstance(text, str):
+            values[key] = _literal(text)
+    return values
+
+
+def _literal(text: str):
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return value if value is None or isinstance(value, (str, int, float, list, tuple, dict)) else text
 
 
 def scipy_dok_update() -> None:
@@ -277,7 +308,9 @@ def trainer_checkpoints() -> None:
 
     RecBole pickles its Config into each checkpoint and reads it by a bare ``torch.load``. Since PyTorch 2.6 that
     refuses it, so that no run gets to its test result (RecBole #2215, open); before 2.6 it runs any code that a
-    foreign file holds. ``torch.load`` itself stays as it is. Trainers that override these methods are not touched.
+    foreign file holds. It also writes over the last good file, which a kill or a full disk then leaves in pieces: here
+    the new file is written beside it. ``torch.load`` itself stays as it is. Trainers that override these methods are
+    not touched.
     Can go when RecBole saves plain tensors and values.
     """
     from recbole.trainer import Trainer
@@ -288,10 +321,15 @@ def trainer_checkpoints() -> None:
 
     @functools.wraps(save)
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        save(self, epoch, verbose=verbose, **kwargs)
-        if self.config["single_spec"] or self.config["local_rank"] == 0:
-            path = kwargs.get("saved_model_file", self.saved_model_file)
-            _written[os.path.realpath(path)] = _fingerprint(path)
+        if not (self.config["single_spec"] or self.config["local_rank"] == 0):
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        packed = io.BytesIO()
+        save(self, epoch, verbose=False, saved_model_file=packed, **kwargs)
+        write_atomically(Path(path), [packed.getbuffer()], "free some space, or choose another checkpoint_dir")
+        _written[os.path.realpath(path)] = _fingerprint(path)
+        if verbose:
+            self.logger.info(f"Saving current: {path}")
 
     @functools.wraps(evaluate)
     def evaluate_mended(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
@@ -343,7 +381,7 @@ def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> 
     """
     trusted = trust_pickle is True or wrote_file(path)
     try:
-        return torch.load(path, map_location=device, weights_only=not trusted)
+        return torch.load(path, map_location=device, weights_only=False) if trusted else load_plain(path, device)
     except pickle.UnpicklingError as problem:
         if trusted:
             raise CheckpointError(f"{path} cannot be read as a checkpoint: {problem}") from problem
@@ -353,6 +391,20 @@ def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> 
         ) from problem
     except (RuntimeError, EOFError) as problem:
         raise CheckpointError(f"{path} cannot be read as a checkpoint, it may be truncated: {problem}") from problem
+
+
+def load_plain(path, device):
+    """Tensors and plain values that ``torch.save`` wrote. Raises what ``torch.load`` raises for anything else.
+
+    Its older formats are refused: there ``weights_only`` runs code with PyTorch < 2.6 (CVE-2025-32434).
+    """
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if not head:
+        raise EOFError("the file is empty")
+    if head != b"PK\x03\x04":
+        raise pickle.UnpicklingError("not the zip that torch.save writes")
+    return torch.load(path, map_location=device, weights_only=True)
 
 
 def wrote_file(path) -> bool:

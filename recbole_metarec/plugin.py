@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 from recbole.config import Config
 
-from recbole_metarec.building import build_config, data_may_be_absent, places_given, shielded_argv
+from recbole_metarec.building import (
+    build_config,
+    data_may_be_absent,
+    nothing_unpickled,
+    places_given,
+    shielded_argv,
+)
 from recbole_metarec.checkpoint_config import config_from_json, config_to_json, loader
 from recbole_metarec.config import (
     OUR_MODELS,
@@ -48,6 +54,7 @@ def register() -> None:
     _register_model_lookup()
     _register_datasets_and_trainers()
     _register_loaders()
+    _register_reading()
     _register_config()
     _register_quick_start()
 
@@ -126,6 +133,25 @@ def _register_loaders() -> None:
         return SequenceLoader if phase == "train" else FullSortEvalDataLoader
 
     _replace(original, get_dataloader)
+
+
+def _register_reading() -> None:
+    """RecBole unpickles a dataset and loaders that lie in checkpoint_dir, whoever has put them there."""
+    import recbole.data.utils
+
+    for original in (recbole.data.utils.create_dataset, recbole.data.utils.data_preparation):
+        _replace(original, _from_its_files(original))
+
+
+def _from_its_files(original):
+    @functools.wraps(original)
+    def read(config, *args):
+        if not _is_ours(config["model"]):
+            return original(config, *args)
+        with nothing_unpickled(config):
+            return original(config, *args)
+
+    return read
 
 
 def _register_quick_start() -> None:

@@ -46,9 +46,9 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(_plain(content), indent=2) + "\n")
 
 
-def write_yaml(path: Path, content: dict) -> None:
-    """Writes the config of a run, readable again by ``--config_files``."""
-    write_text(path, yaml.safe_dump(_plain(content), sort_keys=True, allow_unicode=True))
+def yaml_text(content: dict) -> str:
+    """The config of a run as YAML, readable again by ``--config_files``."""
+    return yaml.safe_dump(_plain(content), sort_keys=True, allow_unicode=True)
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:

@@ -56,7 +56,7 @@ def test_no_option_is_metarec_on_the_embedded_target(calls, capsys):
     assert capsys.readouterr().out == "the table\n"
     (call,) = calls
     assert len(call.pop("argv")) == 1
-    assert call == {"model": "MetaRec", "dataset": EMBEDDED_TARGET, "config_files": [], "overrides": {}}
+    assert call == {"model": "MetaRec", "dataset": EMBEDDED_TARGET, "config_files": [], "overrides": {}, "resume": None}
 
 
 def test_options_and_config_keys_in_both_spellings(calls, data, tmp_path):

@@ -154,6 +154,36 @@ def test_config_numpy_aliases_still_needed():
     assert "`np.float_` was removed" in out, can_go("config_numpy_aliases")
 
 
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("[5, 10]", [5, 10]), ("1e-3", 0.001), ("None", None), ("true", True), ("False", False), ("[5,inf)", "[5,inf)"),
+        ("{'a': 'b'}", {"a": "b"}), ("'x'", "x"), ("(1, 2)", (1, 2)),
+        *((text, text) for text in ("max", "2*64", "b'x'", "1/0", "(" * 9999, "__import__('os').mkdir('it-ran')")),
+    ],
+)  # fmt: skip
+def test_a_text_in_a_config_is_a_literal_and_no_program(monkeypatch, text, value):
+    from recbole.config import Config
+
+    given = Config(model="Pop", dataset="ml-100k", config_dict={"wandb_project": text})
+    assert given["wandb_project"] == value and type(given["wandb_project"]) is type(value)
+    if "=" not in text:
+        monkeypatch.setattr(sys, "argv", ["run", f"--wandb_project={text}"])
+        assert Config(model="Pop", dataset="ml-100k")["wandb_project"] == value
+    assert not os.path.exists("it-ran")
+
+
+def test_config_without_eval_still_needed():
+    out = python(
+        """
+        from recbole.config import Config
+        Config(model="Pop", dataset="ml-100k", config_dict={"a": "print('it ran')"})
+        """,
+        without="config_without_eval",
+    )
+    assert "it ran" in out, can_go("config_without_eval")
+
+
 def test_dok_update_fills_a_matrix():
     from scipy.sparse import dok_matrix
 

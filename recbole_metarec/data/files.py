@@ -42,7 +42,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes], remedy: str = _CACHE_R
     """
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
             temporary = file.name
             file.writelines(chunks)
             file.flush()

@@ -25,7 +25,7 @@ STORED, FAILED, IN_OTHER_HANDS = 0, 3, 4  # exit codes
 
 
 def train(run: PlannedRun) -> Path:
-    """Trains and evaluates the planned run; returns its run folder."""
+    """Trains and evaluates the planned run, or goes on with it where it was killed before; returns its run folder."""
     from recbole_metarec.leaderboard.models import POPULARITY
 
     overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
@@ -34,8 +34,10 @@ def train(run: PlannedRun) -> Path:
 
         return run_popularity(run.dataset, overrides)
     from recbole_metarec.quick_start import run_experiment
+    from recbole_metarec.resuming import unfinished_run
 
-    return run_experiment(run.experiment, run.dataset, overrides=overrides).run_dir
+    killed = unfinished_run(run.folder)  # the folder is of this very key, so that it can only be the same run
+    return run_experiment(run.experiment, run.dataset, overrides=overrides, resume=killed).run_dir
 
 
 def main(arguments: list[str], experiment: Callable[[PlannedRun], Path] = train) -> int:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import torch
 
+from recbole_metarec.compat import load_plain
+from recbole_metarec.data.files import write_atomically
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.keys import known_keys
 
 FORMAT = "recbole-metarec-1"
+WRITE_REMEDY = "free some space, or choose a checkpoint_dir that you may write to"
 # Config derives these anew from the rest and from the machine it is on.
 _DERIVED = (
     "device",
@@ -35,21 +38,12 @@ NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle")
 def write_checkpoint(path: str | Path, content: dict) -> None:
     """Writes tensors and plain values so that the file is either the old one or the new one, whole.
 
-    Raises OSError (disk full, no permission) with the old file untouched.
+    Raises DataError (disk full, no permission) with the old file untouched.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # in memory first: torch.save into a file tells of a full disk by a RuntimeError about its own container
     packed = io.BytesIO()
     torch.save({"format": FORMAT, **content}, packed)
-    try:
-        with open(beside, "wb") as file:
-            file.write(packed.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomically(Path(path), [packed.getbuffer()], WRITE_REMEDY)
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
@@ -59,7 +53,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     """
     try:
         _check_container(path)
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = load_plain(path, device)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pth file in saved/") from error
     except Exception as error:  # torch reports a damaged or hostile file by many types

@@ -1,12 +1,13 @@
 """The transfer guard: the same model without transfer, and the better of the two on validation is deployed."""
 
 import copy
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from recbole_metarec.data.files import copy_atomically
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     """Trains without transfer from the same weights, seed and data order, and deploys the better.
 
     Returns (Guard, the other trainer). The deployed model takes the place of ``trainer.saved_model_file``; both stay
-    beside it as ``*-transfer.pth`` and ``*-no_transfer.pth``.
+    beside it as ``*-transfer.pth`` and ``*-no_transfer.pth``. If ``trainer`` was resumed, so is the other training.
     """
     deployed = Path(trainer.saved_model_file)
     files = {kind: deployed.with_name(f"{deployed.stem}-{kind}.pth") for kind in ("transfer", "no_transfer")}
+    if not (trainer.resumed and files["transfer"].exists()):  # else the other one may be deployed already
+        copy_atomically(deployed, files["transfer"])
     config = copy.copy(trainer.config)
     config.final_config_dict = {**config.final_config_dict, "meta_transfer": "none", "transfer_guard": False}
     model = copy.deepcopy(trainer.model)
@@ -47,13 +50,15 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     other.rows_only = False
     # the second run of this process would write its curves into the first one's
     other.tensorboard = SummaryWriter(str(Path(trainer.tensorboard.log_dir) / "no_transfer"))
+    if trainer.resumed and other.training_state_file.exists():
+        other.resume_checkpoint(other.saved_model_file)
+        trainer.spent_before += other.spent_before
     other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)
-    shutil.copyfile(deployed, files["transfer"])
     bigger = trainer.valid_metric_bigger
     with_transfer, without = float(trainer.best_valid_score), float(other.best_valid_score)
     fired = without >= with_transfer if bigger else without <= with_transfer
     if fired:
-        shutil.copyfile(files["no_transfer"], deployed)
+        copy_atomically(files["no_transfer"], deployed)
     if fired and without != with_transfer:
         sentence = f"negative transfer: {with_transfer:.6f} on validation with the sources, {without:.6f} without them"
         trainer.signs.seen["negative"] = sentence

@@ -31,7 +31,8 @@ class TransferTrainer(Trainer):
     """Trains LRURec and MetaRec: ``meta_transfer`` decides what a step does, everything else is RecBole's Trainer.
 
     history, source_history: one row per epoch, and per epoch and source. With ``record`` set (a function of no
-    argument) it is called after each validation, when both are up to date.
+    argument) it is called after each validation, when both are up to date. spent_before: seconds of kept work that was
+    done before the run was resumed.
     """
 
     def __init__(self, config, model):
@@ -48,6 +49,7 @@ class TransferTrainer(Trainer):
         # with transfer the whole table moves in every step, and so it must in what is compared with it
         self.rows_only = self.transfer == "none"
         self._steps_done = 0
+        self._started, self.spent_before = time(), 0.0
         self._resumed: dict | None = None
         self._items: list[str] = []
         # weights mean something in the space of the text vectors alone that they were trained in
@@ -98,7 +100,12 @@ class TransferTrainer(Trainer):
     @property
     def _is_finished(self) -> bool:
         stopped = self.cur_step > self.stopping_step
-        return self._resumed is not None and (stopped or self.start_epoch >= self.epochs)
+        return self.resumed and (stopped or 0 < self.epochs <= self.start_epoch)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it goes on with an earlier run."""
+        return self._resumed is not None
 
     @property
     def _is_guarded(self) -> bool:
@@ -272,7 +279,7 @@ class TransferTrainer(Trainer):
         try:
             result = metrics_of(self.rank(eval_data, show_progress), self.config)
         except TrainingError as error:
-            raise TrainingError(f"after epoch {len(self.train_loss_dict) - 1}: {error}") from error
+            raise TrainingError(f"after epoch {self.history[-1]['epoch'] if self.history else -1}: {error}") from error
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
@@ -322,6 +329,8 @@ class TransferTrainer(Trainer):
             "state_dict": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "pretrained": self.pretrained,
+            "steps": self._steps_done,
+            "seconds": self.spent_before + time() - self._started,
             "history": self.history,
             "source_history": self.source_history,
             "signs": self.signs.seen,
@@ -338,14 +347,24 @@ class TransferTrainer(Trainer):
         content = read_checkpoint(self.training_state_file, self.device)
         self._refuse_another(content, {"meta_transfer": self.transfer, **self._form})
         load_weights(self.model, content, self.training_state_file)
+        try:
+            self._go_on_from(content)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.training_state_file}: not the training state of such a run ({error}); train again"
+            ) from error
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _go_on_from(self, content: dict) -> None:
         self.optimizer.load_state_dict(content["optimizer"])
         self.start_epoch, self.cur_step = content["epoch"] + 1, content["cur_step"]
         self.best_valid_score, self.pretrained = content["best_valid_score"], content["pretrained"]
         self.best_valid_result = content["best_valid_result"]
         self.history, self.source_history = content["history"], content["source_history"]
         self.signs.seen = content["signs"]
+        self._steps_done, self.spent_before = content["steps"], content["seconds"]
+        self._started = time()
         self._resumed = content
-        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
     @property
     def _form(self) -> dict:

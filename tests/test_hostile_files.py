@@ -1,0 +1,228 @@
+"""Files that would run code if they were believed: wherever one is read, nothing in it runs."""
+
+import io
+import json
+import os
+import pickle
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
+from worlds import TINY, run, write_shop
+
+# isort: split
+import recbole.quick_start
+
+from recbole_metarec.cli import main
+from recbole_metarec.data.text_vectors import _cached
+from recbole_metarec.errors import CheckpointError, ConfigError, MetaRecError
+from recbole_metarec.experiments.neighbours import read_mappings
+from recbole_metarec.plugin import build_config
+from recbole_metarec.quick_start import run_experiment
+from recbole_metarec.serve import Recommender
+from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
+
+
+class Bomb:
+    """Makes the folder ``it-ran`` when it is unpickled."""
+
+    def __init__(self, folder: Path):
+        self.file = str(folder / "it-ran")
+
+    def __reduce__(self):
+        return os.makedirs, (self.file, 0o777, True)
+
+
+@pytest.fixture
+def bombs(tmp_path):
+    """A file of each kind that unpickling would run, and a check, at the end, that none has."""
+    bomb = Bomb(tmp_path)
+
+    def hidden(content: dict) -> bytes:
+        packed = io.BytesIO()
+        torch.save({"format": "recbole-metarec-1", **content}, packed)
+        return packed.getvalue()
+
+    legacy, tar, array = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    torch.save({"state_dict": bomb}, legacy, _use_new_zipfile_serialization=False)
+    with tarfile.open(fileobj=tar, mode="w") as archive:  # PyTorch's oldest form
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            member, content = tarfile.TarInfo(name), pickle.dumps(bomb, protocol=2)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    np.save(array, np.array([bomb], dtype=object), allow_pickle=True)
+    yield {
+        "pickle": pickle.dumps(bomb),
+        "whole": hidden({"state_dict": bomb}),
+        "in the config": hidden({"state_dict": {}, "config": bomb}),
+        "in a key": hidden({"state_dict": {}, "history": [{"epoch": [bomb]}]}),
+        "old torch format": legacy.getvalue(),
+        "oldest torch format": tar.getvalue(),
+        "npy": array.getvalue(),
+    }
+    assert not (tmp_path / "it-ran").exists()
+    pickle.loads(pickle.dumps(bomb))
+    assert (tmp_path / "it-ran").exists(), "the bomb is a real one"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return write_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def trained(shop):
+    quiet = {"data_path": str(shop), "state": "ERROR", "show_progress": False, "device": "cpu", "epochs": 2}
+    place = {"sources": ["Near"], "checkpoint_dir": str(shop / "saved"), "transfer_guard": False}
+    return run_experiment("MetaRec", "Target", overrides=TINY | quiet | place).run_dir
+
+
+def test_no_reader_of_checkpoints_runs_what_is_in_them(shop, trained, bombs, tmp_path):
+    resumed = run(shop, fit=False)
+    readers = {
+        "read": read_checkpoint,
+        "serve": Recommender.load,
+        "resume": lambda file: resumed.trainer.resume_checkpoint(file),
+        "evaluate": lambda file: resumed.trainer.evaluate(resumed.test, model_file=file),
+        "RecBole's loader": recbole.quick_start.load_data_and_model,
+        "neighbours": lambda file: read_mappings(file.parent),
+    }
+    for kind, content in bombs.items():
+        for number, (name, read) in enumerate(readers.items()):
+            folder = tmp_path / f"{kind}-{number}"
+            folder.mkdir()
+            for file in ("model.pth", "model-last.pth"):
+                (folder / file).write_bytes(content)
+            with pytest.raises(CheckpointError):
+                read(folder / "model.pth")
+            assert not (tmp_path / "it-ran").exists(), (kind, name)
+
+
+def test_the_commands_refuse_them_in_one_line(trained, bombs, tmp_path, capsys):
+    files = {path: path.read_bytes() for path in trained.iterdir() if path.suffix == ".pth"}
+    for content in bombs.values():
+        for path in files:
+            path.write_bytes(content)
+        (trained / "metrics.json").unlink(missing_ok=True)
+        for command in (
+            ["train", "--resume", str(trained)],
+            ["recommend", str(trained / "model.pth"), "--history", "x"],
+        ):
+            assert main(command) == 2
+            error = capsys.readouterr().err.strip().splitlines()[-1]
+            assert error.startswith("error: ") and ".pth" in error
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
+def test_a_config_inside_a_checkpoint_is_json_and_orders_no_pickle(trained, bombs, tmp_path):
+    content = read_checkpoint(trained / "model.pth")
+    config = json.loads(content["config"])
+    for name in ("dataset", "dataloaders"):
+        file = tmp_path / f"{name}.pth"
+        file.write_bytes(bombs["pickle"])
+        config["values"][f"{name}_save_path"] = str(file)
+    config["values"]["trust_pickle"] = True
+    config["values"]["seed"] = f"__import__('os').mkdir({str(tmp_path / 'it-ran')!r})"
+    write_checkpoint(tmp_path / "model.pth", content | {"config": json.dumps(config)})
+    with pytest.raises(CheckpointError, match="seed"):
+        recbole.quick_start.load_data_and_model(str(tmp_path / "model.pth"))
+    config["values"]["seed"] = 7
+    write_checkpoint(tmp_path / "model.pth", content | {"config": json.dumps(config)})
+    found = recbole.quick_start.load_data_and_model(str(tmp_path / "model.pth"))[0]
+    assert not found["trust_pickle"] and not found["dataset_save_path"]
+
+
+@pytest.mark.parametrize("model", ["LRURec", "SASRec"])
+def test_pickled_data_that_lies_about_is_never_read(shop, bombs, tmp_path, model):
+    """RecBole would read them from checkpoint_dir, whoever has put them there."""
+    for dataset in ("TransferDataset", "SequentialDataset", "LRURecDataset", "SASRecDataset"):
+        (tmp_path / f"Target-{dataset}.pth").write_bytes(bombs["pickle"])
+    (tmp_path / f"Target-for-{model}-dataloader.pth").write_bytes(bombs["pickle"])
+    small = {"epochs": 1, "topk": [5, 10], "show_progress": False, "state": "ERROR", "device": "cpu"}
+    place = {"data_path": str(shop), "checkpoint_dir": str(tmp_path)}
+    run_experiment(model, "Target", overrides=small | place)
+    if model == "LRURec":  # RecBole's own entry point, too
+        recbole.quick_start.run_recbole(model=model, dataset="Target", config_dict=small | place)
+        place |= {"dataset_save_path": str(tmp_path / "Target-TransferDataset.pth")}
+        with pytest.raises(ConfigError, match="never unpickled"):
+            recbole.quick_start.run_recbole(model=model, dataset="Target", config_dict=small | place)
+
+
+def test_text_vectors_in_the_cache_are_arrays_of_numbers(bombs, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "texts").mkdir(parents=True)
+    for kind, content in bombs.items():
+        (tmp_path / "cache" / "texts" / f"{kind}.npy").write_bytes(content)
+        assert _cached(kind, 2, lambda: np.ones((2, 3))).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_s3rec_reads_no_pickle_unasked(tmp_path, bombs):
+    shop = write_shop_with_kinds(tmp_path)
+    given = ONE_LAYER | OF_MODEL["S3Rec"] | {"epochs": 2, "pretrain_epochs": 1, "data_path": str(shop)}
+    given |= {"checkpoint_dir": str(tmp_path / "saved")}
+    (tmp_path / "foreign.pth").write_bytes(bombs["whole"])
+    with pytest.raises(CheckpointError, match="trust_pickle"):
+        run_experiment(
+            "S3Rec", "Target", overrides=given | {"train_stage": "finetune", "pre_model_path": "foreign.pth"}
+        )
+    run_dir = run_experiment("S3Rec", "Target", overrides=given).run_dir
+    (run_dir / "metrics.json").unlink()
+    (run_dir / "pretrained.pth").write_bytes(bombs["whole"])
+    with pytest.raises(CheckpointError, match=r"pretrained\.pth"):
+        run_experiment(resume=run_dir)
+
+
+HOSTILE_TEXTS = (
+    "__import__('os').makedirs('it-ran')",
+    "[__import__('os').makedirs('it-ran')]",
+    "{'a': open('it-ran', 'w')}",
+)
+HOSTILE_YAML = (
+    "seed: !!python/object/apply:os.makedirs ['it-ran']",
+    "seed: !!python/object/new:os.makedirs ['it-ran']",
+    "topk: [10, !!python/object/apply:os.makedirs ['it-ran']]",
+    "eval_args: {mode: !!python/object/apply:subprocess.check_output [[mkdir, it-ran]]}",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+def test_a_text_given_for_a_key_is_never_a_program(shop, monkeypatch, text, capsys):
+    wrong = {"seed": text, "topk": [text], "eval_args": {"mode": text}, "wandb_project": text, "valid_metric": text}
+    for key, value in wrong.items():
+        try:
+            build_config("LRURec", "Target", (), {"data_path": str(shop), key: value})
+        except MetaRecError as error:
+            assert key in str(error)
+        else:
+            assert key == "wandb_project"
+        with pytest.raises(Exception):  # noqa: B017  (whatever RecBole makes of it, it must not run)
+            recbole.quick_start.run_recbole(
+                model="LRURec", dataset="Target", config_dict={"data_path": str(shop), key: value, "epochs": "x"}
+            )
+        assert main(["train", "--dataset", "Target", "--data_path", str(shop), f"--{key}={text}", "--epochs=x"]) == 2
+        Path("own.yaml").write_text(f"{key}: {json.dumps(value)}\nepochs: x\n")
+        assert main(["train", "--dataset", "Target", "--data_path", str(shop), "--config_files", "own.yaml"]) == 2
+        monkeypatch.setattr(sys, "argv", ["run", f"--{key}={text}", "--epochs=x"])
+        with pytest.raises(Exception):  # noqa: B017
+            recbole.quick_start.run_recbole(model="LRURec", dataset="Target", config_dict={"data_path": str(shop)})
+        monkeypatch.setattr(sys, "argv", ["run"])
+        assert not os.path.exists("it-ran")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", HOSTILE_YAML)
+def test_a_config_file_builds_no_object(shop, text, capsys):
+    Path("own.yaml").write_text(f"epochs: 1\n{text}\n")
+    assert main(["train", "--dataset", "Target", "--data_path", str(shop), "--config_files", "own.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: own.yaml:2: ") and error.count("\n") == 1
+    with pytest.raises(Exception):  # noqa: B017
+        recbole.quick_start.run_recbole(
+            model="LRURec", dataset="Target", config_file_list=["own.yaml"], config_dict={"data_path": str(shop)}
+        )
+    assert not os.path.exists("it-ran")
