@@ -75,7 +75,7 @@ def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):
     assert read_about(tmp_path, "Other") == {}
 
 
-@pytest.mark.parametrize("bad", ["NA", "null", "", '"x"', "a\tb", "a\nb", None])
+@pytest.mark.parametrize("bad", ["NA", "null", "", '"x"', "a\tb", "a\nb", "a\0b", None])
 def test_an_id_that_would_be_misread_is_refused_and_nothing_is_left(tmp_path, bad):
     events = EVENTS.with_columns(pl.Series("item_id", ["y", "x", bad, "y", "z"], dtype=pl.String))
     with pytest.raises(DataError, match="item_id .* would be read as something else"):

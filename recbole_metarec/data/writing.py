@@ -124,7 +124,7 @@ def _cleaned(items: pl.DataFrame, used: pl.Series) -> pl.DataFrame:
 
 def _check_ids(ids: pl.Series, column: str, final: Path) -> None:
     as_missing = [text.decode() for text in READ_AS_MISSING] + [""]
-    unreadable = ids.filter(ids.is_null() | ids.is_in(as_missing) | ids.str.contains(r'[\t\n\r]|^"'))
+    unreadable = ids.filter(ids.is_null() | ids.is_in(as_missing) | ids.str.contains(r'[\t\n\r\x00]|^"'))
     if len(unreadable):
         raise DataError(
             f"{final}: {column} {unreadable.sort()[0]!r} would be read as something else (a missing value or a quoted "
