@@ -25,7 +25,9 @@ from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.domains import domain_settings, find_domain, known_domains
 from recbole_metarec.data.item_texts import read_item_texts
 from recbole_metarec.data.writing import read_about
+from recbole_metarec.preparing import sources
 from recbole_metarec.preparing.amazon import EDITIONS, categories, published
+from recbole_metarec.preparing.prepare import Request
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +188,18 @@ def test_files_in_the_cache_need_no_network(tmp_path, capsys, no_network):
     write(put, reviews(review_2018))
     prepared(capsys, "Magazines", "--category", "Magazine_Subscriptions", "--without-text", "--core=1")
     assert read_about(tmp_path / "dataset", "Magazines")["raw_address"].endswith(put.name)
+
+
+def test_a_file_in_the_cache_must_have_the_sum_of_its_domain(tmp_path, capsys, monkeypatch, no_network):
+    put_into_cache(tmp_path, "Industrial_and_Scientific_5.json.gz", "meta_Industrial_and_Scientific.json.gz")
+    edition, addresses = sources._public_addresses(Request("Scientific", tmp_path))
+    addresses = {**addresses, "metadata_sha256": "0" * 64}
+    monkeypatch.setattr(sources, "_public_addresses", lambda _: (edition, addresses))
+    assert cli.main(["prepare", "Scientific"]) == 2
+    place = tmp_path / "cache/raw/2018/meta_Industrial_and_Scientific.json.gz"
+    error = capsys.readouterr().err
+    assert f"not {'0' * 64}; delete {place} and repeat the command" in error and error.count("\n") == 1
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_without_network_the_addresses_and_places_are_named(tmp_path, capsys, monkeypatch):

@@ -166,8 +166,9 @@ def _pieces(data: bytes, shape: bytes) -> list[bytes]:
 @cache
 def _quoted_fields(separator: str) -> re.Pattern:
     """Quoted fields: a mark in the middle of a field, such as that of inches, opens none (RFC 4180, section 2)."""
-    start = rb"(?:\A|(?<=[\n" + re.escape(separator.encode()) + rb"]))"
-    return re.compile(start + rb'"[^"]*(?:""[^"]*)*(?:(?P<closed>")|\Z)')
+    # a pattern that starts with the mark itself is searched for many times faster
+    at_start = rb'"(?<![^\n' + re.escape(separator.encode()) + rb']")'
+    return re.compile(at_start + rb'[^"]*(?:""[^"]*)*(?:(?P<closed>")|\Z)')
 
 
 def _again(path: Path) -> str:
