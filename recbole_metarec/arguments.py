@@ -6,11 +6,11 @@ The user's mistakes are ConfigErrors that name the option, the key or the line o
 import argparse
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_metarec.config import OUR_MODELS, check_keys, known_keys, nearest, parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.keys import recbole_models
 from recbole_metarec.words import source_names
 
 
@@ -96,10 +96,11 @@ def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> di
     plain = [argument for argument, match in zip(arguments, keyed) if match is None]
     namespace = argparse.Namespace(given={})
     _, rest = parser.parse_known_args(plain, namespace)
-    for argument in rest:
+    for argument, after in zip(rest, [*rest[1:], "--"]):
         if argument.startswith("--") and argument != "--":
             _check_keys([argument[2:]], options)
-            raise ConfigError(f"{argument}: config keys are given as {argument}=value")
+            value = "value" if after.startswith("--") else after
+            raise ConfigError(f"{argument}: config keys are given with a sign, as {argument}={value}")
         raise ConfigError(f"{argument}: not an option; see {parser.prog} --help")
     given = dict(namespace.given)
     for match in filter(None, keyed):
@@ -166,16 +167,9 @@ def _is_text(key: str) -> bool:
     return key in ("data_path", "checkpoint_dir", "dataset", "model") or key.endswith("_num_interval")
 
 
-def recbole_sequential_models() -> list[str]:
-    """Names of RecBole's sequential models, from its source: importing them all takes seconds."""
-    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
-    text = (root / "model/sequential_recommender/__init__.py").read_text(encoding="utf-8")
-    return re.findall(r"import (\w+)", text)
-
-
 def check_model(name, where: str) -> None:
     """Raises ConfigError, with the nearest name, if ``name`` is neither a model of this package nor of RecBole's."""
-    theirs = recbole_sequential_models()
+    theirs = recbole_models("sequential")
     if name in OUR_MODELS or name in theirs:
         return
     guess = nearest(str(name), [*OUR_MODELS, *theirs])

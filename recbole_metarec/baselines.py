@@ -12,7 +12,7 @@ from recbole_metarec.building import nothing_unpickled, read_dataset
 from recbole_metarec.compat import load_recbole_checkpoint
 from recbole_metarec.config import check_config, default_values, key_reference
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
-from recbole_metarec.data.dataset import TransferDataset
+from recbole_metarec.data.dataset import TransferDataset, fail_without_held_out
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.errors import ConfigError
@@ -88,7 +88,11 @@ def load_data(config):
     dataset = read_dataset(config)
     getLogger().info(dataset)
     with nothing_unpickled(config):
-        return data_preparation(config, dataset)
+        loaders = data_preparation(config, dataset)
+    for loader, name in zip(loaders[1:], ("validation", "test")):
+        if not len(loader.dataset):
+            fail_without_held_out(dataset.dataset_path, name)
+    return loaders
 
 
 def _checked_folder(config) -> Path:

@@ -4,11 +4,13 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 """
 
 import argparse
+import logging
 import os
 import sys
 from types import SimpleNamespace
 
 from recbole_metarec import (
+    __version__,
     cli_ablate,
     cli_doctor,
     cli_inspect,
@@ -138,7 +140,7 @@ _COMMANDS = {
 
 
 def _usage() -> str:
-    lines = ["usage: recbole-metarec COMMAND [options]", "", "commands:"]
+    lines = ["usage: recbole-metarec COMMAND [options]", "       recbole-metarec --version", "", "commands:"]
     lines += [f"  {name:12s} {command.SUMMARY}" for name, command in _COMMANDS.items()]
     lines += [
         "",
@@ -153,6 +155,9 @@ def _usage() -> str:
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"recbole-metarec {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in _COMMANDS:
@@ -179,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted; 141: what reads
     the output has gone.
     """
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no traceback
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as leaving:  # argparse's way out of --help

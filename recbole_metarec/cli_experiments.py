@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
-from recbole_metarec.cli_leaderboard import check_metric, tuned_in
+from recbole_metarec.cli_leaderboard import check_metric, check_storage, tuned_in
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.keys import said_at
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 _DEFAULT_SEEDS = 2
@@ -76,12 +77,13 @@ class Request:
 
         typed = split_arguments(parser, arguments)
         own = {key: typed.pop(key) for key in _OWN if key in typed}
+        check_storage(own)
         settings = Settings.of(typed)
         given, places = dict(settings.chosen), settings.places
         jobs = count(own["jobs"], "--jobs") if "jobs" in own else min(_DEFAULT_JOBS, processors())
         n_seeds = count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
         for key in sorted(SET_BY_NAME & set(given)):
-            raise ConfigError(f"{places[key]}: {key} is what the arms differ by; leave it out")
+            raise ConfigError(f"{said_at(places[key], f'{key} is what the arms differ by')}; leave it out")
         dataset, first = given.pop("dataset", EMBEDDED_TARGET), given.pop("seed", 2020)
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
             check_config({**default_values("MetaRec"), **given, "dataset": dataset, "seed": seed}, places)
@@ -112,11 +114,14 @@ class Request:
 
 
 def _check_rows(text: str) -> None:
-    """A mistake in the file is said before anything is run."""
+    """A mistake in the file, or a place that takes none, is said before anything is run."""
     from recbole_metarec.experiments.rows import RowsFile
 
     if Path(text).is_dir():
         raise DataError(f"--rows: {text} is a folder; give a file such as rows.csv")
+    if not Path(text).absolute().parent.is_dir():
+        raise DataError(f"--rows: there is no folder {Path(text).parent}; make it, or name another place")
+    TemporaryFile(dir=Path(text).absolute().parent).close()
     RowsFile(text).rows()
     RowsFile(text).ranks()
 
@@ -130,9 +135,10 @@ def carry_out(request: Request, experiment, folder: str) -> int:
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import read_by
     from recbole_metarec.leaderboard.store import RunStore
-    from recbole_metarec.leaderboard.target import describe
+    from recbole_metarec.leaderboard.target import check_sources, describe
 
     protocol = describe(request.dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], request.given))[0]
+    check_sources(experiment.plan)
     output = Path(request.own.get("output") or request.base / folder)
     with RunStore(request.own.get("store") or request.base / "leaderboard.sqlite") as store:
         execution = Execution(experiment, store, RowsFile(request.own["rows"]) if "rows" in request.own else None)

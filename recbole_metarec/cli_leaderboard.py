@@ -7,7 +7,9 @@ from tempfile import TemporaryFile
 from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.keys import said_at
 from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.words import show
 
 SUMMARY = "compare models on one target over several seeds, and say which differences are real"
 EXAMPLE = """\
@@ -75,6 +77,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     given = split_arguments(parser, arguments)
     own = {name: given.pop(name) for name in _OWN if name in given}
+    check_storage(own)
     settings = Settings.of(given)
     chosen, places = dict(settings.chosen), settings.places
     models = competitors([name.strip() for name in own["models"].split(",")]) if "models" in own else None
@@ -84,7 +87,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
-        raise ConfigError(f"{places[key]}: {key} is what the models differ by; leave it out and choose with --models")
+        problem = said_at(places[key], f"{key} is what the models differ by")
+        raise ConfigError(f"{problem}; leave it out and choose with --models")
     first = chosen.pop("seed", 2020)
     for seed in (first, first + seed_count - 1) if isinstance(first, int) else (first,):
         check_config({**default_values("MetaRec"), **chosen, "dataset": dataset, "seed": seed}, places)
@@ -117,11 +121,12 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     from recbole_metarec.leaderboard.report import terminal_table, write_reports
     from recbole_metarec.leaderboard.runner import Runner
     from recbole_metarec.leaderboard.store import RunStore
-    from recbole_metarec.leaderboard.target import describe
+    from recbole_metarec.leaderboard.target import check_sources, describe
 
     tuned = tuned_in(storage, make_plan(models, dataset, seeds[:1], given)) if storage else None
     plan = make_plan(models, dataset, seeds, given, tuned)
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
+    check_sources(plan)
     output.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
     with RunStore(store_file) as store:
@@ -133,6 +138,15 @@ def _compare(models, dataset, seeds: range, given: dict, jobs: int, store_file: 
     print(f"\n{terminal_table(comparison)}\n")
     print("reports:", ", ".join(map(str, reports)))
     return 1 if failures else 0
+
+
+def check_storage(own: dict) -> None:
+    """Raises ConfigError if what stands behind ``--tuned`` was meant for something else."""
+    if (url := own.get("tuned")) and "://" not in url:
+        raise ConfigError(
+            f"--tuned: {url} is not the URL of a storage; put --tuned last, or write --tuned=URL, such as "
+            "--tuned=sqlite:///saved/tuning.sqlite"
+        )
 
 
 def tuned_in(storage: str, defaults: list) -> dict:
@@ -152,7 +166,8 @@ def check_metric(chosen: dict, places: dict) -> None:
     topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))
     for key, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(name).upper() for name in metrics])):
         if missing:
-            raise ConfigError(f"{places[key]}: {key} is {chosen[key]}; models are compared by NDCG@10, so keep it in")
+            problem = said_at(places[key], f"{key} is {show(chosen[key])}")
+            raise ConfigError(f"{problem}; models are compared by NDCG@10, so keep it in")
 
 
 def _say(line: str) -> None:

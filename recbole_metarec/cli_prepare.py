@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--rating", metavar="COLUMN", help="column of a rating to keep, if there is one")
     option("--items", metavar="FILE", help="table of your items, with the column of --item")
     option("--text", metavar="A,B", help="columns of --items that make an item's text")
-    option("--core", metavar="N", help="least events of a user and of an item (default: 5; your own log: 1)")
+    option("--core", metavar="N", help="least events of a user and of an item (default: 5; your own log or .inter: 1)")
     option("--user_core", metavar="N", help="the same for users only")
     option("--item_core", metavar="N", help="the same for items only")
     flag("--skip_bad_lines", "count lines that cannot be read and leave them out, instead of stopping at the first")

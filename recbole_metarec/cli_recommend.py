@@ -1,6 +1,7 @@
 """``recbole-metarec recommend``: the next items for a user of the data, or after a history that is given."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from recbole_metarec.arguments import Once, count, options_only
@@ -14,8 +15,8 @@ examples:
   recbole-metarec recommend saved/MetaRec-MyShop-2020-... --history hammer,saw,drill --k 5 --exclude_seen
         a run folder (or its model.pth), and a history, oldest item first
 
-One line per item: its place, its name and its score, with tabs between them. Items of the history may come again, as
-in evaluation, unless --exclude_seen is given.
+One line per item: its place, its name and its score, with tabs between them; which run was taken is said on stderr.
+Items of the history may come again, as in evaluation, unless --exclude_seen is given.
 """
 
 
@@ -42,6 +43,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec.serve import Recommender
 
     recommender = Recommender.load(file)
+    if "run" not in given:
+        print(f"by {file.parent}", file=sys.stderr)
     if "user" in given:
         history = recommender.history_of(given["user"])
     else:

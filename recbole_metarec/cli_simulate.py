@@ -22,7 +22,9 @@ examples:
 
 A next item belongs to one of the few likely next clusters of the last item's cluster. A source of relatedness 0.7 has
 the target's next clusters in 70 % of the clusters, and others in the rest; entropy, popularity and the best NDCG@10
-that any model can have are the same for every relatedness. In the target the likeliest next cluster is the same one.
+that any model can have are the same for every relatedness. With few clusters not every relatedness can be had: what
+has come of it stands under "unchanged", the share of clusters that do have the target's next ones. In the target the
+likeliest next cluster is the same one.
 NAME.truth.json beside each domain holds what was planted.
 """
 _GENERIC = ("sources", "source_users", "source_items")
@@ -77,12 +79,13 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 def describe(written: list) -> str:
     """The domains as a table; the target comes first."""
-    lines = [f"{'simulated domain':24s}{'users':>9s}{'items':>9s}{'events':>10s}{'relatedness':>13s}{'agreement':>11s}"]
+    heads = f"{'users':>9s}{'items':>9s}{'events':>10s}{'relatedness':>13s}{'unchanged':>11s}{'agreement':>11s}"
+    lines = [f"{'simulated domain':24s}{heads}"]
     for domain in written:
         related = f"{domain.relatedness:.2f}" if domain is not written[0] else "target"
         lines.append(
             f"{domain.name:24s}{domain.users:9d}{domain.items:9d}{domain.events:10d}{related:>13s}"
-            f"{domain.agreement:11.2f}"
+            f"{domain.unchanged:11.2f}{domain.agreement:11.2f}"
         )
     target = written[0]
     lines.append(

@@ -18,9 +18,10 @@ examples:
         the target gets 30 % of the users and half of the items; 20 % of its users are in the source, too
 
 By shares, users and items are drawn at random; an event is in a part that has both its user and its item, so events
-of a user of one part with an item of the other are in none. By column, a part is all events with that value; COLUMN
-is one of NAME.inter or NAME.item (of several words, the first counts). A user then stays in one part, where the
-user's events weigh most relative to the part's size, unless --keep-users.
+of a user of one part with an item of the other are in none, and an event that would be in both is the target's alone.
+By column, a part is all events with that value; COLUMN is one of NAME.inter or NAME.item (of several words, the first
+counts). A user then stays in one part, where the user's events weigh most relative to the part's size, unless
+--keep-users.
 
 The parts find each other: recbole-metarec train --dataset Scientific-a takes Scientific-b as its source.
 """
@@ -84,6 +85,12 @@ def describe(split, names: dict[str, str], events: int) -> str:
         for (one, other), n in shared.items():
             share = n / split.parts[one][f"{kind[:-1]}_id"].n_unique()
             lines.append(f"{names[one]} and {names[other]} share {n} {kind} ({share:.1%} of those of {names[one]})")
+    if split.left_to_target:
+        target, source = names.values()
+        lines.append(
+            f"{split.left_to_target} events have a user and an item of both; they are left out of {source}, so that "
+            f"nothing that is held out in {target} is seen there"
+        )
     lines.append(f"in no domain: {split.unused} of {events} events ({split.unused / events:.1%})")
     return "\n".join(lines)
 
@@ -100,6 +107,12 @@ def _check(given: dict, shares: dict) -> None:
         share, overlap = ({**_SHARES, **shares}[name] for name in (kind, f"overlap_{kind}"))
         if share == 0:
             raise ConfigError(f"--{kind}: 0 leaves the target without {kind}; give more than 0")
+        others = "items" if kind == "users" else "users"
+        if share == 1 and overlap and shares.get(f"overlap_{others}"):
+            raise ConfigError(
+                f"--{kind}: 1 gives the target all events of the {others} that both have, and the source none of them; "
+                f"give less, or no --overlap-{others}"
+            )
         if share == 1 and overlap == 0:
             raise ConfigError(f"--{kind}: 1 leaves the source without {kind}; give less, or --overlap-{kind}")
 

@@ -5,6 +5,7 @@ import argparse
 from recbole_metarec import cli_experiments
 from recbole_metarec.cli_experiments import Request, carry_out
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.keys import said_at
 
 SUMMARY = "vary one config key, the number of sources or the target's users, against no transfer"
 EXAMPLE = f"""\
@@ -45,7 +46,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise ConfigError("sweep: nothing to vary; write KEY=v1,v2,..., for example temperature=0.02,0.05,0.1")
     key, values = parse_grid(request.own["grid"])
     if key in request.given:
-        raise ConfigError(f"{request.places[key]}: {key} is what is varied; leave it out")
+        raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
     models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
     from recbole_metarec.experiments.design import sweep

@@ -7,6 +7,7 @@ from pathlib import Path
 from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.keys import said_at
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 SUMMARY = "search a model's best configuration on validation, a given number of trials"
@@ -67,7 +68,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
-        raise ConfigError(f"{places[key]}: {key} is decided by the model's name; leave it out and choose with --model")
+        problem = said_at(places[key], f"{key} is decided by the model's name")
+        raise ConfigError(f"{problem}; leave it out and choose with --model")
     check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
     chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
     dataset = chosen.pop("dataset", dataset)
@@ -86,7 +88,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 
 def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: Path, trials: int) -> int:
-    from recbole_metarec.leaderboard.plan import Tuned, make_plan
+    from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
+    from recbole_metarec.leaderboard.plan import Tuned, make_plan, read_by
+    from recbole_metarec.leaderboard.target import check_sources, read_target
     from recbole_metarec.tuning.space import read_space
     from recbole_metarec.tuning.storage import storage_at, storage_name
     from recbole_metarec.tuning.study import TuningStudy
@@ -99,6 +103,8 @@ def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: 
 
     default = plan({})
     space = read_space(space_file, model, default.config, given)
+    read_target(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
+    check_sources([default])
     with storage_at(url) as storage:
         study = TuningStudy(storage, default, space)
         print(f"{study.name} in {storage_name(url)}: {', '.join(space)}", flush=True)

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from recbole_metarec.data.files import write_atomically
-from recbole_metarec.errors import CheckpointError
+from recbole_metarec.errors import CheckpointError, TrainingError
 
 # In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
 _MENDS = (
@@ -42,6 +42,7 @@ _MENDS = (
     "config_without_eval",
     "colorama_wraps_once",
     "trainer_checkpoints",
+    "trainer_names_its_loss",
 )
 _in_force: list[str] = []
 
@@ -352,6 +353,23 @@ def trainer_checkpoints() -> None:
         evaluate_mended,
         resume_checkpoint,
     )
+
+
+def trainer_names_its_loss() -> None:
+    """RecBole's trainers end in a bare ``ValueError: Training loss is nan``; it says what to do, and what was kept.
+
+    Still a ValueError. Can go when RecBole says as much.
+    """
+    from recbole.trainer import Trainer
+
+    def _check_nan(self, loss):
+        if not torch.isnan(loss):
+            return
+        kept = Path(self.saved_model_file)
+        best = f"the best model so far is {kept}" if kept.exists() else "no model was saved before it"
+        raise TrainingError(f"the training loss is not finite; lower learning_rate; {best}")
+
+    Trainer._check_nan = _check_nan
 
 
 def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> dict:

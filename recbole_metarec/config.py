@@ -16,6 +16,7 @@ from recbole_metarec.keys import (
     key_reference,
     known_keys,
     place_of,
+    said_at,
 )
 from recbole_metarec.words import nearest, show, source_names
 from recbole_metarec.yamlfile import parse_value, read_yaml
@@ -54,7 +55,8 @@ def unknown_key_error(key: str, where: str) -> ConfigError:
     """The error for a key that nobody knows, naming the nearest known one; this package's own keys come first."""
     guess = _SYMBOLS.get(key.lower()) or nearest(key, key_reference()) or nearest(key, known_keys())
     advice = f"did you mean {guess}?" if guess else "the README lists every key"
-    return ConfigError(f"{where}: unknown config key {key}; {advice}")
+    named = "" if where == f"--{key}" else f" {key}"
+    return ConfigError(f"{where}: unknown config key{named}; {advice}")
 
 
 def normalised(given: Mapping, defaults: Mapping) -> dict:
@@ -95,5 +97,5 @@ def check_config(values: Mapping, where: Where) -> None:
             advice += f" (did you mean {guess}?)"
         if key.kind == "none":
             advice = f"it must stay empty: {key.sentence.split(': ', 1)[-1].rstrip('.')}"
-        raise ConfigError(f"{place_of(where, name)}: {name} is {show(value)}; {advice}")
+        raise ConfigError(f"{said_at(place_of(where, name), f'{name} is {show(value)}')}; {advice}")
     check_rules(values, where)

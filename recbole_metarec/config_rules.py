@@ -1,11 +1,12 @@
 """Rules that concern several config keys, and RecBole's own keys where this package allows less than RecBole does."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.keys import Key, Where, place_of
+from recbole_metarec.keys import Key, Where, place_of, said_at
 from recbole_metarec.words import nearest, show, source_fault, source_names
 
 _INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 1", "loss_decimal_place": ">= 0"}
@@ -24,6 +25,7 @@ RECBOLE_KEYS = {
     **{name: Key(name, None, "bool", "", "", "RecBole") for name in _BOOLS},
     "data_path": Key("data_path", None, "str", "", "", "RecBole"),
     "checkpoint_dir": Key("checkpoint_dir", None, "str", "", "", "RecBole"),
+    "device": Key("device", None, "str or none", "", "", "RecBole"),
     "clip_grad_norm": Key("clip_grad_norm", None, "dict or none", "", "", "RecBole"),
 }
 
@@ -67,13 +69,14 @@ def check_rules(values: Mapping, where: Where) -> None:
 
 def _fail(where: Where, names, problem: str, advice: str) -> None:
     names = (names,) if isinstance(names, str) else names
-    raise ConfigError(f"{place_of(where, *names)}: {problem}; {advice}")
+    raise ConfigError(f"{said_at(place_of(where, *names), problem)}; {advice}")
 
 
 def _check_unsupported(values: Mapping, where: Where) -> None:
     for name, (harmless, reason) in _UNSUPPORTED.items():
         value = values.get(name)
-        if value is not None and value != harmless:
+        # RecBole takes the mere presence of this one for a wish
+        if (value is not None and value != harmless) or (name == "local_rank" and name in values):
             _fail(where, name, f"{name} is {show(value)}, which is not supported here", reason)
     if values.get("repeatable") is False:
         _fail(where, "repeatable", "repeatable is False, which no sequential model can", "use True")
@@ -187,7 +190,7 @@ def _check_gpu(values: Mapping, where: Where) -> None:
     """A GPU counts as asked for where the user wrote ``device: cuda`` or a ``gpu_id``; ``use_gpu: True`` and
     ``gpu_id: 0`` as RecBole's defaults only mean "if there is one"."""
     device = str(values.get("device") or "")
-    if device and place_of(where, "device") != "defaults" and device.split(":")[0] not in ("cpu", "cuda"):
+    if device and place_of(where, "device") != "defaults" and not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", device):
         _fail(where, "device", f"device is {device}", "use cpu or cuda")
     asked = [name for name in ("device", "gpu_id") if place_of(where, name) != "defaults"]
     wanted = {"device": device.startswith("cuda"), "gpu_id": values.get("gpu_id") not in (None, "", ())}

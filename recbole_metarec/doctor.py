@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -232,6 +233,7 @@ def check_self_test() -> Iterator[Finding]:
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "recbole_metarec.self_test", folder]
+        start = time.monotonic()
         try:
             ended = subprocess.run(
                 command,
@@ -245,18 +247,21 @@ def check_self_test() -> Iterator[Finding]:
             todo = "look for other work on this machine, and at the threads above"
             yield Finding(PROBLEM, f"self-test: not done after {_SELF_TEST_SECONDS} s", todo)
             return
-    yield self_test_finding(ended.returncode, ended.stdout, ended.stderr)
+        seconds = time.monotonic() - start
+    yield self_test_finding(ended.returncode, ended.stdout, ended.stderr, seconds)
 
 
-def self_test_finding(code: int, out: str, err: str) -> Finding:
-    """What the self-test's exit code and output mean."""
+def self_test_finding(code: int, out: str, err: str, seconds: float) -> Finding:
+    """What the self-test's exit code and output mean; seconds: how long it took, its start included."""
     last = next((line for line in reversed((out + "\n" + err).splitlines()) if line.strip()), "")
     if code:
         told = f"killed by signal {-code}" if code < 0 else last
         return Finding(PROBLEM, f"self-test: {told}", "mend the problems above; if there are none, report this line")
     found = json.loads(out.splitlines()[-1])
     loss = f"loss {found['first_loss']:.3f} to {found['last_loss']:.3f}"
-    what = f"MetaRec trained on {found['device']} ({loss}), was saved, loaded, and gives the same scores"
+    what = (
+        f"MetaRec trained on {found['device']} ({loss}), was saved, loaded, and gives the same scores; {seconds:.1f} s"
+    )
     return Finding(OK, f"self-test: {what}")
 
 

@@ -8,6 +8,9 @@ after ``error: `` and exits with 2. All are ``ValueError``s, so that code around
 class MetaRecError(ValueError):
     """Any mistake in what the user gave: arguments, configuration, data or a checkpoint."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # a value that is quoted may hold line ends
+
 
 class ConfigError(MetaRecError):
     """A config key is unknown, or its value is of the wrong type, out of range or in conflict with another."""

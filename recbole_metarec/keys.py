@@ -192,6 +192,23 @@ def known_keys() -> dict[str, str]:
     return keys
 
 
+@cache
+def recbole_models(kind: str = "*") -> list[str]:
+    """Names of RecBole's models, from its source: importing them all takes seconds, and some libraries are not here.
+
+    kind: ``sequential``, ``general``, ... or all.
+    """
+    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    files = sorted(root.glob(f"model/{kind}_recommender/__init__.py"))
+    return [name for file in files for name in re.findall(r"import (\w+)", file.read_text(encoding="utf-8"))]
+
+
+def said_at(place: str, problem: str) -> str:
+    """``PLACE: problem``; but ``--key is ...`` where a problem that begins with a key was typed as that very option."""
+    typed = place.startswith("--") and problem.startswith(f"{place[2:]} ")
+    return f"--{problem}" if typed else f"{place}: {problem}"
+
+
 def place_of(where: Where, *names: str) -> str:
     """Where the first of ``names`` that the user gave was given; "defaults" if none was."""
     get = where.get if isinstance(where, Mapping) else where

@@ -26,12 +26,14 @@ from recbole_metarec.config import (
     check_keys,
     default_values,
     known_keys,
+    nearest,
     normalised,
     read_yaml,
     unknown_key_error,
 )
 from recbole_metarec.data.domains import find_domain, recbole_settings
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.keys import recbole_models
 
 __all__ = ["build_config", "config_from_json", "config_to_json", "register", "shielded_argv"]
 
@@ -49,6 +51,7 @@ def register() -> None:
         return
     Config._metarec_registered = True
     _register_models()
+    _register_model_lookup()
     _register_datasets_and_trainers()
     _register_loaders()
     _register_reading()
@@ -77,6 +80,27 @@ def _register_models() -> None:
         sys.modules[f"{package.__name__}.{name.lower()}"] = module
         setattr(package, name.lower(), module)
         setattr(package, name, getattr(module, name))
+
+
+def _register_model_lookup() -> None:
+    """RecBole answers a name that it does not know with the first library that it lacks, such as lightgbm."""
+    import recbole.utils.utils
+
+    original = recbole.utils.utils.get_model
+
+    @functools.wraps(original)
+    def get_model(model_name):
+        try:
+            return original(model_name)
+        except (ValueError, ModuleNotFoundError) as error:
+            names = recbole_models()
+            if model_name in names:
+                raise
+            guess = nearest(str(model_name), [*OUR_MODELS, *names])
+            advice = f"did you mean {guess}?" if guess else f"use {' or '.join(OUR_MODELS)} or a model of RecBole"
+            raise ConfigError(f"model: unknown model {model_name}; {advice}") from error
+
+    _replace(original, get_model)
 
 
 def _register_datasets_and_trainers() -> None:

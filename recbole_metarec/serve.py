@@ -41,12 +41,16 @@ class Recommender:
     def load(cls, model_file: str | Path) -> "Recommender":
         """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError."""
         content = read_checkpoint(model_file)
-        if not content.get("items"):
+        items = content.get("items")
+        if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
             raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
-        config = config_from_json(content["config"])
-        model = get_model(config["model"])(config, _Catalogue(len(content["items"])))
+        config = config_from_json(content.get("config"))
+        try:
+            model = get_model(config["model"])(config, _Catalogue(len(items)))
+        except (RuntimeError, MemoryError) as error:
+            raise CheckpointError(f"{model_file}: its config makes no model that fits here; train again") from error
         load_weights(model, content, model_file)
-        return cls(model, content["items"], config)
+        return cls(model, items, config)
 
     def history_of(self, user: str) -> list[str]:
         """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.

@@ -103,8 +103,9 @@ def parse_value(text: str, where: str = "command line"):
     ``[10, 20]`` is a list, ``1e-3`` a float, ``True`` a bool, ``None`` and ``~`` are None, ``Office,Tools`` stays text.
     Raises ConfigError for brackets that do not close.
     """
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         value = "" if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -112,5 +113,6 @@ def parse_value(text: str, where: str = "command line"):
             raise ConfigError(f"{where}: {text} is not a YAML value; check its brackets and quotes") from None
         return text
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return value if isinstance(value, (bool, int, float, str, list, dict, type(None))) else text

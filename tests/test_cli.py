@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import recbole_metarec
 from recbole_metarec import cli, quick_start
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
 
@@ -97,11 +98,11 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
     [
         (["trian"], "unknown command trian; did you mean train?"),
         (["zzz"], "unknown command zzz; the commands are train, leaderboard"),
-        (["train", "--vq_heads=5"], "--vq_heads: vq_heads is 5, which does not divide embedding_size 64; "
+        (["train", "--vq_heads=5"], "--vq_heads is 5, which does not divide embedding_size 64; "
                                     "use 0, 1, 2, 4, 8, 16, 32 or 64"),
-        (["train", "--vq_haeds=4"], "--vq_haeds: unknown config key vq_haeds; did you mean vq_heads?"),
-        (["train", "--vq_haeds", "4"], "--vq_haeds: unknown config key vq_haeds; did you mean vq_heads?"),
-        (["train", "--vq_heads", "4"], "--vq_heads: config keys are given as --vq_heads=value"),
+        (["train", "--vq_haeds=4"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
+        (["train", "--vq_haeds", "4"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
+        (["train", "--vq_heads", "4"], "--vq_heads: config keys are given with a sign, as --vq_heads=4"),
         (["train", "extra"], "extra: not an option; see recbole-metarec train --help"),
         (["train", "-x"], "-x: not an option; see recbole-metarec train --help"),
         (["train", "--model", "MetaRek"], "--model: unknown model MetaRek; did you mean MetaRec?"),
@@ -110,14 +111,14 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
         (["train", "--seed", "1", "--seed=2"], "--seed: given twice, as 1 and as 2; keep one of them"),
         (["train", "--epochs=1", "--epochs=2"], "--epochs: given twice, as 1 and as 2; keep one of them"),
         (["train", "--exact-time", "--exact_time=False"], "--exact_time: given twice, as True and as False; "),
-        (["train", "--seed", "x"], "--seed: seed is x; use an int in [0, 4294967295]"),
-        (["train", "--temperature=0"], "--temperature: temperature is 0; use a float > 0"),
-        (["train", "--inner_steps=0"], "--inner_steps: inner_steps is 0; use an int >= 1"),
-        (["train", "--inner_learning_rate=-1"], "--inner_learning_rate: inner_learning_rate is -1; use a float >= 0"),
+        (["train", "--seed", "x"], "--seed is x; use an int in [0, 4294967295]"),
+        (["train", "--temperature=0"], "--temperature is 0; use a float > 0"),
+        (["train", "--inner_steps=0"], "--inner_steps is 0; use an int >= 1"),
+        (["train", "--inner_learning_rate=-1"], "--inner_learning_rate is -1; use a float >= 0"),
         (["train", "--sources", EMBEDDED_TARGET], f"--sources: the target {EMBEDDED_TARGET} is among its sources; "),
         (["train", "--sources", "A,A"], "--sources: source A is given twice; name each source once"),
-        (["train", "--data_path", "no/folder"], "--data_path: data_path no/folder is not a folder; "),
-        (["train", "--model", "SASRec", "--data_path", "no/folder"], "--data_path: data_path no/folder is not a"),
+        (["train", "--data_path", "no/folder"], "--data_path no/folder is not a folder; "),
+        (["train", "--model", "SASRec", "--data_path", "no/folder"], "--data_path no/folder is not a"),
         (["train", "--config_files", "no.yaml"], "no.yaml: no such config file; check the path"),
         (["train", "--config_files"], "argument --config_files/--config-files: expected at least one argument; "),
         (["train", "--topk=[1"], "--topk: [1 is not a YAML value; check its brackets and quotes"),
@@ -147,6 +148,11 @@ def test_help_has_an_example(argv, shown, capsys):
     out = capsys.readouterr().out
     assert shown in out
     assert "recbole-metarec train --dataset Scientific" in out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"recbole-metarec {recbole_metarec.__version__}\n"
 
 
 def raising(problem):

@@ -56,6 +56,19 @@ def test_what_is_written_is_what_the_truth_says(tmp_path, capsys):
     assert f"{oracle:.4f} by the best possible ranking" in out
 
 
+def test_a_relatedness_that_cannot_be_had_is_told_by_what_has_come_of_it(tmp_path, capsys):
+    """One cluster of four alone has nothing to exchange its successors with."""
+    assert simulate(tmp_path, "--relatedness", "0.75,0") == 0
+    out = capsys.readouterr().out
+    target = np.array(read(tmp_path, "sim-target")[1]["transitions"])
+    for name, asked, found in (("sim-source-1", 0.75, 1.0), ("sim-source-2", 0.0, 0.0)):
+        truth = read(tmp_path, name)[1]
+        rows = (np.array(truth["transitions"]) == target).all(axis=1).mean()
+        assert (truth["relatedness"], truth["unchanged"], rows) == (asked, found, found)
+        line = next(line for line in out.splitlines() if line.startswith(name))
+        assert line.split()[4:6] == [f"{asked:.2f}", f"{found:.2f}"]
+
+
 def test_a_simulated_target_knows_its_sources_and_can_be_trained_on(tmp_path):
     assert simulate(tmp_path / "made") == 0
     assert resolve_sources("sim-target", "auto", tmp_path / "made") == (["sim-source-1", "sim-source-2"], [])
@@ -145,13 +158,14 @@ def test_what_is_there_is_replaced_only_when_told(tmp_path, capsys):
 def test_what_was_there_comes_back_when_one_of_several_cannot_be_placed(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "old").touch()
+        (tmp_path / name / f"{name}.inter").touch()
     with (
         pytest.raises(DataError, match="cannot be written"),
         together.written_together(tmp_path, ["a", "b"], overwrite=True) as place,
     ):
         (place / "a").mkdir()  # and no b
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a", "a/old", "b", "b/old"]
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["a", "a/a.inter", "b", "b/b.inter"]
 
 
 def test_a_full_disk_leaves_none_of_the_domains(tmp_path, monkeypatch, capsys):
@@ -224,6 +238,19 @@ class TestStandIns:
         assert ensure_stand_ins(stand_in_plan("ml-drama", [])) != folder
         assert [path.name for path in folder.parent.iterdir()].count(folder.name) == 1
         assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+
+    def test_a_process_that_was_faster_keeps_its_folder(self, monkeypatch):
+        from recbole_metarec.data import simulated_domains
+
+        plan, write, made = stand_in_plan("ml-drama", ["ml-action"]), simulated_domains.write_simulated, []
+
+        def overtaken(*given):
+            monkeypatch.setattr(simulated_domains, "write_simulated", write)
+            made.append(ensure_stand_ins(plan).stat().st_ino)
+            return write(*given)
+
+        monkeypatch.setattr(simulated_domains, "write_simulated", overtaken)
+        assert ensure_stand_ins(plan).stat().st_ino == made[0]
 
     @pytest.mark.parametrize("command", ["train", "leaderboard", "tune"])
     @pytest.mark.parametrize(

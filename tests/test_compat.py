@@ -4,12 +4,14 @@ A ``still_needed`` test that fails is good news: RecBole or a library has change
 """
 
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from packaging.version import Version
 
 import recbole_metarec  # noqa: F401
 from recbole_metarec import compat
-from recbole_metarec.errors import CheckpointError
+from recbole_metarec.errors import CheckpointError, TrainingError
 
 TORCH_LOAD = torch.load
 SMALL = {
@@ -397,6 +399,22 @@ def test_trainer_checkpoints_still_needed():
         without="trainer_checkpoints",
     )
     assert "Weights only load failed" in out, can_go("trainer_checkpoints")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_loss_that_is_nan_is_said_with_what_was_kept(saved, trainer):
+    trainer, _ = trainer
+    trainer._check_nan(torch.tensor(1.0))
+    if not saved:
+        os.unlink(trainer.saved_model_file)
+    kept = f"the best model so far is {trainer.saved_model_file}" if saved else "no model was saved before it"
+    with pytest.raises(TrainingError, match=f"the training loss is not finite; lower learning_rate; {kept}"):
+        trainer._check_nan(torch.tensor(float("nan")))
+
+
+def test_trainer_names_its_loss_still_needed():
+    source = Path(importlib.util.find_spec("recbole").origin).with_name("trainer") / "trainer.py"
+    assert 'raise ValueError("Training loss is nan")' in source.read_text(encoding="utf-8")
 
 
 def test_mending_twice_changes_nothing():

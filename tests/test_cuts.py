@@ -10,6 +10,7 @@ from worlds import cluster_histories, write_domain, write_items
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from recbole_metarec.data import cuts
 from recbole_metarec.data.cuts import chosen_users, cut_overlap, cut_users, share_name
 from recbole_metarec.errors import DataError
 
@@ -75,6 +76,21 @@ def test_a_whole_share_is_the_domain_and_a_cut_is_made_once_and_anew_only_for_ot
     assert file.read_bytes() != before[1]
     kept = chosen_users([user for user, _, _ in events(shop, "Shop")], 0.5)
     assert events(cache, name) == [row for row in events(shop, "Shop") if row[0] in kept]
+
+
+def test_a_process_that_was_faster_keeps_its_folder(shop, cache, monkeypatch):
+    write, inodes = cuts.write_domain, []
+
+    def overtaken(*args, **given):
+        monkeypatch.setattr(cuts, "write_domain", write)
+        cut_users("Shop", str(shop), 0.5)
+        inodes.append((cache / "Shop-users50" / "Shop-users50.inter").stat().st_ino)
+        return write(*args, **given)
+
+    monkeypatch.setattr(cuts, "write_domain", overtaken)
+    assert cut_users("Shop", str(shop), 0.5) == "Shop-users50"
+    assert (cache / "Shop-users50" / "Shop-users50.inter").stat().st_ino == inodes[0]
+    assert [path.name for path in cache.iterdir()] == ["Shop-users50"]
 
 
 def test_a_domain_of_the_name_that_a_cut_needs_is_not_taken_for_it(shop):

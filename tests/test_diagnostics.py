@@ -26,8 +26,8 @@ def test_epoch_means_leave_out_what_is_not_finite():
     record.add({"loss": torch.tensor([1.0, float("nan")]), "skipped": torch.tensor([False, True])})
     record.add({"loss": torch.tensor([3.0, 5.0]), "skipped": torch.tensor([False, False]), "gain": torch.ones(2)})
     first, second = record.rows(4, ["A", "B"])
-    assert first == {"epoch": 4, "source": "A", "gain": 1.0, "loss": 2.0, "skipped": 0.0}
-    assert second == {"epoch": 4, "source": "B", "gain": 1.0, "loss": 5.0, "skipped": 1.0}
+    assert first == {"epoch": 4, "source": "A", "steps": 2, "gain": 1.0, "loss": 2.0, "skipped": 0.0}
+    assert second == {"epoch": 4, "source": "B", "steps": 2, "gain": 1.0, "loss": 5.0, "skipped": 1.0}
 
 
 def test_uniform_and_collapsed_weights():

@@ -88,7 +88,7 @@ def test_a_missing_package_and_a_wrong_version_are_told_with_the_command_that_he
 def test_requirements_are_those_of_setup_cfg():
     text = (ROOT / "setup.cfg").read_text()
     found = doctor.requirements()
-    assert "polars>=1" in found and all(requirement in text for requirement in found)
+    assert "polars>=1.36" in found and all(requirement in text for requirement in found)
     assert not any("sentence-transformers" in requirement for requirement in found)
 
 
@@ -167,10 +167,11 @@ def test_the_self_test_tells_a_model_that_came_back_another():
 
 def test_how_the_self_test_ended_is_told():
     good = '{"first_loss": 3.0, "last_loss": 2.0, "device": "cpu"}'
-    assert doctor.self_test_finding(0, f"a log line\n{good}\n", "").level == OK
-    assert "the loss" in doctor.self_test_finding(1, "the loss does not fall\n", "").what
-    assert "ValueError: x" in doctor.self_test_finding(1, "", "Traceback ...\nValueError: x\n\n").what
-    assert "killed by signal 11" in doctor.self_test_finding(-11, "", "").what
+    found = doctor.self_test_finding(0, f"a log line\n{good}\n", "", 12.34)
+    assert found.level == OK and found.what.endswith("; 12.3 s")
+    assert "the loss" in doctor.self_test_finding(1, "the loss does not fall\n", "", 1.0).what
+    assert "ValueError: x" in doctor.self_test_finding(1, "", "Traceback ...\nValueError: x\n\n", 1.0).what
+    assert "killed by signal 11" in doctor.self_test_finding(-11, "", "", 1.0).what
 
 
 def test_the_exit_code_and_the_last_line_count_the_problems(monkeypatch, capsys):
@@ -195,4 +196,4 @@ def test_the_self_test_is_a_program_of_its_own(tmp_path):
     code = textwrap.dedent("import sys; from recbole_metarec.self_test import main; sys.exit(main(sys.argv[1]))")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1 and "FileExistsError" in doctor.self_test_finding(1, done.stdout, done.stderr).what
+    assert done.returncode == 1 and "FileExistsError" in doctor.self_test_finding(1, done.stdout, done.stderr, 1.0).what

@@ -1,5 +1,6 @@
 """The page in a real headless Chromium: it sorts, fits a phone, asks nobody for anything, and names stay names."""
 
+import math
 import re
 import shutil
 
@@ -256,6 +257,7 @@ def test_axes_hold_their_values():
     axis = charts.linear_axis([0.013, 0.047])
     assert axis.low <= 0.013 and axis.high >= 0.047 and axis.at(axis.low) == 0 and axis.at(axis.high) == 100
     assert charts.bar(Interval(0.0, -9.0, 9.0), charts.Axis(-1, 1)) == charts.Bar(0.0, 50.0, 100.0)
+    assert charts.bar(Interval(0.5, -math.inf, math.inf), charts.Axis(0, 1)) == charts.Bar(50.0, 50.0, 50.0)
     time = charts.time_axis([7, 700])
     assert (time.low, time.high) == (1, 3600)
     assert time.at(60) == pytest.approx(50, abs=0.1)  # 60 is the root of 3600

@@ -118,8 +118,7 @@ def test_the_recurrence_is_stable_whatever_the_optimiser_does(nu):
     layer = LinearRecurrence(4, 0.8, 0.99).double()
     with torch.no_grad():
         layer.nu.fill_(nu)
-    modulus = layer.eigenvalues().abs()
-    assert bool((modulus <= 1.0).all()) and (nu < -20 or bool((modulus < 1.0).all()))
+    assert bool((layer.eigenvalues().abs() < 1.0).all())
     states = scan(torch.ones(1, 500, 8, dtype=torch.complex128), layer.eigenvalues())
     assert bool(torch.view_as_real(states).isfinite().all()) and states.abs().max() <= 500
 

@@ -188,7 +188,7 @@ def test_similarity_is_one_cosine_over_the_named_tensors():
     assert abs(sum(by_tensor) / 2 - expected) > 1e-3
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-12, 1e-17, 1e6, 1e12])
+@pytest.mark.parametrize("scale", [1e-6, 1e-17, 1e-25, 1e-36, 1e6, 1e12, 1e25, 1e36])
 def test_a_positive_rescaling_changes_nothing_and_a_sign_changes_the_sign(scale):
     gradient, moved = vectors(), vectors()
     score = meta.similarity(gradient, moved, ["a", "b"])

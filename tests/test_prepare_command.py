@@ -100,6 +100,15 @@ def test_named_domains_are_reduced_to_the_core_of_their_rule(tmp_path, capsys, n
     assert "users 1, items 6 or more" in out and len(histories(tmp_path / "dataset", "Scientific")) == 7
 
 
+def test_a_finished_file_of_a_named_domain_is_not_filtered_again(tmp_path, capsys, no_network):
+    raw = write(tmp_path / "Scientific.inter", ATOMIC)
+    out = prepared(capsys, "Scientific", "--raw", raw)
+    assert histories(tmp_path / "dataset", "Scientific") == HISTORIES
+    assert "every user and item is kept, as a file in RecBole's form is taken to be filtered already; --core 5" in out
+    assert cli.main(["prepare", "Scientific", "--raw", str(raw), "--overwrite", "--core", "5"]) == 2
+    assert "nothing is left when every user has 5 events" in capsys.readouterr().err
+
+
 def test_statistics_of_another_edition_are_not_shown(tmp_path, capsys, no_network):
     raw = write(tmp_path / "x.csv", "".join(f"{u},{i},{r},{t}\n" for u, i, t, r in grid()).encode())
     assert "published" not in prepared(capsys, "Scientific", "--raw", raw)
@@ -134,6 +143,14 @@ def test_recbole_s_zipped_copy_with_its_texts(tmp_path, capsys):
     assert histories(tmp_path / "dataset", "Copy") == HISTORIES and "2 of 3 items have a text" in out
     prepared(capsys, "Bare", "--raw", "Amazon_Toys.zip", "--without_text")
     assert not (tmp_path / "dataset/Bare/Bare.item").exists()
+
+
+def test_a_file_that_was_written_here_keeps_its_times(tmp_path, capsys, no_network):
+    prepared(capsys, "One", "--raw", write(tmp_path / "x.json", reviews(review_2018)), "--core", 1)
+    prepared(capsys, "Two", "--raw", "dataset/One/One.inter")
+    assert histories(tmp_path / "dataset", "Two") == HISTORIES
+    first, second = (tmp_path / f"dataset/{name}/{name}.inter" for name in ("One", "Two"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_the_same_events_as_with_pandas(tmp_path, monkeypatch):

@@ -4,12 +4,14 @@ import gzip
 import hashlib
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.preparing.download import DownloadError, check_sha256, fetch
+from recbole_metarec.preparing.lines import read_blocks
 
 DATA = gzip.compress(bytes(range(256)) * 4000, mtime=0) + bytes(300_000)  # only the beginning must be gzip
 SUM = hashlib.sha256(DATA).hexdigest()
@@ -20,6 +22,8 @@ class Server:
 
     def __init__(self):
         self.drops, self.log, self.data, self.tag, self.ranges, self.errors = [], [], DATA, '"one"', True, []
+        # faults of a server: a 206 of at most so many bytes, one that begins elsewhere, no look at If-Range, chunks
+        self.at_most, self.shift, self.careless, self.chunked = len(DATA), 0, False, False
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,7 +45,7 @@ class Server:
             return
         start = 0
         asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range") or "")
-        if asked and self.ranges and request.headers.get("If-Range") == self.tag:
+        if asked and self.ranges and (self.careless or request.headers.get("If-Range") == self.tag):
             start = int(asked[1])
         if start >= len(self.data):
             request.send_response(416)
@@ -50,14 +54,24 @@ class Server:
             request.end_headers()
             return
         request.send_response(206 if start else 200)
+        end = len(self.data)
         if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(self.data) - 1}/{len(self.data)}")
-        request.send_header("Content-Length", str(len(self.data) - start))
+            start += self.shift
+            end = min(end, start + self.at_most)
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(self.data)}")
+        if self.chunked:
+            request.send_header("Transfer-Encoding", "chunked")
+        else:
+            request.send_header("Content-Length", str(end - start))
         if self.tag:
             request.send_header("ETag", self.tag)
         request.end_headers()
-        end = start + self.drops.pop(0) if self.drops else len(self.data)
-        request.wfile.write(self.data[start:end])
+        broken = bool(self.drops)
+        end = min(end, start + self.drops.pop(0)) if broken else end
+        body = self.data[start:end]
+        if self.chunked:
+            body = b"%x\r\n%b\r\n" % (len(body), body) + b"0\r\n\r\n" * (not broken)
+        request.wfile.write(body)
 
 
 @pytest.fixture
@@ -111,6 +125,79 @@ def test_a_server_that_cannot_go_on_starts_again(server, tmp_path, weakness):
     server.tag, server.ranges = (None, True) if weakness == "no tag" else ('"one"', False)
     assert fetch(server.url, tmp_path / "x.json.gz", SUM, pause=0).read_bytes() == DATA
     assert only(tmp_path) == ["x.json.gz"]
+
+
+def begun(folder) -> None:
+    (folder / "x.json.gz.part").write_bytes(DATA[:1000])
+    (folder / "x.json.gz.part.version").write_text('"one"')
+
+
+def test_an_answer_shorter_than_asked_is_not_the_whole(server, tmp_path):
+    begun(tmp_path)
+    server.at_most = 150_000
+    assert fetch(server.url, tmp_path / "x.json.gz", pause=0).read_bytes() == DATA
+    assert server.log[:2] == ["bytes=1000-", "bytes=151000-"]
+
+
+def test_an_answer_that_begins_elsewhere_is_not_appended(server, tmp_path):
+    begun(tmp_path)
+    server.shift = 7
+    assert fetch(server.url, tmp_path / "x.json.gz", pause=0).read_bytes() == DATA
+    assert server.log == ["bytes=1000-", None]
+
+
+@pytest.mark.parametrize("now", ['"two"', None])
+def test_a_changed_file_is_not_appended_though_the_server_would(server, tmp_path, now):
+    begun(tmp_path)
+    server.careless, server.data, server.tag = True, DATA[:500] + bytes(len(DATA) - 500), now
+    assert fetch(server.url, tmp_path / "x.json.gz", pause=0).read_bytes() == server.data
+    assert server.log == ["bytes=1000-", None]
+
+
+def test_chunks_that_break_off_are_not_the_whole(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
+    server.chunked, server.drops = True, [60_000]
+    assert fetch(server.url, tmp_path / "x.json.gz", pause=0).read_bytes() == DATA
+    assert server.log[0] is None and len(server.log) == 2
+
+
+def test_two_at_once_fetch_a_file_once(server, tmp_path):
+    path, gate, answer = tmp_path / "x.json.gz", threading.Event(), server.answer
+
+    def slow(request):
+        gate.wait(10)
+        answer(request)
+
+    server.answer = slow
+    with ThreadPoolExecutor(3) as pool:
+        fetched = [pool.submit(fetch, server.url, path, SUM) for _ in range(3)]
+        gate.set()
+        assert {future.result().read_bytes() == DATA for future in fetched} == {True}
+    assert server.log == [None] and only(tmp_path) == ["x.json.gz"]
+
+
+def test_old_bytes_never_pass_for_a_new_version(server, tmp_path, monkeypatch):
+    begun(tmp_path)
+    server.tag = '"two"'
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_metarec.preparing.download._save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server.url, tmp_path / "x.json.gz", pause=0)
+    assert (tmp_path / "x.json.gz.part").read_bytes() == b""
+
+
+def test_a_damaged_file_that_is_there_is_told_how_to_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path))
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(DATA[:1000])
+    advice = re.escape(f"delete {path} and repeat the command")
+    with pytest.raises(DataError, match=rf"its SHA-256 is .*; {advice}, or correct the sum$"):
+        fetch("http://127.0.0.1:9/x.json.gz", path, SUM)
+    with pytest.raises(DataError, match=rf"{advice}$"):
+        list(read_blocks(path))
 
 
 def test_a_whole_part_is_only_given_its_name(server, tmp_path):

@@ -125,7 +125,7 @@ SCRIPT = """
 import sys, pathlib
 from recbole_metarec.preparing import lines
 from recbole_metarec.preparing.prepare import Request, prepare_domain
-lines.read_blocks.__defaults__ = ("", False, False, 9999)
+lines.read_blocks.__defaults__ = ("", "", False, 9999)
 own = {"user": "u", "item": "i", "time": "t"}
 request = Request("Made", pathlib.Path(sys.argv[1]), raw=pathlib.Path("log.csv"), columns=own, user_core=3, item_core=3)
 prepare_domain(request, show_progress=False)

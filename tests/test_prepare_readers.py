@@ -1,7 +1,10 @@
 """Raw files in every published form give the same events; malformed ones are told by file and line."""
 
+import csv
 import gzip
+import io
 import json
+import random
 import zipfile
 from datetime import datetime, timezone
 
@@ -74,7 +77,7 @@ def test_blocks_of_any_size_and_windows_line_ends_change_nothing(tmp_path, monke
         path = write(tmp_path / name, data)
         whole = read(path)
         for size in (1, 50, 1000):
-            monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", False, False, size))
+            monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
             assert read(path) == whole
         write(path, data.replace(b"\n", b"\r\n").removesuffix(b"\r\n") + b"\n\n")
         assert read(path) == whole
@@ -82,7 +85,7 @@ def test_blocks_of_any_size_and_windows_line_ends_change_nothing(tmp_path, monke
 
 @pytest.mark.parametrize("size", [1, 7, 40, 1 << 24])
 def test_line_numbers_and_quoted_line_ends_do_not_depend_on_blocks(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", False, False, size))
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
     log = b"u,note,i,t\n" + b'a,"x\n\n, ""y""\nz",p,3\nb,,q,2\n' * 5
     path = write(tmp_path / "log.csv", log)
     assert read(path, own_form(path, OWN)) == [("a", "p", 3), ("b", "q", 2)] * 5
@@ -153,6 +156,13 @@ def test_parquet_times_of_every_type(tmp_path, time, monkeypatch):
     assert read(path, own_form(path, OWN)) == [(u, i, DAY.timestamp()) for u, i in zip("abc", "xyz")]
 
 
+def test_a_parquet_path_is_no_pattern(tmp_path):
+    for name, user in (("log[1].parquet", "right"), ("log1.parquet", "wrong")):
+        pl.DataFrame({"u": [user], "i": ["x"], "t": [1]}).write_parquet(tmp_path / name)
+    path = tmp_path / "log[1].parquet"
+    assert read(path, own_form(path, OWN)) == [("right", "x", 1)]
+
+
 def test_parquet_faults_are_told_by_row(tmp_path):
     path = tmp_path / "log.parquet"
     pl.DataFrame({"u": ["a", None], "i": ["x", "y"], "t": [1, 2]}).write_parquet(path)
@@ -195,6 +205,7 @@ BAD_REVIEWS = {
     json.dumps({**GOOD, "reviewerID": ""}).encode(): "reviewerID is missing",
     json.dumps({**GOOD, "reviewerID": "NULL"}).encode(): "reviewerID 'NULL' would be read by RecBole as a missing",
     json.dumps({**GOOD, "asin": "a\tb"}).encode(): "asin .* would be read by RecBole",
+    json.dumps({**GOOD, "asin": "a\0b"}).encode(): "asin .* would be read by RecBole",
 }
 
 
@@ -220,6 +231,7 @@ BAD_CSV = {
     b"a,b,2021-01-01": "t is missing or not a number",
     b"a,\xe9,3": "byte 3 of the line is not UTF-8",
     b"nan,b,3": "u 'nan' would be read by RecBole",
+    b"a\0b,b,3": r"u 'a\\x00b' would be read by RecBole",
 }
 
 
@@ -246,6 +258,59 @@ def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "LONGEST_RECORD", 1000)
     path = write(tmp_path / "x.csv", b'u,i,t\na,"b,1\n' + b"a,b,1\n" * 1000)
     with pytest.raises(DataError, match=r"x.csv:\d+: a quotation mark is opened"):
+        read(path, own_form(path, OWN))
+
+
+INCHES = b'u,n,i,t\na,24" black,p,1\nb,red,q,2\nc,"24"" blue, or so",r,3\nd,12" x 6",s,4\n'
+
+
+@pytest.mark.parametrize("size", [5, 30, 1 << 24])
+def test_inch_marks_shorten_no_file(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
+    path = write(tmp_path / "x.csv", INCHES)
+    rows = read(path, own_form(path, {**OWN, "note": "n"}))
+    assert [row[0] for row in rows] == list("abcd") and [row[2] for row in rows] == [1, 2, 3, 4]
+    assert [row[3] for row in rows] == ['24" black', "red", '24" blue, or so', '12" x 6"']
+
+
+def test_quoted_rows_are_those_of_the_csv_module_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, 16))
+    seen = {"read": 0, "refused": 0}
+    for seed in range(300):
+        chance = random.Random(seed)
+        notes = ["".join(chance.choices('x" ,\n', (9, 4, 2, 1, 1), k=chance.randrange(5))) for _ in range(3)]
+        notes = [f'"{note}"' if chance.random() < 0.3 else note for note in notes]
+        text = "u,n,i,t\n" + "".join(f"u{at},{note},i,{at}\n" for at, note in enumerate(notes))
+        path = write(tmp_path / "x.csv", text.encode())
+        try:
+            rows = list(csv.reader(io.StringIO(text), strict=True))[1:]
+        except csv.Error:
+            rows = None
+        if rows is None or any(len(row) != 4 or not row[0].startswith("u") or row[2] != "i" for row in rows):
+            with pytest.raises(DataError, match=r"x.csv:\d+: "):
+                read(path, own_form(path, OWN))
+            seen["refused"] += 1
+        else:
+            assert read(path, own_form(path, OWN)) == [(row[0], "i", float(row[3])) for row in rows], text
+            seen["read"] += 1
+    assert min(seen.values()) > 30
+
+
+@pytest.mark.parametrize("bad", [b'a,"x",p\rq,3', b'"a",b\rc,3'])
+def test_a_carriage_return_in_a_line_is_told_by_its_line(tmp_path, bad):
+    path = write(tmp_path / "x.csv", b"u,i,t\r\na,b,1\r\n" + bad + b'\r\n"a",b,4\r\n')
+    with pytest.raises(DataError, match=r"x.csv:3: "):
+        read(path, own_form(path, OWN))
+    assert [row[-1] for row in read(path, own_form(path, OWN), skip_bad=True)] == [1, 4]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 24])
+@pytest.mark.parametrize("first", [[b"a,b,soon"], [b"a,b,"] * 150, [b"a,b,soon", b"a,b"]])
+def test_a_bad_first_time_does_not_decide_how_times_are_read(tmp_path, monkeypatch, first, size):
+    monkeypatch.setattr("recbole_metarec.preparing.lines.read_blocks.__defaults__", ("", "", False, size))
+    path = write(tmp_path / "x.csv", b"\n".join([b"u,i,t", *first, b"a,b,1970-01-02", b"a,c,1970-01-03", b""]))
+    assert read(path, own_form(path, OWN), skip_bad=True) == [("a", "b", 86400), ("a", "c", 2 * 86400)]
+    with pytest.raises(DataError, match=r"x.csv:2: t is missing or not a|x.csv:2: 2 fields"):
         read(path, own_form(path, OWN))
 
 
@@ -332,3 +397,11 @@ def test_item_texts_of_recbole_s_copy_and_of_own_tables(tmp_path):
     assert dict(metadata_texts(archive, wanted, False, False).rows()) == told
     own = write(tmp_path / "items.csv", b'i,name,kind\np,"A, b",\nq,,\nr,No,x\np,again,\n')
     assert column_texts(own, "i", ["name", "kind"], {"p", "q"}, False, False).rows() == [("p", "A, b")]
+
+
+@pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet"])
+def test_an_id_may_be_the_text_too(tmp_path, name):
+    table, path = pl.DataFrame({"i": ["a tune", "b"], "kind": ["x", "y"]}), tmp_path / name
+    {"csv": table.write_csv, "jsonl": table.write_ndjson, "parquet": table.write_parquet}[name.split(".")[1]](path)
+    rows = column_texts(path, "i", ["i", "kind"], {"a tune", "b"}, False, False).rows()
+    assert rows == [("a tune", "a tune x"), ("b", "b y")]

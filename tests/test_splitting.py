@@ -36,7 +36,7 @@ SHARES = [
     Shares(0.3, 0.8),
     Shares(0.5, 0.5, 0.4, 0.0),
     Shares(0.5, 0.5, 0.0, 0.6),
-    Shares(0.25, 1.0, 0.5, 1.0),
+    Shares(0.25, 0.9, 0.5, 1.0),
     Shares(0.7, 0.4, 1.0, 1.0),
 ]
 
@@ -60,10 +60,12 @@ def test_shares_and_overlaps_are_exact(shares, seed):
         assert len(in_a | in_b) == total
         shared = split.shared_users if column == "user" else split.shared_items
         assert shared.get(("a", "b"), 0) == len(in_a & in_b)
-    for part in (a, b):
-        assert len(part) == part["user_id"].n_unique() * part["item_id"].n_unique()
-    both = a.join(b, on=["user_id", "item_id"], how="semi")
-    assert split.unused == len(events) - len(a) - len(b) + len(both)
+    shared = len(ids(a, "user") & ids(b, "user")) * len(ids(a, "item") & ids(b, "item"))
+    for part, missing in ((a, 0), (b, shared)):
+        assert len(part) == part["user_id"].n_unique() * part["item_id"].n_unique() - missing
+    assert split.left_to_target == shared
+    assert a.join(b, on=["user_id", "item_id"], how="semi").is_empty()
+    assert split.unused == len(events) - len(a) - len(b)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -81,11 +83,11 @@ def test_a_part_holds_every_event_of_its_users_with_its_items(shares, seed, core
             for column in ("user_id", "item_id"):
                 assert part[column].value_counts()["count"].min() >= core
     if not core:
-        for part in split.parts.values():
+        for name, part in split.parts.items():
             users, items = (pl.col(column).is_in(part[column].implode()) for column in ("user_id", "item_id"))
-            assert set(events.filter(users & items)["number"]) == set(part["number"])
-    if not (shares.overlap_users and shares.overlap_items):
-        assert not rows["a"] & rows["b"]  # disjoint in users or in items: no event in both
+            of_the_target = rows["a"] if name == "b" else set()
+            assert set(events.filter(users & items)["number"]) - of_the_target == set(part["number"])
+    assert not rows["a"] & rows["b"]  # what the target holds out, the source does not train on
     assert split.unused == len(events) - len(rows["a"] | rows["b"])
 
 
@@ -226,6 +228,45 @@ def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path,
     assert words["text"].to_list() == [f"word{item.removeprefix('Shop-')}" for item in words["item_id"]]
 
 
+@pytest.mark.parametrize("column", ["timestamp", "original_timestamp"])
+def test_times_keep_their_order_beyond_what_float64_tells_apart(tmp_path, column):
+    """Nanoseconds, and one fraction among them."""
+    late = list(range(2**60, 2**60 + 40))
+    times = [*map(str, late), f"{2**60 + 40}.5"]
+    random = np.random.default_rng(0)
+    rows = [f"u\ti{place}\t{times[place]}" for place in random.permutation(41)]
+    if column == "original_timestamp":
+        # no order of its own: the ranks say the opposite, so that the original times cannot be taken
+        rows = [f"u\ti{place}\t{40 - place}\t{times[place]}" for place in random.permutation(41)]
+    header = "user_id:token\titem_id:token\ttimestamp:float" + "\toriginal_timestamp:float" * (column != "timestamp")
+    (tmp_path / "Fine").mkdir()
+    (tmp_path / "Fine" / "Fine.inter").write_text("\n".join([header, *rows]) + "\n")
+    events = read_dataset("Fine", tmp_path).events
+    expected = [f"i{place}" for place in range(41)]
+    if column == "timestamp":
+        assert events["item_id"].to_list() == expected
+    else:
+        assert events["item_id"].to_list() == expected[::-1] and events["time"].to_list() == list(range(41))
+
+
+def test_a_column_of_the_name_that_times_need_is_refused(shop, capsys):
+    file = shop / "Shop" / "Shop.inter"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header}\ttime:float", *(f"{row}\t7" for row in rows)]) + "\n")
+    assert cli.main(["split", "Shop", "--data_path", str(shop)]) == 2
+    assert "Shop.inter:1: a column is named time, which is kept for " in capsys.readouterr().err
+    assert [path.name for path in shop.iterdir()] == ["Shop"]
+
+
+def test_what_a_source_that_shares_both_does_not_get_is_told(shop, capsys):
+    words = ["split", "Shop", "--data_path", str(shop), "--overlap-users", "1", "--overlap-items", "1"]
+    assert cli.main(words) == 0
+    pairs = [set(zip(*map(table(shop, name).column, ("user_id", "item_id")))) for name in ("Shop-a", "Shop-b")]
+    assert not pairs[0] & pairs[1]
+    events = len(table(shop, "Shop-a").lines)  # all users and items of the target are in the source, too
+    assert f"{events} events have a user and an item of both; they are left out of Shop-b" in capsys.readouterr().out
+
+
 def test_a_part_of_a_simulated_domain_stays_labelled(tmp_path, capsys):
     small = ["--target-users", "60", "--sources", "0", "--clusters", "4", "--output", str(tmp_path)]
     assert cli.main(["simulate", *small]) == 0
@@ -242,6 +283,10 @@ def test_a_part_of_a_simulated_domain_stays_labelled(tmp_path, capsys):
         (["Shop", "--overlap-items", "x"], "--overlap-items: x is not a number from 0 to 1"),
         (["Shop", "--users", "0"], "--users: 0 leaves the target without users; "),
         (["Shop", "--items", "1"], "--items: 1 leaves the source without items; "),
+        (
+            ["Shop", "--items", "1", "--overlap-items", "1", "--overlap-users", "0.5"],
+            "--items: 1 gives the target all ",
+        ),
         (["Shop", "--by", "brand", "--users", "0.5"], "--users: --by cuts by the values of a column; "),
         (["Shop", "--keep-users"], "--keep-users: it goes with --by; "),
         (["Shop", "--core", "0"], "--core: 0 is not a whole number above 0; "),

@@ -18,6 +18,7 @@ from recbole_metarec.model.metarec import SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint
+from recbole_metarec.trainer.meta_step import trial_update
 
 ALIGNED = {**TINY, "text_alignment": True, "text_width": 8, "sources": ["Near", "Bare"]}
 BATCH = SequenceBatch(torch.tensor([[3, 1, 4], [5, 9, 0]]), torch.tensor([[1, 4, 1], [9, 2, 0]]))
@@ -171,3 +172,20 @@ def test_a_run_is_not_resumed_in_another_space_of_texts(shop, given, tmp_path):
     rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
     with pytest.raises(CheckpointError, match="text_vectors was"):
         rest.fit(saved=True)
+
+
+def test_a_trial_moves_an_item_by_its_text_as_far_as_by_its_own_vector(shop):
+    """For a loss that is linear in one item's vector, whose text is the only one of its kind."""
+    made = run(shop, fit=False)
+    made.trainer._set_up(made.train)
+    weights, direction = parameters(made.model), torch.randn(made.model.item_embedding.weight.shape[1])
+    texts = made.model.text_map.texts
+    assert texts[3].square().sum() == pytest.approx(texts.shape[1], rel=1e-4)
+
+    def loss(phi):
+        return (made.model.item_table(phi)[3] * direction).sum()
+
+    trial = trial_update(weights, [loss], (), made.trainer.state.log_rates, second_order=False)
+    own = trial.moved["item_embedding.weight"][3]
+    torch.testing.assert_close(texts[3] @ trial.moved["text_map.weight"], own)
+    torch.testing.assert_close(own, made.config["inner_learning_rate"] * direction)

@@ -1,14 +1,17 @@
 """Domains written as atomic files are read back as what they were."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from recbole_metarec.data.atomic import check_inter_file
+from recbole_metarec.data.files import replace_folders
 from recbole_metarec.data.item_texts import read_item_texts
 from recbole_metarec.data.table import read_table
+from recbole_metarec.data.together import written_together
 from recbole_metarec.data.writing import read_about, write_domain
 from recbole_metarec.errors import DataError
 
@@ -67,7 +70,7 @@ def test_users_come_in_the_order_of_their_first_row_and_numbers_stand_for_names(
 
 
 def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):
-    folder = write_domain(tmp_path, "Shop", EVENTS, ITEMS, {"simulated": True})
+    folder = write_domain(tmp_path, "Shop", EVENTS, ITEMS, about={"simulated": True})
     assert len(read_table(folder / "Shop.item", "\t", "utf-8").lines) == 3
     texts = read_item_texts(folder / "Shop.item", ["[PAD]", "x", "y", "z"], ["text"], *FORM)
     assert texts == ["", "é e", "", 'q" one two three']
@@ -75,7 +78,7 @@ def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):
     assert read_about(tmp_path, "Other") == {}
 
 
-@pytest.mark.parametrize("bad", ["NA", "null", "", '"x"', "a\tb", "a\nb", None])
+@pytest.mark.parametrize("bad", ["NA", "null", "", '"x"', "a\tb", "a\nb", "a\0b", None])
 def test_an_id_that_would_be_misread_is_refused_and_nothing_is_left(tmp_path, bad):
     events = EVENTS.with_columns(pl.Series("item_id", ["y", "x", bad, "y", "z"], dtype=pl.String))
     with pytest.raises(DataError, match="item_id .* would be read as something else"):
@@ -91,6 +94,70 @@ def test_a_domain_is_replaced_only_when_told(tmp_path):
     assert json.loads((tmp_path / "Shop" / "Shop.json").read_text())["events"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["Shop"]
     assert not (tmp_path / "Shop" / "Shop.item").exists()
+
+
+def test_what_is_no_domain_is_never_deleted(tmp_path):
+    folder = write_domain(tmp_path, "Shop", EVENTS)
+    (folder / "Shop.truth.json").write_text("{}")
+    write_domain(tmp_path, "Shop", EVENTS, overwrite=True)
+    (folder / "raw").mkdir()
+    (folder / "clicks.csv").write_text("u,i,t")
+    with pytest.raises(
+        DataError, match="holds clicks.csv, raw beside the domain, which --overwrite would delete; move"
+    ):
+        write_domain(tmp_path, "Shop", EVENTS.head(1), overwrite=True)
+    assert (folder / "clicks.csv").read_text() == "u,i,t" and read_about(tmp_path, "Shop")["events"] == 5
+    (tmp_path / "File").write_text("mine")
+    with pytest.raises(DataError, match="File: is a file and no domain"):
+        write_domain(tmp_path, "File", EVENTS, overwrite=True)
+    assert (tmp_path / "File").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("call", range(5))
+def test_whenever_it_is_interrupted_all_folders_are_as_they_were(tmp_path, monkeypatch, error, before, call):
+    """At each of the five renames of three folders, one of them new, just before it is done and just after."""
+    for name in "ac":
+        write_domain(tmp_path, name, EVENTS)
+    paths, rename, calls = sorted(tmp_path.rglob("*")), Path.rename, []
+    contents = {path: path.read_bytes() for path in paths if path.is_file()}
+
+    def interrupted(path, to):
+        calls.append(path)
+        if before and len(calls) == call + 1:
+            raise error
+        rename(path, to)
+        if len(calls) == call + 1:
+            raise error
+
+    def replace():
+        with written_together(tmp_path, "abc", overwrite=True) as place:
+            for name in "abc":
+                write_domain(place, name, EVENTS.head(1))
+            monkeypatch.setattr(Path, "rename", interrupted)
+
+    with pytest.raises((KeyboardInterrupt, DataError)):
+        replace()
+    assert sorted(tmp_path.rglob("*")) == paths
+    assert {path: path.read_bytes() for path in contents} == contents
+    replace()
+    assert [read_about(tmp_path, name)["events"] for name in "abc"] == [1, 1, 1]
+
+
+def test_an_old_domain_that_cannot_be_put_back_is_kept(tmp_path, monkeypatch):
+    write_domain(tmp_path, "Shop", EVENTS)
+    rename = Path.rename
+
+    def only_the_first(path, to):
+        monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        return rename(path, to)
+
+    (tmp_path / "built").mkdir()
+    monkeypatch.setattr(Path, "rename", only_the_first)
+    with pytest.raises(OSError):
+        replace_folders({tmp_path / "built": tmp_path / "Shop"})
+    assert (next(tmp_path.glob(".Shop.old.*")) / "old" / "Shop.inter").is_file()
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):

@@ -248,6 +248,11 @@ def _check_ids(table: Table, field: str, values: list[bytes]) -> None:
         )
 
 
+def time_codes(table: Table, field: str) -> np.ndarray:
+    """int64 [n], equal for equal times and in their order at full precision. Raises DataError at what is no number."""
+    return _parse_times(table, field, table.column(field))[0]
+
+
 def _parse_times(table: Table, field: str, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Times at full precision as int64 codes in time order [n], and as RecBole stores them, float32 [n]."""
     codes, unique = pd.factorize(np.array(texts, dtype=object))

@@ -4,6 +4,7 @@ A cut is deterministic, and is used again where it is there and of the very same
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import polars as pl
 
 from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.files import cache_dir, make_dir, replace_folders
 from recbole_metarec.data.split_domains import Dataset, read_dataset
 from recbole_metarec.data.splitting import Shares, split_by_shares
-from recbole_metarec.data.writing import USER, read_about, write_domain
+from recbole_metarec.data.writing import USER, check_free, read_about, write_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.run_folder import data_fingerprint
 
@@ -82,14 +83,25 @@ def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callabl
     if not _is_cut(cut, about):
         dataset = read_dataset(name, data_path)
         about |= {"simulated": True} if dataset.about.get("simulated") else {}
-        events = part(dataset)
+        events, types = part(dataset), dataset.types
         events = events.select(column for column in events.columns if column not in (_STAMP, ORIGINAL_TIME))
-        try:
-            write_domain(cache_dir(), cut, events, dataset.items, about, overwrite=True, types=dataset.types)
-        except DataError:
-            if not _is_cut(cut, about):  # another process was faster
-                raise
+        _publish(cut, about, lambda hidden: write_domain(hidden, cut, events, dataset.items, about=about, types=types))
     return cut
+
+
+def _publish(cut: str, about: Mapping, write: Callable[[Path], Path]) -> None:
+    """What ``write`` makes in a hidden folder, moved to the cache unless another process was faster."""
+    cache = make_dir(cache_dir())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{cut}.", dir=cache) as hidden:
+            built = write(Path(hidden))
+            if not _is_cut(cut, about):
+                replace_folders({built: check_free(cache, cut, overwrite=True)})
+    except OSError as error:
+        if not _is_cut(cut, about):  # else another process was faster by a hair
+            raise DataError(
+                f"{cache / cut}: cannot be written ({error.strerror or error}); check the space on its disk"
+            ) from None
 
 
 def _is_cut(cut: str, about: Mapping) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -122,12 +123,9 @@ class TransferDataset(SequentialDataset):
         return self.sources
 
     def _check_rows(self, split: LeaveOneOut) -> None:
-        for rows, name, needed in ((split.valid, "validation", 4), (split.test, "test", 3)):
+        for rows, name in ((split.valid, "validation"), (split.test, "test")):
             if not len(rows):
-                raise DataError(
-                    f"{self.dataset_path}: no {name} row is left: no user has {needed} events or more; "
-                    "loosen the filter or bring longer histories"
-                )
+                fail_without_held_out(self.dataset_path, name)
         short = len(self.store.users) - len(split.valid)
         if short:
             self.logger.warning(
@@ -165,6 +163,15 @@ class TransferDataset(SequentialDataset):
         before = ends[which] - np.maximum(self.store.lengths - 1, 0)[which]
         found = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
         return self.join(found) if join else found
+
+
+def fail_without_held_out(folder, part: str) -> NoReturn:
+    """Raise the DataError of a domain without a row in ``part``, which is validation or test."""
+    needed = {"validation": 4, "test": 3}[part]
+    raise DataError(
+        f"{folder}: no {part} row is left: no user has {needed} events or more; "
+        "loosen the filter or bring longer histories"
+    )
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from recbole_metarec.errors import DataError
@@ -74,6 +75,34 @@ def publish_folder(built: Path, final: Path) -> Path:
             raise
         shutil.rmtree(built)
     return final
+
+
+def replace_folders(moves: Mapping[Path, Path]) -> None:
+    """Rename each finished folder to its final name, all or none; what was there before is deleted last.
+
+    Each key lies on the disk of its value. Whatever ends this early, an interrupt included, every final folder is the
+    one that was there before; should even that fail, it is kept in a hidden folder beside. Raises OSError.
+    """
+    aside = {final: Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent)) for final in moves.values()}
+    new = {final for final in moves.values() if not final.exists()}
+    try:
+        for built, final in moves.items():
+            if final.exists():
+                final.rename(aside[final] / "old")
+            built.rename(final)
+    except BaseException:
+        # what lies where tells how far it came: an interrupt may fall between a rename and any note of it
+        for built, final in moves.items():
+            old = aside[final] / "old"
+            with suppress(OSError):
+                if (old.exists() or final in new) and final.exists() and not built.exists():
+                    final.rename(built)
+                if old.exists():
+                    old.rename(final)
+                aside[final].rmdir()
+        raise
+    for old in aside.values():
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -24,6 +24,7 @@ from recbole_metarec.data.simulation import (
     simulate_domain,
     source_successors,
     target_successors,
+    unchanged,
 )
 from recbole_metarec.data.together import written_together
 from recbole_metarec.data.writing import write_domain
@@ -75,13 +76,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Written:
-    """What a domain has turned out to be. agreement: with the target's transitions, noise included."""
+    """What a domain has turned out to be.
+
+    relatedness: as it was asked for. unchanged: the share of clusters that do have the target's successors. agreement:
+    with the target's transitions, noise included.
+    """
 
     name: str
     users: int
     items: int
     events: int
     relatedness: float
+    unchanged: float
     agreement: float
     oracle: float
     popularity: float
@@ -132,13 +138,18 @@ def ensure_stand_ins(plan: Plan) -> Path:
     """
     cache = make_dir(cache_dir())
     final = cache / f"simulated-{hashlib.sha256(repr((RULE, plan)).encode()).hexdigest()[:12]}"
-    if not all((final / domain.name / f"{domain.name}.inter").is_file() for domain in plan.domains):
+    if not _is_complete(final, plan):
         with tempfile.TemporaryDirectory(prefix=".simulated.", dir=cache) as hidden:
             built = Path(hidden) / "built"
             write_simulated(built, plan)
-            shutil.rmtree(final, ignore_errors=True)  # somebody deleted a file from it
-            publish_folder(built, final)
+            if not _is_complete(final, plan):  # else another process was faster, and may be reading its own by now
+                shutil.rmtree(final, ignore_errors=True)  # somebody deleted a file from it
+                publish_folder(built, final)
     return final
+
+
+def _is_complete(folder: Path, plan: Plan) -> bool:
+    return all((folder / domain.name / f"{domain.name}.inter").is_file() for domain in plan.domains)
 
 
 def write_simulated(folder: Path, plan: Plan, overwrite: bool = False) -> list[Written]:
@@ -155,7 +166,7 @@ def write_simulated(folder: Path, plan: Plan, overwrite: bool = False) -> list[W
             if domain is not plan.target:
                 successors = source_successors(plan.world, target, domain.relatedness, domain.name)
             made = simulate_domain(plan.world, domain.size, successors, domain.name)
-            written.append(_write(place, plan, domain, made, plan.world.transitions(target)))
+            written.append(_write(place, plan, domain, made, target))
     return written
 
 
@@ -167,7 +178,8 @@ def _write(place: Path, plan: Plan, domain: Planned, made: Simulated, target: np
         items=events["item_id"].n_unique(),
         events=len(events),
         relatedness=domain.relatedness,
-        agreement=round(agreement(made.transitions, target), 6),
+        unchanged=round(unchanged(made.successors, target), 6),
+        agreement=round(agreement(made.transitions, plan.world.transitions(target)), 6),
         oracle=round(made.oracle(), 6),
         popularity=round(made.popularity(), 6),
     )
@@ -175,6 +187,7 @@ def _write(place: Path, plan: Plan, domain: Planned, made: Simulated, target: np
         "simulated": True,
         "target": plan.target.name,
         "relatedness": facts.relatedness,
+        "unchanged": facts.unchanged,
         "agreement": facts.agreement,
         "oracle_ndcg@10": facts.oracle,
         "popularity_ndcg@10": facts.popularity,

@@ -7,9 +7,10 @@ item's cluster. The item: by a Zipf law over the places in its cluster. So
     p(next item j | last item i) = T[c(i), c(j)] w(j),    T = (1 - noise) P + noise / K,    w(j) ~ place(j)^-skew.
 
 Relatedness r of a source: a share r of the clusters (rounded to whole ones) has the target's successors, the
-successors of the others are dealt out anew among them, so that none keeps one of its own. Every row of P has the same
-probabilities and every cluster is as often a successor as any other, in every domain. Entropy, popularity and the
-best possible ranking are then the same for every r, and do not tell how related a domain is.
+successors of the others are dealt out anew among them, so that none keeps one of its own if that can be done: among
+few clusters it may not be, and a single one keeps all. :func:`unchanged` tells what has come of it. Every row of P
+has the same probabilities and every cluster is as often a successor as any other, in every domain. Entropy, popularity
+and the best possible ranking are then the same for every r, and do not tell how related a domain is.
 
 In the target a cluster's likeliest successor is the cluster itself, as with interests that last. Without names, a
 relation that only renames the clusters could not be seen by any model; that half of the clusters of a source last, as
@@ -113,6 +114,11 @@ def source_successors(world: World, target: np.ndarray, relatedness: float, name
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
     """Share of probability that two transition matrices [K, K] have in common, mean over rows."""
     return float(np.minimum(one, other).sum(axis=1).mean())
+
+
+def unchanged(source: np.ndarray, target: np.ndarray) -> float:
+    """Share of the clusters that have the target's successors, in the same order, of both tables int [K, m]."""
+    return float((source == target).all(axis=1).mean())
 
 
 def simulate_domain(world: World, size: Size, successors: np.ndarray, name: str) -> Simulated:

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME, check_inter_file
+from recbole_metarec.data.atomic import ORIGINAL_TIME, check_inter_file, time_codes
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.splitting import Split
-from recbole_metarec.data.table import read_table
+from recbole_metarec.data.table import Table, fail, read_table
 from recbole_metarec.data.together import written_together
 from recbole_metarec.data.writing import ITEM, TIME, USER, read_about, write_domain
-from recbole_metarec.errors import ConfigError
+from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.words import nearest
 
 _STAMP = "timestamp"
@@ -50,20 +52,25 @@ class Dataset:
 
 
 def read_dataset(name: str, data_path=None) -> Dataset:
-    """Reads NAME.inter and, where it is there, NAME.item. Raises DataError for a domain that is not there, and for the
-    first line that RecBole would refuse or misread.
+    """Reads NAME.inter and, where it is there, NAME.item.
+
+    Raises DataError for a domain that is not there, for the first line that RecBole would refuse or misread, and for a
+    column ``time`` of the file's own.
     """
     folder = find_domain(name, data_path)
     path = folder / name / f"{name}.inter"
     check_inter_file(path)
-    events, types = _read(path)
-    items = None
+    table = read_table(path, "\t", "utf-8")
+    if TIME in table.names:
+        fail(path, 1, f"a column is named {TIME}, which is kept for the times of {_STAMP}", "rename it in the header")
+    types, items = dict(zip(table.names, table.types, strict=True)), None
     if path.with_suffix(".item").is_file():
-        items, item_types = _read(path.with_suffix(".item"))
+        item_table = read_table(path.with_suffix(".item"), "\t", "utf-8")
+        items = _frame(item_table)
         if ITEM not in items.columns:
             raise ConfigError(f"{path.with_suffix('.item')}:1: no column {ITEM}; name the items' column so")
-        types |= item_types
-    return Dataset(name, _in_time(events), items, types, read_about(folder, name))
+        types |= dict(zip(item_table.names, item_table.types, strict=True))
+    return Dataset(name, _in_time(table), items, types, read_about(folder, name))
 
 
 def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, overwrite: bool = False) -> dict:
@@ -85,7 +92,7 @@ def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, ov
                 names[part],
                 events.select(kept),
                 dataset.items,
-                {**about, "part": part, "default_sources": others},
+                about={**about, "part": part, "default_sources": others},
                 types=dataset.types,
             )
     return names
@@ -100,21 +107,23 @@ def _names(dataset: str, parts) -> dict[str, str]:
     return names
 
 
-def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
-    table = read_table(path, "\t", "utf-8")
-    columns = {name: pl.Series(table.column(name), dtype=pl.Binary).cast(pl.String) for name in table.names}
-    return pl.DataFrame(columns), dict(zip(table.names, table.types, strict=True))
+def _frame(table: Table) -> pl.DataFrame:
+    return pl.DataFrame({name: pl.Series(table.column(name), dtype=pl.Binary).cast(pl.String) for name in table.names})
 
 
-def _in_time(events: pl.DataFrame) -> pl.DataFrame:
-    """In the order of ``timestamp``; ``time`` is the original one where it is known and goes the same way."""
-    stamped = events.with_columns(_number(events[_STAMP]).alias(TIME)).sort(TIME, maintain_order=True)
-    if ORIGINAL_TIME in events.columns:
-        original = stamped.with_columns(_number(stamped[ORIGINAL_TIME]).alias(TIME))
-        goes_back = (pl.col(TIME) < pl.col(TIME).shift(1).over(USER)).any()
-        if not original[TIME].null_count() and not original.select(goes_back).item():
-            return original
-    return stamped
+def _in_time(table: Table) -> pl.DataFrame:
+    """In the order of ``timestamp``; ``time`` is the original one where it is known and goes the same way.
+
+    Compared at full precision: nanoseconds since 1970 are more than float64 tells apart.
+    """
+    order = np.argsort(time_codes(table, _STAMP), kind="stable")
+    events, field = _frame(table)[order], _STAMP
+    if ORIGINAL_TIME in table.names:
+        with suppress(DataError):  # not every event has one
+            codes = events.select(USER, code=time_codes(table, ORIGINAL_TIME)[order])
+            if not codes.select((pl.col("code") < pl.col("code").shift(1).over(USER)).any()).item():
+                field = ORIGINAL_TIME
+    return events.with_columns(_number(events[field]).alias(TIME))
 
 
 def _number(texts: pl.Series) -> pl.Series:

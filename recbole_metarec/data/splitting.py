@@ -1,11 +1,13 @@
 """One dataset cut into domains: by the values of a column, or by shares of its users and items.
 
 A part has users and items; an event belongs to every part that has both its user and its item, so to no part when its
-user is in one and its item in another. Ids keep their names. Parts may then be reduced to their k-core.
+user is in one and its item in another. Where parts are drawn that share users and items, no event is in both: the
+target's held-out events must not be among those that the source trains on. Ids keep their names. Parts may then be
+reduced to their k-core.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -22,7 +24,9 @@ class Shares:
     """How part a, the target, and part b, the source, share users and items; all from 0 to 1.
 
     users, items: share of all users and of all items that part a gets; part b gets the others and, from part a,
-    overlap_users: share of part a's users that are in part b, too; overlap_items: the same of items.
+    overlap_users: share of part a's users that are in part b, too; overlap_items: the same of items. Where both are
+    above 0, part b lacks the events of part a's users with part a's items, so a shared user is in part b by the other
+    items alone, and a shared item by the other users.
     """
 
     users: float = 0.5
@@ -35,6 +39,7 @@ class Shares:
 class Split:
     """Parts by name, each a table of events in the order of the dataset; ``unused`` counts events that are in none.
 
+    left_to_target: events whose user and item are in both parts, and which only the target has.
     shared_users, shared_items: for every pair of parts that share some, how many.
     """
 
@@ -42,6 +47,7 @@ class Split:
     unused: int
     shared_users: Mapping[tuple[str, str], int]
     shared_items: Mapping[tuple[str, str], int]
+    left_to_target: int = 0
 
 
 def split_by_shares(events: pl.DataFrame, shares: Shares, seed: int, core: int = 0) -> Split:
@@ -54,11 +60,12 @@ def split_by_shares(events: pl.DataFrame, shares: Shares, seed: int, core: int =
     events = events.with_row_index(_ROW)
     users = _two_groups(events[USER], shares.users, shares.overlap_users, seed, "users")
     items = _two_groups(events[ITEM], shares.items, shares.overlap_items, seed, "items")
-    chosen = {
-        name: pl.col(USER).is_in(in_users.implode()) & pl.col(ITEM).is_in(in_items.implode())
-        for name, in_users, in_items in zip("ab", users, items, strict=True)
-    }
-    return _finished({name: events.filter(rows) for name, rows in chosen.items()}, len(events), core)
+    of_a, of_b = (
+        pl.col(USER).is_in(in_users.implode()) & pl.col(ITEM).is_in(in_items.implode())
+        for in_users, in_items in zip(users, items, strict=True)
+    )
+    split = _finished({"a": events.filter(of_a), "b": events.filter(of_b & ~of_a)}, len(events), core)
+    return replace(split, left_to_target=len(events.filter(of_a & of_b)))
 
 
 def split_by_column(events: pl.DataFrame, column: str, one_domain_each: bool = True, core: int = 0) -> Split:

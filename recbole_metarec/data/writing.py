@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from recbole_metarec.data.atomic import ORIGINAL_TIME, READ_AS_MISSING
-from recbole_metarec.data.files import make_dir
+from recbole_metarec.data.files import make_dir, replace_folders
 from recbole_metarec.errors import DataError
 
 USER, ITEM, TIME = "user_id", "item_id", "time"
 _TYPES = {USER: "token", ITEM: "token"}
+_ENDINGS = (".inter", ".item", ".json", ".truth.json")  # the files of a domain that we write
 _SLICE_ROWS = 1 << 20
 
 
@@ -27,6 +28,7 @@ def write_domain(
     name: str,
     events: pl.DataFrame,
     items: pl.DataFrame | None = None,
+    *,
     about: Mapping | None = None,
     overwrite: bool = False,
     types: Mapping[str, str] | None = None,
@@ -41,8 +43,8 @@ def write_domain(
     types: RecBole's type of columns whose values do not show it, such as numbers that are kept as text.
     names: where user_id and item_id of ``events`` are numbers from 0, as for millions of events, the texts that they
     stand for; every one is of some event.
-    Raises DataError for a name that is taken (unless ``overwrite``), for ids that RecBole would read as something else,
-    for a domain without events, and where the disk is full or may not be written to; nothing is then left.
+    Raises DataError for a name that is taken (see :func:`check_free`), for ids that RecBole would read as something
+    else, for a domain without events, and where the disk is full or may not be written to; nothing is then left.
     """
     final = check_free(folder, name, overwrite)
     if events.is_empty():
@@ -61,7 +63,7 @@ def write_domain(
         counts = {"events": len(events), "users": len(ids[USER]), "items": len(ids[ITEM])}
         text = json.dumps({"name": name, **counts, **(about or {})}, indent=2, ensure_ascii=False)
         (building / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        _put_in_place(building, final)
+        replace_folders({building: final})
     except OSError as error:
         raise DataError(
             f"{final}: cannot be written ({error.strerror or error}); check its permissions and the space on its disk"
@@ -73,10 +75,26 @@ def write_domain(
 
 
 def check_free(folder: Path, name: str, overwrite: bool) -> Path:
-    """The folder of a domain that is to be written. Raises DataError if it is taken, unless ``overwrite``."""
+    """The folder of a domain that is to be written.
+
+    Raises DataError if it is taken, unless ``overwrite``; and then, too, if it holds anything that no domain consists
+    of, such as the log that the domain is made from: that would be deleted with it.
+    """
     final = Path(folder) / name
-    if final.exists() and not overwrite:
+    if not final.exists():
+        return final
+    if not overwrite:
         raise DataError(f"{final}: is there already; name another folder or domain, or say --overwrite")
+    if not final.is_dir():
+        raise DataError(f"{final}: is a file and no domain, so --overwrite leaves it; move it, or name another folder")
+    ours = {name + ending for ending in _ENDINGS}
+    others = sorted(path.name for path in final.iterdir() if path.name not in ours or path.is_dir())
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise DataError(
+            f"{final}: holds {', '.join(others[:3])}{more} beside the domain, which --overwrite would delete; move "
+            "what you want to keep to another folder, and delete the rest"
+        )
     return final
 
 
@@ -123,11 +141,11 @@ def _cleaned(items: pl.DataFrame, used: pl.Series) -> pl.DataFrame:
 
 def _check_ids(ids: pl.Series, column: str, final: Path) -> None:
     as_missing = [text.decode() for text in READ_AS_MISSING] + [""]
-    unreadable = ids.filter(ids.is_null() | ids.is_in(as_missing) | ids.str.contains(r'[\t\n\r]|^"'))
+    unreadable = ids.filter(ids.is_null() | ids.is_in(as_missing) | ids.str.contains(r'[\t\n\r\x00]|^"'))
     if len(unreadable):
         raise DataError(
-            f"{final}: {column} {unreadable.sort()[0]!r} would be read as something else (a missing value or a quoted "
-            "field); rename it"
+            f"{final}: {column} {unreadable.sort()[0]!r} would be read as something else (a missing value, a quoted "
+            "field or a part of it); rename it"
         )
 
 
@@ -143,16 +161,3 @@ def _write_table(
             spelled = [texts.gather(rows[column]).alias(column) for column, texts in (names or {}).items()]
             rows = rows.with_columns(spelled).rename(header)
             rows.write_csv(file, include_header=start == 0, separator="\t", quote_style="never")
-
-
-def _put_in_place(building: Path, final: Path) -> None:
-    """Rename; what was there before is moved aside first and deleted last."""
-    if not final.exists():
-        building.rename(final)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-    try:
-        final.rename(aside / "old")
-        building.rename(final)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -46,10 +46,14 @@ class _Kind:
     dataset: str
     sources: int
     second_order: bool
+    epochs: int | None
 
     @classmethod
     def of(cls, run: PlannedRun) -> "_Kind":
-        return cls(run.experiment, run.dataset, len(run.sources), bool(run.config.get("second_order")))
+        config = run.config
+        return cls(
+            run.experiment, run.dataset, len(run.sources), bool(config.get("second_order")), config.get("epochs")
+        )
 
 
 def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[dict], rows: Iterable[Row]) -> Cost:
@@ -60,16 +64,18 @@ def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[
     for row in durations:
         config = row["config"]
         trained, exact = config.get("model", row["model"]), bool(config.get("second_order"))
-        kind = _Kind(trained, row["dataset"], len(row["sources"]), exact)
+        kind = _Kind(trained, row["dataset"], len(row["sources"]), exact, config.get("epochs"))
         known.setdefault(kind, []).append(row["seconds"])
     by_config = {(row.config, row.data): row.seconds for row in rows}
     for run in plan:
         config, data, _ = identity(run)
         if (config, data) in by_config:
             known.setdefault(_Kind.of(run), []).append(by_config[config, data])
-    ratios = [fmean(own) / _rule(kind, events) for kind, own in known.items() if kind.dataset in events]
-    scale = fmean(ratios) if ratios else 1.0
     kinds = [_Kind.of(run) for run in missing]
+    budgets = {kind.epochs for kind in kinds}  # a quick look at one epoch tells nothing of a whole run
+    alike = {kind: own for kind, own in known.items() if kind.dataset in events and kind.epochs in budgets}
+    ratios = [fmean(own) / _rule(kind, events) for kind, own in alike.items()]
+    scale = fmean(ratios) if ratios else 1.0
     seconds = sum(fmean(known[kind]) if kind in known else scale * _rule(kind, events) for kind in kinds)
     if all(kind in known for kind in kinds):
         basis = "earlier runs like them"

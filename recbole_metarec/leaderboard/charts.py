@@ -69,8 +69,9 @@ class Bar:
 
 
 def bar(found: Interval, axis: Axis) -> Bar:
-    """The interval on the axis, ends cut where they reach beyond it."""
-    return Bar(axis.at(found.low), axis.at(found.mean), axis.at(found.high))
+    """The interval on the axis, ends cut where they reach beyond it; one that is not known has no length."""
+    low, high = (end if math.isfinite(end) else found.mean for end in (found.low, found.high))
+    return Bar(axis.at(low), axis.at(found.mean), axis.at(high))
 
 
 @dataclass(frozen=True)

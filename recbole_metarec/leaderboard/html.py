@@ -160,7 +160,7 @@ def _segments(comparison: Comparison) -> Table:
     for scores in comparison.segments:
         segment = scores.segment
         columns.append(Column(segment.name, segment.rule, f"{segment.users:,} users"))
-        ends = [end for found in scores.intervals for end in (found.low, found.high)]
+        ends = [end for found in scores.intervals for end in (found.low, found.mean, found.high)]
         axis, highest = charts.linear_axis(ends), max(found.mean for found in scores.intervals)
         by_segment.append(
             [
@@ -169,7 +169,7 @@ def _segments(comparison: Comparison) -> Table:
                     display.interval(found),
                     found.mean,
                     charts.bar(found, axis),
-                    found.mean == highest,
+                    found.mean == highest > 0,
                 )
                 for found in scores.intervals
             ]

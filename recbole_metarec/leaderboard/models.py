@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_metarec.arguments import recbole_sequential_models
 from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import OUR_MODELS, nearest
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.keys import recbole_models
 
 POPULARITY = "Pop"
 WITHOUT_TRANSFER = "LRURec"  # the model that MetaRec's guard trains: the same backbone, seed and data order
@@ -86,7 +86,7 @@ def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
 
     Raises ConfigError, with the nearest name, for an unknown name, one given twice, or none at all.
     """
-    found, theirs = [], recbole_sequential_models()
+    found, theirs = [], recbole_models("sequential")
     for name in names:
         if not name:
             raise ConfigError(f"{where}: an empty name; give names such as SASRec,LRURec,MetaRec")

@@ -55,6 +55,7 @@ class RunStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        was_there = self.path.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
@@ -65,6 +66,8 @@ class RunStore:
             self._prepare()
         except BaseException:
             self._base.close()
+            if not was_there and self.path.exists() and not self.path.stat().st_size:
+                self.path.unlink()
             raise
 
     def __enter__(self) -> "RunStore":

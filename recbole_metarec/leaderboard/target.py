@@ -1,13 +1,15 @@
 """What a report says of the target that all models shared: its size, the protocol, and groups of its test users."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from recbole_metarec.building import build_config, read_dataset
+from recbole_metarec.data.dataset import TransferDataset, read_sources, reads_texts
 from recbole_metarec.errors import DataError
 from recbole_metarec.leaderboard.comparison import Protocol
 from recbole_metarec.leaderboard.models import WITHOUT_TRANSFER
+from recbole_metarec.leaderboard.planned import PlannedRun
 from recbole_metarec.leaderboard.segments import Segment, target_segments
 
 
@@ -16,9 +18,8 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
 
     overrides: config keys of that run. Raises MetaRecError for a mistake in them or in the data.
     """
-    config = build_config(WITHOUT_TRANSFER, dataset, (), dict(overrides))
-    data = read_dataset(config)
-    data.build()  # refuses data without a row to rank
+    data = read_target(dataset, overrides)
+    config = data.config
     users, groups = target_segments(data.store)
     if len(users) < 2:
         raise DataError(f"{dataset}: models are compared over its test users, and there is but one; use more data")
@@ -34,3 +35,26 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
         early_stopping=f"{config['stopping_step']} validations without a better one, at most {config['epochs']} epochs",
     )
     return protocol, groups, np.asarray(data.id2token(data.uid_field, users), dtype=str)
+
+
+def read_target(dataset: str, overrides: Mapping) -> TransferDataset:
+    """The target as LRURec's run reads it. Raises MetaRecError, also for data without a row to rank."""
+    data = read_dataset(build_config(WITHOUT_TRANSFER, dataset, (), dict(overrides)))
+    data.build()  # refuses data without a row to rank
+    return data
+
+
+def check_sources(runs: Iterable[PlannedRun]) -> None:
+    """Reads the sources of the runs, so that a mistake in a file ends a command instead of each of its runs.
+
+    Raises DataError with file and line.
+    """
+    checked = set()
+    for run in runs:
+        if not run.sources:
+            continue
+        config = build_config(run.experiment, run.dataset, (), run.overrides)
+        same = run.dataset, tuple(run.sources), reads_texts(config)
+        if same not in checked:
+            checked.add(same)
+            read_sources(config)

@@ -88,8 +88,8 @@ def dropout(x: Tensor, probability: float, generator: torch.Generator | None) ->
 class LinearRecurrence(nn.Module):
     """y_k = Re(C h_k + c), h_k = lambda * h_(k-1) + gamma * (B x_k + b), lambda = exp(-e^nu + i e^omega).
 
-    The modulus of lambda stays below 1 whatever the optimiser does to nu. B and C are complex maps held as real
-    matrices: real and imaginary parts of a state lie side by side.
+    The modulus of lambda stays below 1 whatever the optimiser does to nu and omega. B and C are complex maps held as
+    real matrices: real and imaginary parts of a state lie side by side.
     """
 
     def __init__(self, width: int, r_min: float, r_max: float):
@@ -105,7 +105,8 @@ class LinearRecurrence(nn.Module):
 
     def eigenvalues(self) -> Tensor:
         """lambda, complex [n]."""
-        modulus, phase = torch.exp(-torch.exp(self.nu)), torch.exp(self.omega)
+        # beyond these, float32 has 1 for the modulus, inf * 0 for its gradient, and no phase at all
+        modulus, phase = torch.exp(-torch.exp(self.nu.clamp(-14.0, 10.0))), torch.exp(self.omega.clamp(max=16.0))
         return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
 
     def drive(self, x: Tensor) -> Tensor:

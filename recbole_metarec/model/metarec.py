@@ -102,6 +102,14 @@ class MetaRec(LRURec):
             return source.table
         return self.text_map.added(source.table, parameters["text_map.weight"], source.texts, generator)
 
+    def trial_scale(self, name: str) -> float:
+        """What alpha is multiplied by for one parameter.
+
+        Texts have the length sqrt(w), so a step of the map moves an item's vector w times as far as an equal step of
+        the vector itself: at the same alpha a trial on a source would overshoot.
+        """
+        return 1.0 / self.text_map.texts.shape[1] if name == "text_map.weight" else 1.0
+
     def _through_codebook(self, codebook: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         if not self.vq_heads:
             return vectors, vectors.new_zeros(())

@@ -18,9 +18,10 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.table import fail
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.preparing.lines import first_lines, members
@@ -42,7 +43,8 @@ class Form:
     whole: roles that are whole numbers in the file, numbers: roles that are numbers; all others are read as text.
     names, separator, header, quotes, member: of separated files; all columns in order, whether the first line names
     them, whether fields may be quoted, and how the name ends of the file inside a zip archive.
-    edition: of a public set, where the file tells (Yelp's is called latest).
+    edition: of a public set, where the file tells (Yelp's is called latest). atomic: whether it is RecBole's, so that
+    somebody has chosen its events already.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Form:
     quotes: bool = False
     member: str = ""
     edition: str = ""
+    atomic: bool = False
 
 
 _REVIEWS = {USER: "reviewerID", ITEM: "asin", TIME: "unixReviewTime", RATING: "overall"}
@@ -76,7 +79,9 @@ def public_form(path: Path, edition: str = "") -> Form:
     elif b":token" in lines[0]:
         names, separator = _header(path, lines[0], "\t")
         columns = {role: name for role, name in _ATOMIC.items() if name in names or role != RATING}
-        form = _separated(path, names, separator, columns, False, member)
+        if ORIGINAL_TIME in names:  # a file that was written here, whose timestamp is a rank
+            columns[TIME] = ORIGINAL_TIME
+        form = replace(_separated(path, names, separator, columns, False, member), atomic=True)
     elif lines[0].startswith(_HEADER_2023) or re.fullmatch(rb"([^,]+,){3}\d+", lines[0]):
         form = _ratings_form(path, lines, edition)
     else:

@@ -4,24 +4,27 @@ Only a few blocks are in memory at a time. The next one is read and unpacked by 
 """
 
 import gzip
+import re
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
 
+from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.table import fail
 from recbole_metarec.errors import DataError
 
 BLOCK_BYTES = 16 << 20
 LONGEST_RECORD = 256 << 20
 _GZIP, _ZIP, _BOM = b"\x1f\x8b", b"PK\x03\x04", b"\xef\xbb\xbf"
-_FETCH_AGAIN = "the download was cut off or damaged, so fetch the file again"
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,17 @@ class Block:
 
 
 def read_blocks(
-    path: Path, member: str = "", quotes: bool = False, show_progress: bool = False, size: int = BLOCK_BYTES
+    path: Path, member: str = "", quoted_by: str = "", show_progress: bool = False, size: int = BLOCK_BYTES
 ) -> Iterator[Block]:
     """The lines of a file in blocks of about ``size`` bytes.
 
-    member: how the name ends of the file to read, if ``path`` is a zip archive. quotes: whether a line may go on after
-    a line end between quotation marks, so that no block may end there. A byte order mark is dropped.
+    member: how the name ends of the file to read, if ``path`` is a zip archive. quoted_by: the separator of fields that
+    may be quoted, so that a line may go on after a line end in such a field, and no block ends there; "" if none may.
+    A byte order mark is dropped.
     Raises DataError for a file that cannot be read or unpacked, naming the last line that could.
     """
     with _opened(path, member) as (stream, raw), _progress(path, show_progress) as bar:
-        blocks = _cut(path, stream, quotes, size)
+        blocks = _cut(path, stream, quoted_by, size)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, blocks, None)
             while (block := waiting.result()) is not None:
@@ -57,10 +61,22 @@ def first_lines(path: Path, member: str = "", size: int = 1 << 16) -> list[bytes
     Raises DataError for an empty file and as ``read_blocks`` does.
     """
     with _opened(path, member) as (stream, _):
-        block = next(_cut(path, stream, False, size), None)
+        block = next(_cut(path, stream, "", size), None)
     if block is None or not block.data.strip():
         fail(path, 1, "the file is empty", "give a file with one event on each line")
     return block.data.splitlines()
+
+
+def split_records(data: bytes, quoted_by: str) -> list[bytes]:
+    """Lines with their ends, as ``read_blocks`` understands them: a line end in a quoted field ends no line."""
+    if not quoted_by or b'"' not in data:
+        return _pieces(data, data)
+    return _pieces(data, _quoted_fields(quoted_by).sub(lambda field: field[0].replace(b"\n", b" "), data))
+
+
+def is_open(record: bytes, quoted_by: str) -> bool:
+    """Whether a quoted field at the end of a record is not closed."""
+    return any(field["closed"] is None for field in _quoted_fields(quoted_by).finditer(record))
 
 
 def members(path: Path) -> list[str]:
@@ -69,7 +85,7 @@ def members(path: Path) -> list[str]:
         with open(path, "rb") as file:
             return zipfile.ZipFile(file).namelist() if file.read(4) == _ZIP else []
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: is no complete zip archive ({error}); {_FETCH_AGAIN}") from None
+        raise DataError(f"{path}: is no complete zip archive ({error}); {_again(path)}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
@@ -93,7 +109,7 @@ def _opened(path: Path, member: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
                 with gzip.open(raw) as stream:
                     yield stream, raw
             elif path.suffix == ".gz" and start:
-                raise DataError(f"{path}:1: this is not a gzip file (it starts with {start!r}); {_FETCH_AGAIN}")
+                raise DataError(f"{path}:1: this is not a gzip file (it starts with {start!r}); {_again(path)}")
             else:
                 yield raw, raw
     except OSError as error:
@@ -108,20 +124,20 @@ def _progress(path: Path, show: bool) -> Iterator[tqdm]:
         yield bar
 
 
-def _cut(path: Path, stream: BinaryIO, quotes: bool, size: int) -> Iterator[Block]:
+def _cut(path: Path, stream: BinaryIO, quoted_by: str, size: int) -> Iterator[Block]:
     line, rest = 1, b""
     while True:
         data = _read(path, stream, size, line + rest.count(b"\n"))
         if line == 1 and not rest:
             data = data.removeprefix(_BOM)
         rest += data
-        end = _last_end(rest, quotes) if data else len(rest)
+        end = _last_end(rest, quoted_by) if data else len(rest)
         if end:
             block, rest = Block(rest[:end], line), rest[end:]
             line += block.data.count(b"\n")
             yield block
         elif len(rest) > LONGEST_RECORD:
-            what = "a quotation mark is opened here or later and never closed" if quotes else "a line without an end"
+            what = "a quotation mark is opened here or later and never closed" if quoted_by else "a line without an end"
             fail(path, line, what, "check that this is the right file, or write it anew")
         if not data:
             return
@@ -132,19 +148,40 @@ def _read(path: Path, stream: BinaryIO, size: int, line: int) -> bytes:
     try:
         return stream.read(size)
     except EOFError:
-        fail(path, line, "the compressed file ends in the middle", _FETCH_AGAIN)
+        fail(path, line, "the compressed file ends in the middle", _again(path))
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        fail(path, line, f"the compressed file is damaged from here on ({error})", _FETCH_AGAIN)
+        fail(path, line, f"the compressed file is damaged from here on ({error})", _again(path))
 
 
-def _last_end(data: bytes, quotes: bool) -> int:
-    """The place after the last line end that is not between quotation marks; 0 if there is none."""
+def _pieces(data: bytes, shape: bytes) -> list[bytes]:
+    """The parts of ``data`` that end where ``shape``, of the same length, has a line end."""
+    pieces, start = [], 0
+    while start < len(data):
+        end = shape.find(b"\n", start) + 1 or len(data)
+        pieces.append(data[start:end])
+        start = end
+    return pieces
+
+
+@cache
+def _quoted_fields(separator: str) -> re.Pattern:
+    """Quoted fields: a mark in the middle of a field, such as that of inches, opens none (RFC 4180, section 2)."""
+    start = rb"(?:\A|(?<=[\n" + re.escape(separator.encode()) + rb"]))"
+    return re.compile(start + rb'"[^"]*(?:""[^"]*)*(?:(?P<closed>")|\Z)')
+
+
+def _again(path: Path) -> str:
+    """What to do about a damaged file: one in the cache would be taken again and again."""
+    if path.is_relative_to(cache_dir()):
+        return f"the download was cut off or damaged, so delete {path} and repeat the command"
+    return "the download was cut off or damaged, so fetch the file again"
+
+
+def _last_end(data: bytes, quoted_by: str) -> int:
+    """The place after the last line end that is not in a quoted field; 0 if there is none."""
     end = data.rfind(b"\n") + 1
-    if not quotes or not end:
-        return end
-    open_marks = data.count(b'"', 0, end)
-    while end and open_marks % 2:
-        before = data.rfind(b"\n", 0, end - 1) + 1
-        open_marks -= data.count(b'"', before, end)
-        end = before
+    fields = _quoted_fields(quoted_by).finditer(data) if quoted_by and b'"' in data else ()
+    for last in deque(fields, maxlen=1):
+        if last.start() < end <= last.end():
+            end = data.rfind(b"\n", 0, last.start()) + 1
     return end

@@ -14,7 +14,7 @@ from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.preparing import events as steps
 from recbole_metarec.preparing.download import check_sha256
 from recbole_metarec.preparing.events import Events
-from recbole_metarec.preparing.forms import own_form, public_form
+from recbole_metarec.preparing.forms import Form, own_form, public_form
 from recbole_metarec.preparing.report import Report, Stage
 from recbole_metarec.preparing.rows import RowReader
 from recbole_metarec.preparing.sources import RawFiles, beside, find_raw
@@ -32,7 +32,8 @@ class Request:
     raw, metadata: files on disk; without ``raw`` the public files of ``edition`` and of ``category`` (both: default of
     the domain) are fetched. sha256: of the raw file. columns: role (user, item, time, rating) -> column, for a log of
     the user's own. items, text_columns: a table of item texts. with_text: whether published item texts are fetched.
-    user_core, item_core: events that every user, every item must keep; None for the domain's own rule.
+    user_core, item_core: events that every user, every item must keep; None for the domain's own rule,
+    which a file in RecBole's form is taken to have met.
     """
 
     name: str
@@ -65,7 +66,7 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
     files = find_raw(request)
     sha256 = check_sha256(files.reviews, request.sha256)
     form = own_form(files.reviews, request.columns) if request.columns else public_form(files.reviews, files.edition)
-    least = _least(request, form.edition)
+    least = _least(request, form)
     reader = RowReader(files.reviews, form, request.skip_bad_lines, show_progress)
 
     events, users, items = steps.collect(reader.frames())
@@ -98,8 +99,10 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
         texts_from=texts_from,
         sha256=sha256,
         least=least,
+        atomic=form.atomic,
     )
-    write_domain(request.data_path, request.name, table, texts, report.about(), request.overwrite, names)
+    told = {"about": report.about(), "overwrite": request.overwrite, "names": names}
+    write_domain(request.data_path, request.name, table, texts, **told)
     return report
 
 
@@ -126,10 +129,11 @@ def _check_request(request: Request) -> None:
             raise DataError(f"--{option}: there is no file {path}; check the path")
 
 
-def _least(request: Request, edition: str) -> tuple[int, int]:
-    """Events that each user and each item must have: what was asked for, else the domain's rule."""
-    rule = domain_settings(request.name).get("preparation", {}) if not request.columns else {}
-    otherwise = PUBLIC_CORE if edition and not request.columns else 1
+def _least(request: Request, form: Form) -> tuple[int, int]:
+    """Events that each user and each item must have: what was asked for, else the domain's rule for a raw file."""
+    raw = not request.columns and not form.atomic
+    rule = domain_settings(request.name).get("preparation", {}) if raw else {}
+    otherwise = PUBLIC_CORE if raw and form.edition else 1
     chosen = []
     for own, key in ((request.user_core, "user_inter_num_interval"), (request.item_core, "item_inter_num_interval")):
         interval = rule.get(key)

@@ -23,7 +23,7 @@ class Report:
 
     edition: of the raw file, empty where it has none. stages: in order. time_ties: neighbours in a history with the
     very same time. skipped: bad lines left out. texts: items with a text, None without item texts. least: events that
-    each user and each item must have. sha256: of the raw file.
+    each user and each item must have. sha256: of the raw file. atomic: whether that is in RecBole's form.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Report:
     texts_from: str
     sha256: str
     least: tuple[int, int]
+    atomic: bool = False
 
     def about(self) -> dict:
         """Plain values for ``NAME.json``."""
@@ -88,7 +89,8 @@ class Report:
         if self.skipped:
             notes.append(f"  {self.skipped:,d} bad lines are left out")
         if max(self.least) == 1:
-            notes.append("  every user and item is kept; --core 5 would keep those with five events or more")
+            why = ", as a file in RecBole's form is taken to be filtered already" if self.atomic else ""
+            notes.append(f"  every user and item is kept{why}; --core 5 would keep those with five events or more")
         if self.texts is not None:
             notes.append(f"  {self.texts:,d} of {self.stages[-1].items:,d} items have a text, from {self.texts_from}")
         return notes

@@ -17,11 +17,10 @@ from recbole_metarec.data.atomic import READ_AS_MISSING
 from recbole_metarec.data.table import fail, show
 from recbole_metarec.errors import DataError
 from recbole_metarec.preparing.forms import ITEM, RATING, TIME, USER, Form
-from recbole_metarec.preparing.lines import Block, read_blocks
+from recbole_metarec.preparing.lines import Block, is_open, read_blocks, split_records
 from recbole_metarec.preparing.times import are_dates, as_numbers
 
 _PARQUET_ROWS = 1 << 20
-_TELLING_ROWS = 100
 _MISSING = sorted(text.decode() for text in READ_AS_MISSING)
 
 
@@ -34,7 +33,8 @@ class RowReader:
     skip_bad: bool = False
     show_progress: bool = False
     skipped: int = 0
-    _dates: bool | None = field(default=None, init=False)  # whether times are dates; the first ones decide
+    # whether times are dates; None until one is a date or a number
+    _dates: bool | None = field(default=None, init=False)
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Frames with one column per role of the form: numbers for time and rating, text for the rest; nothing missing.
@@ -44,7 +44,7 @@ class RowReader:
         if self.form.kind == "parquet":
             yield from self._parquet()
             return
-        for block in read_blocks(self.path, self.form.member, self.form.quotes, self.show_progress):
+        for block in read_blocks(self.path, self.form.member, self._quoted_by, self.show_progress):
             if block.line == 1 and self.form.header:
                 block = Block(block.data[block.data.find(b"\n") + 1 :], 2)
             frame = self._parsed(block.data)
@@ -75,33 +75,36 @@ class RowReader:
     def _parsed(self, data: bytes) -> pl.DataFrame | None:
         """The columns of some lines; None if the parser does not take them."""
         form = self.form
-        roles = {name: role for role, name in form.columns.items()}
+        names = sorted(set(form.columns.values()))
         try:
             if form.kind == "json":
                 schema = {name: self._type(role) for role, name in form.columns.items()}
                 frame = pl.read_ndjson(_as_json(data), schema=schema) if data.strip() else pl.DataFrame(schema=schema)
-            else:
-                if not _is_even(data, form):
-                    return None
+            elif form.quotes and b'"' in data:
+                # the fast parser takes a mark in the middle of a field for the start of a quotation
+                frame = _quoted(data, form)
+            elif _is_even(data, form):
                 frame = pl.read_csv(
                     data,
                     has_header=False,
                     separator=form.separator,
-                    quote_char='"' if form.quotes else None,
+                    quote_char=None,
                     schema=dict.fromkeys(form.names, pl.String),
-                    columns=[form.names.index(name) for name in roles],
+                    columns=[form.names.index(name) for name in names],
                 )
-        except (pl.exceptions.PolarsError, UnicodeDecodeError):
+            else:
+                return None
+        except (pl.exceptions.PolarsError, UnicodeDecodeError, csv.Error):
             return None
-        return self._with_numbers(frame.select(pl.col(name).alias(role) for name, role in roles.items()))
+        return self._with_numbers(frame.select(pl.col(name).alias(role) for role, name in form.columns.items()))
 
     def _with_numbers(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Times and ratings as numbers, null where they are none."""
         casts = [pl.col(role).cast(pl.Float64, strict=False) for role in self.form.numbers if role in frame.columns]
         frame = frame.with_columns(casts)
         if TIME in frame.columns:
-            if self._dates is None and len(frame):
-                self._dates = are_dates(frame[TIME].head(_TELLING_ROWS))
+            if self._dates is None:
+                self._dates = are_dates(frame[TIME])
             frame = frame.with_columns(as_numbers(frame[TIME], bool(self._dates)))
         return frame
 
@@ -116,17 +119,17 @@ class RowReader:
         return frame.select(pl.any_horizontal(wrong).fill_null(True)).to_series()
 
     def _records(self, block: Block) -> list[tuple[int, bytes]]:
-        """The lines that are not blank, with their numbers; a line goes on where a quotation mark is open."""
-        records, number, pending, start = [], block.line, b"", block.line
-        for line in block.data.removesuffix(b"\n").split(b"\n"):
-            pending += line + b"\n"
-            number += 1
-            if self.form.quotes and pending.count(b'"') % 2:
-                continue
-            if pending.strip():
-                records.append((start, pending))
-            pending, start = b"", number
-        return [*records, (start, pending)] if pending.strip() else records
+        """The lines that are not blank, with their numbers; a line goes on where a quoted field is open."""
+        records, number = [], block.line
+        for record in split_records(block.data, self._quoted_by):
+            if record.strip():
+                records.append((number, record if record.endswith(b"\n") else record + b"\n"))
+            number += record.count(b"\n")
+        return records
+
+    @property
+    def _quoted_by(self) -> str:
+        return self.form.separator if self.form.quotes else ""
 
     def _bad(self, number: int, line: bytes, row: dict | None = None) -> None:
         self.skipped += 1
@@ -149,7 +152,7 @@ class RowReader:
     def _parquet(self) -> Iterator[pl.DataFrame]:
         columns = [pl.col(name).alias(role) for role, name in self.form.columns.items()]
         try:
-            table = pl.scan_parquet(self.path)
+            table = pl.scan_parquet(self.path, glob=False)
             known = table.collect_schema().names()
             for name in self.form.columns.values():
                 if name not in known:
@@ -178,7 +181,7 @@ class RowReader:
 
 
 def _is_misread(ids: pl.Expr) -> pl.Expr:
-    return (ids == "") | ids.is_in(_MISSING) | ids.str.contains(r'[\t\n\r]|^"')
+    return (ids == "") | ids.is_in(_MISSING) | ids.str.contains(r'[\t\n\r\x00]|^"')
 
 
 def _as_json(data: bytes) -> bytes:
@@ -198,15 +201,28 @@ def _count(data: bytes) -> int:
 
 
 def _is_even(data: bytes, form: Form) -> bool:
-    """Whether every row has as many fields as the header."""
-    if form.quotes and b'"' in data:
-        rows = csv.reader(io.StringIO(data.decode("utf-8")), delimiter=form.separator)
-        try:
-            return all(len(row) in (0, len(form.names)) for row in rows)
-        except csv.Error:
-            return False
+    """Whether every row, none with a quoted field, has as many fields as the header."""
     # the parser refuses rows that are too long, so that the sum tells whether any is too short
     return data.count(form.separator.encode()) == (len(form.names) - 1) * _count(data)
+
+
+def _quoted(data: bytes, form: Form) -> pl.DataFrame:
+    """The wanted columns of rows with quoted fields. Raises csv.Error if a row is not as long as the header."""
+    names = sorted(set(form.columns.values()))
+    places = [form.names.index(name) for name in names]
+    columns: list[list] = [[] for _ in names]
+    for row in _csv_rows(data.decode("utf-8"), form):
+        if row and len(row) != len(form.names):
+            raise csv.Error("a row has another length")
+        if row:
+            for column, place in zip(columns, places):
+                column.append(row[place] or None)
+    return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String), orient="col")
+
+
+def _csv_rows(text: str, form: Form) -> Iterator[list[str]]:
+    # with any other newline a carriage return would end a row, though it ends no line
+    return csv.reader(io.StringIO(text, newline="\n"), delimiter=form.separator, strict=True)
 
 
 def _explain(line: bytes, form: Form) -> str:
@@ -227,9 +243,15 @@ def _explain(line: bytes, form: Form) -> str:
             if value is not None and not isinstance(value, int if role in form.whole else (int, float)):
                 return f"{form.columns[role]} is {show(str(value))}, not a {'whole ' * (role in form.whole)}number"
         return "a field has another type than in the lines before"
-    if text.count('"') % 2 and form.quotes:
-        return "a quotation mark is opened and not closed"
-    fields = next(csv.reader([text], delimiter=form.separator), []) if form.quotes else text.split(form.separator)
+    fields = text.split(form.separator)
+    if form.quotes:
+        if is_open(line, form.separator):
+            return "a quotation mark is opened and not closed"
+        try:
+            fields = next(_csv_rows(text, form), [])
+        except csv.Error:
+            what = "line end" if "\r" in text else "quotation marks"
+            return f"the fields cannot be told apart (check its {what})"
     found = len(fields)
     if found != len(form.names):
         return f"{found} field{'s' * (found != 1)} where there are {len(form.names)} columns"

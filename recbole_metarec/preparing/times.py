@@ -12,14 +12,14 @@ _DATE = (
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def are_dates(times: pl.Series) -> bool:
-    """Whether times are dates rather than numbers, by the first one that is either."""
+def are_dates(times: pl.Series) -> bool | None:
+    """Whether times are dates rather than numbers, by the first one that is either; None if none is."""
     for value in times.drop_nulls():
         if not isinstance(value, str) or _NUMBER.fullmatch(value.strip()):
             return False
         if re.match(_DATE, value.strip()):
             return True
-    return False
+    return None
 
 
 def as_numbers(times: pl.Series, dates: bool) -> pl.Series:

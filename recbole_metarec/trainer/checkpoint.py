@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -51,6 +52,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     Raises CheckpointError if the file is absent, truncated, or not of this package's format.
     """
     try:
+        _check_container(path)
         content = load_plain(path, device)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pth file in saved/") from error
@@ -63,18 +65,34 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     return content
 
 
+def _check_container(path: str | Path) -> None:
+    """Raises BadZipFile for a flipped bit, which PyTorch reads over, and for what would unpack to more than it is."""
+    if not zipfile.is_zipfile(path):
+        return  # of a format that is refused
+    with zipfile.ZipFile(path) as container:
+        parts = container.infolist()
+        is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if is_packed or sum(part.file_size for part in parts) > os.path.getsize(path) or container.testzip():
+            raise zipfile.BadZipFile
+
+
 def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> None:
     """Puts a checkpoint's weights into a model of the very same names and shapes.
 
     Raises CheckpointError naming the first difference.
     """
-    own, found = model.state_dict(), model.completed(content["state_dict"])
+    saved = content.get("state_dict")
+    if not isinstance(saved, dict) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
+        raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
+    own, found = model.state_dict(), model.completed(saved)
     different = sorted(set(own) ^ set(found))
     if different:
         raise CheckpointError(
             f"{path}: of another model: {different[0]} is on one side only; load it with its own config"
         )
     for name, value in own.items():
+        if (value.dtype, value.layout) != (found[name].dtype, found[name].layout):
+            raise CheckpointError(f"{path}: {name} is {found[name].dtype}, the model's is {value.dtype}; train again")
         if value.shape != found[name].shape:
             raise CheckpointError(
                 f"{path}: {name} is {tuple(found[name].shape)}, the model's is {tuple(value.shape)}; "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recbole_metarec.model.quantizer import codebook_use
 
-_PATIENCE = 3  # epochs in a row that a sign must show
+PATIENCE = 3  # epochs in a row that a sign must show
 QUANTITIES = ("weight", "share", "entropy", "similarity_phi", "similarity_theta", "gain", "loss", "skipped")
 
 
@@ -19,9 +19,11 @@ class EpochRecord:
     def __init__(self):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
+        self._steps = 0
 
     def add(self, measured: dict[str, Tensor]) -> None:
         """measured: name of a quantity -> float [M] of one step; a quantity may be missing in a step."""
+        self._steps += 1
         for name, value in measured.items():
             value = value.to(torch.float32)
             finite = value.isfinite()
@@ -30,8 +32,9 @@ class EpochRecord:
             self._counts[name] = self._counts[name] + finite if name in self._counts else finite.to(torch.int64)
 
     def rows(self, epoch: int, names: list[str]) -> list[dict]:
-        """One row per source: epoch, source, and the mean of each quantity that was measured (skipped: the count)."""
-        rows = [{"epoch": epoch, "source": name} for name in names]
+        """One row per source: epoch, source, steps, and the mean of each quantity that was measured (skipped: the count
+        of steps that were)."""
+        rows = [{"epoch": epoch, "source": name, "steps": self._steps} for name in names]
         for quantity in (q for q in QUANTITIES if q in self._sums):
             scale = 1 if quantity == "skipped" else self._counts[quantity].clamp(min=1)
             for row, value in zip(rows, (self._sums[quantity] / scale).tolist(), strict=True):
@@ -67,7 +70,7 @@ class FailureSigns:
     def look(self, rows: list[dict], history: list[dict]) -> list[str]:
         """Sentences for signs that show for the first time: rows of this epoch, all rows so far."""
         found = {**self._weights(rows), **self._overshoot(history), **self._codebook(rows, history)}
-        skipped = [row["source"] for row in rows if row.get("skipped")]
+        skipped = [f"{row['source']} ({row['skipped']:.0f} of {row['steps']})" for row in rows if row.get("skipped")]
         if skipped:
             found["skipped"] = f"steps of {', '.join(skipped)} were left out: not finite; lower inner_learning_rate"
         new = {name: text for name, text in found.items() if name not in self.seen}
@@ -110,14 +113,19 @@ class FailureSigns:
         return found
 
 
+def lost_sources(history: list[dict]) -> list[str]:
+    """Sources of which not one step of the last epochs could be used."""
+    return _persistently(history, lambda row: 0 < row.get("skipped", 0) == row["steps"])
+
+
 def _persistently(history: list[dict], holds) -> list[str]:
     """Sources for which something holds in each of the last epochs; a single epoch may be noise."""
     names = list(dict.fromkeys(row["source"] for row in history))
-    recent = {name: [row for row in history if row["source"] == name][-_PATIENCE:] for name in names}
-    return [name for name, rows in recent.items() if len(rows) == _PATIENCE and all(map(holds, rows))]
+    recent = {name: [row for row in history if row["source"] == name][-PATIENCE:] for name in names}
+    return [name for name, rows in recent.items() if len(rows) == PATIENCE and all(map(holds, rows))]
 
 
 def _rises(values: list[float]) -> bool:
-    recent = values[-_PATIENCE - 1 :]
+    recent = values[-PATIENCE - 1 :]
     grows = all(after > before for before, after in pairwise(recent))
-    return len(recent) > _PATIENCE and grows and recent[-1] > 1.5 * min(values)
+    return len(recent) > PATIENCE and grows and recent[-1] > 1.5 * min(values)

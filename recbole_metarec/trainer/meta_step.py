@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_TINY = torch.finfo(torch.float32).tiny
+_TINY, _HUGE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors], Tensor]
@@ -45,9 +45,15 @@ class Outer:
     rates: Tensors
 
 
-def gradients(loss: Tensor, parameters: Tensors, create_graph: bool = False) -> Tensors:
-    """Gradient by every parameter, zeros for those that the loss does not touch."""
-    found = torch.autograd.grad(loss, tuple(parameters.values()), create_graph=create_graph, allow_unused=True)
+def gradients(loss: Tensor, parameters: Tensors, create_graph: bool = False, keep_graph: bool = False) -> Tensors:
+    """Gradient by every parameter, zeros for those that the loss does not touch. keep_graph: there is more to ask."""
+    found = torch.autograd.grad(
+        loss,
+        tuple(parameters.values()),
+        retain_graph=create_graph or keep_graph,
+        create_graph=create_graph,
+        allow_unused=True,
+    )
     pairs = zip(parameters.items(), found, strict=True)
     return {name: torch.zeros_like(value) if grad is None else grad for (name, value), grad in pairs}
 
@@ -102,15 +108,19 @@ def similarity(gradient: Tensors, moved: Tensors, names: Iterable[str]) -> Tenso
     One cosine over all of them: a cosine per tensor would let a bias weigh as much as a weight matrix.
     """
     names = tuple(names)
-    product = sum((gradient[name] * moved[name]).sum() for name in names)
-    lengths = [sum(tensors[name].square().sum() for name in names).sqrt() for tensors in (gradient, moved)]
+    ones = [torch.cat([tensors[name].flatten() for name in names]) for tensors in (gradient, moved)]
+    # the largest element becomes 1: with an extreme alpha the squares would leave float32
+    ones = [vector / vector.abs().max().clamp(min=_TINY) for vector in ones]
+    product, lengths = (ones[0] * ones[1]).sum(), [vector.square().sum().sqrt() for vector in ones]
     cosine = product / lengths[0].clamp(min=_TINY) / lengths[1].clamp(min=_TINY)
     return torch.where((lengths[0] > 0) & (lengths[1] > 0), cosine, torch.zeros_like(cosine))
 
 
 def source_weights(scores: Tensor, usable: Tensor, temperature: float) -> Tensor:
     """softmax(scores / tau) over the usable sources: float [M], bool [M]. Zeros where nothing is usable."""
-    logits = (scores / temperature).masked_fill(~usable, float("-inf"))
+    scores = scores.masked_fill(~usable, float("-inf"))
+    # below the best one: a tiny tau would make infinities of positive scores, and no weights of them
+    logits = (scores - scores.max()) / min(max(temperature, _TINY), _HUGE)
     return torch.softmax(logits, dim=0).nan_to_num(0.0)
 
 
@@ -127,15 +137,16 @@ def renormalised(weights: Tensor, usable: Tensor) -> Tensor:
 
 def finite_trial(trial: Trial) -> Tensor:
     """bool scalar: whether the passes over this source have produced neither an infinity nor a NaN."""
-    return _finite((*trial.moved.values(), *trial.own, trial.loss))
+    return finite((*trial.moved.values(), *trial.own, trial.loss))
 
 
 def finite_outer(outer: Outer) -> Tensor:
     """bool scalar: the same of the target's pass after a trial."""
-    return _finite((*outer.gradient.values(), outer.loss))
+    return finite((*outer.gradient.values(), outer.loss, *outer.rates.values()))
 
 
-def _finite(values: Iterable[Tensor]) -> Tensor:
+def finite(values: Iterable[Tensor]) -> Tensor:
+    """bool scalar: whether there is neither an infinity nor a NaN in them, nor a sum that overflows."""
     return torch.stack([value.sum() for value in values]).isfinite().all()
 
 

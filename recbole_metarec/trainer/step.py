@@ -50,10 +50,10 @@ class TransferState:
     rate_optimizer: torch.optim.Optimizer | None = None
 
     @classmethod
-    def initial(cls, names: list[str], alpha: float, learning_rate: float, n_sources: int, device) -> "TransferState":
-        """The same alpha for every named parameter; a learning rate above 0 lets each go its own way."""
-        start = torch.tensor(float(alpha), device=device).log()
-        rates = {name: start.clone().requires_grad_(learning_rate > 0) for name in names}
+    def initial(cls, alphas: dict[str, float], learning_rate: float, n_sources: int, device) -> "TransferState":
+        """alphas: of each named parameter, where it starts; a learning rate above 0 lets each go its own way."""
+        rates = {name: torch.tensor(float(alpha), device=device).log() for name, alpha in alphas.items()}
+        rates = {name: rate.requires_grad_(learning_rate > 0) for name, rate in rates.items()}
         learner = torch.optim.Adam(rates.values(), lr=learning_rate) if learning_rate > 0 else None
         return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
 
@@ -99,24 +99,37 @@ def joint_step(
 ) -> StepResult:
     """L_tgt + weight * mean_i L_src(S_i) in one gradient; without a target batch (pre-training) the second term alone.
 
-    A source whose loss is not finite is left out of the mean.
+    A source whose loss or gradient is not finite is left out of the mean.
     """
     losses = [
         model.source_loss(parameters, side.items, side.next_batch(), streams("source", side.name)) for side in sources
     ]
     all_losses = torch.stack(losses).detach()
     usable = all_losses.isfinite().tolist()
-    kept = [loss for loss, ok in zip(losses, usable, strict=True) if ok]
-    total = weight * torch.stack(kept).mean() if kept else all_losses.sum()  # the sum is not finite: the step stops
-    if batch is not None:
-        total = total + model.target_loss(parameters, batch, streams("target"))
-    if not kept:
-        return StepResult(total.detach(), {}, [None] * len(losses))
+    target = None if batch is None else model.target_loss(parameters, batch, streams("target"))
     own = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.own, strict=True)}
-    found = meta.gradients(total, {**parameters, **own})
-    gradient = {name: found[name] for name in parameters}
+    moved = {**parameters, **own}
+    total, found = _mean_gradient(losses, usable, weight, target, moved)
+    if found and not bool(meta.finite(found.values())):  # which one it is must be asked of each
+        for place in [place for place, ok in enumerate(usable) if ok]:
+            alone = meta.gradients(losses[place], moved, keep_graph=True)
+            usable[place] = bool(meta.finite(alone.values()))
+        total, found = _mean_gradient(losses, usable, weight, target, moved)
     own_gradients = [(found[f"t.{i}"], found[f"b.{i}"]) if ok else None for i, ok in enumerate(usable)]
-    return StepResult(total.detach(), gradient, own_gradients, {"loss": all_losses, "skipped": ~all_losses.isfinite()})
+    measured = {"loss": all_losses, "skipped": ~torch.tensor(usable, device=all_losses.device)}
+    return StepResult(total.detach(), {name: found[name] for name in parameters if found}, own_gradients, measured)
+
+
+def _mean_gradient(
+    losses: list[Tensor], usable: list[bool], weight: float, target: Tensor | None, moved: Tensors
+) -> tuple[Tensor, Tensors]:
+    """Loss and gradient of the target and the mean of the usable sources; no gradient where none is usable."""
+    kept = [loss for loss, ok in zip(losses, usable, strict=True) if ok]
+    if not kept:
+        return torch.full_like(losses[0], float("nan")), {}
+    total = weight * torch.stack(kept).mean()
+    total = total if target is None else total + target
+    return total, meta.gradients(total, moved, keep_graph=True)
 
 
 class MetaStep:

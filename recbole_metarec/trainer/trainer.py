@@ -14,7 +14,13 @@ from recbole_metarec.errors import CheckpointError, TrainingError
 from recbole_metarec.randomness import Streams
 from recbole_metarec.ranking import metrics_of, rank_all
 from recbole_metarec.trainer.checkpoint import config_to_json, load_weights, read_checkpoint, write_checkpoint
-from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns, add_codebook_use
+from recbole_metarec.trainer.diagnostics import (
+    PATIENCE,
+    EpochRecord,
+    FailureSigns,
+    add_codebook_use,
+    lost_sources,
+)
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
@@ -127,9 +133,12 @@ class TransferTrainer(Trainer):
             **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
             source_weight=self._source_weight(),
         )
-        names = [name for name, _ in self.model.named_parameters()]
-        alpha, rate = config["inner_learning_rate"], config["learn_inner_learning_rate"]
-        self.state = TransferState.initial(names, alpha, rate, len(self.sources), self.device)
+        alphas = {
+            name: config["inner_learning_rate"] * self.model.trial_scale(name)
+            for name, _ in self.model.named_parameters()
+        }
+        rate = config["learn_inner_learning_rate"]
+        self.state = TransferState.initial(alphas, rate, len(self.sources), self.device)
         if self._resumed:
             self._refuse_another(self._resumed, self._sources_form)
             self.sources.load_state_dict(self._resumed["source_sides"])
@@ -200,13 +209,20 @@ class TransferTrainer(Trainer):
         add_codebook_use(rows, self.sources, self.model)
         self.source_history += rows
         for row in rows:
-            for quantity in row.keys() - {"epoch", "source"}:
+            for quantity in row.keys() - {"epoch", "source", "steps"}:
                 self.tensorboard.add_scalar(f"{quantity}/{row['source']}", row[quantity], epoch)
         if "weight" in rows[0]:
             shares = ", ".join(f"{row['source']} {row['weight']:.3f}" for row in rows)
             self.logger.info(f"epoch {epoch} source weights: {shares}")
         for sentence in self.signs.look(rows, self.source_history):
             self.logger.warning(sentence)
+        if lost := lost_sources(self.source_history):
+            if self.record:
+                self.record()
+            raise TrainingError(
+                f"epoch {epoch}: {', '.join(lost)} gave no finite step in {PATIENCE} epochs; lower "
+                f"inner_learning_rate or leave it out of sources; the best model so far is {self.saved_model_file}"
+            )
 
     def _after_validation(self, epoch: int, score: float, saved: bool) -> None:
         self.history[-1]["valid_score"] = float(score)
@@ -230,12 +246,15 @@ class TransferTrainer(Trainer):
     def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
         """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
         for number in range(self.pretrained, self._pretrain_epochs):
-            started, total = time(), 0.0
+            started, record, total = time(), EpochRecord(), 0.0
             steps, results = self._pretrain_pass(number)
             for _ in self._bar(range(steps), f"Pretrain {number:>2}", show_progress):
                 result = next(results)
                 self._apply(result, number)
+                record.add(result.measured)
                 total = total + result.loss
+            for sentence in self.signs.look(record.rows(number, self.sources.names), self.source_history):
+                self.logger.warning(sentence)
             self.pretrained = number + 1
             row = {"epoch": number - self._pretrain_epochs, "train_loss": float(total) / steps}
             self.history.append(row | {"seconds": time() - started})

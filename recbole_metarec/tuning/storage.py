@@ -33,15 +33,19 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
     cannot be opened or, later, used.
     """
     name, address, options = storage_name(url), make_url(url), None
-    if address.get_backend_name() == "sqlite" and address.database:
-        if must_exist and not Path(address.database).is_file():
+    file = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
+    was_there = file is None or file.exists()
+    if file:
+        if must_exist and not file.is_file():
             raise ConfigError(f"{name}: there is no such storage; run recbole-metarec tune first")
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         options = {"connect_args": {"timeout": _WAIT_SECONDS}}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = _opened(url, options)
     except (*DATABASE_ERRORS, RuntimeError, ImportError) as error:
+        if not was_there and file.exists() and not file.stat().st_size:
+            file.unlink()
         raise _fault(name, error) from error
     try:
         yield storage
