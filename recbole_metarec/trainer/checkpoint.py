@@ -68,7 +68,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
 def _check_container(path: str | Path) -> None:
     """Raises BadZipFile for a flipped bit, which PyTorch reads over, and for what would unpack to more than it is."""
     if not zipfile.is_zipfile(path):
-        return  # RecBole's of long ago; PyTorch says what it is
+        return  # of a format that is refused
     with zipfile.ZipFile(path) as container:
         parts = container.infolist()
         is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
