@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 
 import optuna
 from optuna.storages import RDBStorage
@@ -12,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from recbole_metarec.errors import ConfigError, DataError
 
 DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+_TRIES, _PAUSE_SECONDS = 12, 0.25
 _WAIT_SECONDS = 120  # for SQLite's lock, which another process holds for milliseconds
 
 
@@ -56,10 +58,13 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
 
 
 def _opened(url: str, options: dict | None) -> RDBStorage:
-    try:
-        return RDBStorage(url, options)
-    except SQLAlchemyError:  # another command may have made the tables in this very moment
-        return RDBStorage(url, options)
+    """Another command may be making the tables in this very moment, which takes it several steps."""
+    for _ in range(_TRIES - 1):
+        try:
+            return RDBStorage(url, options)
+        except SQLAlchemyError:
+            sleep(_PAUSE_SECONDS)
+    return RDBStorage(url, options)
 
 
 def _fault(name: str, error: Exception) -> DataError:
