@@ -144,7 +144,8 @@ def test_two_commands_at_once_share_the_budget(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], outputs
     trials = study_in(tmp_path).trials
     counted = [trial for trial in trials if trial.value is not None or "error" in trial.user_attrs]
-    assert len(counted) == 6 and all(trial.state.is_finished() for trial in trials)
+    # what one command drew as the other took the last place waits for whoever asks for more
+    assert len(counted) == 6 and optuna.trial.TrialState.RUNNING not in [trial.state for trial in trials]
     assert len({tuple(trial.params.values()) for trial in counted}) >= 5, "no two draw the same, but the first perhaps"
 
 
