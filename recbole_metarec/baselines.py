@@ -5,10 +5,9 @@ from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
-from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer
 
-from recbole_metarec.building import nothing_unpickled, read_dataset
+from recbole_metarec.building import read_dataset, split_dataset
 from recbole_metarec.compat import load_recbole_checkpoint
 from recbole_metarec.config import check_config, default_values, key_reference
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
@@ -87,8 +86,7 @@ def load_data(config):
     config["data_path"] = str(_checked_folder(config))
     dataset = read_dataset(config)
     getLogger().info(dataset)
-    with nothing_unpickled(config):
-        loaders = data_preparation(config, dataset)
+    loaders = split_dataset(config, dataset)
     for loader, name in zip(loaders[1:], ("validation", "test")):
         if not len(loader.dataset):
             fail_without_held_out(dataset.dataset_path, name)

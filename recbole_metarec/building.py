@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from recbole.config import Config
-from recbole.data import create_dataset
+from recbole.data import create_dataset, data_preparation
 
 from recbole_metarec.config import check_keys, read_yaml
 
@@ -81,3 +81,9 @@ def read_dataset(config):
     """RecBole's dataset for ``config``, from the data's own files. Raises DataError for a malformed one."""
     with nothing_unpickled(config):
         return create_dataset(config)
+
+
+def split_dataset(config, dataset) -> tuple:
+    """RecBole's (training, validation, test) loader of a dataset, cut anew and never unpickled."""
+    with nothing_unpickled(config):
+        return data_preparation(config, dataset)

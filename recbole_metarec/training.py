@@ -8,13 +8,12 @@ from pathlib import Path
 
 from colorlog import ColoredFormatter
 from recbole.config import Config
-from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole.utils.logger import RemoveColorFilter
 
 from recbole_metarec import run_folder as folder
 from recbole_metarec.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
-from recbole_metarec.building import nothing_unpickled, read_dataset
+from recbole_metarec.building import read_dataset, split_dataset
 from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.dataset import reads_texts
 from recbole_metarec.data.domains import find_domain
@@ -72,8 +71,7 @@ def _read(config) -> TrainedRun:
     if model in OUR_MODELS:
         data = read_dataset(config)
         getLogger().info(data)
-        with nothing_unpickled(config):
-            loaders = data_preparation(config, data)
+        loaders = split_dataset(config, data)
         sources = loaders[0].dataset.read_ahead()
     else:
         loaders = load_data(config)

@@ -55,3 +55,11 @@ def refused(capsys, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
     return check
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """A cache that the tests of one file share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from test_text_runs import cluster_texts
+from text_worlds import cluster_texts, write_text_shop
 from torch.nn import functional as F
-from worlds import TINY, Run, cluster_histories, equal, without_seconds, write_domain, write_items
+from worlds import TINY, Run, equal, without_seconds, write_items
 
 # isort: split
 import recbole.quick_start
@@ -24,22 +24,12 @@ ALIGNED = {**TINY, "text_alignment": True, "text_width": 8, "sources": ["Near", 
 BATCH = SequenceBatch(torch.tensor([[3, 1, 4], [5, 9, 0]]), torch.tensor([[1, 4, 1], [9, 2, 0]]))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAREC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A target and a source with texts, and a source without."""
-    folder = tmp_path_factory.mktemp("domains")
-    for seed, name, users, items in ((1, "Target", 50, 24), (2, "Near", 60, 28), (3, "Bare", 40, 20)):
-        write_domain(folder, name, cluster_histories(seed, users, items, 4, 0.8))
-        if name != "Bare":
-            write_items(folder, name, cluster_texts(seed, items, 4))
-    return folder
+    return write_text_shop(tmp_path_factory.mktemp("domains"))
 
 
 def run(shop, model="MetaRec", saved=False, fit=True, **given) -> Run:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from text_worlds import cluster_texts, write_text_shop
 from worlds import TINY, Run, cluster_histories, equal, without_seconds, write_domain, write_items
 
 # isort: split
@@ -24,28 +25,12 @@ SMALL = {key: value for key, value in TINY.items() if key != "vq_heads"} | {
 }  # fmt: skip
 
 
-def cluster_texts(seed: int, items: int, clusters: int) -> dict[int, str]:
-    """A word of the item's cluster and one that says nothing."""
-    noise = np.random.default_rng(seed).integers(0, 12, items)
-    return {i: f"kind{i % clusters} noise{noise[i]}" for i in range(items)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAREC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A target and a source with texts, and a source without."""
-    folder = tmp_path_factory.mktemp("domains")
-    for seed, name, users, items in ((1, "Target", 50, 24), (2, "Near", 60, 28), (3, "Bare", 40, 20)):
-        write_domain(folder, name, cluster_histories(seed, users, items, 4, 0.8))
-        if name != "Bare":
-            write_items(folder, name, cluster_texts(seed, items, 4))
-    return folder
+    return write_text_shop(tmp_path_factory.mktemp("domains"))
 
 
 def run(shop, saved=False, fit=True, **given) -> Run:

@@ -9,10 +9,9 @@ from pathlib import Path
 from time import time
 
 import torch
-from recbole.data import data_preparation
 
 from recbole_metarec import run_folder as folder
-from recbole_metarec.building import build_config, nothing_unpickled, read_dataset
+from recbole_metarec.building import build_config, read_dataset, split_dataset
 from recbole_metarec.leaderboard.models import POPULARITY
 from recbole_metarec.ranking import metrics_of, rank_all
 
@@ -37,9 +36,7 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
     """
     started = time()
     config = build_config("LRURec", dataset, (), overrides)
-    data = read_dataset(config)
-    with nothing_unpickled(config):
-        train, valid, test = data_preparation(config, data)
+    train, valid, test = split_dataset(config, read_dataset(config))
     part = train.dataset
     counts = torch.bincount(part.inter_feat[part.iid_field], minlength=part.item_num)
     ranks = {
