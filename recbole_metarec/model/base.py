@@ -1,6 +1,6 @@
 """What the models of this package have in common as RecBole models."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -19,6 +19,31 @@ class EveryPositionRecommender(SequentialRecommender):
 
     target_negatives = 0
     row_gradients = False
+    _kept = None
+
+    def kept(self, make: Callable):
+        """What ``make`` gives of the items, made once while nothing moves: it costs more than a user's state."""
+        if self._kept is not None and not torch.is_grad_enabled():
+            return self._kept
+        found = make()
+        if not self.training and not torch.is_grad_enabled():
+            self._kept = found
+        return found
+
+    def train(self, mode: bool = True):
+        """Forgets what was kept."""
+        self._kept = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args, **kwargs):
+        """Forgets what was kept."""
+        self._kept = None
+        return super().load_state_dict(*args, **kwargs)
+
+    def _apply(self, *args, **kwargs):
+        """PyTorch's hook for another device or type of number."""
+        self._kept = None
+        return super()._apply(*args, **kwargs)
 
     def deployed_weights(self) -> dict[str, Tensor]:
         """What a saved model holds."""

@@ -44,7 +44,6 @@ class LRURec(EveryPositionRecommender):
         self.text_map = None
         if config["text_alignment"]:
             self.text_map = TextMap(self.n_items, config["text_width"], width, config["text_dropout_prob"])
-        self._table: Tensor | None = None
         self.target_negatives = config["target_negatives"]
         dense = config["learner"] != "adamw" or config["clip_grad_norm"] or self.text_map
         self.row_gradients = not dense
@@ -110,27 +109,10 @@ class LRURec(EveryPositionRecommender):
 
     @property
     def table(self) -> Tensor:
-        """Vectors of the items as they are served, [n_items, d]; kept while nothing moves."""
+        """Vectors of the items as they are served, [n_items, d]."""
         if self.text_map is None:
             return self.item_embedding.weight
-        if self._table is not None and not torch.is_grad_enabled():
-            return self._table
-        found = self.item_table(dict(self.named_parameters()))
-        if not self.training and not torch.is_grad_enabled():
-            self._table = found
-        return found
-
-    def train(self, mode: bool = True):
-        self._table = None
-        return super().train(mode)
-
-    def _apply(self, *args, **kwargs):
-        self._table = None
-        return super()._apply(*args, **kwargs)
-
-    def load_state_dict(self, *args, **kwargs):
-        self._table = None
-        return super().load_state_dict(*args, **kwargs)
+        return self.kept(lambda: self.item_table(dict(self.named_parameters())))
 
     def deployed_weights(self) -> dict[str, Tensor]:
         """The weights of the model without any text that scores as this one does."""

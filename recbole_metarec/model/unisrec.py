@@ -71,12 +71,11 @@ class UniSRec(EveryPositionRecommender):
             nn.init.normal_(self.item_embedding.weight, std=0.02)
             with torch.no_grad():
                 self.item_embedding.weight[0] = 0.0
-        self._catalogue: tuple[Tensor, Tensor] | None = None
 
     def set_texts(self, vectors: np.ndarray) -> None:
         """Text vectors of the target's items, float32 [n_items, w]."""
         self.texts.copy_(torch.from_numpy(vectors))
-        self._catalogue = None
+        self._kept = None
 
     # -- what moves --------------------------------------------------------------------------------------------
 
@@ -100,29 +99,14 @@ class UniSRec(EveryPositionRecommender):
         """States after each event: inputs int64 [B, L], padded on the right, their vectors [B, L, d] to [B, L, d]."""
         return self.encoder(vectors, self.get_attention_mask(inputs))
 
-    def train(self, mode: bool = True):
-        """The catalogue's vectors are kept while nothing moves: they cost more than a user's state."""
-        self._catalogue = None
-        return super().train(mode)
-
-    def load_state_dict(self, *args, **kwargs):
-        self._catalogue = None
-        return super().load_state_dict(*args, **kwargs)
-
-    def _apply(self, *args, **kwargs):
-        """PyTorch's hook for another device or type of number."""
-        self._catalogue = None
-        return super()._apply(*args, **kwargs)
-
     def catalogue(self) -> tuple[Tensor, Tensor]:
         """Vectors of the items and the same scaled to length 1: two [n_items, d]."""
-        if self._catalogue is not None and not torch.is_grad_enabled():
-            return self._catalogue
-        vectors = self.item_vectors()
-        found = vectors, directions(vectors)
-        if not self.training and not torch.is_grad_enabled():
-            self._catalogue = found
-        return found
+
+        def made():
+            vectors = self.item_vectors()
+            return vectors, directions(vectors)
+
+        return self.kept(made)
 
     # -- training ----------------------------------------------------------------------------------------------
 
