@@ -16,7 +16,20 @@ from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 _DEFAULT_SEEDS = 2
 _DEFAULT_JOBS = 2
-_OWN = ("seeds", "jobs", "store", "output", "tuned", "rows", "cost", "simulate", "variants", "models", "grid")
+_OWN = (
+    "seeds",
+    "jobs",
+    "store",
+    "output",
+    "tuned",
+    "rows",
+    "cost",
+    "simulate",
+    "variants",
+    "models",
+    "grid",
+    "target_users",
+)
 RESUMING = """\
 The cost is said first. What is in the store, or in the file of rows, is not run again; an interrupted command loses
 only the runs in progress: type it again. Any config key may be given as --key=value; it holds for every run.

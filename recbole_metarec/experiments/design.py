@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from recbole_metarec.data.cuts import share_name
 from recbole_metarec.experiments.settings import DATA_KEYS, Setting
 from recbole_metarec.experiments.variants import FULL, NONE, Variant
 from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
@@ -70,27 +71,24 @@ class Experiment:
 
 
 def ablation(
-    variants: list[Variant],
-    dataset: str,
-    seeds: Iterable[int],
-    given: Mapping,
-    tuned: Mapping[str, Tuned] | None = None,
+    variants: list[Variant], dataset: str, setting: Setting, tuned: Mapping[str, Tuned] | None = None
 ) -> Experiment:
     """The full model, its variants and LRURec. variants: as ``chosen_variants`` gives them.
 
+    setting: the config keys of all runs, and of each seed the target: ``dataset``, or a shop with a share of its users.
     tuned: what was found for MetaRec, which all variants get, and for LRURec. Raises MetaRecError as ``make_plan``.
     """
     tuned = dict(tuned or {})
     tuned |= {variant.base: tuned["MetaRec"] for variant in variants if variant.name != NONE and "MetaRec" in tuned}
     models = [variant.competitor for variant in variants]
-    found = _by_model(make_plan(models, dataset, seeds, given, tuned), len(models))
+    found = _runs_of("target_users", setting, models, dataset, tuned)
     arms = tuple(
         Arm(variant.name, "", None, variant.text or variant.meaning, _shown(runs, variant.name), model.guarded)
         for variant, model, runs in zip(variants, models, found)
     )
     full, none = (next(n for n, arm in enumerate(arms) if arm.model == name) for name in (FULL, NONE))
     against = tuple((full if n != full else None, none if n != none else None) for n in range(len(arms)))
-    return Experiment("ablate", dataset, "", arms, (FULL, NONE), against)
+    return Experiment("ablate", share_name(dataset, setting.value), "", arms, (FULL, NONE), against)
 
 
 def sweep(
@@ -110,16 +108,7 @@ def sweep(
         name: replace(found, overrides={own: value for own, value in found.overrides.items() if own != key})
         for name, found in (tuned or {}).items()
     }
-    by_value = [_by_model(_planned(lines, setting, tuned), len(lines)) for setting in settings]
-    for setting, runs in zip(settings, by_value):
-        runs[:] = [
-            tuple(
-                # no domain that anybody has before a sweep has made it
-                run if run.dataset == dataset else _made_by(key, setting, line, dataset, run)
-                for run in own
-            )
-            for line, own in zip(lines, runs)
-        ]
+    by_value = [_runs_of(key, setting, lines, dataset, tuned) for setting in settings]
     by_value = [_none_for_nothing(lines, runs) for runs in by_value]
     arms: list[Arm] = []
     places: dict[str, list[int]] = {}  # of each model: its arm at each value
@@ -137,19 +126,23 @@ def sweep(
     return Experiment("sweep", dataset, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
 
 
-def _planned(lines: list[Competitor], setting: Setting, tuned: Mapping[str, Tuned]) -> list[PlannedRun]:
-    """The runs of one value, seed by seed."""
-    plan = []
+def _runs_of(
+    key: str, setting: Setting, lines: list[Competitor], dataset: str, tuned: Mapping[str, Tuned]
+) -> list[tuple[PlannedRun, ...]]:
+    """The runs of each model by seed, under one value of ``key``."""
+    plan = []  # seed by seed
     for seed, (target, given) in setting.by_seed.items():
         if not any(line.uses_sources for line in lines):  # where the data needs them to be named, models may not
             given = {key: value for key, value in given.items() if key != "sources"}
         plan += make_plan(lines, target, [seed], given, tuned)
-    return plan
-
-
-def _by_model(plan: list[PlannedRun], n_models: int) -> list[tuple[PlannedRun, ...]]:
-    """The runs of each model by seed: a plan goes seed by seed."""
-    return [tuple(plan[number::n_models]) for number in range(n_models)]
+    return [
+        # nobody has a part of the dataset before a command has made it
+        tuple(
+            run if run.dataset == dataset else _made_by(key, setting, line, dataset, run)
+            for run in plan[n :: len(lines)]
+        )
+        for n, line in enumerate(lines)
+    ]
 
 
 def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
@@ -160,7 +153,7 @@ def _made_by(key: str, setting: Setting, line: Competitor, dataset: str, run: Pl
     """The run with the command that also makes its data."""
     words = ["recbole-metarec", "sweep", f"{key}={setting.text}", "--models", line.name, "--dataset", dataset]
     words += ["--sources", ",".join(run.sources)] if run.sources and not DATA_KEYS[key].makes_sources else []
-    said = ("sources", "show_progress", *SET_BY_NAME)
+    said = ("sources", "show_progress", *sorted(SET_BY_NAME - {"text_alignment"}))
     own = {name: value for name, value in run.overrides.items() if name not in said}
     words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]
     return replace(run, command=shlex.join(words))
