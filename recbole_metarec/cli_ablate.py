@@ -4,7 +4,6 @@ import argparse
 
 from recbole_metarec import cli_experiments
 from recbole_metarec.cli_experiments import Request, carry_out
-from recbole_metarec.errors import ConfigError
 
 SUMMARY = "take MetaRec apart: each variant against the full model and against no transfer"
 EXAMPLE = f"""\
@@ -23,7 +22,6 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from recbole_metarec.experiments.settings import DATA_KEYS
     from recbole_metarec.experiments.variants import VARIANTS
 
     option = cli_experiments.add_options(parser, "saved/ablate-NAME")
@@ -32,9 +30,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,C",
         help=f"some of {', '.join(VARIANTS)}, or KEY=value+KEY=value (default: all that differ from the full model); "
         "full and none are always there",
-    )
-    option(
-        "--target_users", "--target-users", metavar="SHARE", help=f"{DATA_KEYS['target_users'].meaning} (default: 1)"
     )
 
 
@@ -49,22 +44,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec.plugin import shielded_argv
 
     with shielded_argv():
-        setting = _setting(request)
         if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
             full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
             variants = chosen_variants(names, {**request.given, **full})
-        experiment = ablation(variants, request.dataset, setting, tuned)
+        experiment = ablation(variants, request.shops(), tuned)
         return carry_out(request, experiment, f"ablate-{experiment.dataset}")
-
-
-def _setting(request: Request):
-    """The whole target for every seed, or another shop with a share of its users for each."""
-    from recbole_metarec.experiments.settings import Setting, check_values, parse_grid, settings
-
-    if "target_users" not in request.own:
-        return Setting(1, "1", dict.fromkeys(request.seeds, (request.dataset, request.given)))
-    key, values = parse_grid(f"target_users={request.own['target_users']}")
-    if len(values) > 1:
-        raise ConfigError("--target_users: one share for an ablation; see recbole-metarec sweep target_users=v1,v2,...")
-    check_values(key, values, request.dataset, request.given)
-    return settings(key, values, request.dataset, request.given, request.seeds)[0]

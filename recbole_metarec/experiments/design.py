@@ -4,12 +4,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from recbole_metarec.data.cuts import share_name
-from recbole_metarec.experiments.settings import DATA_KEYS, Setting
+from recbole_metarec.experiments.settings import DATA_KEYS, Setting, Shops, Targets
 from recbole_metarec.experiments.variants import FULL, NONE, Variant
 from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
 from recbole_metarec.leaderboard.plan import Tuned, as_text, make_plan
 from recbole_metarec.leaderboard.planned import PlannedRun
+
+_MAKES_SOURCES = {key for key, own in DATA_KEYS.items() if own.makes_sources}
 
 
 @dataclass(frozen=True)
@@ -70,32 +71,29 @@ class Experiment:
         return list(once.values())
 
 
-def ablation(
-    variants: list[Variant], dataset: str, setting: Setting, tuned: Mapping[str, Tuned] | None = None
-) -> Experiment:
+def ablation(variants: list[Variant], shops: Shops, tuned: Mapping[str, Tuned] | None = None) -> Experiment:
     """The full model, its variants and LRURec. variants: as ``chosen_variants`` gives them.
 
-    setting: the config keys of all runs, and of each seed the target: ``dataset``, or a shop with a share of its users.
     tuned: what was found for MetaRec, which all variants get, and for LRURec. Raises MetaRecError as ``make_plan``.
     """
     tuned = dict(tuned or {})
     tuned |= {variant.base: tuned["MetaRec"] for variant in variants if variant.name != NONE and "MetaRec" in tuned}
     models = [variant.competitor for variant in variants]
-    found = _runs_of("target_users", setting, models, dataset, tuned)
+    found = _runs_of(f"target_users={shops.share}", shops.by_seed, models, shops, tuned)
     arms = tuple(
         Arm(variant.name, "", None, variant.text or variant.meaning, _shown(runs, variant.name), model.guarded)
         for variant, model, runs in zip(variants, models, found)
     )
     full, none = (next(n for n, arm in enumerate(arms) if arm.model == name) for name in (FULL, NONE))
     against = tuple((full if n != full else None, none if n != none else None) for n in range(len(arms)))
-    return Experiment("ablate", share_name(dataset, setting.value), "", arms, (FULL, NONE), against)
+    return Experiment("ablate", shops.name, "", arms, (FULL, NONE), against)
 
 
 def sweep(
     key: str,
     settings: list[Setting],
     models: list[Competitor],
-    dataset: str,
+    shops: Shops,
     tuned: Mapping[str, Tuned] | None = None,
 ) -> Experiment:
     """Every model at every value, against LRURec at each value that concerns it. Raises MetaRecError as ``make_plan``.
@@ -108,7 +106,7 @@ def sweep(
         name: replace(found, overrides={own: value for own, value in found.overrides.items() if own != key})
         for name, found in (tuned or {}).items()
     }
-    by_value = [_runs_of(key, setting, lines, dataset, tuned) for setting in settings]
+    by_value = [_runs_of(f"{key}={own.text}", own.by_seed, lines, shops, tuned) for own in settings]
     by_value = [_none_for_nothing(lines, runs) for runs in by_value]
     arms: list[Arm] = []
     places: dict[str, list[int]] = {}  # of each model: its arm at each value
@@ -123,23 +121,22 @@ def sweep(
             # an arm for all values is held against a reference for all values, or against none
             alone = len(set(own)) == 1 < len(set(references.values()))
             against[place] = (None if name == WITHOUT_TRANSFER or alone else references[n],)
-    return Experiment("sweep", dataset, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
+    return Experiment("sweep", shops.name, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
 
 
 def _runs_of(
-    key: str, setting: Setting, lines: list[Competitor], dataset: str, tuned: Mapping[str, Tuned]
+    value: str, targets: Targets, lines: list[Competitor], shops: Shops, tuned: Mapping[str, Tuned]
 ) -> list[tuple[PlannedRun, ...]]:
-    """The runs of each model by seed, under one value of ``key``."""
+    """The runs of each model by seed, under one ``KEY=value``."""
     plan = []  # seed by seed
-    for seed, (target, given) in setting.by_seed.items():
+    for seed, (target, given) in targets.items():
         if not any(line.uses_sources for line in lines):  # where the data needs them to be named, models may not
             given = {key: value for key, value in given.items() if key != "sources"}
         plan += make_plan(lines, target, [seed], given, tuned)
     return [
-        # nobody has a part of the dataset before a command has made it
+        # nobody has a part of a domain before a command has made it
         tuple(
-            run if run.dataset == dataset else _made_by(key, setting, line, dataset, run)
-            for run in plan[n :: len(lines)]
+            run if run.dataset == shops.dataset else _made_by(value, shops, line, run) for run in plan[n :: len(lines)]
         )
         for n, line in enumerate(lines)
     ]
@@ -149,11 +146,13 @@ def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
     return tuple(replace(run, shown_as=name) for run in runs)
 
 
-def _made_by(key: str, setting: Setting, line: Competitor, dataset: str, run: PlannedRun) -> PlannedRun:
+def _made_by(value: str, shops: Shops, line: Competitor, run: PlannedRun) -> PlannedRun:
     """The run with the command that also makes its data."""
-    words = ["recbole-metarec", "sweep", f"{key}={setting.text}", "--models", line.name, "--dataset", dataset]
-    words += ["--sources", ",".join(run.sources)] if run.sources and not DATA_KEYS[key].makes_sources else []
-    said = ("sources", "show_progress", *sorted(SET_BY_NAME - {"text_alignment"}))
+    key = value.partition("=")[0]
+    words = ["recbole-metarec", "sweep", value, "--models", line.name, "--dataset", shops.dataset]
+    words += ["--target_users", as_text(shops.share)] if shops.share != 1 and key != "target_users" else []
+    words += ["--sources", ",".join(run.sources)] if run.sources and key not in _MAKES_SOURCES else []
+    said = ("sources", "show_progress", key, *(SET_BY_NAME - {"text_alignment"}))
     own = {name: value for name, value in run.overrides.items() if name not in said}
     words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]
     return replace(run, command=shlex.join(words))
