@@ -167,6 +167,19 @@ def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path
     assert files[2].read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_shops(tmp_path):
+    experiment, found = world(tmp_path)
+    said = "Every model, LRURec included, reads item texts", "Each seed is another shop"
+    assert not any(line in markdown(findings(experiment, found), PROTOCOL, "again") for line in said)
+
+    def read(run, number):
+        return replace(run, config={**run.config, "text_alignment": True}, dataset=f"Shop-{number}")
+
+    arms = tuple(replace(arm, runs=tuple(map(read, arm.runs, range(3)))) for arm in experiment.arms)
+    text = markdown(findings(replace(experiment, arms=arms), Found({}, {}, [])), PROTOCOL, "again")
+    assert all(line in text for line in said)
+
+
 def test_a_report_without_any_finished_run_has_no_picture(tmp_path):
     experiment, _ = world(tmp_path)
     table = findings(experiment, Found({}, {}, []))
