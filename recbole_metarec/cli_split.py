@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, number, options_only
+from recbole_metarec.arguments import Once, count, number, options_only, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -69,6 +69,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         about = {**_SHARES, **shares, "core": core, "seed": seed}
     names = write_split(dataset, split, output, about, "overwrite" in given)
     print(describe(split, names, len(dataset.events)))
+    print("written:", ", ".join(str(output / name) for name in names.values()))
+    print("next:", train_command(next(iter(names.values())), output))
     return 0
 
 

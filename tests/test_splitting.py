@@ -1,6 +1,8 @@
 """Splits keep what they promise: on random datasets, for every share, overlap and core."""
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,6 +10,7 @@ import pytest
 from worlds import write_domain, write_items
 
 from recbole_metarec import cli
+from recbole_metarec.arguments import Parser, split_arguments
 from recbole_metarec.data.domains import resolve_sources
 from recbole_metarec.data.split_domains import read_dataset
 from recbole_metarec.data.splitting import MOST_PARTS, Shares, k_core, split_by_column, split_by_shares
@@ -212,6 +215,21 @@ def test_parts_on_disk_carry_texts_types_times_and_where_they_come_from(shop, ca
     # a part of a part keeps the times that the first file had
     assert cli.main(["split", "Shop-b", "--data_path", str(shop)]) == 0
     assert all(float(time) >= 1.7e9 for time in table(shop, "Shop-b-a").column("original_timestamp"))
+
+
+def test_where_the_parts_lie_is_told_and_the_command_that_is_told_finds_them(shop, tmp_path, capsys):
+    for words in ([], ["--by", "brand", "--keep-users", "--output", str(tmp_path / "my parts")]):
+        assert cli.main(["split", "Shop", "--data_path", str(shop), *words]) == 0
+        *_, written, after = capsys.readouterr().out.splitlines()
+        folders = [Path(text) for text in written.removeprefix("written: ").split(", ")]
+        assert len(folders) > 1 and all((folder / f"{folder.name}.inter").is_file() for folder in folders)
+        parser = Parser()
+        cli._train_parser(parser)
+        program, command, *typed = shlex.split(after.removeprefix("next: "))
+        assert (program, command) == ("recbole-metarec", "train")
+        given = split_arguments(parser, typed)
+        present, missing = resolve_sources(given["dataset"], "auto", given["data_path"])
+        assert [given["dataset"], *present] == [folder.name for folder in folders] and missing == []
 
 
 def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path, capsys):
