@@ -184,7 +184,7 @@ def folder_finding(folder: Path, remedy: str) -> Finding:
 
 
 def check_data(data_path: str) -> Iterator[Finding]:
-    """Where each named domain and each other one lies, or how it is to be had."""
+    """Where each domain lies, and which of the named ones are not here."""
     from recbole_metarec.data.domains import find_domain, known_domains, present_domains
     from recbole_metarec.data.movielens import EMBEDDED_DOMAINS, movielens_dir
     from recbole_metarec.data.writing import read_about
@@ -200,19 +200,9 @@ def check_data(data_path: str) -> Iterator[Finding]:
         folder = find_domain(name, data_path)
         simulated = " (simulated)" if read_about(folder, name).get("simulated") else ""
         yield Finding(OK, f"data {name}{simulated}: {folder / name}")
-    for name in missing:
-        yield Finding(NOTE, f"data {name}: not here", how_to_get(name))
-
-
-def how_to_get(name: str) -> str:
-    """Where a named domain is published and what makes its files of that."""
-    from recbole_metarec.data.domains import domain_settings
-
-    source = domain_settings(name)["public_source"]
-    edition = source["edition"]
-    return (
-        f"recbole-metarec prepare {name} ({source['collection']}, {edition}: {source['editions'][edition]['reviews']})"
-    )
+    if missing:
+        todo = "recbole-metarec prepare NAME fetches one of them; --data_path says where others lie"
+        yield Finding(NOTE, f"data not here: {', '.join(missing)}", todo)
 
 
 def check_optional() -> Iterator[Finding]:

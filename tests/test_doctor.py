@@ -14,6 +14,8 @@ from worlds import write_domain
 
 import recbole_metarec
 from recbole_metarec import cli, compat, doctor, self_test
+from recbole_metarec.data.domains import known_domains
+from recbole_metarec.data.movielens import EMBEDDED_DOMAINS
 from recbole_metarec.doctor import NOTE, OK, PROBLEM, Finding
 
 ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
@@ -31,7 +33,8 @@ def test_a_machine_on_which_tests_run_is_well(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "self-test: MetaRec trained" in done.stdout and "gives the same scores" in done.stdout
     assert f"torch {metadata.version('torch')}" in done.stdout
-    assert "data Scientific: not here" in done.stdout and "https://" in done.stdout
+    (missing,) = (line for line in done.stdout.splitlines() if "not here" in line)
+    assert missing.startswith("note     data not here: ") and "Scientific, Sports" in missing
     assert "no problems" in done.stdout and done.stderr == ""
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
@@ -130,7 +133,10 @@ def test_data_is_found_where_it_lies(tmp_path, empty_cache):
     (tmp_path / "Office" / "Office.json").write_text('{"simulated": {"seed": 1}}')
     found = {finding.what.split(":")[0]: finding for finding in doctor.check_data(str(tmp_path))}
     assert found["data Office (simulated)"].what.endswith(str(tmp_path / "Office"))
-    assert "recbole-metarec prepare Arts" in found["data Arts"].todo
+    missing = found["data not here"]
+    assert "recbole-metarec prepare NAME" in missing.todo
+    here = {"Office", *EMBEDDED_DOMAINS}
+    assert missing.what.removeprefix("data not here: ").split(", ") == [n for n in known_domains() if n not in here]
     assert levels(doctor.check_data(str(tmp_path / "absent")))[0] == NOTE
 
 
