@@ -82,7 +82,7 @@ class Request:
         given, places = dict(settings.chosen), settings.places
         jobs = count(own["jobs"], "--jobs") if "jobs" in own else min(_DEFAULT_JOBS, processors())
         n_seeds = count(own.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
-        for key in sorted(SET_BY_NAME & set(given)):
+        for key in sorted((SET_BY_NAME - {"text_alignment"}) & set(given)):  # with texts, all arms have them
             raise ConfigError(f"{said_at(places[key], f'{key} is what the arms differ by')}; leave it out")
         dataset, first = given.pop("dataset", EMBEDDED_TARGET), given.pop("seed", 2020)
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):

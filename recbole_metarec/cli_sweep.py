@@ -54,6 +54,6 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     with shielded_argv():
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-        found = settings(key, values, request.dataset, request.given)
-        experiment = sweep(key, found, models, request.dataset, request.seeds, tuned)
+        found = settings(key, values, request.dataset, request.given, request.seeds)
+        experiment = sweep(key, found, models, request.dataset, tuned)
         return carry_out(request, experiment, f"sweep-{key}-{request.dataset}")

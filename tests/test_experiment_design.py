@@ -142,8 +142,8 @@ def test_variants_start_from_what_tuning_has_found_for_metarec(given):
 def swept(grid: str, given, models="MetaRec", tuned=None):
     key, values = parse_grid(grid)
     check_values(key, values, "Target", given)
-    found = settings(key, values, "Target", given)
-    return sweep(key, found, competitors(models.split(",")), "Target", SEEDS, tuned)
+    found = settings(key, values, "Target", given, SEEDS)
+    return sweep(key, found, competitors(models.split(",")), "Target", tuned)
 
 
 def arms_of(experiment) -> dict:
@@ -190,17 +190,17 @@ def test_sources_may_be_varied_one_at_a_time_or_together(given):
 def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both_sides(given, cache):
     experiment = swept("target_users=0.5,1", given)
     arms = arms_of(experiment)
-    assert {name: arm.runs[0].dataset for name, arm in arms.items()} == {
-        "LRURec[0.5]": "Target-users50", "LRURec[1]": "Target",
-        "MetaRec[0.5]": "Target-users50", "MetaRec[1]": "Target",
+    halves, whole = ["Target-users50-2", "Target-users50"], ["Target", "Target"]  # of seeds 7 and 8
+    assert {name: [run.dataset for run in arm.runs] for name, arm in arms.items()} == {
+        "LRURec[0.5]": halves, "LRURec[1]": whole, "MetaRec[0.5]": halves, "MetaRec[1]": whole,
     }  # fmt: skip
+    assert arms["MetaRec[0.5]"].detail == "Target-users50-2 and 1 more from Near, Far"
     assert experiment.against == ((None,), (None,), (0,), (1,))
     assert all(arm.runs[0].sources == ["Near", "Far"] for name, arm in arms.items() if name.startswith("MetaRec"))
     assert keys(arms["MetaRec[1]"].runs) == keys(leaderboard("MetaRec", given))
-    users = {
-        line.split("\t")[0] for line in (cache / "Target-users50/Target-users50.inter").read_text().split("\n")[1:-1]
-    }
-    assert users == chosen_users([f"Target-u{number}" for number in range(50)], 0.5)
+    for shop, name in enumerate(reversed(halves)):
+        users = {line.split("\t")[0] for line in (cache / name / f"{name}.inter").read_text().split("\n")[1:-1]}
+        assert users == chosen_users([f"Target-u{number}" for number in range(50)], 0.5, shop)
     words = arms["MetaRec[0.5]"].runs[0].command.split()
     assert words[:3] == ["recbole-metarec", "sweep", "target_users=0.5"] and "Near,Far" in words
     assert words[words.index("--dataset") + 1] == "Target" and not any("transfer" in word for word in words)

@@ -98,7 +98,6 @@ def sweep(
     settings: list[Setting],
     models: list[Competitor],
     dataset: str,
-    seeds: Iterable[int],
     tuned: Mapping[str, Tuned] | None = None,
 ) -> Experiment:
     """Every model at every value, against LRURec at each value that concerns it. Raises MetaRecError as ``make_plan``.
@@ -111,17 +110,16 @@ def sweep(
         name: replace(found, overrides={own: value for own, value in found.overrides.items() if own != key})
         for name, found in (tuned or {}).items()
     }
-    if not any(line.uses_sources for line in lines):  # where the data needs the sources to be named, models may not
-        settings = [replace(own, given={k: v for k, v in own.given.items() if k != "sources"}) for own in settings]
-    seeds = list(seeds)
-    by_value = [
-        _by_model(make_plan(lines, setting.dataset, seeds, setting.given, tuned), len(lines)) for setting in settings
-    ]
+    by_value = [_by_model(_planned(lines, setting, tuned), len(lines)) for setting in settings]
     for setting, runs in zip(settings, by_value):
-        if setting.dataset != dataset:  # no domain that anybody has before a sweep has made it
-            runs[:] = [
-                tuple(_made_by(key, setting, line, dataset, run) for run in own) for line, own in zip(lines, runs)
-            ]
+        runs[:] = [
+            tuple(
+                # no domain that anybody has before a sweep has made it
+                run if run.dataset == dataset else _made_by(key, setting, line, dataset, run)
+                for run in own
+            )
+            for line, own in zip(lines, runs)
+        ]
     by_value = [_none_for_nothing(lines, runs) for runs in by_value]
     arms: list[Arm] = []
     places: dict[str, list[int]] = {}  # of each model: its arm at each value
@@ -137,6 +135,16 @@ def sweep(
             alone = len(set(own)) == 1 < len(set(references.values()))
             against[place] = (None if name == WITHOUT_TRANSFER or alone else references[n],)
     return Experiment("sweep", dataset, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
+
+
+def _planned(lines: list[Competitor], setting: Setting, tuned: Mapping[str, Tuned]) -> list[PlannedRun]:
+    """The runs of one value, seed by seed."""
+    plan = []
+    for seed, (target, given) in setting.by_seed.items():
+        if not any(line.uses_sources for line in lines):  # where the data needs them to be named, models may not
+            given = {key: value for key, value in given.items() if key != "sources"}
+        plan += make_plan(lines, target, [seed], given, tuned)
+    return plan
 
 
 def _by_model(plan: list[PlannedRun], n_models: int) -> list[tuple[PlannedRun, ...]]:
@@ -167,7 +175,7 @@ def _arms_of(line: Competitor, settings: list[Setting], runs: list[tuple[Planned
     if len({own[0].key for own in runs}) == 1 < len(runs):
         return [Arm(line.name, "", None, "", _shown(runs[0], line.name), line.guarded)]
     arms = [
-        Arm(line.name, setting.text, _number(setting.value), _detail(setting, own), own, line.guarded)
+        Arm(line.name, setting.text, _number(setting.value), _detail(own), own, line.guarded)
         for setting, own in zip(settings, runs)
     ]
     return [replace(arm, runs=_shown(arm.runs, arm.name)) for arm in arms]
@@ -177,6 +185,7 @@ def _number(value) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _detail(setting: Setting, runs: tuple[PlannedRun, ...]) -> str:
-    sources = ", ".join(runs[0].sources)
-    return f"{setting.dataset} from {sources}" if sources else setting.dataset
+def _detail(runs: tuple[PlannedRun, ...]) -> str:
+    sources, targets = ", ".join(runs[0].sources), dict.fromkeys(run.dataset for run in runs)
+    target = runs[0].dataset + (f" and {len(targets) - 1} more" if len(targets) > 1 else "")
+    return f"{target} from {sources}" if sources else target

@@ -1,10 +1,10 @@
 """What each value of a sweep makes of the runs: another value of a config key, or other data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from recbole_metarec.config import check_config, check_keys, default_values, key_reference, nearest, parse_value
-from recbole_metarec.data.cuts import cut_overlap, cut_users
+from recbole_metarec.data.cuts import cut_overlap, cut_users, shops
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import SET_BY_NAME
@@ -23,12 +23,11 @@ _NOT_SWEPT = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a sweep. text: as typed. dataset, given: the target and the config keys of all its runs."""
+    """One value of a sweep. text: as typed. by_seed: the target and the config keys of the runs with each seed."""
 
     value: object
     text: str
-    dataset: str
-    given: dict
+    by_seed: dict[int, tuple[str, dict]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class DataKey:
     meaning: str
     allows: Callable[[object], bool]
     expects: str
-    setting: Callable[[object, str, dict], tuple[str, dict]]
+    setting: Callable[[object, str, dict, int], tuple[str, dict]]
     makes_sources: bool = False
 
 
@@ -50,7 +49,7 @@ def _number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _first_sources(value: int, dataset: str, given: dict) -> tuple[str, dict]:
+def _first_sources(value: int, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
     names = _sources(dataset, given)
     if value > len(names):
         raise ConfigError(
@@ -60,15 +59,16 @@ def _first_sources(value: int, dataset: str, given: dict) -> tuple[str, dict]:
     return dataset, {**given, "sources": names[:value] or "none"}
 
 
-def _share_of_users(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+def _share_of_users(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
     names = _sources(dataset, given)  # the copy has no default ones
-    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value)
+    # by the seed itself, so that a run can be repeated alone; consecutive seeds have different shops
+    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value, seed % shops(value))
     # what the domain asks of RecBole holds for a part of it, too
     return cut, {**recbole_settings(dataset), **given, "sources": names or "none"}
 
 
 def _overlap(kind: str) -> Callable:
-    def setting(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+    def setting(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
         if "sources" in given:
             raise ConfigError(f"overlap_{kind}: the source is the other half of {dataset}; leave sources out")
         target, source = cut_overlap(dataset, given.get("data_path") or DEFAULT_DATA_PATH, kind, value)
@@ -89,7 +89,8 @@ DATA_KEYS = {
         _first_sources,
     ),
     "target_users": DataKey(
-        "the target as a shop with this share of its users has it: smaller shops are part of larger ones",
+        "the target as a shop with this share of its users has it; each seed is another shop, without a user in common "
+        "as long as there are such",
         lambda value: _number(value) and 0 < value <= 1,
         "a number in (0, 1]",
         _share_of_users,
@@ -155,16 +156,16 @@ def check_values(key: str, values: list, dataset: str, given: dict) -> None:
             raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
 
 
-def settings(key: str, values: list, dataset: str, given: dict) -> list[Setting]:
-    """The runs' target and config keys for each value; may write cut domains to the cache. Raises MetaRecError."""
-    found = []
+def settings(key: str, values: list, dataset: str, given: dict, seeds: Iterable[int]) -> list[Setting]:
+    """What each value makes of the runs; may write cut domains to the cache. Raises MetaRecError."""
+    found, seeds = [], list(seeds)
     for value in values:
-        if key in DATA_KEYS:
-            target, keys = DATA_KEYS[key].setting(value, dataset, given)
-        else:
-            target, keys = dataset, {**given, key: value}
         text = "+".join(value) if isinstance(value, list) else as_text(value)
-        found.append(Setting(value, text, target, keys))
+        if key in DATA_KEYS:
+            by_seed = {seed: DATA_KEYS[key].setting(value, dataset, given, seed) for seed in seeds}
+        else:
+            by_seed = dict.fromkeys(seeds, (dataset, {**given, key: value}))
+        found.append(Setting(value, text, by_seed))
     return found
 
 

@@ -82,15 +82,16 @@ def _plan_model(
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
     config = settled_config(configured, dataset, overrides)
+    needs_text = model.needs_text or bool(config.get("text_alignment"))
     if model.uses_sources and model.needs_text and not reads(model.experiment, "text_alignment"):
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
         config["sources"] = overrides["sources"] = sources
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
     data_files = [f"{file}.inter" for file in files]
-    if model.needs_text:  # the target's must be there, a source's need not
+    if needs_text:  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
     encoder = Path(str(config.get("text_encoder"))).expanduser()
-    if model.is_ours and model.needs_text and encoder.is_dir():
+    if model.is_ours and needs_text and encoder.is_dir():
         data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
     return PlannedRun(
         model=model.name,
