@@ -4,6 +4,7 @@ import argparse
 
 from recbole_metarec import cli_experiments
 from recbole_metarec.cli_experiments import Request, carry_out
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "take MetaRec apart: each variant against the full model and against no transfer"
 EXAMPLE = f"""\
@@ -38,10 +39,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     request = Request.of("ablate", arguments, parser)
     names = [name.strip() for name in request.own["variants"].split(",")] if "variants" in request.own else None
     variants = chosen_variants(names, request.given)
-    from recbole_metarec.experiments.design import ablation
-    from recbole_metarec.plugin import shielded_argv
+    with recbole_ready():
+        from recbole_metarec.experiments.design import ablation
 
-    with shielded_argv():
         if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
             full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
             variants = chosen_variants(names, {**request.given, **full})

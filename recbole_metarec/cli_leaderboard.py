@@ -8,6 +8,7 @@ from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arg
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
+from recbole_metarec.launch import recbole_ready
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.words import show
 
@@ -108,9 +109,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     output = Path(own.get("output") or base / f"leaderboard-{dataset}")
     storage = (own["tuned"] or f"sqlite:///{base}/tuning.sqlite") if "tuned" in own else None
 
-    from recbole_metarec.plugin import shielded_argv
-
-    with shielded_argv():
+    with recbole_ready():
         return _compare(models, dataset, seeds, chosen, jobs, store_file, output, storage)
 
 

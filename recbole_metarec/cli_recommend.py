@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recbole_metarec.arguments import Once, count, options_only
 from recbole_metarec.errors import CheckpointError, ConfigError
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "recommend items to one user with a model that was trained"
 EXAMPLE = """\
@@ -40,9 +41,10 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise ConfigError("recommend: say for whom by --user U or by --history A,B,C, one of the two")
     k = count(given.get("k", "10"), "--k")
     file = _model_file(given.get("run"))
-    from recbole_metarec.serve import Recommender
+    with recbole_ready():
+        from recbole_metarec.serve import Recommender
 
-    recommender = Recommender.load(file)
+        recommender = Recommender.load(file)
     if "run" not in given:
         print(f"by {file.parent}", file=sys.stderr)
     if "user" in given:

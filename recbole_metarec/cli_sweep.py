@@ -6,6 +6,7 @@ from recbole_metarec import cli_experiments
 from recbole_metarec.cli_experiments import Request, carry_out
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "vary one config key, the number of sources or the target's users, against no transfer"
 EXAMPLE = f"""\
@@ -49,10 +50,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
     models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
-    from recbole_metarec.experiments.design import sweep
-    from recbole_metarec.plugin import shielded_argv
+    with recbole_ready():
+        from recbole_metarec.experiments.design import sweep
 
-    with shielded_argv():
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
         found = settings(key, values, request.dataset, request.given, request.seeds)
         experiment = sweep(key, found, models, request.dataset, tuned)

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recbole_metarec
+from recbole_metarec import launch
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _GIB = 2**30
@@ -94,12 +95,20 @@ def _install(requirement) -> str:
 
 def check_plugin() -> Iterator[Finding]:
     """Whether RecBole could be imported and knows this package."""
-    failure = recbole_metarec.import_failure
+    failure = _failure()
     if failure is None:
         yield Finding(OK, "RecBole is imported and knows the models of this package")
     else:
         todo = "mend the versions above; or start afresh: python -m venv env, and install recbole-metarec there"
         yield Finding(PROBLEM, f"RecBole or this package cannot be imported: {_told(failure)}", todo)
+
+
+def _failure() -> Exception | None:
+    """What keeps RecBole from being set up."""
+    try:
+        launch.set_up()
+    except Exception as problem:
+        return problem
 
 
 def check_mends() -> Iterator[Finding]:
@@ -216,7 +225,7 @@ def check_optional() -> Iterator[Finding]:
 
 def check_self_test() -> Iterator[Finding]:
     """Trains, saves and loads a tiny model in a temporary folder, in a process of its own."""
-    if recbole_metarec.import_failure is not None:
+    if _failure():
         yield Finding(PROBLEM, "self-test: cannot run before RecBole can be imported")
         return
     home = str(Path(recbole_metarec.__file__).resolve().parent.parent)

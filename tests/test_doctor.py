@@ -13,7 +13,7 @@ import torch
 from worlds import write_domain
 
 import recbole_metarec
-from recbole_metarec import cli, compat, doctor, self_test
+from recbole_metarec import cli, compat, doctor, keys, self_test
 from recbole_metarec.data.domains import known_domains
 from recbole_metarec.data.movielens import EMBEDDED_DOMAINS
 from recbole_metarec.doctor import NOTE, OK, PROBLEM, Finding
@@ -56,9 +56,16 @@ def test_only_the_doctor_gets_past_a_failed_import(tmp_path):
     (tmp_path / "recbole").mkdir()
     (tmp_path / "recbole" / "__init__.py").write_text("raise ImportError('on purpose')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    for words in (["-m", "recbole_metarec", "train"], ["-c", "import recbole_metarec", "doctor"]):
+    recommend = ["-m", "recbole_metarec", "recommend", ".", "--user", "u"]
+    for words in (recommend, ["-c", "import recbole_metarec", "doctor"]):
         done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 1 and "ImportError: on purpose" in done.stderr
+
+
+def test_a_command_without_recbole_says_that_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(keys, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="recbole is not installed; "):
+        keys.recbole_models("sequential" * 2)  # of a kind that is in no cache
 
 
 def test_every_mend_that_apply_runs_is_listed_with_its_reason():

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from worlds import write_domain, write_items
 
-from recbole_metarec import cli
+from recbole_metarec import cli, cli_train
 from recbole_metarec.arguments import Parser, split_arguments
 from recbole_metarec.data.domains import resolve_sources
 from recbole_metarec.data.split_domains import read_dataset
@@ -224,7 +224,7 @@ def test_where_the_parts_lie_is_told_and_the_command_that_is_told_finds_them(sho
         folders = [Path(text) for text in written.removeprefix("written: ").split(", ")]
         assert len(folders) > 1 and all((folder / f"{folder.name}.inter").is_file() for folder in folders)
         parser = Parser()
-        cli._train_parser(parser)
+        cli_train.add_options(parser)
         program, command, *typed = shlex.split(after.removeprefix("next: "))
         assert (program, command) == ("recbole-metarec", "train")
         given = split_arguments(parser, typed)

@@ -8,8 +8,8 @@ from recbole_metarec.data.cuts import cut_overlap, cut_users, shops
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import SET_BY_NAME
-from recbole_metarec.leaderboard.plan import as_text
 from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.yamlfile import as_text
 
 # Keys that decide what a run is measured by or where it is, or that have an option of their own.
 _NOT_SWEPT = {
