@@ -15,6 +15,8 @@ examples:
         what two variants would cost, next to the full model and LRURec
   recbole-metarec ablate --variants temperature=1,vq_heads=8+codebook_gradient=loss --rows results.csv
         variants of one's own; finished runs are added to results.csv
+  recbole-metarec ablate --dataset Scientific --data_path data --sources Office --target_users 0.1 --seeds 5
+        five shops with a tenth of the target's users each, one for each seed
 
 {cli_experiments.RESUMING}"""
 
@@ -45,5 +47,5 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
             full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
             variants = chosen_variants(names, {**request.given, **full})
-        experiment = ablation(variants, request.dataset, request.seeds, request.given, tuned)
-        return carry_out(request, experiment, f"ablate-{request.dataset}")
+        experiment = ablation(variants, request.shops(), tuned)
+        return carry_out(request, experiment, f"ablate-{experiment.dataset}")

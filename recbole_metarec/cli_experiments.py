@@ -16,7 +16,20 @@ from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 _DEFAULT_SEEDS = 2
 _DEFAULT_JOBS = 2
-_OWN = ("seeds", "jobs", "store", "output", "tuned", "rows", "cost", "simulate", "variants", "models", "grid")
+_OWN = (
+    "seeds",
+    "jobs",
+    "store",
+    "output",
+    "tuned",
+    "rows",
+    "cost",
+    "simulate",
+    "variants",
+    "models",
+    "grid",
+    "target_users",
+)
 RESUMING = """\
 The cost is said first. What is in the store, or in the file of rows, is not run again; an interrupted command loses
 only the runs in progress: type it again. Any config key may be given as --key=value; it holds for every run.
@@ -35,6 +48,12 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> Callable:
     option("--jobs", metavar="N", help=f"runs at once (default: {_DEFAULT_JOBS}, or 1 where there is one processor)")
     option("--sources", metavar="A,B,C", help="source domains (default: auto)")
     option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
+    option(
+        "--target_users",
+        "--target-users",
+        metavar="SHARE",
+        help="on shops with this share of the target's users, another one for each seed (default: 1, the whole target)",
+    )
     option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
     option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)")
     option(
@@ -102,6 +121,12 @@ class Request:
     def base(self) -> Path:
         """The folder of everything that is kept."""
         return Path(self.given.get("checkpoint_dir") or "saved")
+
+    def shops(self):
+        """What the experiment is on; may write parts of the target to the cache. Raises MetaRecError."""
+        from recbole_metarec.experiments.settings import shops_of
+
+        return shops_of(self.own.get("target_users", "1"), self.dataset, self.given, self.seeds)
 
     def tuned(self, models: list) -> dict:
         """What tuning has found for these models, if it was asked for. Raises MetaRecError."""

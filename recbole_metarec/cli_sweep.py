@@ -17,6 +17,8 @@ examples:
         the learning curve of transfer: shops with a share of the target's users
   recbole-metarec sweep n_sources=0,1,3 --dataset Scientific --data_path data --sources Office,Tools,Toys --cost
         what the first so many sources would cost to compare
+  recbole-metarec sweep vq_heads=0,1,4 --dataset Scientific --data_path data --sources Office --target_users 0.1
+        on shops with a tenth of the target's users, another one for each seed
 
 {cli_experiments.RESUMING}"""
 
@@ -54,6 +56,6 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         from recbole_metarec.experiments.design import sweep
 
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-        found = settings(key, values, request.dataset, request.given, request.seeds)
-        experiment = sweep(key, found, models, request.dataset, tuned)
-        return carry_out(request, experiment, f"sweep-{key}-{request.dataset}")
+        shops = request.shops()
+        experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
+        return carry_out(request, experiment, f"sweep-{key}-{shops.name}")

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["ablate", "--varaints", "uniform"], "--varaints: not an option; did you mean --variants?"),
         (["ablate", "temperature=1"], "temperature=1: not an option; see "),
         (["ablate", "--topk=[20]", "--valid_metric=NDCG@20"], "--topk is [20]; models are compared by NDCG@10, "),
+        (["ablate", "--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["ablate", "--target_users", "0.1,0.2"], "--target_users: one share; recbole-metarec sweep "),
         (["ablate", "--rows", "."], "--rows: . is a folder; give a file such as rows.csv"),
         (["sweep"], "sweep: nothing to vary; write KEY=v1,v2,..., "),
         (["sweep", "temprature=1"], "sweep: unknown config key temprature; did you mean temperature?"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from recbole_metarec.config import check_config, check_keys, default_values, key_reference, nearest, parse_value
-from recbole_metarec.data.cuts import cut_overlap, cut_users, shops
+from recbole_metarec.data.cuts import cut_overlap, cut_users, share_name, shops
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import SET_BY_NAME
@@ -21,13 +21,30 @@ _NOT_SWEPT = {
 }
 
 
+Targets = dict[int, tuple[str, dict]]  # of each seed: the target, and the config keys of its runs
+
+
+@dataclass(frozen=True)
+class Shops:
+    """What an experiment is on: a domain, or for each seed another shop with a share of its users."""
+
+    dataset: str
+    share: float
+    by_seed: Targets
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return share_name(self.dataset, self.share)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One value of a sweep. text: as typed. by_seed: the target and the config keys of the runs with each seed."""
 
     value: object
     text: str
-    by_seed: dict[int, tuple[str, dict]]
+    by_seed: Targets
 
 
 @dataclass(frozen=True)
@@ -156,17 +173,34 @@ def check_values(key: str, values: list, dataset: str, given: dict) -> None:
             raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
 
 
-def settings(key: str, values: list, dataset: str, given: dict, seeds: Iterable[int]) -> list[Setting]:
+def settings(key: str, values: list, shops: Shops) -> list[Setting]:
     """What each value makes of the runs; may write cut domains to the cache. Raises MetaRecError."""
-    found, seeds = [], list(seeds)
+    makes_targets = key == "target_users" or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)
+    if shops.share != 1 and makes_targets:
+        raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
+    found = []
     for value in values:
         text = "+".join(value) if isinstance(value, list) else as_text(value)
         if key in DATA_KEYS:
-            by_seed = {seed: DATA_KEYS[key].setting(value, dataset, given, seed) for seed in seeds}
+            vary = DATA_KEYS[key].setting
+            by_seed = {seed: vary(value, *target, seed) for seed, target in shops.by_seed.items()}
         else:
-            by_seed = dict.fromkeys(seeds, (dataset, {**given, key: value}))
+            by_seed = {seed: (dataset, {**given, key: value}) for seed, (dataset, given) in shops.by_seed.items()}
         found.append(Setting(value, text, by_seed))
     return found
+
+
+def shops_of(share: str, dataset: str, given: dict, seeds: Iterable[int]) -> Shops:
+    """The whole target for every seed, or another shop with this share of its users, as typed, for each.
+
+    May write cut domains to the cache. Raises MetaRecError.
+    """
+    key, values = parse_grid(f"target_users={share}")
+    if len(values) > 1:
+        raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
+    check_values(key, values, dataset, given)
+    whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
+    return whole if values == [1] else Shops(dataset, values[0], settings(key, values, whole)[0].by_seed)
 
 
 def meaning(key: str) -> str:
