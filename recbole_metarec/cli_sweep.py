@@ -3,7 +3,8 @@
 import argparse
 
 from recbole_metarec import cli_experiments
-from recbole_metarec.cli_experiments import Request, carry_out
+from recbole_metarec.arguments import Once
+from recbole_metarec.cli_experiments import carry_out, read_request, shops_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
 from recbole_metarec.launch import recbole_ready
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "grid",
         metavar="KEY=v1,v2,...",
         nargs="?",
-        action=cli_experiments.Once,
+        action=Once,
         default=argparse.SUPPRESS,
         help="any config key of MetaRec, or " + "; ".join(f"{key}: {own.meaning}" for key, own in DATA_KEYS.items()),
     )
@@ -44,7 +45,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec.experiments.settings import check_values, parse_grid, settings
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER, competitors
 
-    request = Request.of("sweep", arguments, parser)
+    request = read_request(parser, arguments)
     if "grid" not in request.own:
         raise ConfigError("sweep: nothing to vary; write KEY=v1,v2,..., for example temperature=0.02,0.05,0.1")
     key, values = parse_grid(request.own["grid"])
@@ -56,6 +57,6 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         from recbole_metarec.experiments.design import sweep
 
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-        shops = request.shops()
+        shops = shops_in(request)
         experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
         return carry_out(request, experiment, f"sweep-{key}-{shops.name}")
