@@ -12,7 +12,7 @@ from worlds import write_domain, write_items
 from recbole_metarec import cli, cli_train
 from recbole_metarec.arguments import Parser, split_arguments
 from recbole_metarec.data.domains import resolve_sources
-from recbole_metarec.data.split_domains import read_dataset
+from recbole_metarec.data.split_domains import read_frames
 from recbole_metarec.data.splitting import MOST_PARTS, Shares, k_core, split_by_column, split_by_shares
 from recbole_metarec.data.table import read_table
 from recbole_metarec.errors import ConfigError, DataError
@@ -241,7 +241,7 @@ def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path,
         for item in table(tmp_path / "parts", name).column("item_id"):
             assert int(item.removeprefix(b"Shop-")) % 3 == place
     capsys.readouterr()
-    dataset = read_dataset("Shop", shop)
+    dataset = read_frames("Shop", shop)
     words = dataset.with_column("text")
     assert words["text"].to_list() == [f"word{item.removeprefix('Shop-')}" for item in words["item_id"]]
 
@@ -259,7 +259,7 @@ def test_times_keep_their_order_beyond_what_float64_tells_apart(tmp_path, column
     header = "user_id:token\titem_id:token\ttimestamp:float" + "\toriginal_timestamp:float" * (column != "timestamp")
     (tmp_path / "Fine").mkdir()
     (tmp_path / "Fine" / "Fine.inter").write_text("\n".join([header, *rows]) + "\n")
-    events = read_dataset("Fine", tmp_path).events
+    events = read_frames("Fine", tmp_path).events
     expected = [f"i{place}" for place in range(41)]
     if column == "timestamp":
         assert events["item_id"].to_list() == expected
