@@ -40,7 +40,7 @@ def read_request(parser: argparse.ArgumentParser, arguments: list[str]) -> RunRe
     own = [name for name in _OWN if any(action.dest == name for action in parser._actions)]
     fixed = SET_BY_NAME - {"text_alignment"}  # with texts, all arms have them
     request = RunRequest.of(parser, arguments, own, fixed, "the arms differ by")
-    request.check_sources()
+    request.sources()
     if "rows" in request.own:
         _check_rows(request.own["rows"])
     return request

@@ -60,7 +60,7 @@ def _models(request: RunRequest) -> list:
         place = request.places[key]
         raise ConfigError(f"{place}: d is the same for every model; use embedding_size, which sets it for all")
     if any(model.uses_sources for model in models):
-        request.check_sources()
+        request.sources()
     return models
 
 

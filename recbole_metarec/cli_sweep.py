@@ -1,6 +1,7 @@
 """``recbole-metarec sweep``: how a model fares as one thing is varied, against the same model without transfer."""
 
 import argparse
+import sys
 
 from recbole_metarec import cli_experiments
 from recbole_metarec.arguments import Once
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
-    from recbole_metarec.experiments.settings import check_values, parse_grid, settings
+    from recbole_metarec.experiments.settings import check_values, parse_grid, settings, weighs_sources
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER, competitors
 
     request = read_request(parser, arguments)
@@ -52,6 +53,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     if key in request.given:
         raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
+    if weighs_sources(key) and len(sources := request.sources()) < 2:
+        there = f"there is one, {sources[0]}" if sources else "there is none"
+        print(f"warning: {key} only weighs sources, and {there}: it has no effect", file=sys.stderr)
     models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
     with recbole_ready():
         from recbole_metarec.experiments.design import sweep

@@ -122,11 +122,11 @@ class RunRequest:
         """The folder of the reports; ``default``: its name in :attr:`base`."""
         return Path(self.own.get("output") or self.base / default)
 
-    def check_sources(self) -> None:
-        """Raises MetaRecError if a source that was named is missing or cannot be one."""
+    def sources(self) -> list[str]:
+        """The sources that are there. Raises MetaRecError if one that was named is missing or cannot be one."""
         from recbole_metarec.data.domains import resolve_sources
 
-        resolve_sources(self.dataset, self.given.get("sources", "auto"), self.data_path)
+        return resolve_sources(self.dataset, self.given.get("sources", "auto"), self.data_path)[0]
 
     def tuned(self, models: list) -> dict:
         """What tuning has found for these models, if it was asked for; says which configuration each has then."""

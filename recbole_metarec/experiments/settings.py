@@ -38,6 +38,10 @@ class Shops:
         return share_name(self.dataset, self.share)
 
 
+# Keys of the softmax over sources, which is 1 for a single one.
+_OF_WEIGHTS = ("temperature", "gradient_rescaling", "rescale_sign")
+
+
 @dataclass(frozen=True)
 class Setting:
     """One value of a sweep. text: as typed. by_seed: the target and the config keys of the runs with each seed."""
@@ -201,6 +205,11 @@ def shops_of(share: str, dataset: str, given: dict, seeds: Iterable[int]) -> Sho
     check_values(key, values, dataset, given)
     whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
     return whole if values == [1] else Shops(dataset, values[0], settings(key, values, whole)[0].by_seed)
+
+
+def weighs_sources(key: str) -> bool:
+    """Whether a key does no more than decide how much each source counts beside the others."""
+    return key in _OF_WEIGHTS or key.startswith("similarity_")
 
 
 def meaning(key: str) -> str:
