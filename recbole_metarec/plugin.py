@@ -122,7 +122,7 @@ def _register_loaders() -> None:
     import recbole.data.utils
     from recbole.data.dataloader import FullSortEvalDataLoader
 
-    from recbole_metarec.data.dataset import SequenceLoader
+    from recbole_metarec.data.loader import SequenceLoader
 
     original = recbole.data.utils.get_dataloader
 
