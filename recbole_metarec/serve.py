@@ -11,7 +11,9 @@ from torch import Tensor
 
 from recbole_metarec.checkpoint_config import config_from_json
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
+from recbole_metarec.data.domains import find_domain
 from recbole_metarec.errors import CheckpointError, DataError
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_metarec.words import nearest
 
@@ -38,13 +40,16 @@ class Recommender:
         self._number = {name: number for number, name in enumerate(items) if number}
 
     @classmethod
-    def load(cls, model_file: str | Path) -> "Recommender":
-        """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError."""
+    def load(cls, model_file: str | Path, data_path: str | None = None) -> "Recommender":
+        """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError.
+
+        data_path: the folder that holds the domain now, for ``history_of``, if it is no longer where it was.
+        """
         content = read_checkpoint(model_file)
         items = content.get("items")
         if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
             raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
-        config = config_from_json(content.get("config"))
+        config = config_from_json(content.get("config"), data_path)
         try:
             model = get_model(config["model"])(config, _Catalogue(len(items)))
         except (RuntimeError, MemoryError) as error:
@@ -56,11 +61,9 @@ class Recommender:
         """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.
 
         Events that the model's training left out, such as the last ones, are there, too. Raises DataError if the data
-        is no longer where it was, or for a user who is not in it.
+        is neither where it was nor where a run would look for it, or for a user who is not in it.
         """
-        file = Path(self.config["data_path"]) / f"{self.config['dataset']}.inter"
-        if not file.is_file():
-            raise DataError(f"{file}: the data that the model was trained on is not there; give a history in its place")
+        file = self._data_file()
         try:
             domain = read_domain(file, Wanted.of(self.config))
         except NotColumnar:
@@ -72,6 +75,19 @@ class Recommender:
         row = int((domain.store.users == 1 + names.index(user)).nonzero()[0][0])
         start, end = domain.store.offsets[row : row + 2]
         return [domain.items[int(number) - 1] for number in domain.store.items[start:end]]
+
+    def _data_file(self) -> Path:
+        name = self.config["dataset"]
+        file = Path(self.config["data_path"]) / f"{name}.inter"
+        if file.is_file():
+            return file
+        try:  # the model may have come from another machine, whose folders say nothing here
+            return find_domain(name, DEFAULT_DATA_PATH) / name / f"{name}.inter"
+        except DataError:
+            raise DataError(
+                f"{file}: the data that the model was trained on is not there; say with --data_path (data_path=) where "
+                "it lies, or give a history in its place"
+            ) from None
 
     def start(self) -> UserState:
         """A user without any event."""

@@ -44,6 +44,26 @@ def test_a_user_is_answered_from_the_whole_history_by_the_newest_run(trained, ca
     assert fresh == {f"Shop-{item}" for item in range(24)} - set(history)
 
 
+def test_a_model_that_has_moved_finds_the_data_by_data_path_or_where_a_run_would_look(
+    trained, capsys, monkeypatch, tmp_path, empty_cache
+):
+    folder, run_dir, _ = trained
+    expected = lines(capsys, str(run_dir), "--user", "Shop-u7")
+    away = tmp_path / "elsewhere"
+    away.mkdir()
+    (folder / "Shop").rename(away / "Shop")
+    try:
+        assert cli.main(["recommend", str(run_dir), "--user", "Shop-u7"]) == 2
+        assert "is not there; say with --data_path" in capsys.readouterr().err
+        assert lines(capsys, str(run_dir), "--user", "Shop-u7", "--data_path", "elsewhere") == expected
+        assert cli.main(["recommend", str(run_dir), "--user", "Shop-u7", "--data_path", "nowhere"]) == 2
+        assert capsys.readouterr().err.startswith("error: --data_path nowhere is not a folder; ")
+        away.rename(tmp_path / "dataset")
+        assert lines(capsys, str(run_dir), "--user", "Shop-u7") == expected
+    finally:
+        next(tmp_path.glob("*/Shop")).rename(folder / "Shop")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

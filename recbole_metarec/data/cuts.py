@@ -13,7 +13,7 @@ import polars as pl
 from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.files import cache_dir, make_dir, replace_folders
-from recbole_metarec.data.split_domains import Dataset, read_dataset
+from recbole_metarec.data.split_domains import Dataset, read_frames
 from recbole_metarec.data.splitting import Shares, split_by_shares
 from recbole_metarec.data.writing import USER, check_free, read_about, write_domain
 from recbole_metarec.errors import DataError
@@ -91,7 +91,7 @@ def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callabl
     files = [file for file in (place / f"{name}.inter", place / f"{name}.item") if file.is_file()]
     about = {"cut_from": name, **how, "rule": _RULE, "origin": data_fingerprint(files)}
     if not _is_cut(cut, about):
-        dataset = read_dataset(name, data_path)
+        dataset = read_frames(name, data_path)
         about |= {"simulated": True} if dataset.about.get("simulated") else {}
         events, types = part(dataset), dataset.types
         events = events.select(column for column in events.columns if column not in (_STAMP, ORIGINAL_TIME))

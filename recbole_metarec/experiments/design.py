@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from recbole_metarec.experiments.settings import DATA_KEYS, Setting, Shops, Targets
 from recbole_metarec.experiments.variants import FULL, NONE, Variant
 from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
-from recbole_metarec.leaderboard.plan import Tuned, as_text, make_plan
+from recbole_metarec.leaderboard.plan import Tuned, make_plan
 from recbole_metarec.leaderboard.planned import PlannedRun
+from recbole_metarec.yamlfile import as_text
 
 _MAKES_SOURCES = {key for key, own in DATA_KEYS.items() if own.makes_sources}
 

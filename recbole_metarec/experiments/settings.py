@@ -8,8 +8,8 @@ from recbole_metarec.data.cuts import cut_overlap, cut_users, share_name, shops
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import SET_BY_NAME
-from recbole_metarec.leaderboard.plan import as_text
 from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.yamlfile import as_text
 
 # Keys that decide what a run is measured by or where it is, or that have an option of their own.
 _NOT_SWEPT = {
@@ -36,6 +36,10 @@ class Shops:
     def name(self) -> str:
         """As it is shown."""
         return share_name(self.dataset, self.share)
+
+
+# Keys of the softmax over sources, which is 1 for a single one.
+_OF_WEIGHTS = ("temperature", "gradient_rescaling", "rescale_sign")
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,11 @@ def shops_of(share: str, dataset: str, given: dict, seeds: Iterable[int]) -> Sho
     check_values(key, values, dataset, given)
     whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
     return whole if values == [1] else Shops(dataset, values[0], settings(key, values, whole)[0].by_seed)
+
+
+def weighs_sources(key: str) -> bool:
+    """Whether a key does no more than decide how much each source counts beside the others."""
+    return key in _OF_WEIGHTS or key.startswith("similarity_")
 
 
 def meaning(key: str) -> str:

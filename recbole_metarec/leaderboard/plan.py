@@ -7,10 +7,7 @@ from functools import cache
 from logging import getLogger
 from pathlib import Path
 
-import yaml
-
 from recbole_metarec import run_folder
-from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import default_values, key_reference
 from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
@@ -20,8 +17,10 @@ from recbole_metarec.leaderboard.code_version import code_version
 from recbole_metarec.leaderboard.models import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
 from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
 from recbole_metarec.leaderboard.results import RunResult
+from recbole_metarec.protocol import keys_read_by
 from recbole_metarec.quick_start import settled_config
 from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.yamlfile import as_text
 
 
 @dataclass(frozen=True)
@@ -173,13 +172,6 @@ def _command(plan: PlannedRun, seed: int) -> str:
     words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
     words += [f"--{key}={as_text(value)}" for key, value in {"seed": seed, **keys}.items()]
     return shlex.join(["recbole-metarec", *words])
-
-
-def as_text(value) -> str:
-    """A value as ``--key=`` reads it again."""
-    if isinstance(value, str):
-        return value
-    return yaml.safe_dump(value, default_flow_style=True, width=10**9).removesuffix("\n").removesuffix("\n...")
 
 
 def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: list[RunResult]) -> list[RunResult]:
