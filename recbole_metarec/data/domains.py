@@ -165,8 +165,8 @@ def _absent(name: str, data_path) -> str:
     elif known:
         simulate = "--simulate makes one up; " if "statistics" in domain_settings(name) else ""
         todo = (
-            f"recbole-metarec prepare {name} fetches it; {simulate}--data_path says where it lies; without --dataset "
-            "a run takes the embedded domains"
+            f"recbole-metarec prepare {name} fetches it from {_addresses(name)}; {simulate}--data_path says where it "
+            "lies; without --dataset a run takes the embedded domains"
         )
     else:
         names = present or list(EMBEDDED_DOMAINS)
@@ -176,3 +176,10 @@ def _absent(name: str, data_path) -> str:
             f"{name} --raw FILE makes it of a log of yours"
         )
     return f"domain {name} is {state}: no {name}/{name}.inter in {places}; {todo}"
+
+
+def _addresses(name: str) -> str:
+    source = domain_settings(name)["public_source"]
+    files = source["editions"][source["edition"]]
+    texts = "" if files["metadata"] == files["reviews"] else f" (item texts: {files['metadata']})"
+    return f"{files['reviews']}{texts}"
