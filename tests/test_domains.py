@@ -120,7 +120,8 @@ def test_an_absent_known_domain_is_explained(tmp_path):
     message = refusal(DataError, find_domain, "Scientific", tmp_path / "no")
     place = f"no Scientific/Scientific.inter in {tmp_path / 'no'} or {cache_dir()}; "
     assert message.startswith(f"domain Scientific is not here: {place}recbole-metarec prepare Scientific fetches it ")
-    files = domain_settings("Scientific")["public_source"]["editions"]["2018"]
+    source = domain_settings("Scientific")["public_source"]
+    files = source["editions"][source["edition"]]
     assert f"from {files['reviews']} (item texts: {files['metadata']}); " in message
     assert "--simulate" in message and "--data_path" in message and "without --dataset" in message
     assert "--simulate" not in refusal(DataError, find_domain, "Arts", None)
