@@ -127,6 +127,7 @@ def _race(folder: str, store_file: str, go: str, count: str) -> int:
             if number is not None:
                 store.finish(number, found_by(run))
                 print(seed)
+                sleep(0.005)  # the other's turn: who waits for a lock asks for it at growing intervals
     return 0
 
 

@@ -172,7 +172,7 @@ def test_loading_again_and_again_leaves_nothing_behind(served, capsys, monkeypat
 
     def ask(times: int) -> None:
         for number in range(times):
-            assert cli.main(["recommend", str(served), *words[number % 4]]) == (0 if number % 4 < 2 else 2)
+            assert cli.main(["recommend", str(served), *words[number % 4].split()]) == (0 if number % 4 < 2 else 2)
             capsys.readouterr()
 
     ask(20)
