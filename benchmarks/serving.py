@@ -136,17 +136,22 @@ def mixed_requests(recommender: Recommender, users: list[str]) -> list[Callable]
             return
         raise AssertionError("a request that cannot be answered was")
 
+    def slip(name: str) -> str:
+        """One letter is wrong."""
+        place = draw.randrange(len(name))
+        return f"{name[:place]}?{name[place + 1 :]}"
+
     def one(kind: str) -> Callable:
         user, k = draw.choice(users), draw.choice([1, 10, 100])
         history = draw.choices(items, k=draw.randrange(1, 51))
-        slip = "".join(draw.sample(draw.choice(users if kind == "no user" else items), 8))
+        if kind == "event":
+            return partial(event, after(recommender, history), draw.choice(items), k)
         return {
             "user": partial(of_user, user, k, False),
             "fresh": partial(of_user, user, k, True),
             "history": partial(recommender.recommend, history, k),
-            "event": partial(event, after(recommender, history), draw.choice(items), k),
-            "no user": partial(refused, partial(recommender.history_of, slip)),
-            "no item": partial(refused, partial(recommender.recommend, [*history, slip], k)),
+            "no user": partial(refused, partial(recommender.history_of, slip(user))),
+            "no item": partial(refused, partial(recommender.recommend, [*history, slip(history[0])], k)),
         }[kind]
 
     return [one(kind) for kind in draw.choices(list(_MIX), list(_MIX.values()), k=_REQUESTS)]
