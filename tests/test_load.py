@@ -163,12 +163,7 @@ def test_a_thousand_mixed_requests_leave_nothing_behind(served):
 def test_loading_again_and_again_leaves_nothing_behind(served, capsys, monkeypatch):
     """A server that takes each new model as it comes, and the command in one process, which loads one each time."""
     monkeypatch.chdir(served.parent.parent)
-    words = [
-        ["--user", "Shop-u7"],
-        ["--history", "Shop-3,Shop-1", "--exclude_seen"],
-        ["--user", "nobody"],
-        ["--k", "0"],
-    ]
+    words = ["--user Shop-u7", "--history Shop-3,Shop-1 --exclude_seen", "--user nobody", "--k 0"]
 
     def ask(times: int) -> None:
         for number in range(times):
