@@ -61,6 +61,11 @@ def test_vectors_that_are_not_finite_still_get_a_code_of_the_table():
     vectors[0], vectors[1], vectors[2, 3] = math.inf, -math.inf, math.nan
     codes = nearest_codes(vectors, table, 4)
     assert codes.min() >= 1 and codes.max() <= 49
+    # where all signs agree no distance to an entry is NaN, but that to what fills up the last block is
+    one_sign = nearest_codes(vectors, table.abs(), 4)
+    assert one_sign.min() >= 1 and one_sign.max() <= 49
+    candidates = torch.tensor([3, 8, 21])
+    assert set(nearest_codes(vectors, table.abs(), 4, candidates).unique().tolist()) <= {3, 8, 21}
 
 
 def test_a_tie_goes_to_the_smaller_item():
