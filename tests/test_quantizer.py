@@ -198,6 +198,17 @@ def test_codebook_use_of_a_source_that_can_be_counted_by_hand():
     assert use.collisions == pytest.approx(2 / 4)
 
 
+@pytest.mark.parametrize("candidates", [None, torch.tensor([2, 4])])
+def test_codebook_use_of_more_items_than_codes_is_counted_by_a_loop(candidates):
+    vectors, table = tables(n_source=30, n_target=5)
+    codes = brute_force(vectors, table, 3, candidates)
+    use = codebook_use(vectors, table, 3, candidates)
+    possible = 4 if candidates is None else 2
+    assert use.usage == pytest.approx(sum(len(set(head)) for head in codes.T.tolist()) / (3 * possible))
+    rows = [tuple(row) for row in codes.tolist()]
+    assert use.collisions == pytest.approx(sum(rows.count(row) > 1 for row in rows) / 30)
+
+
 # -- the source loss ---------------------------------------------------------------------------------------------------
 
 
