@@ -1,13 +1,14 @@
 """Mutation run: which small faults, put into the numeric core one at a time, do the tests not see?
 
-    python tests/mutate.py                      # every module below
-    python tests/mutate.py quantizer ranking    # some; --sample 100 draws that many mutants of each
+    pip install cosmic-ray
+    python tests/mutate.py                              # every module below, about half an hour
+    python tests/mutate.py quantizer ranking --sample 50
 
-Mutations are Cosmic Ray's (``pip install cosmic-ray``), of each operator its nearest relatives alone (+ for -, but not
-<< for -, which any test sees), and two of our own: a statement or a keyword argument is left out. What a run costs is
-importing torch and RecBole, so both are imported once, and every mutant is a fork of that process which imports this
-package anew. No file is changed. ``mutation_equivalents.yaml`` lists mutants that no test can tell, and why.
-Prints the survivors; exit code 1 where a survivor is not in that list.
+Mutations are Cosmic Ray's, of each operator its nearest relatives alone (- for +, but not << for +, which any test
+sees), and one of our own: a call, an assignment to an attribute or element, or a keyword argument is left out. What a
+run costs is importing torch and RecBole, so both are imported once, and every mutant is a fork of that process which
+imports this package anew. No file is changed. ``mutation_equivalents.yaml`` says which mutants no test can tell, and
+why. Prints the survivors; the exit code is 1 where there are any.
 """
 
 import argparse
@@ -27,8 +28,8 @@ import sys
 import time
 import types
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -36,34 +37,28 @@ from cosmic_ray import plugins
 from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.mutating import mutate_code
 
-TESTS, ROOT = Path(__file__).parent, Path(__file__).parents[1]
-# the module -> the tests that are about it, the fast ones first
-TARGETS = {
-    "model/quantizer": ("test_quantizer.py",),
-    "trainer/meta_step": ("test_meta_step.py", "test_finite.py::test_weights_sum_to_one_at_every_temperature",
-                          "test_finite.py::test_a_rate_that_would_become_nan_leaves_its_source_out"),
-    "trainer/step": ("test_step.py",
-                     "test_finite.py::test_a_gradient_that_is_not_finite_never_reaches_theta_in_the_meta_step",
-                     "test_finite.py::test_a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training"),
-    "model/lru": ("test_lru.py",
-                  "test_finite.py::test_eigenvalues_and_their_gradient_are_finite_wherever_the_parameters_are"),
-    "model/losses": ("test_losses.py",),
-    "ranking": ("test_ranking.py",),
-    "leaderboard/significance": ("test_significance.py",),
-}  # fmt: skip
-GUARDS = {"strict", "frozen", "device"}  # keywords against later mistakes, and for a second device: not left out
-BINARY = "Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Mod_Mul|Pow_Mul|LShift_RShift|BitOr_BitAnd|BitAnd_BitOr"
-COMPARISON = "Eq_NotEq|NotEq_Eq|Lt_LtE|Lt_GtE|LtE_Lt|LtE_Gt|Gt_GtE|Gt_LtE|GtE_Gt|GtE_Lt|Is_IsNot|IsNot_Is"
-SWITCHES = "TrueWithFalse|FalseWithTrue|AndWithOr|OrWithAnd|BreakWithContinue|ContinueWithBreak"
+TESTS, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]
+FINITE = "test_finite.py::test_"
+TARGETS = {  # the module -> the tests that are about it
+    "model/quantizer": ["test_quantizer.py"],
+    "trainer/meta_step": ["test_meta_step.py", f"{FINITE}weights_sum_to_one_at_every_temperature"],
+    "trainer/step": ["test_step.py", f"{FINITE}a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training"],
+    "model/lru": ["test_lru.py", f"{FINITE}eigenvalues_and_their_gradient_are_finite_wherever_the_parameters_are"],
+    "model/losses": ["test_losses.py"],
+    "ranking": ["test_ranking.py"],
+    "leaderboard/significance": ["test_significance.py"],
+}
+GUARDS = {"strict", "frozen", "device"}  # keywords against later mistakes, and for a second device
 OPERATORS = re.compile(
-    rf"core/(NumberReplacer|AddNot|ZeroIterationForLoop|RemoveDecorator|Replace({SWITCHES})|ReplaceUnaryOperator_Delete_.*"
-    rf"|ReplaceBinaryOperator_({BINARY})|ReplaceComparisonOperator_({COMPARISON}))"
+    "core/(NumberReplacer|AddNot|ZeroIterationForLoop|RemoveDecorator|ReplaceUnaryOperator_Delete_.*"
+    "|Replace(TrueWithFalse|FalseWithTrue|AndWithOr|OrWithAnd)|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul"
+    "|FloorDiv_Mul|Mod_Mul|Pow_Mul|LShift_RShift|BitOr_BitAnd|BitAnd_BitOr)|ReplaceComparisonOperator_(Eq_NotEq"
+    "|NotEq_Eq|Lt_LtE|Lt_GtE|LtE_Lt|LtE_Gt|Gt_GtE|Gt_LtE|GtE_Gt|GtE_Lt|Is_IsNot|IsNot_Is))"
 )
 MEMORY = 8 << 30  # bytes of address space, most of which torch's libraries take
 
 
-@dataclass(frozen=True)
-class Mutant:
+class Mutant(NamedTuple):
     """One changed module: the line, what stood and what stands there (``before => after``), and the whole text."""
 
     line: int
@@ -71,27 +66,14 @@ class Mutant:
     text: str
 
 
-class _Places(Visitor):
-    """Where an operator of Cosmic Ray can act, in the order of its occurrences."""
-
-    def __init__(self, operator):
-        self.operator, self.found = operator, []
-
-    def visit(self, node):
-        self.found += [start for start, _ in self.operator.mutation_positions(node)]
-        return node
-
-
 def mutants(source: str) -> list[Mutant]:
-    """Every mutant of a module that is another program: annotations, which do nothing, are left as they are."""
+    """Every mutant of a module that is another program; annotations and guards are left as they are."""
     tree, lines, found = ast.parse(source), source.splitlines(), {}
-    spared = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg in GUARDS]
-    spared += [
-        part for node in ast.walk(tree) for name in ("annotation", "returns") if (part := getattr(node, name, None))
-    ]
+    nodes = list(ast.walk(tree))
+    spared = [node for node in nodes if isinstance(node, ast.keyword) and node.arg in GUARDS]
+    spared += [part for node in nodes for name in ("annotation", "returns") if (part := getattr(node, name, None))]
     spans = [((part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)) for part in spared]
-    texts = [*_of_cosmic_ray(source, spans), *_left_out(source, [n for n in ast.walk(tree) if n not in spared])]
-    for text in texts:
+    for text in (*_of_cosmic_ray(source, spans), *_left_out(source, [node for node in nodes if node not in spared])):
         with contextlib.suppress(SyntaxError):
             found.setdefault(ast.dump(ast.parse(text)), text)
     found.pop(ast.dump(tree), None)
@@ -99,24 +81,28 @@ def mutants(source: str) -> list[Mutant]:
     for text in found.values():
         pieces = difflib.SequenceMatcher(None, lines, text.splitlines(), autojunk=False).get_opcodes()
         _, start, end, new_start, new_end = next(piece for piece in pieces if piece[0] != "equal")
-        before, after = (" ".join(map(str.strip, part)).split("  # ")[0] for part in
-                         (lines[start:end], text.splitlines()[new_start:new_end]))  # fmt: skip
+        parts = lines[start:end], text.splitlines()[new_start:new_end]
+        before, after = (" ".join(line.split("  # ")[0].strip() for line in part) for part in parts)
         made.append(Mutant(start + 1, f"{before} => {after}", text))
-    return sorted(made, key=lambda mutant: (mutant.line, mutant.change))
+    return sorted(made)
 
 
-def _of_cosmic_ray(source: str, spans):
+def _of_cosmic_ray(source: str, spared):
     for name in filter(OPERATORS.fullmatch, plugins.operator_names()):
-        operator = plugins.get_operator(name)()
-        places = _Places(operator)
-        places.walk(get_ast(source))
-        for occurrence, place in enumerate(places.found):
-            if not any(start <= place < end for start, end in spans):
+        operator, places = plugins.get_operator(name)(), []
+
+        class Places(Visitor):
+            def visit(self, node, operator=operator, places=places):
+                places.extend(start for start, _ in operator.mutation_positions(node))
+                return node
+
+        Places().walk(get_ast(source))
+        for occurrence, place in enumerate(places):
+            if not any(start <= place < end for start, end in spared):
                 yield mutate_code(source, operator, occurrence)
 
 
 def _left_out(source: str, nodes: list[ast.AST]):
-    """Calls, += and assignments to attributes or elements (without a name the rest only fails), and keywords."""
     raw, starts = source.encode(), [0]
     for line in raw.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -137,70 +123,64 @@ def preload() -> None:
     sys.modules[package.__name__] = package
     importlib.import_module("recbole_metarec.compat").apply()
     del sys.modules[package.__name__]
-    for name in ("pandas", "scipy.stats", "polars", "sklearn.decomposition", "torch._dynamo", "hypothesis"):
+    for name in ("pandas", "scipy.stats", "polars", "sklearn.decomposition", "torch._dynamo"):
         importlib.import_module(name)
     gc.freeze()  # else the first collection in every fork copies the memory of all of it
 
 
-class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: Path, text: str):
-        super().__init__(name, str(path))
-        self.text = text
+def _pytest_on(target: str, text: str) -> None:
+    """In a process of its own, which ends with pytest's exit code: the target's tests, with ``text`` in its place."""
+    module, path = f"recbole_metarec.{target.replace('/', '.')}", str(ROOT / "recbole_metarec" / f"{target}.py")
 
-    def get_code(self, fullname):
-        return compile(self.text, self.path, "exec")
-
-
-def _run(module: str, path: Path, text: str, tests: tuple[str, ...]) -> None:
-    """In a process of its own: pytest on ``text`` in the module's place; exit code 0 if all passed."""
+    class Loader(importlib.machinery.SourceFileLoader):
+        def get_code(self, fullname):
+            return compile(text, path, "exec")
 
     class Finder:
         @staticmethod
         def find_spec(name, *_):
-            made = _Loader(name, path, text)
-            return importlib.util.spec_from_file_location(name, path, loader=made) if name == module else None
+            return importlib.util.spec_from_loader(name, Loader(name, path)) if name == module else None
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     sys.meta_path.insert(0, Finder)
-    files = [str(TESTS / name) for name in tests]
-    os._exit(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *files]))
+    tests = [str(TESTS / name) for name in TARGETS[target]]
+    os._exit(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *tests]))
 
 
-def outcome(module: str, path: Path, text: str, tests: tuple[str, ...], seconds: float | None) -> str:
+def outcome(target: str, text: str, seconds: float | None) -> str:
     """``killed``, ``survived`` or ``timeout``."""
-    child = multiprocessing.get_context("fork").Process(target=_run, args=(module, path, text, tests))
+    child = multiprocessing.get_context("fork").Process(target=_pytest_on, args=(target, text))
     child.start()
     child.join(seconds)
     if child.is_alive():
         child.kill()
-        child.join()
         return "timeout"
     return "survived" if child.exitcode == 0 else "killed"
 
 
-def examine(target: str, sample: int | None, known: dict[str, str]) -> bool:
-    """Prints the survivors and the score of one module; whether there is one that is not known to be equivalent."""
-    module, path = f"recbole_metarec.{target.replace('/', '.')}", ROOT / "recbole_metarec" / f"{target}.py"
-    source, tests = path.read_text(), TARGETS[target]
+def examine(target: str, sample: int | None, equivalents: list[str]) -> int:
+    """Prints the survivors and the score of one module; returns how many survived.
+
+    equivalents: whole changes, or their beginnings (``line =>``: whatever becomes of that line).
+    """
+    source = (ROOT / "recbole_metarec" / f"{target}.py").read_text()
     began = time.monotonic()
-    if outcome(module, path, source, tests, None) != "survived":
+    if outcome(target, source, None) != "survived":
         raise SystemExit(f"error: {target}: its tests fail as it is")
-    whole = time.monotonic() - began
-    todo = mutants(source)
-    if sample and sample < len(todo):
-        todo = random.Random(0).sample(todo, sample)
-    print(f"{target}: {len(todo)} mutants, the tests take {whole:.0f} s", flush=True)
-    count = Counter()
-    for mutant in todo:
-        result = "equivalent" if mutant.change in known else outcome(module, path, mutant.text, tests, 20 + 4 * whole)
+    limit, todo, count = 20 + 4 * (time.monotonic() - began), mutants(source), Counter()
+    chosen = sorted(random.Random(0).sample(todo, min(sample or len(todo), len(todo))))
+    for mutant in chosen:
+        known = any(mutant.change.startswith(change) for change in equivalents)
+        result = "equivalent" if known else outcome(target, mutant.text, limit)
         count[result] += 1
         if result == "survived":
-            print(f"  {target}:{mutant.line}: {mutant.change}", flush=True)
-    differ = len(todo) - count["equivalent"]
-    print(f"{target}: {dict(count)}, score {(count['killed'] + count['timeout']) / differ:.1%} of {differ}", flush=True)
-    return count["survived"] > 0
+            print(f"  {target}.py:{mutant.line}: {mutant.change}", flush=True)
+    differ = len(chosen) - count["equivalent"]
+    score = (differ - count["survived"]) / max(1, differ)
+    print(f"{target}: {len(chosen)} of {len(todo)} mutants, {dict(count)}, score {score:.1%}", flush=True)
+    return count["survived"]
 
 
 def main() -> int:
@@ -208,16 +188,16 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", help="parts of names of modules; none: all")
     parser.add_argument("--sample", type=int, help="so many mutants of each module, drawn at random")
     given = parser.parse_args()
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
-        "1"  # reading every package's entry points takes longer than most tests
-    )
-    os.chdir(ROOT)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to look for plugins takes longer than most tests
     sys.path[:0] = [str(ROOT), str(TESTS)]
-    listed = yaml.safe_load((TESTS / "mutation_equivalents.yaml").read_text()) or {}
+    reasons = yaml.safe_load((TESTS / "mutation_equivalents.yaml").read_text())
     preload()
     wanted = [target for target in TARGETS if not given.targets or any(part in target for part in given.targets)]
-    left = [examine(target, given.sample, listed.get(target, {})) for target in wanted]
-    return int(any(left))
+    survived = 0
+    for target in wanted:
+        changes = [change for listed in reasons.get(target, {}).values() for change in listed]
+        survived += examine(target, given.sample, changes)
+    return int(survived > 0)
 
 
 if __name__ == "__main__":

@@ -159,3 +159,4 @@ def test_chunks_hold_every_row_once_within_their_bounds(monkeypatch):
         assert size * lengths[end - 1] <= 40 or size == 1  # a row longer than the bound stands alone
         fits = end < len(lengths) and size < 16
         assert not fits or (size + 1) * lengths[end] > 40, "a chunk that could take one more row"
+    assert chunk_sizes([1, 2, 3], 0) == [1, 1, 1]  # a row of scores may be longer than a chunk
