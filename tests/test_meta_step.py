@@ -280,3 +280,5 @@ def test_the_weighted_sum_leaves_out_what_is_not_finite():
     values = [1.0, 2.0], [float("nan"), float("inf")], [5.0, 0.0]
     total = meta.weighted_sum(torch.tensor([0.25, 0.0, 0.75]), [{"x": torch.tensor(value)} for value in values])
     torch.testing.assert_close(total["x"], torch.tensor([4.0, 0.5]))
+    alone = meta.weighted_sum(torch.tensor([2.0]), [{"x": torch.ones(2), "y": torch.zeros(1)}])
+    assert alone["x"].tolist() == [2.0, 2.0] and alone["y"].tolist() == [0.0]
