@@ -82,7 +82,7 @@ def mutants(source: str) -> list[Mutant]:
         pieces = difflib.SequenceMatcher(None, lines, text.splitlines(), autojunk=False).get_opcodes()
         _, start, end, new_start, new_end = next(piece for piece in pieces if piece[0] != "equal")
         parts = lines[start:end], text.splitlines()[new_start:new_end]
-        before, after = (" ".join(line.split("  # ")[0].strip() for line in part) for part in parts)
+        before, after = (" ".join(line.split("  # ")[0].strip() for line in part).strip() for part in parts)
         made.append(Mutant(start + 1, f"{before} => {after}", text))
     return sorted(made)
 
