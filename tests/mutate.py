@@ -171,6 +171,7 @@ def examine(target: str, sample: int | None, equivalents: list[str]) -> int:
         raise SystemExit(f"error: {target}: its tests fail as it is")
     limit, todo, count = 20 + 4 * (time.monotonic() - began), mutants(source), Counter()
     chosen = sorted(random.Random(0).sample(todo, min(sample or len(todo), len(todo))))
+    print(f"{target}: {len(chosen)} of {len(todo)} mutants", flush=True)
     for mutant in chosen:
         known = any(mutant.change.startswith(change) for change in equivalents)
         result = "equivalent" if known else outcome(target, mutant.text, limit)
@@ -179,7 +180,7 @@ def examine(target: str, sample: int | None, equivalents: list[str]) -> int:
             print(f"  {target}.py:{mutant.line}: {mutant.change}", flush=True)
     differ = len(chosen) - count["equivalent"]
     score = (differ - count["survived"]) / max(1, differ)
-    print(f"{target}: {len(chosen)} of {len(todo)} mutants, {dict(count)}, score {score:.1%}", flush=True)
+    print(f"{target}: {dict(count)}, score {score:.1%}", flush=True)
     return count["survived"]
 
 

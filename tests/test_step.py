@@ -238,6 +238,41 @@ def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weigh
         assert len({str(rows(shares[0])) for shares, _ in drawn}) > 1
 
 
+def test_the_rows_of_three_sources_are_dealt_out_whole_and_in_proportion():
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
+    step, _, _ = step_on(model, [same, other, same], target_batch="split")
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.tensor([0.5, 0.125, 0.375])
+    drawn = [step._shares(batch, weights, lambda *name: generator)[0] for _ in range(200)]
+    sizes = np.array([[len(share) for share in shares] for shares in drawn])
+    assert (sizes.sum(axis=1) == 11).all() and (np.abs(sizes - (1 + 8 * weights.numpy())) <= 1).all()
+    assert np.abs(sizes.mean(axis=0) - (1 + 8 * weights.numpy())).max() < 4 * 0.5 / np.sqrt(200)
+
+
+@pytest.mark.parametrize("given", [{"similarity_at": "phi"}, {"gradient_rescaling": "uniform"}])
+def test_a_source_whose_trial_the_target_cannot_be_measured_after_is_left_out(given, monkeypatch):
+    """Its own passes are finite; the target's loss at its phi is not."""
+    model, same, other, batch = two_sides()
+    expected = []
+    for sides in ([same], [same, other]):
+        step, parameters, state = step_on(model, sides, diagnostics_every=100, **given)
+        state.steps = 1  # the first step is always diagnosed
+        expected.append(step(parameters, batch, no_streams))
+        loss_of, calls = model.target_loss, []
+
+        def target_loss(*args, loss_of=loss_of, calls=calls):
+            calls.append(args)
+            return loss_of(*args) * (math.nan if len(calls) == 2 else 1.0)
+
+        monkeypatch.setattr(model, "target_loss", target_loss)
+    alone, both = expected
+    assert both.measured["skipped"].tolist() == [False, True] and both.own[1] is None
+    torch.testing.assert_close(both.loss, alone.loss)
+    for name, value in both.gradient.items():
+        torch.testing.assert_close(value, alone.gradient[name])
+
+
 @pytest.mark.parametrize("rows, dealt", [(3, False), (4, True), (5, True)])
 def test_a_batch_of_too_few_rows_is_not_dealt_out(rows, dealt):
     model, same, other, _ = two_sides()
