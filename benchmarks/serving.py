@@ -1,28 +1,42 @@
-"""One new event for a known user, served from the kept state.
+"""What serving costs from the kept state, one user at a time.
 
---against history: after 1,000 events against after 10. --against sasrec: against encoding the last 50 items again with
-RecBole's SASRec of the same width on the same catalogue; both without scoring, or with ``--top`` both with the top 10.
+--against history: one new event after 1,000 events against after 10. --against sasrec: one new event against encoding
+the last 50 items again with RecBole's SASRec of the same width on the same catalogue; both without scoring, or with
+``--top`` both with the top 10. --against median: the slowest requests of many mixed ones against the median one.
 """
 
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+
+import numpy as np
 import torch
 from harness import Figure, Result, alternate, assert_close, main, medians, ratios, seconds
 from sides import build
 
+from recbole_metarec.errors import DataError
 from recbole_metarec.serve import Recommender, UserState
 
 _LENGTH = 50
 _BLOCK, _BLOCKS = 20, 40  # a repeat is the median of so many alternating blocks of so many events
 _BLOCK_NOTE = f"A repeat is the median of {_BLOCKS} alternating blocks of {_BLOCK} events."
+_REQUESTS = 1000
+_MIX = {"user": 40, "fresh": 10, "history": 20, "event": 20, "no user": 5, "no item": 5}  # per cent
 
 
 def measure(options) -> Result:
     ours = build("LRURec", options.data_path)
     data = ours.train.dataset
     names = [str(name) for name in data.id2token(data.iid_field, range(data.item_num))]
-    recommender = Recommender(ours.model, names)
+    recommender = Recommender(ours.model, names, ours.config)
     picked = torch.randint(1, len(names), (1010,), generator=torch.Generator().manual_seed(0)).tolist()
     proof = same_state(recommender, picked[:_LENGTH])
     items = [names[number] for number in picked]
+    if options.against == "median":
+        users = [str(name) for name in data.id2token(data.uid_field, range(1, data.user_num))]
+        return against_median(recommender, users, options.repeats)
     if options.against == "history":
         return against_history(recommender, items, proof, options.repeats)
     return against_sasrec(recommender, picked[:_LENGTH], proof, options)
@@ -81,6 +95,84 @@ def against_sasrec(recommender: Recommender, picked: list[int], proof: str, opti
     )
 
 
+def against_median(recommender: Recommender, users: list[str], repeats: int) -> Result:
+    """How much longer than the median the slowest of a thousand mixed requests take, each by the clock."""
+    started = perf_counter()
+    recommender.history_of(users[0])
+    read = perf_counter() - started
+    requests = mixed_requests(recommender, users)
+    same = answers_are_right(recommender, users)
+
+    def microseconds_of_each() -> list[float]:
+        return [1e6 * seconds(request) for request in requests]
+
+    rounds = [microseconds_of_each() for _ in range(repeats + 1)][1:]
+    figures = {f"p{q}": Figure("µs", [float(np.percentile(found, q)) for found in rounds]) for q in (50, 95, 99)}
+    figures["slowest"] = Figure("µs", [max(found) for found in rounds])
+    busy = os.getloadavg()[0]
+    mix = ", ".join(f"{share} % {kind}" for kind, share in _MIX.items())
+    notes = f"A repeat is {_REQUESTS} requests: {mix} (fresh: without what was seen; event: one more event, then the "
+    notes += "top; no user, no item: refused with a guess at the name meant). k is 1, 10 or 100 of "
+    notes += f"{len(recommender.items) - 1} items. Reading the data of {len(users)} users, once before: {read:.2f} s. "
+    notes += f"Load of the machine meanwhile: {busy:.1f} on {os.cpu_count()} cores; what is above 1 a core waits, and "
+    notes += "shows in the tail."
+    return Result(same, ratios(figures["p99"].values, figures["p50"].values), figures, notes)
+
+
+def mixed_requests(recommender: Recommender, users: list[str]) -> list[Callable]:
+    """A thousand requests, the same ones each time."""
+    draw, items = random.Random(0), recommender.items[1:]
+
+    def of_user(user: str, k: int, fresh: bool) -> None:
+        recommender.recommend(recommender.history_of(user), k, exclude_seen=fresh)
+
+    def event(state: UserState, item: str, k: int) -> None:
+        recommender.top(recommender.add(state, item), k)
+
+    def refused(ask: Callable) -> None:
+        try:
+            ask()
+        except DataError:
+            return
+        raise AssertionError("a request that cannot be answered was")
+
+    def slip(name: str) -> str:
+        """One letter is wrong."""
+        place = draw.randrange(len(name))
+        return f"{name[:place]}?{name[place + 1 :]}"
+
+    def one(kind: str) -> Callable:
+        user, k = draw.choice(users), draw.choice([1, 10, 100])
+        history = draw.choices(items, k=draw.randrange(1, 51))
+        if kind == "event":
+            return partial(event, after(recommender, history), draw.choice(items), k)
+        return {
+            "user": partial(of_user, user, k, False),
+            "fresh": partial(of_user, user, k, True),
+            "history": partial(recommender.recommend, history, k),
+            "no user": partial(refused, partial(recommender.history_of, slip(user))),
+            "no item": partial(refused, partial(recommender.recommend, [*history, slip(history[0])], k)),
+        }[kind]
+
+    return [one(kind) for kind in draw.choices(list(_MIX), list(_MIX.values()), k=_REQUESTS)]
+
+
+@torch.no_grad()
+def answers_are_right(recommender: Recommender, users: list[str]) -> str:
+    """The answers for some users against all scores of their histories, encoded at once and sorted."""
+    number, off = {name: place for place, name in enumerate(recommender.items)}, 0.0
+    for user in users[:50]:
+        history = recommender.history_of(user)
+        rows = torch.tensor([[number[item] for item in history[-_LENGTH:]]])
+        scores = recommender.model.score(recommender.model(rows, torch.tensor([rows.shape[1]])))[0]
+        scores[[0, *(number[item] for item in history)]] = float("-inf")
+        found = recommender.recommend(history, 10, exclude_seen=True)
+        best = scores.topk(10).values.tolist()
+        off = max(off, *(abs(score - want) for (_, score), want in zip(found, best, strict=True)))
+        off = max(off, *(abs(score - float(scores[number[item]])) for item, score in found))
+    return f"top 10 of 50 users = all scores sorted, off by {assert_close('score', off, 1e-4)}"
+
+
 def after(recommender: Recommender, items: list[str]) -> UserState:
     """The state after these events."""
     state = recommender.start()
@@ -101,6 +193,6 @@ def same_state(recommender: Recommender, numbers: list[int]) -> str:
 if __name__ == "__main__":
     main(
         measure,
-        against={"default": "history", "choices": ["history", "sasrec"]},
+        against={"default": "history", "choices": ["history", "sasrec", "median"]},
         top={"action": "store_true", "help": "with scores and top 10 on both sides"},
     )

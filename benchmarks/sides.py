@@ -16,7 +16,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_metarec.baselines import protocol_overrides
 from recbole_metarec.config import OUR_MODELS
-from recbole_metarec.data.dataset import TARGET_LIST
+from recbole_metarec.data.loader import TARGET_LIST
 from recbole_metarec.plugin import build_config
 
 

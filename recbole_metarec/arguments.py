@@ -5,6 +5,8 @@ The user's mistakes are ConfigErrors that name the option, the key or the line o
 
 import argparse
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +87,12 @@ def stand_ins(dataset: str, chosen: dict, places: dict) -> dict:
     related = ", ".join(f"{source.name} ({source.relatedness:g})" for source in plan.sources) or "none"
     print(f"simulated: {plan.target.name}; sources, and how related they are: {related}", flush=True)
     return found
+
+
+def train_command(dataset: str, data_path: str | Path, sources: Sequence[str] = ()) -> str:
+    """What to type, in a shell, to train on a domain whose files lie in ``data_path``."""
+    words = ["recbole-metarec", "train", "--dataset", dataset, *(["--sources", ",".join(sources)] if sources else [])]
+    return shlex.join([*words, "--data_path", str(data_path)])
 
 
 def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:

@@ -1,7 +1,5 @@
 """RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
 
-import re
-from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
@@ -15,32 +13,9 @@ from recbole_metarec.data.dataset import TransferDataset, fail_without_held_out
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.protocol import PROTOCOL, TRAINING, keys_read_by
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
-# What must be the same for every model that is compared.
-PROTOCOL = (
-    "MAX_ITEM_LIST_LENGTH",
-    "load_col",
-    "normalize_all",
-    "train_neg_sample_args",
-    "loss_type",
-    "eval_args",
-    "repeatable",
-    "metrics",
-    "topk",
-    "valid_metric",
-    "metric_decimal_place",
-    "stopping_step",
-)
-_TRAINING = (
-    "epochs",
-    "train_batch_size",
-    "learner",
-    "learning_rate",
-    "weight_decay",
-    "exact_time",
-    "trust_pickle",
-)
 _FORM = {
     "USER_ID_FIELD": "user_id",
     "ITEM_ID_FIELD": "item_id",
@@ -50,21 +25,13 @@ _FORM = {
 }
 
 
-def keys_read_by(model: str) -> set[str]:
-    """Keys of this package that a model of RecBole reads, too: the protocol's, and names that it has for its own."""
-    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
-    file = root / "properties" / "model" / f"{model}.yaml"
-    own = re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), re.MULTILINE) if file.exists() else ()
-    return {*PROTOCOL, *_TRAINING, *own}
-
-
 def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     """The protocol's keys that the user has not ``given``. Warns of given keys that ``model`` does not read.
 
     Raises ConfigError for a value out of range, as for our own models.
     """
     defaults = default_values("LRURec")
-    training = (*PROTOCOL, *_TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
+    training = (*PROTOCOL, *TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
     checked = {key: value for key, value in given.items() if key in training}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
     unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))

@@ -1,6 +1,5 @@
 """RecBole's Config for one run, from files and values, without a look at ``sys.argv``."""
 
-import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -10,21 +9,11 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
 from recbole_metarec.config import check_keys, read_yaml
+from recbole_metarec.launch import shielded_argv
 
 # Set while a Config is being built, for the hooks that check it.
 places_given: ContextVar[dict | None] = ContextVar("places_given", default=None)  # key -> where it was given
 data_may_be_absent: ContextVar[bool] = ContextVar("data_may_be_absent", default=False)
-
-
-@contextmanager
-def shielded_argv():
-    """Within, ``sys.argv`` holds the program's name alone: RecBole's Config reads whatever else it finds there."""
-    saved = sys.argv
-    sys.argv = saved[:1] or [""]
-    try:
-        yield
-    finally:
-        sys.argv = saved
 
 
 def build_config(

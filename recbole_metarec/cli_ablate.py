@@ -3,7 +3,8 @@
 import argparse
 
 from recbole_metarec import cli_experiments
-from recbole_metarec.cli_experiments import Request, carry_out
+from recbole_metarec.cli_experiments import carry_out, read_request, shops_in
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "take MetaRec apart: each variant against the full model and against no transfer"
 EXAMPLE = f"""\
@@ -14,6 +15,8 @@ examples:
         what two variants would cost, next to the full model and LRURec
   recbole-metarec ablate --variants temperature=1,vq_heads=8+codebook_gradient=loss --rows results.csv
         variants of one's own; finished runs are added to results.csv
+  recbole-metarec ablate --dataset Scientific --data_path data --sources Office --target_users 0.1 --seeds 5
+        five shops with a tenth of the target's users each, one for each seed
 
 {cli_experiments.RESUMING}"""
 
@@ -35,15 +38,14 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
     from recbole_metarec.experiments.variants import VARIANTS, chosen_variants
 
-    request = Request.of("ablate", arguments, parser)
+    request = read_request(parser, arguments)
     names = [name.strip() for name in request.own["variants"].split(",")] if "variants" in request.own else None
     variants = chosen_variants(names, request.given)
-    from recbole_metarec.experiments.design import ablation
-    from recbole_metarec.plugin import shielded_argv
+    with recbole_ready():
+        from recbole_metarec.experiments.design import ablation
 
-    with shielded_argv():
         if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
             full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
             variants = chosen_variants(names, {**request.given, **full})
-        experiment = ablation(variants, request.dataset, request.seeds, request.given, tuned)
-        return carry_out(request, experiment, f"ablate-{request.dataset}")
+        experiment = ablation(variants, shops_in(request), tuned)
+        return carry_out(request, experiment, f"ablate-{experiment.dataset}")

@@ -82,11 +82,12 @@ def _inspect(folders: dict[str, Path], chosen: dict, picture: Path) -> str:
 
     name, *others = folders
     found, domain = inspect_domain(name, folders[name], _wanted(name, chosen))
-    shared = [
-        share_names(domain, other, read(folders[other] / other / f"{other}.inter", _wanted(other, chosen)))
-        for other in others
-    ]
     about = read_about(folders[name], name)
+    shared = []
+    for other in others:
+        read_other = read(folders[other] / other / f"{other}.inter", _wanted(other, chosen))
+        whole = read_about(folders[other], other).get("split_of")
+        shared.append(share_names(domain, other, read_other, bool(whole) and whole == about.get("split_of")))
     report = text_report(found, shared, domain_settings(name).get("statistics", {}), about)
     draw_domain(found, bool(about.get("simulated")), picture)
     return report

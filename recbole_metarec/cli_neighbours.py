@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recbole_metarec.arguments import Once, count, split_arguments
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "which target items a run's source items are read as, and whether they mean the same"
 EXAMPLE = """\
@@ -47,10 +48,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise DataError(
             f"{given['run']}: no such folder; give the folder of a run of MetaRec, such as saved/MetaRec-..."
         )
-    from recbole_metarec.experiments.neighbours import read_mappings
-    from recbole_metarec.plugin import shielded_argv
+    with recbole_ready():
+        from recbole_metarec.experiments.neighbours import read_mappings
 
-    with shielded_argv():
         print(_report(read_mappings(given["run"], sources, top, given.get("data_path")), items, top))
     return 0
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, split_arguments
+from recbole_metarec.arguments import Once, count, split_arguments, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -83,7 +83,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     data_path = request["data_path"]
     for name in names:
         print(prepare_domain(Request(name, **request)).text(), flush=True)
-    print(f"next: recbole-metarec train --dataset {names[0]} --data_path {data_path}")
+    print("next:", train_command(names[0], data_path, names[1:]))
+    print("as source:", train_command("TARGET", data_path, names))
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recbole_metarec.arguments import Once, count, options_only
 from recbole_metarec.errors import CheckpointError, ConfigError
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "recommend items to one user with a model that was trained"
 EXAMPLE = """\
@@ -29,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("run", nargs="?", metavar="RUN", help="run folder or model.pth (default: the newest run in saved)")
     option("--user", metavar="U", help="a user of the dataset that the model was trained on")
     option("--history", metavar="A,B,C", help="items in place of a user, oldest first")
+    option("--data_path", "--data-path", metavar="DIR", help="where the domain is now (default: where it was)")
     option("--k", metavar="K", help="how many items (default: 10)")
     option("--exclude_seen", "--exclude-seen", nargs=0, const=True, help="leave the history's own items out")
 
@@ -39,10 +41,13 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     if ("user" in given) == ("history" in given):
         raise ConfigError("recommend: say for whom by --user U or by --history A,B,C, one of the two")
     k = count(given.get("k", "10"), "--k")
-    file = _model_file(given.get("run"))
-    from recbole_metarec.serve import Recommender
+    file, data_path = _model_file(given.get("run")), given.get("data_path")
+    if data_path and not Path(data_path).expanduser().is_dir():
+        raise ConfigError(f"--data_path {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
+    with recbole_ready():
+        from recbole_metarec.serve import Recommender
 
-    recommender = Recommender.load(file)
+        recommender = Recommender.load(file, data_path)
     if "run" not in given:
         print(f"by {file.parent}", file=sys.stderr)
     if "user" in given:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, number, options_only
+from recbole_metarec.arguments import Once, count, number, options_only, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.words import source_fault, source_names
@@ -72,8 +72,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     written = write_simulated(output, plan, bool(given.get("overwrite")))
     print(describe(written))
-    place = "" if "output" not in given else f" --data_path {given['output']}"
-    print(f"train on them: recbole-metarec train --dataset {plan.target.name}{place}")
+    print("written:", ", ".join(str(output / domain.name) for domain in written))
+    print("next:", train_command(plan.target.name, output))
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, number, options_only
+from recbole_metarec.arguments import Once, count, number, options_only, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -57,10 +57,10 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     _check(given, shares)
     data_path = given.get("data_path") or DEFAULT_DATA_PATH
     output = Path(given.get("output") or data_path).expanduser()
-    from recbole_metarec.data.split_domains import read_dataset, write_split
+    from recbole_metarec.data.split_domains import read_frames, write_split
     from recbole_metarec.data.splitting import Shares, split_by_column, split_by_shares
 
-    dataset = read_dataset(given["name"], data_path)
+    dataset = read_frames(given["name"], data_path)
     if "by" in given:
         split = split_by_column(dataset.with_column(given["by"]), given["by"], "keep_users" not in given, core)
         about = {"by": given["by"], "keep_users": "keep_users" in given, "core": core}
@@ -69,6 +69,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         about = {**_SHARES, **shares, "core": core, "seed": seed}
     names = write_split(dataset, split, output, about, "overwrite" in given)
     print(describe(split, names, len(dataset.events)))
+    print("written:", ", ".join(str(output / name) for name in names.values()))
+    print("next:", train_command(next(iter(names.values())), output))
     return 0
 
 

@@ -1,11 +1,14 @@
 """``recbole-metarec sweep``: how a model fares as one thing is varied, against the same model without transfer."""
 
 import argparse
+import sys
 
 from recbole_metarec import cli_experiments
-from recbole_metarec.cli_experiments import Request, carry_out
+from recbole_metarec.arguments import Once
+from recbole_metarec.cli_experiments import carry_out, read_request, shops_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
+from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "vary one config key, the number of sources or the target's users, against no transfer"
 EXAMPLE = f"""\
@@ -16,6 +19,8 @@ examples:
         the learning curve of transfer: shops with a share of the target's users
   recbole-metarec sweep n_sources=0,1,3 --dataset Scientific --data_path data --sources Office,Tools,Toys --cost
         what the first so many sources would cost to compare
+  recbole-metarec sweep vq_heads=0,1,4 --dataset Scientific --data_path data --sources Office --target_users 0.1
+        on shops with a tenth of the target's users, another one for each seed
 
 {cli_experiments.RESUMING}"""
 
@@ -30,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "grid",
         metavar="KEY=v1,v2,...",
         nargs="?",
-        action=cli_experiments.Once,
+        action=Once,
         default=argparse.SUPPRESS,
         help="any config key of MetaRec, or " + "; ".join(f"{key}: {own.meaning}" for key, own in DATA_KEYS.items()),
     )
@@ -38,22 +43,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
-    from recbole_metarec.experiments.settings import check_values, parse_grid, settings
+    from recbole_metarec.experiments.settings import check_values, parse_grid, settings, weighs_sources
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER, competitors
 
-    request = Request.of("sweep", arguments, parser)
+    request = read_request(parser, arguments)
     if "grid" not in request.own:
         raise ConfigError("sweep: nothing to vary; write KEY=v1,v2,..., for example temperature=0.02,0.05,0.1")
     key, values = parse_grid(request.own["grid"])
     if key in request.given:
         raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
+    if weighs_sources(key) and len(sources := request.sources()) < 2:
+        there = f"there is one, {sources[0]}" if sources else "there is none"
+        print(f"warning: {key} only weighs sources, and {there}: it has no effect", file=sys.stderr)
     models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
-    from recbole_metarec.experiments.design import sweep
-    from recbole_metarec.plugin import shielded_argv
+    with recbole_ready():
+        from recbole_metarec.experiments.design import sweep
 
-    with shielded_argv():
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-        found = settings(key, values, request.dataset, request.given)
-        experiment = sweep(key, found, models, request.dataset, request.seeds, tuned)
-        return carry_out(request, experiment, f"sweep-{key}-{request.dataset}")
+        shops = shops_in(request)
+        experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
+        return carry_out(request, experiment, f"sweep-{key}-{shops.name}")

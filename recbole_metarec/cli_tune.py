@@ -8,6 +8,7 @@ from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arg
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
+from recbole_metarec.launch import recbole_ready
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 SUMMARY = "search a model's best configuration on validation, a given number of trials"
@@ -81,9 +82,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     space = Path(own["space"]) if "space" in own else space_file(model)
     base = Path(chosen.get("checkpoint_dir") or "saved")
     storage = own.get("storage") or f"sqlite:///{base}/tuning.sqlite"
-    from recbole_metarec.plugin import shielded_argv
 
-    with shielded_argv():
+    with recbole_ready():
         return _tune(model, dataset, chosen, space, storage, base / "tuning", trials)
 
 
@@ -136,7 +136,7 @@ def _report(study, plan) -> str:
 
 
 def _leaderboard_command(dataset: str, given: dict, model: str, url: str) -> str:
-    from recbole_metarec.leaderboard.plan import as_text
+    from recbole_metarec.yamlfile import as_text
 
     sources = given.get("sources", "auto")
     words = ["recbole-metarec", "leaderboard", "--dataset", dataset]

@@ -45,6 +45,8 @@ _UNSUPPORTED = {
     "shuffle": (True, "batches are cut anew in every epoch; remove shuffle"),
     "local_rank": (None, "RecBole would demand NCCL and a GPU for it; start one process without it"),
 }
+# RecBole's metrics that the one ranking gives: they need no more than the rank of each user's held-out item
+RANKING_METRICS = ("hit", "map", "mrr", "ndcg", "precision", "recall")
 _EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
 
@@ -141,19 +143,15 @@ def _check_eval_args(values: Mapping, where: Where) -> None:
 
 
 def _check_metrics(values: Mapping, where: Where) -> None:
-    from recbole.evaluator.register import metric_information  # heavy, needed only once values are being checked
-
-    # all that the one ranking gives: the rank of each user's held-out item
-    ranking = [name for name, needs in metric_information.items() if set(needs) == {"rec.topk"}]
     metrics = [values["metrics"]] if isinstance(values["metrics"], str) else list(values["metrics"])
     for name in metrics:
-        if name.lower() not in ranking:
-            guess = nearest(name, ranking)
+        if name.lower() not in RANKING_METRICS:
+            guess = nearest(name, RANKING_METRICS)
             _fail(
                 where,
                 "metrics",
                 f"{name} is not a metric that the rank of the held-out item gives",
-                f"did you mean {guess}?" if guess else f"use some of {', '.join(sorted(ranking))}",
+                f"did you mean {guess}?" if guess else f"use some of {', '.join(RANKING_METRICS)}",
             )
     topk = [values["topk"]] if isinstance(values["topk"], int) else list(values["topk"])
     offered = [f"{name}@{k}" for name in metrics for k in topk]

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recbole_metarec
+from recbole_metarec import launch
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _GIB = 2**30
@@ -94,12 +95,20 @@ def _install(requirement) -> str:
 
 def check_plugin() -> Iterator[Finding]:
     """Whether RecBole could be imported and knows this package."""
-    failure = recbole_metarec.import_failure
+    failure = _failure()
     if failure is None:
         yield Finding(OK, "RecBole is imported and knows the models of this package")
     else:
         todo = "mend the versions above; or start afresh: python -m venv env, and install recbole-metarec there"
         yield Finding(PROBLEM, f"RecBole or this package cannot be imported: {_told(failure)}", todo)
+
+
+def _failure() -> Exception | None:
+    """What keeps RecBole from being set up."""
+    try:
+        launch.set_up()
+    except Exception as problem:
+        return problem
 
 
 def check_mends() -> Iterator[Finding]:
@@ -184,7 +193,7 @@ def folder_finding(folder: Path, remedy: str) -> Finding:
 
 
 def check_data(data_path: str) -> Iterator[Finding]:
-    """Where each named domain and each other one lies, or how it is to be had."""
+    """Where each domain lies, and which of the named ones are not here."""
     from recbole_metarec.data.domains import find_domain, known_domains, present_domains
     from recbole_metarec.data.movielens import EMBEDDED_DOMAINS, movielens_dir
     from recbole_metarec.data.writing import read_about
@@ -200,19 +209,9 @@ def check_data(data_path: str) -> Iterator[Finding]:
         folder = find_domain(name, data_path)
         simulated = " (simulated)" if read_about(folder, name).get("simulated") else ""
         yield Finding(OK, f"data {name}{simulated}: {folder / name}")
-    for name in missing:
-        yield Finding(NOTE, f"data {name}: not here", how_to_get(name))
-
-
-def how_to_get(name: str) -> str:
-    """Where a named domain is published and what makes its files of that."""
-    from recbole_metarec.data.domains import domain_settings
-
-    source = domain_settings(name)["public_source"]
-    edition = source["edition"]
-    return (
-        f"recbole-metarec prepare {name} ({source['collection']}, {edition}: {source['editions'][edition]['reviews']})"
-    )
+    if missing:
+        todo = "recbole-metarec prepare NAME fetches one of them; --data_path says where others lie"
+        yield Finding(NOTE, f"data not here: {', '.join(missing)}", todo)
 
 
 def check_optional() -> Iterator[Finding]:
@@ -226,7 +225,7 @@ def check_optional() -> Iterator[Finding]:
 
 def check_self_test() -> Iterator[Finding]:
     """Trains, saves and loads a tiny model in a temporary folder, in a process of its own."""
-    if recbole_metarec.import_failure is not None:
+    if _failure():
         yield Finding(PROBLEM, "self-test: cannot run before RecBole can be imported")
         return
     home = str(Path(recbole_metarec.__file__).resolve().parent.parent)

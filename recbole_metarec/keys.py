@@ -166,6 +166,14 @@ _OPTIONS = (
 )
 
 
+def recbole_root() -> Path:
+    """The folder of RecBole's package, which is not imported. Raises ImportError where it is not installed."""
+    spec = find_spec("recbole")
+    if spec is None:
+        raise ImportError("recbole is not installed; recbole-metarec doctor says what is missing")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
 @cache
 def known_keys() -> dict[str, str]:
     """Every key that this package or RecBole knows -> "ours", "recbole", or the RecBole model that alone reads it.
@@ -173,7 +181,7 @@ def known_keys() -> dict[str, str]:
     RecBole's keys are taken from its files without importing it: its properties, its argument lists.
     """
     keys = {}
-    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    root = recbole_root()
     for path in sorted(root.glob("properties/model/*.yaml")):
         for name in re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
             keys.setdefault(name, path.stem)
@@ -198,7 +206,7 @@ def recbole_models(kind: str = "*") -> list[str]:
 
     kind: ``sequential``, ``general``, ... or all.
     """
-    root = Path(next(iter(find_spec("recbole").submodule_search_locations)))
+    root = recbole_root()
     files = sorted(root.glob(f"model/{kind}_recommender/__init__.py"))
     return [name for file in files for name in re.findall(r"import (\w+)", file.read_text(encoding="utf-8"))]
 

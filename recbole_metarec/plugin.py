@@ -17,7 +17,6 @@ from recbole_metarec.building import (
     data_may_be_absent,
     nothing_unpickled,
     places_given,
-    shielded_argv,
 )
 from recbole_metarec.checkpoint_config import config_from_json, config_to_json, loader
 from recbole_metarec.config import (
@@ -34,6 +33,7 @@ from recbole_metarec.config import (
 from recbole_metarec.data.domains import find_domain, recbole_settings
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.keys import recbole_models
+from recbole_metarec.launch import shielded_argv
 
 __all__ = ["build_config", "config_from_json", "config_to_json", "register", "shielded_argv"]
 
@@ -122,7 +122,7 @@ def _register_loaders() -> None:
     import recbole.data.utils
     from recbole.data.dataloader import FullSortEvalDataLoader
 
-    from recbole_metarec.data.dataset import SequenceLoader
+    from recbole_metarec.data.loader import SequenceLoader
 
     original = recbole.data.utils.get_dataloader
 

@@ -4,10 +4,15 @@ A stream depends on its name alone, so adding a source leaves every other stream
 epoch can be opened again without having stored any generator state.
 """
 
+from __future__ import annotations
+
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def stream_seed(seed: int, *name: object) -> int:
@@ -23,6 +28,8 @@ def numpy_stream(seed: int, *name: object) -> np.random.Generator:
 
 def torch_stream(device: torch.device | str, seed: int, *name: object) -> torch.Generator:
     """The named stream as a torch generator on ``device``."""
+    import torch  # here, for commands that draw numbers and train nothing
+
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *name))
 
 

@@ -1,5 +1,7 @@
 """The folder of one run: what was run, on what, and what came out, each file whole or not there."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io
@@ -14,12 +16,15 @@ import time
 import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import yaml
 
 from recbole_metarec.data.files import write_atomically
+
+if TYPE_CHECKING:  # commands that train nothing need no torch
+    import torch
 
 _PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy")
 
@@ -115,6 +120,8 @@ def peak_memory_mib(device: torch.device) -> dict[str, float]:
     """Peak of this process so far: resident memory and, on a GPU, memory held there. MiB."""
     found = {"resident": _peak_resident_bytes() / 2**20}
     if device.type == "cuda":
+        import torch
+
         found["gpu"] = torch.cuda.max_memory_allocated(device) / 2**20
     return found
 
@@ -130,4 +137,6 @@ def _peak_resident_bytes() -> int:
 
 def threads() -> dict[str, int | None]:
     """Processors of the machine and threads that torch uses."""
+    import torch
+
     return {"cpus": os.cpu_count(), "torch_threads": torch.get_num_threads()}

@@ -1,6 +1,6 @@
 """Recommendations from a saved model: no data set, no source, no training code is needed to answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -11,7 +11,10 @@ from torch import Tensor
 
 from recbole_metarec.checkpoint_config import config_from_json
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
+from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_metarec.words import nearest
 
@@ -36,15 +39,19 @@ class Recommender:
         self.model, self.config = model.eval(), config
         self.items = items
         self._number = {name: number for number, name in enumerate(items) if number}
+        self._histories: _Histories | None = None
 
     @classmethod
-    def load(cls, model_file: str | Path) -> "Recommender":
-        """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError."""
+    def load(cls, model_file: str | Path, data_path: str | None = None) -> "Recommender":
+        """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError.
+
+        data_path: the folder that holds the domain now, for ``history_of``, if it is no longer where it was.
+        """
         content = read_checkpoint(model_file)
         items = content.get("items")
         if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
             raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
-        config = config_from_json(content.get("config"))
+        config = config_from_json(content.get("config"), data_path)
         try:
             model = get_model(config["model"])(config, _Catalogue(len(items)))
         except (RuntimeError, MemoryError) as error:
@@ -55,23 +62,31 @@ class Recommender:
     def history_of(self, user: str) -> list[str]:
         """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.
 
-        Events that the model's training left out, such as the last ones, are there, too. Raises DataError if the data
-        is no longer where it was, or for a user who is not in it.
+        Events that the model's training left out, such as the last ones, are there, too. The data are read once, and
+        again when their file has changed. Raises DataError if they are neither where they were nor where a run would
+        look for them, or for a user who is not in them.
         """
-        file = Path(self.config["data_path"]) / f"{self.config['dataset']}.inter"
-        if not file.is_file():
-            raise DataError(f"{file}: the data that the model was trained on is not there; give a history in its place")
-        try:
-            domain = read_domain(file, Wanted.of(self.config))
-        except NotColumnar:
-            raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
-        names = domain.users.to_list()
-        if user not in names:
-            guess = nearest(user, names)
+        file = self._data_file()
+        if self._histories is None or self._histories.version != _version(file):
+            self._histories = _Histories.read(file, self.config)
+        histories = self._histories
+        if user not in histories.rows:
+            guess = nearest(user, histories.rows)
             raise DataError(f"unknown user {user!r}: not in {file}" + (f"; did you mean {guess!r}?" if guess else ""))
-        row = int((domain.store.users == 1 + names.index(user)).nonzero()[0][0])
-        start, end = domain.store.offsets[row : row + 2]
-        return [domain.items[int(number) - 1] for number in domain.store.items[start:end]]
+        return histories.of(user)
+
+    def _data_file(self) -> Path:
+        name = self.config["dataset"]
+        file = Path(self.config["data_path"]) / f"{name}.inter"
+        if file.is_file():
+            return file
+        try:  # the model may have come from another machine, whose folders say nothing here
+            return find_domain(name, DEFAULT_DATA_PATH) / name / f"{name}.inter"
+        except DataError:
+            raise DataError(
+                f"{file}: the data that the model was trained on is not there; say with --data_path (data_path=) where "
+                "it lies, or give a history in its place"
+            ) from None
 
     def start(self) -> UserState:
         """A user without any event."""
@@ -125,6 +140,36 @@ class Recommender:
             hint = f"; did you mean {guess!r}?" if guess else ""
             raise DataError(f"unknown item {item!r}: the model was trained without it{hint}")
         return self._number[item]
+
+
+@dataclass(frozen=True)
+class _Histories:
+    """Everybody's events as a file has them. version: of the file. rows: user -> place in the store."""
+
+    version: tuple[int, int, int]
+    rows: dict[str, int]
+    store: SequenceStore
+    items: Sequence[str]
+
+    @classmethod
+    def read(cls, file: Path, config) -> "_Histories":
+        version = _version(file)  # before it is read: what is written meanwhile makes it be read again
+        try:
+            domain = read_domain(file, Wanted.of(config))
+        except NotColumnar:
+            raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
+        names = domain.users.to_list()
+        rows = {names[number - 1]: row for row, number in enumerate(domain.store.users.tolist())}
+        return cls(version, rows, domain.store, domain.items)
+
+    def of(self, user: str) -> list[str]:
+        start, end = self.store.offsets[self.rows[user]], self.store.offsets[self.rows[user] + 1]
+        return [self.items[int(number) - 1] for number in self.store.items[start:end]]
+
+
+def _version(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _check_count(k) -> None:

@@ -3,14 +3,27 @@
 import difflib
 from collections.abc import Iterable
 
+_FEW = 1000  # to compare a word with more would take longer than whatever the mistake is in
+
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of ``words`` most like ``word``, letter case aside; None if nothing is near."""
-    folded = {}
+    """The one of ``words`` most like ``word``, letter case aside; None if nothing is near.
+
+    Of very many words, such as the names of a catalogue, only those with the same beginning or the same end count: one
+    wrong letter leaves one of the two as it was.
+    """
+    word, folded = str(word).lower(), {}
     for candidate in words:
         folded.setdefault(candidate.lower(), candidate)
-    found = difflib.get_close_matches(str(word).lower(), list(folded), n=1, cutoff=0.6)
+    candidates = list(folded) if len(folded) <= _FEW else _with_an_equal_half(word, folded)
+    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
+
+
+def _with_an_equal_half(word: str, words: Iterable[str]) -> list[str]:
+    half = max(1, (len(word) - 1) // 2)
+    begin, end = word[:half], word[-half:]
+    return [candidate for candidate in words if candidate.startswith(begin) or candidate.endswith(end)]
 
 
 def show(value) -> str:

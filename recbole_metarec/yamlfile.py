@@ -116,3 +116,10 @@ def parse_value(text: str, where: str = "command line"):
         if loader is not None:
             loader.dispose()
     return value if isinstance(value, (bool, int, float, str, list, dict, type(None))) else text
+
+
+def as_text(value) -> str:
+    """A value as ``--key=`` reads it again."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10**9).removesuffix("\n").removesuffix("\n...")

@@ -9,6 +9,9 @@ import pytest
 import torch
 from tiny import F64, random_batch, tiny_metarec
 
+from recbole_metarec.errors import DataError
+from recbole_metarec.serve import Recommender
+
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -169,3 +172,27 @@ def test_bytes_of_a_buffer_count_once_and_as_a_whole():
     array = np.zeros(100, dtype=np.int32)
     assert bytes_held({"a": array, "part": [array[:10]], "again": array}) == 400
     assert bytes_held((array, torch.zeros(5), "text", 3)) == 420
+
+
+def test_mixed_requests_are_answered_and_a_wrong_answer_is_seen():
+    import serving
+
+    items, users = ["[PAD]", *(f"item-{n:05d}" for n in range(1, 40))], [f"user-{n:05d}" for n in range(60)]
+    recommender = Recommender(tiny_metarec(n_target=40)[0], items)
+    random = np.random.default_rng(0)
+    histories = {user: random.choice(items[1:], random.integers(1, 7)).tolist() for user in users}
+
+    def history_of(user):
+        if user not in histories:
+            raise DataError(f"unknown user {user}")
+        return histories[user]
+
+    recommender.history_of, recommend = history_of, recommender.recommend
+    requests = serving.mixed_requests(recommender, users)
+    assert len(requests) == 1000
+    for request in requests[:200]:
+        request()
+    assert "off by" in serving.answers_are_right(recommender, users)
+    recommender.recommend = lambda *given, **more: [(item, score + 1e-3) for item, score in recommend(*given, **more)]
+    with pytest.raises(AssertionError, match="score differs"):
+        serving.answers_are_right(recommender, users)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from worlds import TINY, write_shop
 
-from recbole_metarec import cli
+from recbole_metarec import cli, cli_sweep
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -26,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["ablate", "--varaints", "uniform"], "--varaints: not an option; did you mean --variants?"),
         (["ablate", "temperature=1"], "temperature=1: not an option; see "),
         (["ablate", "--topk=[20]", "--valid_metric=NDCG@20"], "--topk is [20]; models are compared by NDCG@10, "),
+        (["ablate", "--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["ablate", "--target_users", "0.1,0.2"], "--target_users: one share; recbole-metarec sweep "),
         (["ablate", "--rows", "."], "--rows: . is a folder; give a file such as rows.csv"),
         (["sweep"], "sweep: nothing to vary; write KEY=v1,v2,..., "),
         (["sweep", "temprature=1"], "sweep: unknown config key temprature; did you mean temperature?"),
@@ -45,6 +47,28 @@ def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, mess
 def test_help_has_an_example(name, capsys):
     assert cli.main([name, "--help"]) == 0
     assert f"recbole-metarec {name} " in capsys.readouterr().out.partition("examples:")[2]
+
+
+@pytest.mark.parametrize(
+    ("grid", "sources", "told"),
+    [
+        ("temperature=0.1,1", "Near", "temperature only weighs sources, and there is one, Near: it has no effect"),
+        (
+            "similarity_at=theta,phi",
+            "none",
+            "similarity_at only weighs sources, and there is none: ",
+        ),
+        ("temperature=0.1,1", "Near,Far", ""),
+        ("inner_steps=1,2", "Near", ""),
+    ],
+)
+def test_a_sweep_that_can_change_nothing_says_so(grid, sources, told, capsys, tmp_path, monkeypatch):
+    write_shop(tmp_path / "shops")
+    monkeypatch.setattr(cli_sweep, "carry_out", lambda request, experiment, folder: 0)
+    words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--sources", sources]
+    assert cli.main(["sweep", grid, *words, *(f"--{key}={value}" for key, value in TINY.items())]) == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == bool(told) and err.startswith(f"warning: {told}" * bool(told))
 
 
 def test_a_sweep_from_cost_to_report_and_again_from_its_rows_alone(capsys, tmp_path):

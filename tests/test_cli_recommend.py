@@ -5,7 +5,8 @@ import re
 import pytest
 from worlds import TINY, cluster_histories, write_domain
 
-from recbole_metarec import cli
+from recbole_metarec import cli, serve
+from recbole_metarec.data.columnar import read_domain
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 
@@ -42,6 +43,42 @@ def test_a_user_is_answered_from_the_whole_history_by_the_newest_run(trained, ca
     assert lines(capsys, str(run_dir), "--history", ", ".join(history), "--k", "5") == shown
     fresh = {item for _, item, _ in lines(capsys, "--user", "Shop-u7", "--exclude_seen", "--k", "100")}
     assert fresh == {f"Shop-{item}" for item in range(24)} - set(history)
+
+
+def test_a_model_that_has_moved_finds_the_data_by_data_path_or_where_a_run_would_look(
+    trained, capsys, monkeypatch, tmp_path, empty_cache
+):
+    folder, run_dir, _ = trained
+    expected = lines(capsys, str(run_dir), "--user", "Shop-u7")
+    away = tmp_path / "elsewhere"
+    away.mkdir()
+    (folder / "Shop").rename(away / "Shop")
+    try:
+        assert cli.main(["recommend", str(run_dir), "--user", "Shop-u7"]) == 2
+        assert "is not there; say with --data_path" in capsys.readouterr().err
+        assert lines(capsys, str(run_dir), "--user", "Shop-u7", "--data_path", "elsewhere") == expected
+        assert cli.main(["recommend", str(run_dir), "--user", "Shop-u7", "--data_path", "nowhere"]) == 2
+        assert capsys.readouterr().err.startswith("error: --data_path nowhere is not a folder; ")
+        away.rename(tmp_path / "dataset")
+        assert lines(capsys, str(run_dir), "--user", "Shop-u7") == expected
+    finally:
+        next(tmp_path.glob("*/Shop")).rename(folder / "Shop")
+
+
+def test_the_data_are_read_once_and_again_when_they_have_changed(trained, monkeypatch):
+    folder, run_dir, histories = trained
+    recommender, read = Recommender.load(run_dir / "model.pth"), []
+    monkeypatch.setattr(serve, "read_domain", lambda *given: read.append(given) or read_domain(*given))
+    for user, history in enumerate(histories):
+        assert recommender.history_of(f"Shop-u{user}") == [f"Shop-{item}" for item in history]
+    assert len(read) == 1
+    file, before = folder / "Shop" / "Shop.inter", (folder / "Shop" / "Shop.inter").read_text()
+    try:
+        file.write_text(before + "Shop-u3\tShop-5\t999\nnew\tShop-1\t0\n")
+        assert recommender.history_of("Shop-u3") == [f"Shop-{item}" for item in [*histories[3], 5]]
+        assert recommender.history_of("new") == ["Shop-1"] and len(read) == 2
+    finally:
+        file.write_text(before)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from recbole_metarec.config import (
     source_names,
     unknown_key_error,
 )
+from recbole_metarec.config_rules import RANKING_METRICS
 from recbole_metarec.errors import ConfigError
 
 CHECKED = {**default_values("MetaRec"), "dataset": "target"}
@@ -262,3 +263,9 @@ def test_files_that_cannot_be_read(tmp_path):
         read_yaml(write(tmp_path, "a: 1\nb: é\n", "latin-1"))
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path)
+
+
+def test_the_metrics_that_a_rank_gives_are_recbole_s():
+    from recbole.evaluator.register import metric_information
+
+    assert list(RANKING_METRICS) == sorted(n for n, needs in metric_information.items() if set(needs) == {"rec.topk"})

@@ -11,7 +11,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from recbole_metarec.data import cuts
-from recbole_metarec.data.cuts import chosen_users, cut_overlap, cut_users, share_name
+from recbole_metarec.data.cuts import chosen_users, cut_overlap, cut_users, share_name, shops
 from recbole_metarec.errors import DataError
 
 SHARES = (0.02, 0.1, 0.25, 0.5, 0.999, 1)
@@ -48,6 +48,25 @@ def test_smaller_shops_are_part_of_larger_ones_whatever_the_order_of_the_users()
         int(user.split("-")[1]) for shop in range(400) for user in chosen_users([f"{shop}-{n}" for n in range(10)], 0.5)
     ]
     assert abs(sum(kept) / len(kept) - 4.5) < 0.35  # 5 standard errors
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 1 / 3, 0.3, 0.5, 0.999])
+@pytest.mark.parametrize("count", [1, 3, 49, 200])
+def test_the_shops_of_a_share_have_no_user_in_common_and_leave_none_out_that_fits(share, count):
+    users = [f"u{number}" for number in range(count)]
+    found = [chosen_users(users, share, shop) for shop in range(shops(share))]
+    assert shops(share) == {0.02: 50, 0.05: 20, 0.1: 10, 1 / 3: 3, 0.3: 3, 0.5: 2, 0.999: 1}[share]
+    assert all(len(own) in {max(1, int(share * count)), int(share * count) + 1} for own in found)
+    if share * count >= 1:
+        together = [user for own in found for user in own]
+        assert len(together) == len(set(together)) == round(len(found) * share * count)
+
+
+def test_another_shop_of_a_share_is_another_domain(shop, cache):
+    names = [cut_users("Shop", str(shop), 0.25, number) for number in range(4)]
+    assert names == ["Shop-users25", "Shop-users25-2", "Shop-users25-3", "Shop-users25-4"]
+    users = [{user for user, _, _ in events(cache, name)} for name in names]
+    assert set.union(*users) == {user for user, _, _ in events(shop, "Shop")} and sum(map(len, users)) == 40
 
 
 def test_a_cut_holds_all_events_of_its_users_in_order_and_nothing_else(shop, cache):

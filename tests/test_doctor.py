@@ -13,7 +13,9 @@ import torch
 from worlds import write_domain
 
 import recbole_metarec
-from recbole_metarec import cli, compat, doctor, self_test
+from recbole_metarec import cli, compat, doctor, keys, self_test
+from recbole_metarec.data.domains import known_domains
+from recbole_metarec.data.movielens import EMBEDDED_DOMAINS
 from recbole_metarec.doctor import NOTE, OK, PROBLEM, Finding
 
 ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
@@ -31,7 +33,8 @@ def test_a_machine_on_which_tests_run_is_well(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "self-test: MetaRec trained" in done.stdout and "gives the same scores" in done.stdout
     assert f"torch {metadata.version('torch')}" in done.stdout
-    assert "data Scientific: not here" in done.stdout and "https://" in done.stdout
+    (missing,) = (line for line in done.stdout.splitlines() if "not here" in line)
+    assert missing.startswith("note     data not here: ") and "Scientific, Sports" in missing
     assert "no problems" in done.stdout and done.stderr == ""
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
@@ -53,9 +56,16 @@ def test_only_the_doctor_gets_past_a_failed_import(tmp_path):
     (tmp_path / "recbole").mkdir()
     (tmp_path / "recbole" / "__init__.py").write_text("raise ImportError('on purpose')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    for words in (["-m", "recbole_metarec", "train"], ["-c", "import recbole_metarec", "doctor"]):
+    recommend = ["-m", "recbole_metarec", "recommend", ".", "--user", "u"]
+    for words in (recommend, ["-c", "import recbole_metarec", "doctor"]):
         done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 1 and "ImportError: on purpose" in done.stderr
+
+
+def test_a_command_without_recbole_says_that_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(keys, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="recbole is not installed; "):
+        keys.recbole_models("sequential" * 2)  # of a kind that is in no cache
 
 
 def test_every_mend_that_apply_runs_is_listed_with_its_reason():
@@ -130,7 +140,10 @@ def test_data_is_found_where_it_lies(tmp_path, empty_cache):
     (tmp_path / "Office" / "Office.json").write_text('{"simulated": {"seed": 1}}')
     found = {finding.what.split(":")[0]: finding for finding in doctor.check_data(str(tmp_path))}
     assert found["data Office (simulated)"].what.endswith(str(tmp_path / "Office"))
-    assert "recbole-metarec prepare Arts" in found["data Arts"].todo
+    missing = found["data not here"]
+    assert "recbole-metarec prepare NAME" in missing.todo
+    here = {"Office", *EMBEDDED_DOMAINS}
+    assert missing.what.removeprefix("data not here: ").split(", ") == [n for n in known_domains() if n not in here]
     assert levels(doctor.check_data(str(tmp_path / "absent")))[0] == NOTE
 
 

@@ -1,5 +1,6 @@
 """Statistics against slow counts, closed forms, and what a report must and must not say."""
 
+import builtins
 import random
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -11,7 +12,7 @@ from worlds import write_domain, write_items
 
 from recbole_metarec import cli
 from recbole_metarec.analysis.domain_report import text_report, warnings
-from recbole_metarec.analysis.domain_statistics import gini, histogram, inspect_domain, share_names
+from recbole_metarec.analysis.domain_statistics import Shared, gini, histogram, inspect_domain, share_names
 from recbole_metarec.data.columnar import Wanted, read_domain
 
 
@@ -77,10 +78,20 @@ def test_what_is_shared_is_counted_by_name(tmp_path):
     write_events(tmp_path, "C", [("1", "2", 1), ("7", "3", 1)])
     one, other, numbers = (read_domain(tmp_path / name / f"{name}.inter", Wanted()) for name in "ABC")
     shared = share_names(one, "B", other)
-    assert (shared.users, shared.items, shared.numbered) == (2, 2, False)
-    assert share_names(one, "C", numbers) == share_names(one, "C", numbers).__class__("C", 0, 0, False)
-    same = share_names(numbers, "C", numbers)
-    assert (same.users, same.items, same.numbered) == (2, 2, True)
+    assert (shared.users, shared.items) == (2, 2)
+    assert share_names(one, "C", numbers) == Shared("C", 0, 0)
+
+
+def test_equal_numbers_are_no_overlap_unless_they_come_from_one_numbering(tmp_path):
+    write_events(tmp_path, "A", [("1", "i", 1), ("2", "j", 2)])
+    write_events(tmp_path, "B", [("2", "j", 1), ("3", "k", 2)])
+    write_events(tmp_path, "C", [("u2", "j", 1), ("3", "k", 2)])
+    write_events(tmp_path, "D", [("4", "k", 1), ("5", "k", 2)])
+    one, other, mixed, apart = (read_domain(tmp_path / name / f"{name}.inter", Wanted()) for name in "ABCD")
+    assert share_names(one, "B", other) == Shared("B", None, 1)
+    assert share_names(one, "B", other, same_numbers=True) == Shared("B", 1, 1)
+    assert share_names(other, "C", mixed) == Shared("C", 1, 2)  # a name that is no number: not all are renumbered
+    assert share_names(one, "D", apart) == Shared("D", 0, 0)  # nothing equal is no chance
 
 
 def test_each_oddity_is_said_and_a_plain_domain_has_none(tmp_path):
@@ -117,6 +128,27 @@ def test_ranks_in_place_of_times_do_not_hide_that_the_times_were_equal(tmp_path)
     assert found.span == (900_000_000, 900_000_005)
 
 
+def test_original_times_that_not_all_events_have_are_not_looked_at(tmp_path):
+    header = "user_id:token\titem_id:token\ttimestamp:float\toriginal_timestamp:float"
+    write_events(tmp_path, "Part", [("u", "a", 0, 900_000_000), ("u", "b", 1, "")], header)
+    found, _ = inspect_domain("Part", tmp_path, Wanted())
+    assert found.original is None and found.span is None
+
+
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    header = "user_id:token\titem_id:token\ttimestamp:float\toriginal_timestamp:float"
+    write_events(tmp_path, "Ranked", [("u", "a", 0, 9e8), ("u", "b", 1, 9e8)], header)
+    opened, own_open = [], builtins.open
+
+    def counted(file, *args, **kwargs):
+        opened.append(str(file))
+        return own_open(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", counted)
+    inspect_domain("Ranked", tmp_path, Wanted())
+    assert opened.count(str(tmp_path / "Ranked" / "Ranked.inter")) == 1
+
+
 def test_texts_are_counted_for_the_items_of_the_catalogue_only(tmp_path):
     write_domain(tmp_path, "Shop", [[1, 2, 3]])
     write_items(tmp_path, "Shop", {1: "a hammer", 2: " ", 9: "not sold"})
@@ -138,6 +170,18 @@ def test_the_command_prints_the_report_and_leaves_one_picture(shops, capsys):
     assert "users               6" in out and "Even" in out and "0 (0.0 %)" in out and "picture: Odd.png" in out
     assert sorted(path.name for path in shops.iterdir()) == ["Odd.png", "data"]
     assert float(imread(shops / "Odd.png").std()) > 0
+
+
+def test_equal_numbers_of_the_command_count_only_between_parts_of_one_dataset(shops, capsys):
+    for name in ("One", "Two"):
+        write_events(shops / "data", name, [("1", "7", 1), ("2", "8", 2), ("3", f"{name}", 3)])
+    words = ["inspect", "One", "Two", "--data_path", "data"]
+    assert cli.main(words) == 0
+    assert "Two numeric ids: overlap says nothing 2 (66.7 %)" in " ".join(capsys.readouterr().out.split())
+    for name in ("One", "Two"):
+        (shops / "data" / name / f"{name}.json").write_text('{"split_of": "Whole"}')
+    assert cli.main(words) == 0
+    assert "Two 3 (100.0 %) 2 (66.7 %)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_filters_of_the_command_are_recbole_s(shops, capsys):

@@ -1,16 +1,18 @@
 """What ablations and sweeps plan: which keys each run differs by, what it is held against, and what is run once."""
 
+from pathlib import Path
+
 import pytest
-from worlds import TINY, write_shop
+from worlds import TINY, write_items, write_shop
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.data.cuts import chosen_users
-from recbole_metarec.errors import ConfigError
+from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.experiments.design import ablation, sweep
-from recbole_metarec.experiments.settings import check_values, parse_grid, settings
+from recbole_metarec.experiments.settings import Shops, check_values, parse_grid, settings, shops_of
 from recbole_metarec.experiments.variants import VARIANTS, chosen_variants
 from recbole_metarec.leaderboard.models import competitors
 from recbole_metarec.leaderboard.plan import Tuned, make_plan
@@ -42,6 +44,10 @@ def leaderboard(name: str, given, **kwargs):
     return make_plan([model], "Target", SEEDS, given, **kwargs)
 
 
+def whole(given) -> Shops:
+    return shops_of("1", "Target", given, SEEDS)
+
+
 def keys(runs) -> list[str]:
     return [run.key for run in runs]
 
@@ -64,7 +70,7 @@ WANTED = {
 def test_every_variant_differs_from_the_full_model_in_exactly_the_keys_it_names(given):
     assert VARIANTS.keys() == WANTED.keys()
     variants = [variant for variant in VARIANTS.values() if variant.name != "none"]
-    experiment = ablation([*variants, VARIANTS["none"]], "Target", SEEDS, given)
+    experiment = ablation([*variants, VARIANTS["none"]], whole(given))
     full = config_of(experiment.arms[0].runs[0])
     for variant, arm in zip(variants, experiment.arms):
         own = config_of(arm.runs[0])
@@ -77,7 +83,7 @@ def test_every_variant_differs_from_the_full_model_in_exactly_the_keys_it_names(
 
 
 def test_full_none_joint_and_pretrain_are_the_leaderboards_own_runs(given):
-    experiment = ablation(chosen_variants(None, given), "Target", SEEDS, given)
+    experiment = ablation(chosen_variants(None, given), whole(given))
     arms = {arm.model: arm for arm in experiment.arms}
     for variant, model in (("full", "MetaRec"), ("none", "LRURec"), ("joint", "Joint"), ("pretrain", "Pretrain")):
         assert keys(arms[variant].runs) == keys(leaderboard(model, given))
@@ -85,7 +91,7 @@ def test_full_none_joint_and_pretrain_are_the_leaderboards_own_runs(given):
 
 
 def test_each_variant_is_held_against_the_full_model_and_none_and_the_references_of_a_seed_come_first(given):
-    experiment = ablation(chosen_variants(["uniform", "one-head"], given), "Target", SEEDS, given)
+    experiment = ablation(chosen_variants(["uniform", "one-head"], given), whole(given))
     assert experiment.columns == ("full", "none")
     assert experiment.against == ((None, 3), (0, 3), (0, 3), (0, None))
     assert [run.title for run in experiment.plan] == [
@@ -131,19 +137,44 @@ def test_what_is_no_variant_is_said(names, message, given):
 
 def test_variants_start_from_what_tuning_has_found_for_metarec(given):
     tuned = {"MetaRec": Tuned({"dropout_prob": 0.1}, 5), "LRURec": Tuned({"dropout_prob": 0.3}, 5)}
-    experiment = ablation(chosen_variants(["joint", "uniform"], given), "Target", SEEDS, given, tuned)
+    experiment = ablation(chosen_variants(["joint", "uniform"], given), whole(given), tuned)
     assert [arm.runs[0].config["dropout_prob"] for arm in experiment.arms] == [0.1, 0.1, 0.1, 0.3]
     assert {run.trials for run in experiment.plan} == {5}
+
+
+def test_an_ablation_of_shops_has_another_one_for_each_seed_and_commands_that_make_them(given, cache):
+    experiment = ablation(chosen_variants(["one-head"], given), shops_of("0.5", "Target", given, SEEDS))
+    assert experiment.name == "ablate Target-users50"
+    for arm in experiment.arms:
+        assert [run.dataset for run in arm.runs] == ["Target-users50-2", "Target-users50"]
+    words = experiment.arms[1].runs[1].command.split()
+    assert words[:5] == ["recbole-metarec", "sweep", "target_users=0.5", "--models", "MetaRec"]
+    assert {"--vq_heads=1", "--seed=8", "Target", "Near,Far"} <= set(words)
+
+
+def test_with_texts_on_both_sides_every_run_reads_them_and_what_they_are_decides_whether_it_is_done(given):
+    texts = {**given, "text_alignment": True, "text_width": 8}
+    with pytest.raises(DataError, match="Target.item: no such file, and a model of item texts needs it"):
+        ablation(chosen_variants(["uniform"], texts), whole(texts))
+    folder = Path(given["data_path"])
+    write_items(folder, "Target", {n: f"thing {n}" for n in range(12)})
+    try:
+        runs = ablation(chosen_variants(["uniform"], texts), whole(texts)).plan
+        assert {run.config["text_alignment"] for run in runs} == {True}
+        assert all(any(file.endswith("Target.item") for file in run.data_files) for run in runs)
+        assert all(run.data != own.data for run in runs for own in leaderboard("LRURec", given))
+    finally:
+        (folder / "Target/Target.item").unlink()
 
 
 # -- sweeps ----------------------------------------------------------------------------------------------------------
 
 
-def swept(grid: str, given, models="MetaRec", tuned=None):
+def swept(grid: str, given, models="MetaRec", tuned=None, share="1"):
     key, values = parse_grid(grid)
     check_values(key, values, "Target", given)
-    found = settings(key, values, "Target", given)
-    return sweep(key, found, competitors(models.split(",")), "Target", SEEDS, tuned)
+    shops = shops_of(share, "Target", given, SEEDS)
+    return sweep(key, settings(key, values, shops), competitors(models.split(",")), shops, tuned)
 
 
 def arms_of(experiment) -> dict:
@@ -190,20 +221,34 @@ def test_sources_may_be_varied_one_at_a_time_or_together(given):
 def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both_sides(given, cache):
     experiment = swept("target_users=0.5,1", given)
     arms = arms_of(experiment)
-    assert {name: arm.runs[0].dataset for name, arm in arms.items()} == {
-        "LRURec[0.5]": "Target-users50", "LRURec[1]": "Target",
-        "MetaRec[0.5]": "Target-users50", "MetaRec[1]": "Target",
+    halves, whole = ["Target-users50-2", "Target-users50"], ["Target", "Target"]  # of seeds 7 and 8
+    assert {name: [run.dataset for run in arm.runs] for name, arm in arms.items()} == {
+        "LRURec[0.5]": halves, "LRURec[1]": whole, "MetaRec[0.5]": halves, "MetaRec[1]": whole,
     }  # fmt: skip
+    assert arms["MetaRec[0.5]"].detail == "Target-users50-2 and 1 more from Near, Far"
     assert experiment.against == ((None,), (None,), (0,), (1,))
     assert all(arm.runs[0].sources == ["Near", "Far"] for name, arm in arms.items() if name.startswith("MetaRec"))
     assert keys(arms["MetaRec[1]"].runs) == keys(leaderboard("MetaRec", given))
-    users = {
-        line.split("\t")[0] for line in (cache / "Target-users50/Target-users50.inter").read_text().split("\n")[1:-1]
-    }
-    assert users == chosen_users([f"Target-u{number}" for number in range(50)], 0.5)
+    for shop, name in enumerate(reversed(halves)):
+        users = {line.split("\t")[0] for line in (cache / name / f"{name}.inter").read_text().split("\n")[1:-1]}
+        assert users == chosen_users([f"Target-u{number}" for number in range(50)], 0.5, shop)
     words = arms["MetaRec[0.5]"].runs[0].command.split()
     assert words[:3] == ["recbole-metarec", "sweep", "target_users=0.5"] and "Near,Far" in words
     assert words[words.index("--dataset") + 1] == "Target" and not any("transfer" in word for word in words)
+
+
+def test_any_sweep_may_be_of_shops_another_one_for_each_seed(given):
+    arms = arms_of(swept("n_sources=0,1", given, share="0.5"))
+    assert list(arms) == ["LRURec", "MetaRec[0]", "MetaRec[1]"]
+    for arm in arms.values():
+        assert [run.dataset for run in arm.runs] == ["Target-users50-2", "Target-users50"]
+    words = arms["MetaRec[1]"].runs[0].command.split()
+    assert words[:3] == ["recbole-metarec", "sweep", "n_sources=1"] and "--target_users 0.5" in " ".join(words)
+    heads = swept("vq_heads=1,2", given, share="0.5")
+    assert "vq_heads=2" in heads.arms[2].runs[0].command and "--vq_heads" not in heads.arms[2].runs[0].command
+    for key in ("target_users=0.5", "overlap_users=0"):
+        with pytest.raises(ConfigError, match="decides itself which users the target has; leave --target_users out"):
+            swept(key, given, share="0.5")
 
 
 @pytest.mark.parametrize("kind", ["users", "items"])

@@ -73,6 +73,26 @@ def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_t
     assert table.arms[0].contrasts == (None,) and table.arms[0].users == 300
 
 
+def test_seeds_of_other_users_are_pooled_and_those_of_the_same_averaged(tmp_path):
+    """Seeds 1 and 3 have the same 300 users, seed 2 has 120 others: 420 in all, each of them once."""
+    experiment, found = world(tmp_path)
+    for arm in experiment.arms:
+        place = identity(arm.runs[1])
+        found.ranks[place] = Ranks("others", found.ranks[place].ranks[:120])
+    table = findings(experiment, found)
+    scores = []
+    for arm in experiment.arms:
+        one, two, three = (ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in arm.runs)
+        scores.append(np.array([*((one + three) / 2), *two]))
+    for n, arm in enumerate(table.arms[1:], start=1):
+        pair, (contrast,) = differences(np.stack([scores[n], scores[0]])), arm.contrasts
+        interval = contrast.difference.interval
+        assert arm.users == 420 and contrast.over == USERS and contrast.seeds == 3
+        np.testing.assert_allclose(arm.level.mean, scores[n].mean())
+        np.testing.assert_allclose(interval.mean, (scores[n] - scores[0]).mean(), atol=1e-12)
+        np.testing.assert_allclose((interval.low, interval.high), (pair.low[0, 1], pair.high[0, 1]), atol=1e-12)
+
+
 @pytest.mark.parametrize("way", ["no ranks", "one run's ranks", "other users"])
 def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, way):
     experiment, found = world(tmp_path)
@@ -145,6 +165,19 @@ def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path
     files = write_reports(table, PROTOCOL, "again", tmp_path)
     assert [file.name for file in files] == [f"{kind}.md", f"{kind}.csv", f"{kind}.png"]
     assert files[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_shops(tmp_path):
+    experiment, found = world(tmp_path)
+    said = "Every model, LRURec included, reads item texts", "Each seed is another shop"
+    assert not any(line in markdown(findings(experiment, found), PROTOCOL, "again") for line in said)
+
+    def read(run, number):
+        return replace(run, config={**run.config, "text_alignment": True}, dataset=f"Shop-{number}")
+
+    arms = tuple(replace(arm, runs=tuple(map(read, arm.runs, range(3)))) for arm in experiment.arms)
+    text = markdown(findings(replace(experiment, arms=arms), Found({}, {}, [])), PROTOCOL, "again")
+    assert all(line in text for line in said)
 
 
 def test_a_report_without_any_finished_run_has_no_picture(tmp_path):

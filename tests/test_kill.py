@@ -31,7 +31,7 @@ CONFIGS = {
     "recbole": ("SASRec", {"hidden_size": 8, "inner_size": 8, "n_heads": 2, "hidden_dropout_prob": 0.3}),
     "sampled": ("STAMP", {"epochs": 6}),
 }
-UNREPEATABLE = {"seconds", "peak_memory_mib", "checkpoint_dir"}
+UNREPEATABLE = {"git_commit", "seconds", "peak_memory_mib", "checkpoint_dir"}
 
 
 class Nursery:

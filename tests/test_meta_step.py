@@ -1,12 +1,16 @@
 """The meta step against closed forms, finite differences and the invariances of its similarity."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
 
+from recbole_metarec.config import key_reference
+from recbole_metarec.experiments.settings import weighs_sources
 from recbole_metarec.trainer import meta_step as meta
+from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
 
 # -- a quadratic, whose every gradient is known ------------------------------------------------------------------------
 
@@ -282,3 +286,44 @@ def test_the_weighted_sum_leaves_out_what_is_not_finite():
     torch.testing.assert_close(total["x"], torch.tensor([4.0, 0.5]))
     alone = meta.weighted_sum(torch.tensor([2.0]), [{"x": torch.ones(2), "y": torch.zeros(1)}])
     assert alone["x"].tolist() == [2.0, 2.0] and alone["y"].tolist() == [0.0]
+
+
+WEIGHING = {
+    "temperature": (0.05, 5.0),
+    "gradient_rescaling": ("similarity", "uniform"),
+    "rescale_sign": ("aligned", "paper"),
+    "similarity_at": ("theta", "phi"),
+    "similarity_over": ("encoder", "all"),
+    "similarity_momentum": (0.9, 0.0),
+}
+
+
+def test_the_keys_that_weigh_sources_are_all_that_change_nothing_with_one_source():
+    assert {key for key in key_reference("MetaRec") if weighs_sources(key)} == set(WEIGHING)
+    usual = {key: values[0] for key, values in WEIGHING.items()}
+    usual |= {"inner_steps": 1, "second_order": False, "target_batch": "shared", "source_weight": 0.0,
+              "diagnostics_every": 1}  # fmt: skip
+
+    def gradient(n_sources: int, **changed) -> list[torch.Tensor]:
+        """Of the second step, so that smoothing has something to smooth."""
+        torch.manual_seed(0)
+        model, items, batch, target_batch = tiny_metarec(vq_heads=0)
+        batches = [[batch, random_batch(10)], [random_batch(10), random_batch(10)]][:n_sources]
+        sides = [
+            SimpleNamespace(name=str(n), items=items, own=(items.table, items.bias), next_batch=iter(own).__next__)
+            for n, own in enumerate(batches)
+        ]
+        parameters = dict(model.named_parameters())
+        state = TransferState(rates(parameters, 0.01), torch.zeros(n_sources, dtype=F64))
+        step = MetaStep(model, sides, TransferSettings(**(usual | changed)), state)
+        for _ in range(2):
+            found = step(parameters, target_batch, lambda *name: torch.Generator().manual_seed(0))
+        return [found.gradient[name] for name in parameters]
+
+    def same(one, other):
+        return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    for key, (_, value) in WEIGHING.items():
+        assert same(gradient(1), gradient(1, **{key: value})), key
+        assert not same(gradient(2), gradient(2, **{key: value})), key
+    assert not same(gradient(1), gradient(1, source_weight=0.5))

@@ -29,7 +29,8 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_metarec import plugin
 from recbole_metarec.checkpoint_config import config_from_json, config_to_json
 from recbole_metarec.config import OUR_MODELS, default_values
-from recbole_metarec.data.dataset import SequenceLoader, TransferDataset
+from recbole_metarec.data.dataset import TransferDataset
+from recbole_metarec.data.loader import SequenceLoader
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.trainer.checkpoint import write_checkpoint
 from recbole_metarec.trainer.text_trainer import TextTrainer

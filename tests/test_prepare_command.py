@@ -96,7 +96,8 @@ def test_named_domains_are_reduced_to_the_core_of_their_rule(tmp_path, capsys, n
     assert {"read 38 7 7", "repetitions left out 38 7 7", "5-core 36 6 6"} <= lines
     known = domain_settings("Scientific")["statistics"]
     assert f"published (2018) {known['interactions']:,d} {known['users']:,d} {known['items']:,d}" in lines
-    assert "train --dataset Scientific --data_path dataset" in out
+    assert "next: recbole-metarec train --dataset Scientific --data_path dataset\n" in out
+    assert "as source: recbole-metarec train --dataset TARGET --sources Scientific --data_path dataset\n" in out
     out = prepared(capsys, "Scientific", "--raw", raw, "--overwrite", "--user_core", 1, "--item_core", 6)
     # whoever is left without an item is gone; whoever bought one that stays is not
     assert "users 1, items 6 or more" in out and len(histories(tmp_path / "dataset", "Scientific")) == 7
@@ -188,6 +189,14 @@ def test_files_in_the_cache_need_no_network(tmp_path, capsys, no_network):
     write(put, reviews(review_2018))
     prepared(capsys, "Magazines", "--category", "Magazine_Subscriptions", "--without-text", "--core=1")
     assert read_about(tmp_path / "dataset", "Magazines")["raw_address"].endswith(put.name)
+
+
+def test_domains_prepared_together_are_a_target_and_its_sources(tmp_path, capsys, no_network):
+    put_into_cache(tmp_path, "Industrial_and_Scientific_5.json.gz", "Arts_Crafts_and_Sewing_5.json.gz")
+    out = prepared(capsys, "Scientific", "Arts", "--core", 1, "--without_text", "--data_path", tmp_path / "my data")
+    place = f"--data_path '{tmp_path / 'my data'}'\n"
+    assert f"next: recbole-metarec train --dataset Scientific --sources Arts {place}" in out
+    assert f"as source: recbole-metarec train --dataset TARGET --sources Scientific,Arts {place}" in out
 
 
 def test_a_file_in_the_cache_must_have_the_sum_of_its_domain(tmp_path, capsys, monkeypatch, no_network):

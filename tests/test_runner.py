@@ -19,10 +19,11 @@ from recbole_metarec.leaderboard.runner import Runner
 from recbole_metarec.leaderboard.store import RunStore
 
 
-def command(folder, plan, jobs=1) -> subprocess.Popen:
+def command(folder, plan, jobs=1, store=None) -> subprocess.Popen:
     """A command in a process of its own, with its lines to be read."""
     script = str(Path(fake_runs.__file__))
-    words = [sys.executable, script, "command", write_plan(folder / "plan.json", plan), folder / "runs.sqlite"]
+    store = store or folder / "runs.sqlite"
+    words = [sys.executable, script, "command", write_plan(folder / "plan.json", plan), store]
     return subprocess.Popen(
         [*words, str(jobs)],
         stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from tiny import tiny_metarec, tiny_unisrec
 
 from recbole_metarec.errors import DataError
@@ -48,7 +49,15 @@ def test_the_history_step_by_step_gives_the_same(make):
     state = recommender.start()
     for item in history[1:]:
         state = recommender.add(state, item)
-    assert recommender.top(state, 4) == recommender.recommend(history, k=4)
+    step_by_step, at_once = recommender.top(state, 4), recommender.recommend(history, k=4)
+    assert [item for item, _ in step_by_step] == [item for item, _ in at_once]
+    assert dict(step_by_step) == pytest.approx(dict(at_once), rel=1e-12)
+    output, memory = recommender.model.memory_of([3, 1, 4, 1, 5])
+    after, one_by_one = None, recommender.model.first_memory()
+    for item in [3, 1, 4, 1, 5]:
+        after, one_by_one = recommender.model.next_memory(one_by_one, item)
+    for mine, its in zip((output, *memory), (after, *one_by_one), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12)
 
 
 def test_unisrec_reads_a_whole_history_once():

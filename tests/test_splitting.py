@@ -1,15 +1,18 @@
 """Splits keep what they promise: on random datasets, for every share, overlap and core."""
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from worlds import write_domain, write_items
 
-from recbole_metarec import cli
+from recbole_metarec import cli, cli_train
+from recbole_metarec.arguments import Parser, split_arguments
 from recbole_metarec.data.domains import resolve_sources
-from recbole_metarec.data.split_domains import read_dataset
+from recbole_metarec.data.split_domains import read_frames
 from recbole_metarec.data.splitting import MOST_PARTS, Shares, k_core, split_by_column, split_by_shares
 from recbole_metarec.data.table import read_table
 from recbole_metarec.errors import ConfigError, DataError
@@ -214,6 +217,21 @@ def test_parts_on_disk_carry_texts_types_times_and_where_they_come_from(shop, ca
     assert all(float(time) >= 1.7e9 for time in table(shop, "Shop-b-a").column("original_timestamp"))
 
 
+def test_where_the_parts_lie_is_told_and_the_command_that_is_told_finds_them(shop, tmp_path, capsys):
+    for words in ([], ["--by", "brand", "--keep-users", "--output", str(tmp_path / "my parts")]):
+        assert cli.main(["split", "Shop", "--data_path", str(shop), *words]) == 0
+        *_, written, after = capsys.readouterr().out.splitlines()
+        folders = [Path(text) for text in written.removeprefix("written: ").split(", ")]
+        assert len(folders) > 1 and all((folder / f"{folder.name}.inter").is_file() for folder in folders)
+        parser = Parser()
+        cli_train.add_options(parser)
+        program, command, *typed = shlex.split(after.removeprefix("next: "))
+        assert (program, command) == ("recbole-metarec", "train")
+        given = split_arguments(parser, typed)
+        present, missing = resolve_sources(given["dataset"], "auto", given["data_path"])
+        assert [given["dataset"], *present] == [folder.name for folder in folders] and missing == []
+
+
 def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path, capsys):
     words = ["split", "Shop", "--data_path", str(shop), "--keep-users", "--output", str(tmp_path / "parts")]
     assert cli.main([*words, "--by", "brand"]) == 0
@@ -223,7 +241,7 @@ def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path,
         for item in table(tmp_path / "parts", name).column("item_id"):
             assert int(item.removeprefix(b"Shop-")) % 3 == place
     capsys.readouterr()
-    dataset = read_dataset("Shop", shop)
+    dataset = read_frames("Shop", shop)
     words = dataset.with_column("text")
     assert words["text"].to_list() == [f"word{item.removeprefix('Shop-')}" for item in words["item_id"]]
 
@@ -241,7 +259,7 @@ def test_times_keep_their_order_beyond_what_float64_tells_apart(tmp_path, column
     header = "user_id:token\titem_id:token\ttimestamp:float" + "\toriginal_timestamp:float" * (column != "timestamp")
     (tmp_path / "Fine").mkdir()
     (tmp_path / "Fine" / "Fine.inter").write_text("\n".join([header, *rows]) + "\n")
-    events = read_dataset("Fine", tmp_path).events
+    events = read_frames("Fine", tmp_path).events
     expected = [f"i{place}" for place in range(41)]
     if column == "timestamp":
         assert events["item_id"].to_list() == expected

@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.data.dataset import TARGET_LIST
+from recbole_metarec.data.loader import TARGET_LIST
 
 MODES = ("text", "text_and_id")
 INPUTS = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 0], [6, 0, 0, 0]])

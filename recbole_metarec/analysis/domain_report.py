@@ -24,12 +24,12 @@ def text_report(found: Statistics, shared: Sequence[Shared], published: Mapping,
     parts += _bars("events of an item", "items", histogram(found.counts))
     if shared:
         parts.append(_shared(found, shared))
-    notes = warnings(found, shared, about)
+    notes = warnings(found, about)
     parts.append("\n".join(["what to know:", *(f"- {note}" for note in notes)]) if notes else "nothing odd was found")
     return "\n\n".join(parts)
 
 
-def warnings(found: Statistics, shared: Sequence[Shared] = (), about: Mapping | None = None) -> list[str]:
+def warnings(found: Statistics, about: Mapping | None = None) -> list[str]:
     """What is odd about the domain, one sentence each with what follows from it."""
     summary, notes = found.summary, []
     if (about or {}).get("simulated"):
@@ -63,8 +63,6 @@ def warnings(found: Statistics, shared: Sequence[Shared] = (), about: Mapping | 
         )
     missing = [(column, found.items - count) for column, count in (found.texts or {}).items() if count < found.items]
     notes += [f"{count} items have no text in column {column}" for column, count in missing]
-    if any(other.numbered and (other.users or other.items) for other in shared):
-        notes.append("names that are plain numbers may be equal by chance: they need not be the same user or item")
     return notes
 
 
@@ -137,14 +135,12 @@ def _draw_bars(axis, title: str, what: str, bins: list[tuple[int, int, int]]) ->
 
 
 def _shared(found: Statistics, shared: Sequence[Shared]) -> str:
-    rows = [
-        [other.name, *(f"{count:,} ({_percent(count, of)})" for count, of in _counts(found, other))] for other in shared
-    ]
+    rows = [[own.name, _overlap(own.users, found.users), _overlap(own.items, found.items)] for own in shared]
     return tabulate(rows, ["shared with", "users", "items"], tablefmt="plain", disable_numparse=True)
 
 
-def _counts(found: Statistics, other: Shared) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (other.users, found.users), (other.items, found.items)
+def _overlap(count: int | None, of: int) -> str:
+    return "numeric ids: overlap says nothing" if count is None else f"{count:,} ({_percent(count, of)})"
 
 
 def _range(low: int, high: int) -> str:

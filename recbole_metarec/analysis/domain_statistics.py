@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 
 from recbole_metarec.data.atomic import ORIGINAL_TIME, InterSummary
-from recbole_metarec.data.blocks import read_blocks
 from recbole_metarec.data.columnar import Domain, NotColumnar, Wanted, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
 from recbole_metarec.data.table import read_table
@@ -69,19 +68,18 @@ class Statistics:
 class Shared:
     """How many users and items of a domain have the same name in another one.
 
-    numbered: every name in both is a plain number, so that equal names need not be the same user or item.
+    None: the names are plain numbers in both, so that equal ones need not mean the same user or item.
     """
 
     name: str
-    users: int
-    items: int
-    numbered: bool
+    users: int | None
+    items: int | None
 
 
 def inspect_domain(name: str, folder: Path, wanted: Wanted) -> tuple[Statistics, Domain]:
     """Reads and measures ``folder/NAME/NAME.inter``. Raises DataError for a file that is refused."""
     file = folder / name / f"{name}.inter"
-    domain = read(file, wanted)
+    domain = read(file, replace(wanted, also=ORIGINAL_TIME))
     store = domain.store
     split = LeaveOneOut.split(store.lengths)
     rows = {"train": int(np.maximum(split.trained - 1, 0).sum()), "valid": len(split.valid), "test": len(split.test)}
@@ -93,8 +91,8 @@ def inspect_domain(name: str, folder: Path, wanted: Wanted) -> tuple[Statistics,
         rows=rows,
         consecutive=_consecutive(store),
         summary=domain.summary,
-        original=_by_original_times(file, wanted),
-        span=_span(file, wanted),
+        original=domain.also.summary if domain.also else None,
+        span=_span(domain),
         texts=_texts(file.with_suffix(".item"), domain.items, wanted),
     )
     return found, domain
@@ -111,12 +109,16 @@ def read(file: Path, wanted: Wanted) -> Domain:
         ) from None
 
 
-def share_names(domain: Domain, name: str, other: Domain) -> Shared:
-    """What a domain has in common with another one, called ``name``, by the names of users and items."""
+def share_names(domain: Domain, name: str, other: Domain, same_numbers: bool = False) -> Shared:
+    """What a domain has in common with another one, called ``name``, by the names of users and items.
+
+    same_numbers: a number stands for the same user or item in both.
+    """
     pairs = (domain.users, other.users), (domain.items, other.items)
-    users, items = (_common(*pair) for pair in pairs)
-    numbered = all(names.str.contains("^[0-9]+$").all() for pair in pairs for names in pair)
-    return Shared(name, users, items, numbered)
+    counts = [_common(*pair) for pair in pairs]
+    if not same_numbers:
+        counts = [None if count and _are_numbers(*pair) else count for count, pair in zip(counts, pairs)]
+    return Shared(name, *counts)
 
 
 def gini(counts: np.ndarray) -> float:
@@ -139,6 +141,10 @@ def _common(names: pl.Series, others: pl.Series) -> int:
     return names.to_frame("name").join(others.to_frame("name"), on="name", how="semi").height
 
 
+def _are_numbers(*names: pl.Series) -> bool:
+    return all(own.str.contains("^[0-9]+$").all() for own in names)
+
+
 def _consecutive(store: SequenceStore) -> int:
     same = store.items[1:] == store.items[:-1]
     starts = store.offsets[1:-1]
@@ -146,22 +152,10 @@ def _consecutive(store: SequenceStore) -> int:
     return int(same.sum())
 
 
-def _by_original_times(file: Path, wanted: Wanted) -> InterSummary | None:
-    try:
-        return read_domain(file, replace(wanted, fields=(*wanted.fields[:2], ORIGINAL_TIME))).summary
-    except (DataError, NotColumnar):  # it has none, or not everywhere
-        return None
-
-
-def _span(file: Path, wanted: Wanted) -> tuple[float, float] | None:
-    header, blocks = read_blocks(file, wanted.separator)
-    column = ORIGINAL_TIME if ORIGINAL_TIME in header.names else wanted.fields[2]
-    low, high = np.inf, -np.inf
-    for block in blocks:
-        times = block.columns([column])[column].str.strip_chars(" ").cast(pl.Float64, strict=False).drop_nulls()
-        if len(times):
-            low, high = min(low, times.min()), max(high, times.max())
-    return (low, high) if low <= high and (column == ORIGINAL_TIME or low >= _LEAST_UNIX_TIME) else None
+def _span(domain: Domain) -> tuple[float, float] | None:
+    if domain.also:
+        return domain.also.span
+    return domain.times.span if domain.times.span[0] >= _LEAST_UNIX_TIME else None
 
 
 def _texts(file: Path, items: pl.Series, wanted: Wanted) -> dict[str, int] | None:

@@ -51,13 +51,30 @@ class NotColumnar(Exception):
 
 
 @dataclass(frozen=True)
+class TimeColumn:
+    """What a file holds by one of its columns of times, before any filter. span: the first and the last of them."""
+
+    summary: InterSummary
+    span: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Domain:
-    """A domain as it was read. users, items: their names in the order of their ids, which count from 1."""
+    """A domain as it was read. users, items: their names in the order of their ids, which count from 1.
+
+    also: by the column of that name of :class:`Wanted`; None unless all events have a time there.
+    """
 
     store: SequenceStore
     users: pl.Series
     items: pl.Series
-    summary: InterSummary
+    times: TimeColumn
+    also: TimeColumn | None
+
+    @property
+    def summary(self) -> InterSummary:
+        """What the file holds by the times that order the events."""
+        return self.times.summary
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,7 @@ class Wanted:
 
     fields: user, item, time. values: column -> intervals as text, or a list of allowed words. users, items: how many
     events one may have, counted again until nothing changes. exact_time: order by the full times, not by float32.
+    also: a further column of times, which is looked at but orders nothing.
     """
 
     fields: tuple[str, str, str] = ("user_id", "item_id", "timestamp")
@@ -74,6 +92,7 @@ class Wanted:
     users: Intervals | None = None
     items: Intervals | None = None
     exact_time: bool = False
+    also: str = ""
 
     @classmethod
     def of(cls, config) -> "Wanted":
@@ -101,6 +120,7 @@ class _Part:
     users: tuple[np.ndarray, pl.Series]
     items: tuple[np.ndarray, pl.Series]
     times: Times
+    also: Times | None
     kept: np.ndarray | None
 
 
@@ -113,17 +133,21 @@ def read_domain(path: Path, wanted: Wanted, block_bytes: int | None = None) -> D
     header, blocks = read_blocks(Path(path), wanted.separator, block_bytes)
     check_columns(header, *wanted.fields)
     filters = _value_filters(header, wanted.values or {})
-    parts = [part for block in blocks if (part := _read(block, wanted.fields, filters))]
+    also = wanted.also if wanted.also in header.names else ""
+    parts = [part for block in blocks if (part := _read(block, wanted.fields, filters, also))]
     if not parts:
         fail_without_rows(path)
     times = join_times([part.times for part in parts])
     if times is None:
         raise NotColumnar
+    more = join_times([part.also for part in parts]) if all(part.also for part in parts) else None
     kept = np.concatenate([part.kept for part in parts]) if filters else None
     users, user_names = _joined([part.users for part in parts])
     items, item_names = _joined([part.items for part in parts])
     del parts
-    return _build(path, wanted, (users, items, times), (user_names, item_names), kept)
+    also = _time_column(users, items, more, _orders(users, more), len(item_names)) if more else None
+    del more
+    return _build(path, wanted, (users, items, times), (user_names, item_names), kept, also)
 
 
 def _build(
@@ -132,14 +156,14 @@ def _build(
     events: tuple[np.ndarray, np.ndarray, Times],
     names: tuple[pl.Series, pl.Series],
     kept: np.ndarray | None,
+    also: TimeColumn | None,
 ) -> Domain:
     users, items, times = events
     user_names, item_names = names
-    order = _order(users, times.units)
-    stored_order = order if times.is_kept else _order(users, times.stored)
-    summary = count_events(users, items, times.units, (order, stored_order), len(item_names))
-    order = order if wanted.exact_time else stored_order
-    del stored_order
+    orders = _orders(users, times)
+    found = _time_column(users, items, times, orders, len(item_names))
+    order = orders[0 if wanted.exact_time else 1]
+    del orders
     if wanted.users or wanted.items:
         kept = _within_counts(users, items, kept, wanted)
     if kept is not None and not kept.all():
@@ -155,11 +179,15 @@ def _build(
         order = _order(users, (times.units if wanted.exact_time else times.stored)[kept])
     # ids count from 1: 0 is the padding
     store = SequenceStore.from_events(users[order] + 1, items[order] + 1, len(item_names) + 1)
-    return Domain(store, user_names, item_names, summary)
+    return Domain(store, user_names, item_names, found, also)
 
 
-def _read(block: Block, fields: tuple[str, str, str], filters: Mapping) -> _Part | None:
-    frame = block.columns(list(dict.fromkeys([*fields, *filters])))
+def _time_column(users: np.ndarray, items: np.ndarray, times: Times, orders: tuple, n_items: int) -> TimeColumn:
+    return TimeColumn(count_events(users, items, times.units, orders, n_items), times.span)
+
+
+def _read(block: Block, fields: tuple[str, str, str], filters: Mapping, also: str) -> _Part | None:
+    frame = block.columns(list(dict.fromkeys([*fields, *filters, *filter(None, [also])])))
     if frame.is_empty():
         return None
     users, items = (factorize(frame[field]) for field in fields[:2])
@@ -170,7 +198,7 @@ def _read(block: Block, fields: tuple[str, str, str], filters: Mapping) -> _Part
     kept = np.ones(len(frame), bool) if filters else None
     for field, passes in filters.items():
         kept &= passes(frame[field])
-    return _Part(users, items, times, kept)
+    return _Part(users, items, times, read_times(frame[also]) if also else None, kept)
 
 
 def factorize(texts: pl.Series) -> tuple[np.ndarray, pl.Series]:
@@ -236,6 +264,12 @@ def _within_counts(users: np.ndarray, items: np.ndarray, kept: np.ndarray | None
         if np.array_equal(passes, kept):
             return kept
         kept = passes
+
+
+def _orders(users: np.ndarray, times: Times) -> tuple[np.ndarray, np.ndarray]:
+    """The events by user and time, exactly and as RecBole orders them."""
+    order = _order(users, times.units)
+    return order, order if times.is_kept else _order(users, times.stored)
 
 
 def _order(users: np.ndarray, times: np.ndarray) -> np.ndarray:

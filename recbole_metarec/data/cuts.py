@@ -13,7 +13,7 @@ import polars as pl
 from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.files import cache_dir, make_dir, replace_folders
-from recbole_metarec.data.split_domains import Dataset, read_dataset
+from recbole_metarec.data.split_domains import Dataset, read_frames
 from recbole_metarec.data.splitting import Shares, split_by_shares
 from recbole_metarec.data.writing import USER, check_free, read_about, write_domain
 from recbole_metarec.errors import DataError
@@ -24,22 +24,31 @@ _CORE = 3  # events of every user and item in a half: a user needs three for a t
 _STAMP = "timestamp"
 
 
-def share_name(name: str, share: float) -> str:
-    """What a domain of this share of ``name``'s users is called: ``Scientific-users10`` for 0.1."""
-    return name if share == 1 else f"{name}-users{100 * share:.10g}"
+def share_name(name: str, share: float, shop: int = 0) -> str:
+    """What a domain of this share of ``name``'s users is called: ``Scientific-users10`` for 0.1, then ``-2``, ..."""
+    if share == 1:
+        return name
+    return f"{name}-users{100 * share:.10g}" + (f"-{shop + 1}" if shop else "")
 
 
-def chosen_users(users: list[str], share: float) -> set[str]:
-    """The users that a share in (0, 1] keeps: at least one, and all those of every smaller share.
+def shops(share: float) -> int:
+    """How many shops of this share, in (0, 1], have no user in common."""
+    return int(1 / share + 1e-9)
+
+
+def chosen_users(users: list[str], share: float, shop: int = 0) -> set[str]:
+    """The users of shop number ``shop``, in [0, shops(share)): at least one. Two shops of a share have none in common;
+    the first one has all those of the first one of every smaller share.
 
     Drawn by a digest of their names, so the same ones whatever the order of the file.
     """
     drawn = sorted(users, key=lambda user: hashlib.sha256(user.encode()).digest())
-    return set(drawn[: max(1, round(share * len(drawn)))])
+    start = min(round(shop * share * len(drawn)), len(drawn) - 1)
+    return set(drawn[start : max(start + 1, round((shop + 1) * share * len(drawn)))])
 
 
-def cut_users(name: str, data_path: str | None, share: float) -> str:
-    """Writes a copy of ``name`` with this share of its users to the cache; its name, by which it is then found.
+def cut_users(name: str, data_path: str | None, share: float, shop: int = 0) -> str:
+    """Writes a copy of ``name`` with the users of one shop of this share to the cache; its name, by which it is found.
 
     Items that only others have met are not in it. A share of 1 is the domain itself.
     Raises DataError if the domain cannot be read, if ``data_path`` holds another one of the copy's name, or if nothing
@@ -49,10 +58,11 @@ def cut_users(name: str, data_path: str | None, share: float) -> str:
         return name
 
     def part(dataset: Dataset) -> pl.DataFrame:
-        kept = chosen_users(dataset.events[USER].unique().to_list(), share)
+        kept = chosen_users(dataset.events[USER].unique().to_list(), share, shop)
         return dataset.events.filter(pl.col(USER).is_in(list(kept)))
 
-    return _cut(name, data_path, share_name(name, share), {"share_of_users": share}, part)
+    how = {"share_of_users": share, **({"shop": shop + 1} if shop else {})}
+    return _cut(name, data_path, share_name(name, share, shop), how, part)
 
 
 def cut_overlap(name: str, data_path: str | None, kind: str, share: float) -> tuple[str, str]:
@@ -81,7 +91,7 @@ def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callabl
     files = [file for file in (place / f"{name}.inter", place / f"{name}.item") if file.is_file()]
     about = {"cut_from": name, **how, "rule": _RULE, "origin": data_fingerprint(files)}
     if not _is_cut(cut, about):
-        dataset = read_dataset(name, data_path)
+        dataset = read_frames(name, data_path)
         about |= {"simulated": True} if dataset.about.get("simulated") else {}
         events, types = part(dataset), dataset.types
         events = events.select(column for column in events.columns if column not in (_STAMP, ORIGINAL_TIME))

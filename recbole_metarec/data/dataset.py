@@ -1,7 +1,7 @@
-"""RecBole datasets of this package: the target with its split, the sources beside it, and the training loader."""
+"""RecBole datasets of this package: the target with its split and the sources beside it."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
-from torch import Tensor
 
 from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
-from recbole_metarec.data.batches import SequenceBatches
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources
 from recbole_metarec.data.files import cache_dir
@@ -24,8 +22,6 @@ from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, 
 from recbole_metarec.data.text_vectors import TextVectors, encode_domains
 from recbole_metarec.errors import DataError
 from recbole_metarec.keys import reads
-
-TARGET_LIST = "target_id_list"  # Interaction field of training batches: the next item at every position, 0 for none
 
 
 @dataclass(frozen=True)
@@ -272,51 +268,3 @@ def _texts(config, file: Path, items: Sequence[str]) -> list[str]:
 def _listed(value) -> list[str]:
     """A single value stands for a list of one."""
     return [value] if isinstance(value, str) else list(value)
-
-
-class SequenceLoader:
-    """RecBole's training loader for this package's models: batches of every position, cut anew in each epoch.
-
-    ``epoch`` is the number of the next pass; a trainer that resumes sets it.
-    """
-
-    def __init__(self, config, dataset: TransferDataset, sampler=None, shuffle: bool = True):
-        self.config, self._dataset, self.sampler, self.shuffle = config, dataset, sampler, shuffle
-        self.epoch = 0
-        windows, budget = self._rows()
-        self.batches = SequenceBatches(dataset.store, windows, budget, config["seed"], config["dataset"], shuffle)
-
-    def _rows(self) -> tuple[Windows, int]:
-        """All training rows, and how many predicted events make a batch."""
-        dataset, config = self._dataset, self.config
-        windows = training_windows(dataset.store, dataset.trained, config["MAX_ITEM_LIST_LENGTH"])
-        return windows, config["train_batch_size"]
-
-    @property
-    def dataset(self) -> TransferDataset:
-        """The training part."""
-        return self._dataset
-
-    def update_config(self, config) -> None:
-        """RecBole's hook after loaders were read from disk."""
-        self.config = config
-
-    def __len__(self) -> int:
-        return len(self.batches.plan(self.epoch))
-
-    def __iter__(self) -> Iterator[Interaction]:
-        number, self.epoch = self.epoch, self.epoch + 1
-        return map(self._interaction, self.batches.plan(number))
-
-    def _interaction(self, rows: np.ndarray) -> Interaction:
-        batch = self.batches.batch(rows)
-        return Interaction({**self._histories(rows, batch.inputs), TARGET_LIST: batch.targets})
-
-    def _histories(self, rows: np.ndarray, inputs: Tensor) -> dict[str, Tensor]:
-        dataset, windows = self._dataset, self.batches.windows
-        users = np.searchsorted(dataset.store.offsets, windows.start[rows], side="right") - 1
-        return {
-            dataset.uid_field: torch.from_numpy(dataset.store.users[users]),
-            getattr(dataset, f"{dataset.iid_field}_list_field"): inputs,
-            dataset.item_list_length_field: torch.from_numpy(windows.length[rows]),
-        }

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 DOMAIN_KEYS = ("default_sources", "public_source", "preparation", "statistics")
-COLUMNS = "user_id:token, item_id:token, timestamp:float (separated by tabs)"
+_MOST_NAMES = 8  # in a message
 # RecBole reads this name from its own package, whatever data_path says.
 _RECBOLE_EXAMPLE = "ml-100k"
 
@@ -69,8 +69,7 @@ def find_domain(name: str, data_path=None) -> Path:
     """Folder F with ``F/NAME/NAME.inter``, ready to be RecBole's ``data_path``.
 
     Looks in ``data_path``, then in the cache of prepared files; the embedded domains are made there when asked for.
-    Raises DataError, in one line, saying what was looked for, where it is published, where to put it and what works
-    without it.
+    Raises DataError, in one line, saying what was looked for, where, and what to do.
     """
     check_name(name)
     found = _locate(name, data_path)
@@ -156,39 +155,31 @@ def present_domains(data_path=None) -> list[str]:
 
 
 def _absent(name: str, data_path) -> str:
-    """Why a domain cannot be used and what can be done, in one line."""
-    present = present_domains(data_path)
-    places = " or ".join(str(folder) for folder in _places(data_path))
-    put = f"{_places(data_path)[0] / name / name}.inter"
-    known, settings = name in known_domains(), domain_settings(name)
+    """What is missing, where it was looked for, and what to do: one line."""
+    known, present = name in known_domains(), present_domains(data_path)
     near = None if known else nearest(name, [*known_domains(), *present])
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
-    clauses = [f"domain {name} is {state}: there is no {name}/{name}.inter in {places}"]
+    places = " or ".join(str(folder) for folder in _places(data_path))
     if data_path and (Path(data_path).expanduser() / f"{name}.inter").is_file():
-        clauses.append(
-            f"{name}.inter lies directly in {data_path}: it must lie in a folder called {name}, "
-            "and data_path must name the folder above"
+        todo = f"{data_path}/{name}.inter must lie in a folder {name}, and --data_path name the folder above"
+    elif known:
+        simulate = "--simulate makes one up; " if "statistics" in domain_settings(name) else ""
+        todo = (
+            f"recbole-metarec prepare {name} fetches it from {_addresses(name)}; {simulate}--data_path says where it "
+            "lies; without --dataset a run takes the embedded domains"
         )
-    if known:
-        clauses.append(f"recbole-metarec prepare {name} fetches it")
-        clauses.append(_published(settings["public_source"]))
     else:
-        clauses.append(f"recbole-metarec prepare {name} --raw FILE makes it of a log of yours")
-    clauses.append(f"or write the columns {COLUMNS} to {put}; or say with --data_path in which folder {name} lies")
-    made_up = f"--dataset {name} --simulate (made-up domains of these sizes), " if "statistics" in settings else ""
-    clauses.append(
-        f"what works right now: python run_recbole_metarec.py (embedded MovieLens domains), {made_up}and --dataset "
-        f"with {_some(present) if present else _some(list(EMBEDDED_DOMAINS))}"
-    )
-    return "; ".join(clauses)
+        names = present or list(EMBEDDED_DOMAINS)
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        todo = (
+            f"here are {', '.join(names[:_MOST_NAMES])}{more}; --data_path says where it lies; recbole-metarec prepare "
+            f"{name} --raw FILE makes it of a log of yours"
+        )
+    return f"domain {name} is {state}: no {name}/{name}.inter in {places}; {todo}"
 
 
-def _published(source: dict) -> str:
-    edition = source["edition"]
-    files = source["editions"][edition]
-    text = f"{source['collection']} ({edition}) is published at {files['reviews']}"
-    return text + (f" (item texts: {files['metadata']})" if files["metadata"] != files["reviews"] else "")
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    return "one of " + ", ".join(names[:most]) + (f" (and {len(names) - most} more)" if len(names) > most else "")
+def _addresses(name: str) -> str:
+    source = domain_settings(name)["public_source"]
+    files = source["editions"][source["edition"]]
+    texts = "" if files["metadata"] == files["reviews"] else f" (item texts: {files['metadata']})"
+    return f"{files['reviews']}{texts}"

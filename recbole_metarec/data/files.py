@@ -3,8 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole_metarec.errors import DataError
@@ -55,6 +55,18 @@ def write_atomically(path: Path, chunks: Iterable[bytes], remedy: str = _CACHE_R
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
     return path
+
+
+@contextmanager
+def no_empty_file_left(path: Path | None) -> Iterator[None]:
+    """SQLite makes an empty file before it finds out that it cannot go on; within, such a one goes with the error."""
+    was_there = path is None or path.exists()
+    try:
+        yield
+    except BaseException:
+        if not was_there and path.exists() and not path.stat().st_size:
+            path.unlink()
+        raise
 
 
 def copy_atomically(source: Path, path: Path) -> Path:

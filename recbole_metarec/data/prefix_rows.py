@@ -12,7 +12,8 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import MaskItemSequence
 
-from recbole_metarec.data.dataset import SequenceLoader, TransferDataset
+from recbole_metarec.data.dataset import TransferDataset
+from recbole_metarec.data.loader import SequenceLoader
 from recbole_metarec.data.sequences import Windows, prefix_windows
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.randomness import numpy_stream

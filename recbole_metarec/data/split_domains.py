@@ -51,7 +51,7 @@ class Dataset:
         return events
 
 
-def read_dataset(name: str, data_path=None) -> Dataset:
+def read_frames(name: str, data_path=None) -> Dataset:
     """Reads NAME.inter and, where it is there, NAME.item.
 
     Raises DataError for a domain that is not there, for the first line that RecBole would refuse or misread, and for a

@@ -23,6 +23,11 @@ class Times:
         """Whether float32 tells apart all that differs."""
         return self.decimals == 0 and (not len(self.units) or np.abs(self.units).max() <= 2**24)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """The first time and the last one."""
+        return tuple(int(end) / 10**self.decimals for end in (self.units.min(), self.units.max()))
+
 
 def read_times(texts: pl.Series) -> Times | None:
     """The times in a column of text; None unless each is a decimal of at most 18 digits without exponent."""

@@ -4,11 +4,14 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from recbole_metarec.experiments.settings import DATA_KEYS, Setting
+from recbole_metarec.experiments.settings import DATA_KEYS, Setting, Shops, Targets
 from recbole_metarec.experiments.variants import FULL, NONE, Variant
 from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
-from recbole_metarec.leaderboard.plan import Tuned, as_text, make_plan
+from recbole_metarec.leaderboard.plan import Tuned, make_plan
 from recbole_metarec.leaderboard.planned import PlannedRun
+from recbole_metarec.yamlfile import as_text
+
+_MAKES_SOURCES = {key for key, own in DATA_KEYS.items() if own.makes_sources}
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,7 @@ class Experiment:
         return list(once.values())
 
 
-def ablation(
-    variants: list[Variant],
-    dataset: str,
-    seeds: Iterable[int],
-    given: Mapping,
-    tuned: Mapping[str, Tuned] | None = None,
-) -> Experiment:
+def ablation(variants: list[Variant], shops: Shops, tuned: Mapping[str, Tuned] | None = None) -> Experiment:
     """The full model, its variants and LRURec. variants: as ``chosen_variants`` gives them.
 
     tuned: what was found for MetaRec, which all variants get, and for LRURec. Raises MetaRecError as ``make_plan``.
@@ -83,22 +80,21 @@ def ablation(
     tuned = dict(tuned or {})
     tuned |= {variant.base: tuned["MetaRec"] for variant in variants if variant.name != NONE and "MetaRec" in tuned}
     models = [variant.competitor for variant in variants]
-    found = _by_model(make_plan(models, dataset, seeds, given, tuned), len(models))
+    found = _runs_of(f"target_users={shops.share}", shops.by_seed, models, shops, tuned)
     arms = tuple(
         Arm(variant.name, "", None, variant.text or variant.meaning, _shown(runs, variant.name), model.guarded)
         for variant, model, runs in zip(variants, models, found)
     )
     full, none = (next(n for n, arm in enumerate(arms) if arm.model == name) for name in (FULL, NONE))
     against = tuple((full if n != full else None, none if n != none else None) for n in range(len(arms)))
-    return Experiment("ablate", dataset, "", arms, (FULL, NONE), against)
+    return Experiment("ablate", shops.name, "", arms, (FULL, NONE), against)
 
 
 def sweep(
     key: str,
     settings: list[Setting],
     models: list[Competitor],
-    dataset: str,
-    seeds: Iterable[int],
+    shops: Shops,
     tuned: Mapping[str, Tuned] | None = None,
 ) -> Experiment:
     """Every model at every value, against LRURec at each value that concerns it. Raises MetaRecError as ``make_plan``.
@@ -111,17 +107,7 @@ def sweep(
         name: replace(found, overrides={own: value for own, value in found.overrides.items() if own != key})
         for name, found in (tuned or {}).items()
     }
-    if not any(line.uses_sources for line in lines):  # where the data needs the sources to be named, models may not
-        settings = [replace(own, given={k: v for k, v in own.given.items() if k != "sources"}) for own in settings]
-    seeds = list(seeds)
-    by_value = [
-        _by_model(make_plan(lines, setting.dataset, seeds, setting.given, tuned), len(lines)) for setting in settings
-    ]
-    for setting, runs in zip(settings, by_value):
-        if setting.dataset != dataset:  # no domain that anybody has before a sweep has made it
-            runs[:] = [
-                tuple(_made_by(key, setting, line, dataset, run) for run in own) for line, own in zip(lines, runs)
-            ]
+    by_value = [_runs_of(f"{key}={own.text}", own.by_seed, lines, shops, tuned) for own in settings]
     by_value = [_none_for_nothing(lines, runs) for runs in by_value]
     arms: list[Arm] = []
     places: dict[str, list[int]] = {}  # of each model: its arm at each value
@@ -136,23 +122,38 @@ def sweep(
             # an arm for all values is held against a reference for all values, or against none
             alone = len(set(own)) == 1 < len(set(references.values()))
             against[place] = (None if name == WITHOUT_TRANSFER or alone else references[n],)
-    return Experiment("sweep", dataset, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
+    return Experiment("sweep", shops.name, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
 
 
-def _by_model(plan: list[PlannedRun], n_models: int) -> list[tuple[PlannedRun, ...]]:
-    """The runs of each model by seed: a plan goes seed by seed."""
-    return [tuple(plan[number::n_models]) for number in range(n_models)]
+def _runs_of(
+    value: str, targets: Targets, lines: list[Competitor], shops: Shops, tuned: Mapping[str, Tuned]
+) -> list[tuple[PlannedRun, ...]]:
+    """The runs of each model by seed, under one ``KEY=value``."""
+    plan = []  # seed by seed
+    for seed, (target, given) in targets.items():
+        if not any(line.uses_sources for line in lines):  # where the data needs them to be named, models may not
+            given = {key: value for key, value in given.items() if key != "sources"}
+        plan += make_plan(lines, target, [seed], given, tuned)
+    return [
+        # nobody has a part of a domain before a command has made it
+        tuple(
+            run if run.dataset == shops.dataset else _made_by(value, shops, line, run) for run in plan[n :: len(lines)]
+        )
+        for n, line in enumerate(lines)
+    ]
 
 
 def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
     return tuple(replace(run, shown_as=name) for run in runs)
 
 
-def _made_by(key: str, setting: Setting, line: Competitor, dataset: str, run: PlannedRun) -> PlannedRun:
+def _made_by(value: str, shops: Shops, line: Competitor, run: PlannedRun) -> PlannedRun:
     """The run with the command that also makes its data."""
-    words = ["recbole-metarec", "sweep", f"{key}={setting.text}", "--models", line.name, "--dataset", dataset]
-    words += ["--sources", ",".join(run.sources)] if run.sources and not DATA_KEYS[key].makes_sources else []
-    said = ("sources", "show_progress", *SET_BY_NAME)
+    key = value.partition("=")[0]
+    words = ["recbole-metarec", "sweep", value, "--models", line.name, "--dataset", shops.dataset]
+    words += ["--target_users", as_text(shops.share)] if shops.share != 1 and key != "target_users" else []
+    words += ["--sources", ",".join(run.sources)] if run.sources and key not in _MAKES_SOURCES else []
+    said = ("sources", "show_progress", key, *(SET_BY_NAME - {"text_alignment"}))
     own = {name: value for name, value in run.overrides.items() if name not in said}
     words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]
     return replace(run, command=shlex.join(words))
@@ -167,7 +168,7 @@ def _arms_of(line: Competitor, settings: list[Setting], runs: list[tuple[Planned
     if len({own[0].key for own in runs}) == 1 < len(runs):
         return [Arm(line.name, "", None, "", _shown(runs[0], line.name), line.guarded)]
     arms = [
-        Arm(line.name, setting.text, _number(setting.value), _detail(setting, own), own, line.guarded)
+        Arm(line.name, setting.text, _number(setting.value), _detail(own), own, line.guarded)
         for setting, own in zip(settings, runs)
     ]
     return [replace(arm, runs=_shown(arm.runs, arm.name)) for arm in arms]
@@ -177,6 +178,7 @@ def _number(value) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _detail(setting: Setting, runs: tuple[PlannedRun, ...]) -> str:
-    sources = ", ".join(runs[0].sources)
-    return f"{setting.dataset} from {sources}" if sources else setting.dataset
+def _detail(runs: tuple[PlannedRun, ...]) -> str:
+    sources, targets = ", ".join(runs[0].sources), dict.fromkeys(run.dataset for run in runs)
+    target = runs[0].dataset + (f" and {len(targets) - 1} more" if len(targets) > 1 else "")
+    return f"{target} from {sources}" if sources else target

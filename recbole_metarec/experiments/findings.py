@@ -1,5 +1,6 @@
 """What an experiment has found: every arm's figures, and its difference to what it is held against."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,14 +90,14 @@ def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | No
     if not rows:
         return ArmFindings(arm, None, None, None, None, None, (0, 0), contrasts, ())
     ranks = [found.ranks.get(row.identity) for row in rows]
-    level = None if None in ranks else mean_interval(np.mean([_ndcg(own) for own in ranks], axis=0))
+    scores = None if None in ranks else by_user(ranks)
     spoken = [row.guard for row in rows if row.guard]
     return ArmFindings(
         arm=arm,
         valid=spread([row.valid for row in rows]),
         test=spread([row.test for row in rows]),
-        users=None if level is None else len(ranks[0].ranks),
-        level=level,
+        users=None if scores is None else len(scores),
+        level=None if scores is None else mean_interval(scores),
         seconds=float(np.mean([row.seconds for row in rows])),
         fired=(spoken.count("fired"), len(spoken)),
         contrasts=contrasts,
@@ -104,8 +105,12 @@ def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | No
     )
 
 
-def _ndcg(ranks: Ranks) -> np.ndarray:
-    return ndcg_at(ranks.ranks.astype(np.int64), 10)
+def by_user(runs: Sequence[Ranks]) -> np.ndarray:
+    """NDCG@10 of every user, float [U]: the mean over the runs of the same users; other users follow."""
+    scores: dict[str, list[np.ndarray]] = {}
+    for run in runs:
+        scores.setdefault(run.users, []).append(ndcg_at(run.ranks.astype(np.int64), 10))
+    return np.concatenate([np.mean(own, axis=0) for own in scores.values()])
 
 
 @dataclass(frozen=True)
@@ -143,18 +148,20 @@ def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found,
 
 
 def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
-    """Of the pairs whose runs' ranks are there and of the same users; the users drawn are the same for all pairs."""
-    scores: dict[str, list[np.ndarray]] = {}
-    places: list[tuple[str, int, int] | None] = []
+    """Of the pairs whose runs' ranks are there and, seed by seed, of the same users; what is drawn is the same users
+    for all pairs that can be."""
+    scores: dict[tuple, list[np.ndarray]] = {}
+    places: list[tuple[tuple, int, int] | None] = []
     for side in sides:
         own = [[ranks.get(row.identity) for row in rows] for rows in side]
-        users = {found.users if found else None for rows in own for found in rows}
-        if len(users) != 1 or None in users:
+        users = [tuple(found.users if found else None for found in rows) for rows in own]
+        if users[0] != users[1] or None in users[0]:
             places.append(None)
             continue
-        kept = scores.setdefault(users.pop(), [])
-        kept += [np.mean([_ndcg(found) for found in rows], axis=0) for rows in own]
-        places.append((own[0][0].users, len(kept) - 2, len(kept) - 1))
+        drawn = tuple(dict.fromkeys(users[0]))
+        kept = scores.setdefault(drawn, [])
+        kept += map(by_user, own)
+        places.append((drawn, len(kept) - 2, len(kept) - 1))
     found: list[_Raw | None] = [None] * len(sides)
     for users, own in scores.items():
         numbers = [n for n, place in enumerate(places) if place and place[0] == users]

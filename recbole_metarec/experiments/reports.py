@@ -120,6 +120,10 @@ def notes(findings: Findings) -> list[str]:
         found.append(f"{experiment.key}: {meaning(experiment.key)}")
         if len({arm.arm.runs[0].dataset for arm in findings.arms}) > 1:
             found.append("Each share of users is a target of its own, with its own test users: compare within a share.")
+    if all(run.config.get("text_alignment") for arm in experiment.arms for run in arm.runs):
+        found.append("Every model, LRURec included, reads item texts beside ids (text_alignment).")
+    if any(len({run.dataset for run in arm.runs}) > 1 for arm in experiment.arms):
+        found.append("Each seed is another shop: the users of all of them are pooled, and ± is over shops, too.")
     found.append(
         "Δ: mean difference over the seeds that both have, with its 95 % interval (paired bootstrap over test users of "
         "NDCG@10 averaged over seeds), each for itself; %: relative to the other's mean; p: Holm-corrected over the "

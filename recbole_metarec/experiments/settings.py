@@ -1,15 +1,15 @@
 """What each value of a sweep makes of the runs: another value of a config key, or other data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from recbole_metarec.config import check_config, check_keys, default_values, key_reference, nearest, parse_value
-from recbole_metarec.data.cuts import cut_overlap, cut_users
+from recbole_metarec.data.cuts import cut_overlap, cut_users, share_name, shops
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import SET_BY_NAME
-from recbole_metarec.leaderboard.plan import as_text
 from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.yamlfile import as_text
 
 # Keys that decide what a run is measured by or where it is, or that have an option of their own.
 _NOT_SWEPT = {
@@ -21,14 +21,34 @@ _NOT_SWEPT = {
 }
 
 
+Targets = dict[int, tuple[str, dict]]  # of each seed: the target, and the config keys of its runs
+
+
+@dataclass(frozen=True)
+class Shops:
+    """What an experiment is on: a domain, or for each seed another shop with a share of its users."""
+
+    dataset: str
+    share: float
+    by_seed: Targets
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return share_name(self.dataset, self.share)
+
+
+# Keys of the softmax over sources, which is 1 for a single one.
+_OF_WEIGHTS = ("temperature", "gradient_rescaling", "rescale_sign")
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One value of a sweep. text: as typed. dataset, given: the target and the config keys of all its runs."""
+    """One value of a sweep. text: as typed. by_seed: the target and the config keys of the runs with each seed."""
 
     value: object
     text: str
-    dataset: str
-    given: dict
+    by_seed: Targets
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,7 @@ class DataKey:
     meaning: str
     allows: Callable[[object], bool]
     expects: str
-    setting: Callable[[object, str, dict], tuple[str, dict]]
+    setting: Callable[[object, str, dict, int], tuple[str, dict]]
     makes_sources: bool = False
 
 
@@ -50,7 +70,7 @@ def _number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _first_sources(value: int, dataset: str, given: dict) -> tuple[str, dict]:
+def _first_sources(value: int, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
     names = _sources(dataset, given)
     if value > len(names):
         raise ConfigError(
@@ -60,15 +80,16 @@ def _first_sources(value: int, dataset: str, given: dict) -> tuple[str, dict]:
     return dataset, {**given, "sources": names[:value] or "none"}
 
 
-def _share_of_users(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+def _share_of_users(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
     names = _sources(dataset, given)  # the copy has no default ones
-    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value)
+    # by the seed itself, so that a run can be repeated alone; consecutive seeds have different shops
+    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value, seed % shops(value))
     # what the domain asks of RecBole holds for a part of it, too
     return cut, {**recbole_settings(dataset), **given, "sources": names or "none"}
 
 
 def _overlap(kind: str) -> Callable:
-    def setting(value: float, dataset: str, given: dict) -> tuple[str, dict]:
+    def setting(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
         if "sources" in given:
             raise ConfigError(f"overlap_{kind}: the source is the other half of {dataset}; leave sources out")
         target, source = cut_overlap(dataset, given.get("data_path") or DEFAULT_DATA_PATH, kind, value)
@@ -89,7 +110,8 @@ DATA_KEYS = {
         _first_sources,
     ),
     "target_users": DataKey(
-        "the target as a shop with this share of its users has it: smaller shops are part of larger ones",
+        "the target as a shop with this share of its users has it; each seed is another shop, without a user in common "
+        "as long as there are such",
         lambda value: _number(value) and 0 < value <= 1,
         "a number in (0, 1]",
         _share_of_users,
@@ -155,17 +177,39 @@ def check_values(key: str, values: list, dataset: str, given: dict) -> None:
             raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
 
 
-def settings(key: str, values: list, dataset: str, given: dict) -> list[Setting]:
-    """The runs' target and config keys for each value; may write cut domains to the cache. Raises MetaRecError."""
+def settings(key: str, values: list, shops: Shops) -> list[Setting]:
+    """What each value makes of the runs; may write cut domains to the cache. Raises MetaRecError."""
+    makes_targets = key == "target_users" or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)
+    if shops.share != 1 and makes_targets:
+        raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
     found = []
     for value in values:
-        if key in DATA_KEYS:
-            target, keys = DATA_KEYS[key].setting(value, dataset, given)
-        else:
-            target, keys = dataset, {**given, key: value}
         text = "+".join(value) if isinstance(value, list) else as_text(value)
-        found.append(Setting(value, text, target, keys))
+        if key in DATA_KEYS:
+            vary = DATA_KEYS[key].setting
+            by_seed = {seed: vary(value, *target, seed) for seed, target in shops.by_seed.items()}
+        else:
+            by_seed = {seed: (dataset, {**given, key: value}) for seed, (dataset, given) in shops.by_seed.items()}
+        found.append(Setting(value, text, by_seed))
     return found
+
+
+def shops_of(share: str, dataset: str, given: dict, seeds: Iterable[int]) -> Shops:
+    """The whole target for every seed, or another shop with this share of its users, as typed, for each.
+
+    May write cut domains to the cache. Raises MetaRecError.
+    """
+    key, values = parse_grid(f"target_users={share}")
+    if len(values) > 1:
+        raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
+    check_values(key, values, dataset, given)
+    whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
+    return whole if values == [1] else Shops(dataset, values[0], settings(key, values, whole)[0].by_seed)
+
+
+def weighs_sources(key: str) -> bool:
+    """Whether a key does no more than decide how much each source counts beside the others."""
+    return key in _OF_WEIGHTS or key.startswith("similarity_")
 
 
 def meaning(key: str) -> str:

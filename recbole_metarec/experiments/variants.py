@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from recbole_metarec.config import check_config, check_keys, default_values, key_reference, nearest, parse_value
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
-from recbole_metarec.leaderboard.plan import as_text
+from recbole_metarec.yamlfile import as_text
 
 FULL, NONE = "full", "none"
 

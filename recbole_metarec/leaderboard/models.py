@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import OUR_MODELS, nearest
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.keys import recbole_models
+from recbole_metarec.protocol import keys_read_by
 
 POPULARITY = "Pop"
 WITHOUT_TRANSFER = "LRURec"  # the model that MetaRec's guard trains: the same backbone, seed and data order

@@ -7,10 +7,7 @@ from functools import cache
 from logging import getLogger
 from pathlib import Path
 
-import yaml
-
 from recbole_metarec import run_folder
-from recbole_metarec.baselines import keys_read_by
 from recbole_metarec.config import default_values, key_reference
 from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
@@ -20,8 +17,10 @@ from recbole_metarec.leaderboard.code_version import code_version
 from recbole_metarec.leaderboard.models import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
 from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
 from recbole_metarec.leaderboard.results import RunResult
+from recbole_metarec.protocol import keys_read_by
 from recbole_metarec.quick_start import settled_config
 from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.yamlfile import as_text
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,16 @@ def _plan_model(
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
     config = settled_config(configured, dataset, overrides)
+    needs_text = model.needs_text or bool(config.get("text_alignment"))
     if model.uses_sources and model.needs_text and not reads(model.experiment, "text_alignment"):
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
         config["sources"] = overrides["sources"] = sources
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
     data_files = [f"{file}.inter" for file in files]
-    if model.needs_text:  # the target's must be there, a source's need not
+    if needs_text:  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
     encoder = Path(str(config.get("text_encoder"))).expanduser()
-    if model.is_ours and model.needs_text and encoder.is_dir():
+    if model.is_ours and needs_text and encoder.is_dir():
         data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
     return PlannedRun(
         model=model.name,
@@ -172,13 +172,6 @@ def _command(plan: PlannedRun, seed: int) -> str:
     words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
     words += [f"--{key}={as_text(value)}" for key, value in {"seed": seed, **keys}.items()]
     return shlex.join(["recbole-metarec", *words])
-
-
-def as_text(value) -> str:
-    """A value as ``--key=`` reads it again."""
-    if isinstance(value, str):
-        return value
-    return yaml.safe_dump(value, default_flow_style=True, width=10**9).removesuffix("\n").removesuffix("\n...")
 
 
 def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: list[RunResult]) -> list[RunResult]:

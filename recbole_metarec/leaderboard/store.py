@@ -15,6 +15,7 @@ from time import time
 
 import numpy as np
 
+from recbole_metarec.data.files import no_empty_file_left
 from recbole_metarec.errors import DataError
 from recbole_metarec.leaderboard.owner import Owner
 from recbole_metarec.leaderboard.planned import PlannedRun
@@ -55,20 +56,18 @@ class RunStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        was_there = self.path.exists()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise DataError(f"{path}: cannot be opened ({error}); choose another --store") from None
-        self._base.row_factory = sqlite3.Row
-        try:
-            self._prepare()
-        except BaseException:
-            self._base.close()
-            if not was_there and self.path.exists() and not self.path.stat().st_size:
-                self.path.unlink()
-            raise
+        with no_empty_file_left(self.path):
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._base = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
+            except (OSError, sqlite3.Error) as error:
+                raise DataError(f"{path}: cannot be opened ({error}); choose another --store") from None
+            self._base.row_factory = sqlite3.Row
+            try:
+                self._prepare()
+            except BaseException:
+                self._base.close()
+                raise
 
     def __enter__(self) -> "RunStore":
         return self

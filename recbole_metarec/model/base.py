@@ -7,7 +7,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.data.dataset import TARGET_LIST
+from recbole_metarec.data.loader import TARGET_LIST
 
 
 class EveryPositionRecommender(SequentialRecommender):
@@ -61,10 +61,3 @@ class EveryPositionRecommender(SequentialRecommender):
         last = (interaction[self.ITEM_SEQ_LEN] - 1)[:, None]
         targets = torch.zeros_like(inputs).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
         return SequenceBatch(inputs, targets)
-
-    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """After a whole history of item numbers, not empty: (state [1, d], what is remembered of it)."""
-        output, memory = None, self.first_memory()
-        for item in history:
-            output, memory = self.next_memory(memory, item)
-        return output, memory

@@ -188,6 +188,15 @@ class LRUEncoder(nn.Module):
             x = block(x, None, False)
         return self.blocks[-1].last(x, place)
 
+    def remember(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As :meth:`step` for each event of x [B, L, d] in turn, but at once: (output [B, d], state) after the last."""
+        x, state = self.norm(x), []
+        for block in self.blocks:
+            states = block.recurrence.states(x)
+            state.append(states[:, -1].clone())  # a view would keep the states of the whole history
+            x = block._after_recurrence(x, block.recurrence.read(states), None)
+        return x[:, -1], state
+
     def initial_state(self, batch: int) -> list[Tensor]:
         """The state before any event: zeros, complex [B, n] per layer."""
         parameter = self.norm.weight

@@ -152,6 +152,11 @@ class LRURec(EveryPositionRecommender):
         output, layers = self.encoder.step(self.table[[item]], list(memory))
         return output, tuple(layers)
 
+    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """After a whole history of item numbers, not empty, read at once: (state [1, d], what is remembered of it)."""
+        output, layers = self.encoder.remember(self.table[history][None])
+        return output, tuple(layers)
+
     def score(self, states: Tensor) -> Tensor:
         """states [B, d] to scores [B, n_items]."""
         return F.linear(states, self.table, self.item_bias)

@@ -79,10 +79,10 @@ class MetaRec(LRURec):
         losses are means over the unique items of the batch.
         """
         rows_only = self.sparse_sources
-        whole = self.source_table(parameters, source, generator)
+        whole = self.source_table(parameters, source)
         items, place = torch.unique(batch.inputs, return_inverse=True)
         padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
-        own = F.embedding(items[padded:], whole, sparse=rows_only)
+        own = self._read(parameters, source, whole, items[padded:], generator)
         codebook = self.item_table(parameters)
         vectors, penalty = self._through_codebook(codebook, own)
         vectors = F.pad(vectors, (0, 0, padded, 0))
@@ -94,13 +94,18 @@ class MetaRec(LRURec):
         loss = self.item_loss(states, batch, outputs, self.source_negatives, generator, plain, rows_only)
         return loss + penalty
 
-    def source_table(
-        self, parameters: Parameters, source: SourceItems, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def source_table(self, parameters: Parameters, source: SourceItems) -> Tensor:
         """Vectors of a source's items under trial weights, before quantization: [n_i, d]."""
         if self.text_map is None or source.texts is None:
             return source.table
-        return self.text_map.added(source.table, parameters["text_map.weight"], source.texts, generator)
+        return self.text_map.added(source.table, parameters["text_map.weight"], source.texts, None)
+
+    def _read(self, parameters, source: SourceItems, whole: Tensor, items: Tensor, generator) -> Tensor:
+        """The rows of ``items`` [U] as they are read: texts are dropped out there alone, not in the whole catalogue."""
+        if self.text_map is None or source.texts is None:
+            return F.embedding(items, whole, sparse=self.sparse_sources)
+        weight, texts = parameters["text_map.weight"], source.texts[items]
+        return self.text_map.added(F.embedding(items, source.table), weight, texts, generator)
 
     def trial_scale(self, name: str) -> float:
         """What alpha is multiplied by for one parameter.

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from recbole_metarec.baselines import PROTOCOL, keys_read_by
 from recbole_metarec.config import check_keys, key_reference, nearest, read_yaml, show
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import POPULARITY, SET_BY_NAME, Competitor
+from recbole_metarec.protocol import PROTOCOL, keys_read_by
 from recbole_metarec.resources import resource_dir
 
 Space = dict[str, BaseDistribution]

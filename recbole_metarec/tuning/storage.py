@@ -10,6 +10,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from recbole_metarec.data.files import no_empty_file_left
 from recbole_metarec.errors import ConfigError, DataError
 
 DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -36,7 +37,6 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
     """
     name, address, options = storage_name(url), make_url(url), None
     file = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
-    was_there = file is None or file.exists()
     if file:
         if must_exist and not file.is_file():
             raise ConfigError(f"{name}: there is no such storage; run recbole-metarec tune first")
@@ -44,10 +44,9 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
         options = {"connect_args": {"timeout": _WAIT_SECONDS}}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = _opened(url, options)
+        with no_empty_file_left(file):
+            storage = _opened(url, options)
     except (*DATABASE_ERRORS, RuntimeError, ImportError) as error:
-        if not was_there and file.exists() and not file.stat().st_size:
-            file.unlink()
         raise _fault(name, error) from error
     try:
         yield storage
