@@ -1,11 +1,11 @@
-# Each target makes its own virtual environment; PYTHON picks the interpreter (3.10 or later).
+# Targets make their own virtual environments; PYTHON picks the interpreter (3.10 or later).
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv-test
 # RecBole's ray has no wheel for Python 3.12 and later: there RecBole comes first, without its requirements.
 RECBOLE = $(shell $(PYTHON) -c 'import sys; print("recbole==1.2.1" if sys.version_info >= (3, 12) else "")')
 
-.PHONY: demo test clean
+.PHONY: demo test test-env mutate clean
 
 demo:
 	$(PYTHON) -m venv --clear $(DEMO_ENV)
@@ -13,11 +13,18 @@ demo:
 	$(DEMO_ENV)/bin/python -m pip install --quiet -e .
 	$(DEMO_ENV)/bin/python run_recbole_metarec.py
 
-test:
+test: test-env
+	$(TEST_ENV)/bin/python -m pytest
+
+# Which small faults in the numeric core do its tests not see? tests/mutate.py; about half an hour.
+mutate: test-env
+	$(TEST_ENV)/bin/python -m pip install --quiet cosmic-ray
+	OMP_NUM_THREADS=1 $(TEST_ENV)/bin/python tests/mutate.py
+
+test-env:
 	$(PYTHON) -m venv --clear $(TEST_ENV)
 	$(if $(RECBOLE),$(TEST_ENV)/bin/python -m pip install --quiet --no-deps $(RECBOLE))
 	$(TEST_ENV)/bin/python -m pip install --quiet -e '.[test]'
-	$(TEST_ENV)/bin/python -m pytest
 
 # Runs (saved/) stay: they may have taken hours.
 clean:

@@ -44,7 +44,10 @@ def _ranks_of_own(items: Tensor, own: Tensor) -> Tensor:
 
 
 def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
-    """Sizes of consecutive chunks of rows, shortest first: at most ``most_rows`` each, and a bounded padded area."""
+    """Sizes of consecutive chunks of rows, shortest first: of at most ``most_rows`` and a bounded padded area each.
+
+    One row is always taken, whatever its length.
+    """
     sizes, start = [], 0
     while start < len(lengths):
         ends = range(start + 1, min(start + most_rows, len(lengths)) + 1)
@@ -61,7 +64,7 @@ def rank_all(model, eval_data, device: torch.device, show_progress: bool = False
     dataset = eval_data._dataset
     # rows of like length together: a model that trims its padding then has little of it
     lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
-    parts = order.split(chunk_sizes(lengths.tolist(), max(1, _SCORES_PER_CHUNK // dataset.item_num)))
+    parts = order.split(chunk_sizes(lengths.tolist(), _SCORES_PER_CHUNK // dataset.item_num))
     bar = tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts
     ranks = torch.empty(len(order), dtype=torch.int64)
     for part in bar:

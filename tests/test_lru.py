@@ -276,6 +276,41 @@ def test_dropout_at_its_extremes_is_still_dropout(probability):
     assert ((dropped != 0).double().mean() > 0.9) == (probability < 0.5)
 
 
+def test_the_scale_of_dropout_is_the_share_that_is_kept():
+    """A probability of whole 2^-16 is exact; at the ends one pattern of 2^16 is kept, or dropped."""
+    x = torch.ones(5, 3, 4_000_001 // 15, dtype=torch.float32)
+    for probability, kept in ((0.25, 49152), (0.75, 16384), (1 - 1e-9, 1), (1e-9, 65535)):
+        found = dropout(x, probability, torch.Generator().manual_seed(3))
+        numbers, counts = found.unique(return_counts=True)
+        assert numbers[0] == 0.0 and len(numbers) == 2
+        assert numbers[1].item() == pytest.approx(65536 / kept, rel=2e-7)
+        share = kept / 65536
+        assert abs(int(counts[1]) - x.numel() * share) < 4 * math.sqrt(x.numel() * share * (1 - share))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_dropout_draws_for_every_element_whatever_their_number(count):
+    kept = sum(dropout(torch.ones(count), 0.5, torch.Generator().manual_seed(seed)) for seed in range(200))
+    assert kept.shape == (count,) and bool(((kept - 200).abs() < 5 * math.sqrt(200)).all())
+
+
+@pytest.mark.parametrize("dtype, wanted", [(torch.float32, torch.complex64), (torch.float64, torch.complex128)])
+def test_the_first_state_is_zeros_in_the_precision_of_the_weights(dtype, wanted):
+    states = encoder(width=6, n_layers=2, dtype=dtype).initial_state(3)
+    assert [state.shape for state in states] == [(3, 12)] * 2
+    assert all(state.dtype == wanted and not state.any() for state in states)
+
+
+def test_the_eigenvalues_are_their_formula_within_what_float32_can_hold():
+    layer = LinearRecurrence(2, 0.8, 0.99).double()
+    with torch.no_grad():
+        layer.nu[:], layer.omega[:] = torch.tensor([-13.9, -5.0, 0.0, 3.0]), torch.tensor([-20.0, 0.0, 1.5, 9.0])
+        expected = torch.exp(torch.complex(-layer.nu.exp(), layer.omega.exp()))
+        torch.testing.assert_close(layer.eigenvalues(), expected, rtol=0, atol=1e-9)
+        layer.nu.fill_(-1e4)
+        assert bool((layer.eigenvalues().to(torch.complex64).abs() < 1.0).all())
+
+
 @pytest.mark.parametrize("n_layers", [1, 3])
 def test_the_last_output_alone_is_the_one_among_all(n_layers):
     net, lengths = encoder(n_layers=n_layers), torch.tensor([5, 1, 3, 2])

@@ -1,5 +1,6 @@
 """The meta step against closed forms, finite differences and the invariances of its similarity."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -209,6 +210,20 @@ def test_a_zero_vector_has_similarity_zero():
         assert meta.similarity(*pair, ["a", "b"]).item() == 0.0
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_has_similarity_zero(bad):
+    gradient, broken = vectors(), vectors()
+    broken["b"][2] = bad
+    for pair in ((gradient, broken), (broken, gradient), (broken, broken)):
+        assert meta.similarity(*pair, ["a", "b"]).item() == 0.0
+
+
+def test_the_similarity_of_single_numbers_is_their_sign():
+    for other in (2.0, -3.0):
+        found = meta.similarity({"a": torch.tensor([0.5])}, {"a": torch.tensor([other])}, ["a"])
+        assert found.item() == math.copysign(1.0, other)
+
+
 def test_weights_are_a_softmax():
     scores, usable = torch.tensor([0.3, -0.2, 0.05]), torch.ones(3, dtype=torch.bool)
     weights = meta.source_weights(scores, usable, 0.05)
@@ -226,10 +241,51 @@ def test_an_unusable_source_leaves_the_softmax_and_the_rest_sums_to_one():
     assert not meta.source_weights(scores, torch.zeros(3, dtype=torch.bool), 0.1).any()
 
 
+def test_the_entropy_of_weights_in_nats():
+    assert meta.entropy(torch.full((4,), 0.25)).item() == pytest.approx(math.log(4))
+    assert meta.entropy(torch.tensor([0.0, 1.0, 0.0])).item() == 0.0
+    expected = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert meta.entropy(torch.tensor([0.9, 0.1])).item() == pytest.approx(expected)
+
+
+def test_weights_of_the_usable_sources_are_scaled_to_one():
+    weights = torch.tensor([2.0, float("nan"), 6.0])
+    found = meta.renormalised(weights, torch.tensor([True, False, True]))
+    torch.testing.assert_close(found, torch.tensor([0.25, 0.0, 0.75]))
+    assert not meta.renormalised(weights, torch.zeros(3, dtype=torch.bool)).any()
+
+
+def test_the_gradient_by_what_a_loss_does_not_touch_is_zero_and_a_kept_graph_can_be_asked_again():
+    parameters = {name: torch.randn(3, dtype=F64, requires_grad=True) for name in ("x", "y")}
+    loss = parameters["x"].pow(3).sum()
+    for given in ({"keep_graph": True}, {}):
+        found = meta.gradients(loss, parameters, **given)
+        torch.testing.assert_close(found["x"], 3 * parameters["x"].detach() ** 2)
+        assert torch.equal(found["y"], torch.zeros(3, dtype=F64)) and not found["x"].requires_grad
+    with pytest.raises(RuntimeError, match="second time"):
+        meta.gradients(loss, parameters)
+    twice = meta.gradients(parameters["x"].pow(3).sum(), parameters, create_graph=True)
+    torch.testing.assert_close(meta.gradients(twice["x"].sum(), parameters)["x"], 6 * parameters["x"].detach())
+
+
+def test_whatever_is_not_finite_in_a_pass_makes_its_source_unusable():
+    good = torch.ones(2)
+    for bad in (math.inf, -math.inf, math.nan):
+        bad = torch.tensor([1.0, bad])
+        for moved, own, loss in ((bad, good, good[0]), (good, bad, good[0]), (good, good, bad[1])):
+            trial = meta.Trial({"x": bad}, {"y": good, "x": moved}, {"x": good}, (good, own), loss)
+            assert not bool(meta.finite_trial(trial))
+        for gradient, loss in ((bad, good[0]), (good, bad[1])):
+            assert not bool(meta.finite_outer(meta.Outer({"x": gradient}, loss, {})))
+    assert bool(meta.finite_trial(meta.Trial({"x": bad}, {"x": good}, {"x": bad}, (good, good), good[0])))
+
+
 def test_the_weighted_sum_leaves_out_what_is_not_finite():
     values = [1.0, 2.0], [float("nan"), float("inf")], [5.0, 0.0]
     total = meta.weighted_sum(torch.tensor([0.25, 0.0, 0.75]), [{"x": torch.tensor(value)} for value in values])
     torch.testing.assert_close(total["x"], torch.tensor([4.0, 0.5]))
+    alone = meta.weighted_sum(torch.tensor([2.0]), [{"x": torch.ones(2), "y": torch.zeros(1)}])
+    assert alone["x"].tolist() == [2.0, 2.0] and alone["y"].tolist() == [0.0]
 
 
 WEIGHING = {

@@ -61,6 +61,11 @@ def test_vectors_that_are_not_finite_still_get_a_code_of_the_table():
     vectors[0], vectors[1], vectors[2, 3] = math.inf, -math.inf, math.nan
     codes = nearest_codes(vectors, table, 4)
     assert codes.min() >= 1 and codes.max() <= 49
+    # where all signs agree no distance to an entry is NaN, but that to what fills up the last block is
+    one_sign = nearest_codes(vectors, table.abs(), 4)
+    assert one_sign.min() >= 1 and one_sign.max() <= 49
+    candidates = torch.tensor([3, 8, 21])
+    assert set(nearest_codes(vectors, table.abs(), 4, candidates).unique().tolist()) <= {3, 8, 21}
 
 
 def test_a_tie_goes_to_the_smaller_item():
@@ -191,6 +196,17 @@ def test_codebook_use_of_a_source_that_can_be_counted_by_hand():
     assert use.perplexity == pytest.approx((first + second) / 2)
     assert use.error == pytest.approx(1.0 / 8)
     assert use.collisions == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize("candidates", [None, torch.tensor([2, 4])])
+def test_codebook_use_of_more_items_than_codes_is_counted_by_a_loop(candidates):
+    vectors, table = tables(n_source=30, n_target=5)
+    codes = brute_force(vectors, table, 3, candidates)
+    use = codebook_use(vectors, table, 3, candidates)
+    possible = 4 if candidates is None else 2
+    assert use.usage == pytest.approx(sum(len(set(head)) for head in codes.T.tolist()) / (3 * possible))
+    rows = [tuple(row) for row in codes.tolist()]
+    assert use.collisions == pytest.approx(sum(rows.count(row) > 1 for row in rows) / 30)
 
 
 # -- the source loss ---------------------------------------------------------------------------------------------------

@@ -42,6 +42,13 @@ def test_scores_whose_sum_overflows_are_ranked_all_the_same():
     assert ranks_of(scores, torch.tensor([2, 1])).tolist() == [3, 3]
 
 
+def test_ranks_beyond_what_float32_counts_exactly():
+    """2^24 + 3 rivals, all scored higher: an odd number that float32 does not have."""
+    scores = torch.ones(1, (1 << 24) + 5)
+    scores[0, 3] = 0.0
+    assert ranks_of(scores, torch.tensor([3])).item() == (1 << 24) + 4
+
+
 def test_a_constant_scorer_gets_the_middle_of_the_list():
     for n in (2, 3, 100, 101):  # n - 1 items
         ranks = ranks_of(torch.full((4, n), 0.7), torch.tensor([1, 1, n - 1, n // 2]))
@@ -65,15 +72,16 @@ def test_ndcg_is_the_gain_of_one_relevant_item():
 
 
 class Scorer(torch.nn.Module):
-    """A model whose scores depend on the row's history alone, without ties; counts the rows that it is asked for."""
+    """A model whose scores depend on the row's history alone, without ties; notes what it is asked for."""
 
     def __init__(self, n_items):
         super().__init__()
         self.table = torch.randn(n_items, 8, generator=torch.Generator().manual_seed(3))
-        self.asked = 0
+        self.asked, self.most, self.with_graph = 0, 0, False
 
     def full_sort_predict(self, interaction):
-        self.asked += len(interaction)
+        self.asked, self.most = self.asked + len(interaction), max(self.most, len(interaction))
+        self.with_graph |= torch.is_grad_enabled()
         rows = interaction["item_id_list"]
         weights = 0.5 ** torch.arange(rows.shape[1])
         return (self.table[rows] * weights[:, None] * (rows > 0)[..., None]).sum(dim=1) @ self.table.T
@@ -101,16 +109,19 @@ def test_metrics_equal_recboles_own_where_there_are_no_ties(shop):
         assert ours["mrr@10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean(), abs=1e-6)
 
 
-def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch):
+def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):
     found = []
     for size in (1, 7, 4096):
         run = Run(shop, model="LRURec", embedding_size=8, eval_batch_size=size)
         scorer = Scorer(run.dataset.item_num)
         found.append(rank_all(scorer, run.test, torch.device("cpu")).tolist())
-        assert scorer.asked == len(run.test._dataset)
+        assert scorer.asked == len(run.test._dataset) and not scorer.with_graph and not scorer.training
     assert found[0] == found[1] == found[2] and len(set(found[0])) > 5
-    monkeypatch.setattr("recbole_metarec.ranking._SCORES_PER_CHUNK", 100)  # chunks of three rows
-    assert rank_all(scorer, run.test, torch.device("cpu")).tolist() == found[0]
+    scorer.most = 0
+    monkeypatch.setattr("recbole_metarec.ranking._SCORES_PER_CHUNK", 100)
+    assert rank_all(scorer, run.test, torch.device("cpu"), show_progress=True).tolist() == found[0]
+    assert scorer.most == 100 // run.dataset.item_num == 3
+    assert capsys.readouterr().err == ""  # no terminal, no bar
 
 
 def test_each_rank_is_its_own_rows(shop):
@@ -148,3 +159,4 @@ def test_chunks_hold_every_row_once_within_their_bounds(monkeypatch):
         assert size * lengths[end - 1] <= 40 or size == 1  # a row longer than the bound stands alone
         fits = end < len(lengths) and size < 16
         assert not fits or (size + 1) * lengths[end] > 40, "a chunk that could take one more row"
+    assert chunk_sizes([1, 2, 3], 0) == [1, 1, 1]  # a row of scores may be longer than a chunk

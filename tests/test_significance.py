@@ -10,8 +10,9 @@ import recbole_metarec  # noqa: F401
 
 # isort: split
 from recbole_metarec.errors import DataError
+from recbole_metarec.leaderboard import significance
 from recbole_metarec.leaderboard.results import RunResult
-from recbole_metarec.leaderboard.significance import align, best_baseline, differences, holm, spread, tiers
+from recbole_metarec.leaderboard.significance import align, best_baseline, differences, holm, pair_tests, spread, tiers
 
 
 def run(model="A", seed=1, users=("a", "b", "c"), ranks=(1, 2, 11), **fields) -> RunResult:
@@ -51,9 +52,11 @@ def test_users_are_aligned_by_token():
     assert scores.means == pytest.approx(np.array([[1.0, 1 / np.log2(3), 0.0]] * 2))
     found = differences(scores.means)
     assert np.all(found.mean == 0) and np.all(found.p == 1)
+    assert align([run(ranks=(9, 10, 11))]).means == pytest.approx(np.array([[1 / np.log2(10), 1 / np.log2(11), 0]]))
 
 
 def test_a_users_value_is_the_mean_of_its_seeds():
+    assert align([]).models == () and align([]).users.tolist() == []
     scores = align([run(seed=2, ranks=(1, 1, 3)), run(seed=1, ranks=(3, 20, 20))])
     assert scores.by_seed["A"] == pytest.approx(np.array([[0.5, 0, 0], [1, 1, 0.5]]))
     assert scores.means == pytest.approx(np.array([[0.75, 0.5, 0.25]]))
@@ -77,7 +80,8 @@ def test_runs_that_cannot_be_compared_are_refused(other, words):
 
 def test_one_seed_has_no_deviation():
     assert spread([0.3]).std is None
-    assert spread([0.1, 0.3]).std == pytest.approx(0.2 / np.sqrt(2))
+    two = spread([0.1, 0.3])
+    assert two.std == pytest.approx(0.2 / np.sqrt(2)) and two.mean == pytest.approx(0.2) and two.seeds == 2
 
 
 def test_no_difference_is_p_one_and_a_constant_one_is_certain():
@@ -87,7 +91,37 @@ def test_no_difference_is_p_one_and_a_constant_one_is_certain():
     assert found.low[2, 0] == pytest.approx(0.25) and found.high[2, 0] == pytest.approx(0.25)
     assert found.p[2, 0] == found.p[0, 2] < 0.01
     assert np.all(np.diag(found.p) == 1)
-    assert np.array_equal(found.low, -found.high.T)
+    assert np.array_equal(found.low, -found.high.T) and np.array_equal(found.p, found.p.T)
+    assert found.certain.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
+    assert found.mean == pytest.approx(np.array([[0, 0, -0.25], [0, 0, -0.25], [0.25, 0.25, 0]]))
+
+
+def test_p_is_twice_the_smaller_tail_of_the_draws():
+    """Two users, one of whom prefers each model: all of C(2, k) / 4 is known of their resamples."""
+    scores, pairs = np.array([[1.0, 0.0], [0.0, 0.25]]), np.array([[0, 1], [1, 0]])
+    found = pair_tests(scores, pairs)
+    # both users the second: -0.25, both the first: 1, else 0.375; so a quarter of the draws is below zero
+    tail = found.p * 10000 / 2 - 1
+    assert tail[0] == tail[1] and abs(tail[0] / 9999 - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 9999)
+    assert found.low.tolist() == [-0.25, -1.0] and found.high.tolist() == [1.0, 0.25]
+    assert found.mean == pytest.approx([0.375, -0.375]) and not found.certain.any()
+
+
+def test_the_smallest_p_is_that_of_the_number_of_draws():
+    apart = np.stack([np.zeros(9), np.ones(9)])
+    assert differences(apart).p[0, 1] == pytest.approx(2 / 10000)
+    many = np.arange(20.0)[:, None] + np.zeros((20, 9))  # 190 pairs, 100 draws for each
+    assert differences(many).p[np.triu_indices(20, 1)] == pytest.approx(190 * 2 / 19000)
+
+
+def test_the_draws_are_the_same_in_every_call_whatever_their_chunks(monkeypatch):
+    scores = np.random.default_rng(3).random((3, 40))
+    monkeypatch.setattr(significance, "_RESAMPLES", 399)
+    first = differences(scores)
+    for chunk in (1, 100, 1 << 20):
+        monkeypatch.setattr(significance, "_CHUNK", chunk)
+        again = differences(scores)
+        assert np.array_equal(again.p, first.p) and again.low == pytest.approx(first.low, abs=1e-12)
 
 
 def test_rounding_is_no_difference():
@@ -107,7 +141,7 @@ def test_a_difference_in_the_mean_counts_even_where_most_users_go_the_other_way(
 @pytest.mark.parametrize("n_models", [0, 1])
 def test_nothing_to_compare(n_models):
     found = differences(np.ones((n_models, 7)))
-    assert found.p.shape == (n_models, n_models)
+    assert found.p.tolist() == np.ones((n_models, n_models)).tolist() and not found.certain.any()
     assert tiers(np.ones(n_models), found.p).tolist() == [1] * n_models
 
 
@@ -177,5 +211,7 @@ def test_the_best_baseline_is_chosen_on_validation():
     assert best_baseline(runs, ("A", "B", "C")) == "B"
     assert best_baseline(runs[:2], ("B", "A")) == "A"
     assert best_baseline(runs, ("C",)) is None
+    tied = [run(name, valid={"ndcg@10": 0.3}) for name in ("D", "B", "C")]
+    assert best_baseline(tied, ("D", "C", "B")) == "B"
     with pytest.raises(DataError, match="A, seed 1: no ndcg@10 on validation"):
         best_baseline([run("A", 1)], ("A",))

@@ -8,8 +8,9 @@ import pytest
 import torch
 from tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
 
+from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState, plain_step
+from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState, joint_step, plain_step
 
 # -- the whole step ----------------------------------------------------------------------------------------------------
 
@@ -80,9 +81,10 @@ def test_the_similarity_of_a_negated_loss_tends_to_minus_one(monkeypatch):
 def test_the_aligned_sign_favours_agreement_and_the_papers_the_opposite(sign):
     model, same, other, batch = two_sides()
     step, parameters, _ = step_on(model, [same, other], alpha=1e-4, rescale_sign=sign)
-    weights = step(parameters, batch, no_streams).measured["weight"]
-    assert weights.sum().item() == pytest.approx(1.0)
+    measured = step(parameters, batch, no_streams).measured
+    weights, scores = measured["weight"], measured["similarity_theta"]
     assert (weights[0] > weights[1]) == (sign == "aligned")
+    torch.testing.assert_close(weights, torch.softmax((scores if sign == "aligned" else -scores) / 0.05, dim=0))
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -116,13 +118,12 @@ def test_smoothing_is_an_exponential_mean_that_starts_at_the_first_score():
     other.batches.append(random_batch(10))
     expected = None
     for _ in range(3):
-        score = step(parameters, batch, no_streams).measured["similarity_theta"]
+        measured = step(parameters, batch, no_streams).measured
+        score = measured["similarity_theta"]
         expected = score if expected is None else 0.6 * expected + 0.4 * score
         torch.testing.assert_close(state.smoothed, expected)
-        torch.testing.assert_close(
-            meta.source_weights(expected, torch.ones(2, dtype=torch.bool), 0.05),
-            torch.softmax(state.smoothed / 0.05, dim=0),
-        )
+        torch.testing.assert_close(measured["weight"], torch.softmax(expected / 0.05, dim=0))
+    assert state.steps == 3
 
 
 @pytest.mark.parametrize("given", [{}, {"second_order": True}, {"inner_steps": 2}, {"target_batch": "split"}])
@@ -163,6 +164,58 @@ def test_a_source_that_is_not_finite_reaches_neither_gradient_nor_loss(given, di
         torch.testing.assert_close(value, expected.gradient[name])
 
 
+@pytest.mark.parametrize("given", [{"similarity_at": "phi"}, {"gradient_rescaling": "uniform"}])
+def test_without_a_pass_at_theta_the_loss_is_the_weighted_mean_at_phi(given):
+    model, same, other, batch = two_sides()
+    step, parameters, state = step_on(
+        model, [same, other], alpha=0.02, diagnostics_every=5, similarity_momentum=0.0, **given
+    )
+    state.steps = 1  # the first step is always diagnosed
+    result = step(parameters, batch, no_streams)
+    passes = [meta_gradient(model, s.items, s.batches, batch, 0.02, False, parameters) for s in (same, other)]
+    measured, weights = result.measured, torch.tensor([0.5, 0.5], dtype=F64)
+    if "similarity_at" in given:
+        scores = [meta.similarity(outer.gradient, trial.moved, step.settings.compared(list(parameters)))
+                  for trial, outer in passes]  # fmt: skip
+        torch.testing.assert_close(measured["similarity_phi"], torch.stack(scores))
+        weights = torch.softmax(torch.stack(scores) / 0.05, dim=0)
+    torch.testing.assert_close(measured["weight"], weights, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(measured["share"], measured["weight"])
+    torch.testing.assert_close(result.loss, weights @ torch.stack([outer.loss for _, outer in passes]))
+    torch.testing.assert_close(measured["loss"], torch.stack([trial.loss for trial, _ in passes]))
+    entropy = -(weights * weights.log()).sum()
+    torch.testing.assert_close(measured["entropy"], entropy.expand(2))
+    assert measured.keys().isdisjoint({"gain", "similarity_theta"})
+
+
+def test_the_exact_step_takes_the_exact_meta_gradient():
+    model, same, _, batch = two_sides()
+    step, parameters, _ = step_on(model, [same], alpha=0.3, second_order=True)
+    found = step(parameters, batch, no_streams).gradient
+    exact = meta_gradient(model, same.items, same.batches, batch, 0.3, True, parameters)[1].gradient
+    for name, value in exact.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_diagnostics_are_taken_every_so_many_steps_and_the_gain_is_what_the_trial_gained():
+    model, same, other, batch = two_sides()
+    step, parameters, _ = step_on(model, [same, other], alpha=0.02, diagnostics_every=3, similarity_at="phi")
+    rows = [step(parameters, batch, no_streams).measured for _ in range(7)]
+    assert ["gain" in row and "similarity_theta" in row for row in rows] == [True, False, False] * 2 + [True]
+    for place, side in enumerate((same, other)):
+        outer = meta_gradient(model, side.items, side.batches, batch, 0.02, False, parameters)[1]
+        gain = model.target_loss(parameters, batch).detach() - outer.loss
+        torch.testing.assert_close(rows[0]["gain"][place], gain)
+
+
+def test_the_gain_is_measured_under_the_same_masks():
+    """A trial of no size gains nothing, whatever is dropped; and each source has masks of its own."""
+    model, items, source_batch, batch = tiny_metarec(vq_heads=0, dropout_prob=0.5)
+    streams = Streams("cpu", 1)
+    step, parameters, _ = step_on(model, [Side("one", items, [source_batch])], alpha=1e-300)
+    assert step(parameters, batch, streams).measured["gain"].item() == 0.0
+
+
 def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weights():
     model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
@@ -183,6 +236,59 @@ def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weigh
         assert first.max() - first.min() <= 1, "systematic sampling rounds up or down, no more"
         assert abs(first.mean() - (1 + weight * 7)) < 4 * 0.5 / np.sqrt(400)
         assert len({str(rows(shares[0])) for shares, _ in drawn}) > 1
+
+
+def test_the_rows_of_three_sources_are_dealt_out_whole_and_in_proportion():
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
+    step, _, _ = step_on(model, [same, other, same], target_batch="split")
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.tensor([0.5, 0.125, 0.375])
+    drawn = [step._shares(batch, weights, lambda *name: generator)[0] for _ in range(200)]
+    sizes = np.array([[len(share) for share in shares] for shares in drawn])
+    assert (sizes.sum(axis=1) == 11).all() and (np.abs(sizes - (1 + 8 * weights.numpy())) <= 1).all()
+    assert np.abs(sizes.mean(axis=0) - (1 + 8 * weights.numpy())).max() < 4 * 0.5 / np.sqrt(200)
+
+
+@pytest.mark.parametrize("given", [{"similarity_at": "phi"}, {"gradient_rescaling": "uniform"}])
+def test_a_source_whose_trial_the_target_cannot_be_measured_after_is_left_out(given, monkeypatch):
+    """Its own passes are finite; the target's loss at its phi is not."""
+    model, same, other, batch = two_sides()
+    expected = []
+    for sides in ([same], [same, other]):
+        step, parameters, state = step_on(model, sides, diagnostics_every=100, **given)
+        state.steps = 1  # the first step is always diagnosed
+        expected.append(step(parameters, batch, no_streams))
+        loss_of, calls = model.target_loss, []
+
+        def target_loss(*args, loss_of=loss_of, calls=calls):
+            calls.append(args)
+            return loss_of(*args) * (math.nan if len(calls) == 2 else 1.0)
+
+        monkeypatch.setattr(model, "target_loss", target_loss)
+    alone, both = expected
+    assert both.measured["skipped"].tolist() == [False, True] and both.own[1] is None
+    torch.testing.assert_close(both.loss, alone.loss)
+    for name, value in both.gradient.items():
+        torch.testing.assert_close(value, alone.gradient[name])
+
+
+@pytest.mark.parametrize("rows, dealt", [(3, False), (4, True), (5, True)])
+def test_a_batch_of_too_few_rows_is_not_dealt_out(rows, dealt):
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 3, 2, 1)[:rows])
+    step, _, _ = step_on(model, [same, other], target_batch="split")
+    shares, sizes = step._shares(batch, torch.tensor([1.0, 0.0]), no_streams)
+    assert [len(share) for share in shares] == ([rows - 1, 1] if dealt else [rows, rows])
+    assert (sizes is not None) == dealt
+
+
+def test_where_no_source_is_usable_rows_are_dealt_evenly():
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1))
+    step, _, _ = step_on(model, [same, other], target_batch="split")
+    shares, _ = step._shares(batch, torch.zeros(2), no_streams)
+    assert [len(share) for share in shares] == [4, 4]
 
 
 def test_with_dealt_rows_every_target_event_counts_alike():
@@ -240,3 +346,83 @@ def test_nothing_is_learned_from_a_trial_of_size_zero():
 def test_the_parameters_compared(over, wanted):
     settings = TransferSettings(**(DEFAULTS | {"similarity_over": over}))
     assert set(settings.compared(["encoder.x", "item_embedding.weight", "item_bias"])) == wanted
+
+
+# -- joint training, and what is carried from step to step -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_target", [True, False])
+def test_the_joint_step_is_the_gradient_of_its_formula(with_target):
+    """L_tgt + w mean_i L_src(S_i), or the second term alone; each source's own table gets its part of it."""
+    model, same, other, batch = two_sides()
+    parameters = dict(model.named_parameters())
+    losses = [model.source_loss(parameters, side.items, side.batches[0]) for side in (same, other)]
+    total = 0.7 * (losses[0] + losses[1]) / 2 + (model.target_loss(parameters, batch) if with_target else 0.0)
+    wanted = (*parameters.values(), *same.own, *other.own)
+    expected = torch.autograd.grad(total, wanted, materialize_grads=True)
+    result = joint_step(model, parameters, batch if with_target else None, [same, other], no_streams, 0.7)
+    assert list(result.gradient) == list(parameters)
+    torch.testing.assert_close((*result.gradient.values(), *result.own[0], *result.own[1]), expected)
+    torch.testing.assert_close(result.loss, total.detach())
+    torch.testing.assert_close(result.measured["loss"], torch.stack(losses).detach())
+    assert result.measured["skipped"].tolist() == [False, False]
+
+
+def test_a_joint_step_without_a_usable_source_has_no_gradient():
+    model, same, other, batch = two_sides()
+    with torch.no_grad():
+        same.items.bias[3] = other.items.bias[3] = math.nan
+    result = joint_step(model, dict(model.named_parameters()), batch, [same, other], no_streams, 0.7)
+    assert result.gradient == {} and result.own == [None, None] and math.isnan(result.loss)
+    assert result.measured["skipped"].tolist() == [True, True]
+
+
+def test_the_plain_step_is_the_targets_gradient_by_rows_where_that_is_asked_for():
+    model, _, _, batch = tiny_metarec(target_negatives=3)
+    model.row_gradients, model.popularity = True, torch.ones(12, dtype=F64).index_fill(0, torch.tensor(0), 0.0) / 11
+    parameters = dict(model.named_parameters())
+    dense, by_rows = (plain_step(model, parameters, batch, Streams("cpu", 1), **given) for given in
+                      ({}, {"rows_only": True}))  # fmt: skip
+    name = "item_embedding.weight"
+    assert by_rows.gradient[name].is_sparse and not dense.gradient[name].is_sparse
+    torch.testing.assert_close(by_rows.gradient[name].to_dense(), dense.gradient[name])
+    assert by_rows.loss == dense.loss and not dense.loss.requires_grad
+
+
+def moved(state):
+    """A step of the rates along a gradient that depends on where they are."""
+    for rate in state.log_rates.values():
+        rate.grad = 0.3 + rate.detach()
+    state.rate_optimizer.step()
+
+
+def test_rates_start_at_the_logarithm_of_alpha_and_move_only_with_a_learning_rate():
+    alphas = {"x": 0.5, "y": 2}
+    fixed, learned = (TransferState.initial(alphas, rate, 3, "cpu") for rate in (0.0, 0.1))
+    assert fixed.rate_optimizer is None and not any(rate.requires_grad for rate in fixed.log_rates.values())
+    assert fixed.smoothed.tolist() == [0.0] * 3 and fixed.steps == 0
+    moved(learned)
+    for name, sign in (("x", -1), ("y", 1)):  # Adam's first step is the learning rate, against the sign
+        assert fixed.log_rates[name].item() == pytest.approx(math.log(alphas[name]))
+        assert learned.log_rates[name].item() == pytest.approx(math.log(alphas[name]) - 0.1 * sign, abs=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_restored_state_goes_on_as_the_one_that_was_saved(rate):
+    state, other = (TransferState.initial({"x": 0.5, "y": 2.0}, rate, 2, "cpu") for _ in range(2))
+    state.steps, state.smoothed = 4, torch.tensor([0.1, -0.2])
+    other.log_rates["x"].data.fill_(-9.0)
+    for _ in range(3) if rate else ():
+        moved(state)
+    saved = state.state_dict()
+    other.load_state_dict(saved)
+    for one in (state, other):
+        if rate:
+            moved(one)
+        one.smoothed += 1.0  # in place: neither what was saved nor the other may change with it
+        assert one.steps == 4
+        torch.testing.assert_close(one.smoothed, torch.tensor([1.1, 0.8]))
+    for name, value in state.log_rates.items():
+        assert torch.equal(value, other.log_rates[name])
+        assert (saved["log_rates"][name] != value).item() == (rate > 0)
+    assert saved["smoothed"].tolist() == pytest.approx([0.1, -0.2])

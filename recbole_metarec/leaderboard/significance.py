@@ -177,7 +177,6 @@ def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
     drawn = stats.bootstrap(
         (np.arange(n_users),),
         means_of,
-        vectorized=True,
         n_resamples=resamples,
         batch=max(1, _CHUNK // n_users),
         method="percentile",

@@ -103,17 +103,17 @@ def outer_gradient(
 
 
 def similarity(gradient: Tensors, moved: Tensors, names: Iterable[str]) -> Tensor:
-    """cos(gradient, theta - phi) over the named parameters, concatenated: +1 agrees, -1 opposes, a zero vector is 0.
+    """cos(gradient, theta - phi) over the named parameters, concatenated: +1 agrees, -1 opposes.
 
-    One cosine over all of them: a cosine per tensor would let a bias weigh as much as a weight matrix.
+    A vector that is zero or not finite has the similarity 0 to every other. One cosine over all of them: a cosine per
+    tensor would let a bias weigh as much as a weight matrix.
     """
     names = tuple(names)
     ones = [torch.cat([tensors[name].flatten() for name in names]) for tensors in (gradient, moved)]
     # the largest element becomes 1: with an extreme alpha the squares would leave float32
     ones = [vector / vector.abs().max().clamp(min=_TINY) for vector in ones]
     product, lengths = (ones[0] * ones[1]).sum(), [vector.square().sum().sqrt() for vector in ones]
-    cosine = product / lengths[0].clamp(min=_TINY) / lengths[1].clamp(min=_TINY)
-    return torch.where((lengths[0] > 0) & (lengths[1] > 0), cosine, torch.zeros_like(cosine))
+    return (product / lengths[0].clamp(min=_TINY) / lengths[1].clamp(min=_TINY)).nan_to_num(0.0)
 
 
 def source_weights(scores: Tensor, usable: Tensor, temperature: float) -> Tensor:

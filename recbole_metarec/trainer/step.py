@@ -1,5 +1,6 @@
 """One training step in each way that sources can help: which losses are taken where, and what the step moves."""
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -58,9 +59,9 @@ class TransferState:
         return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
 
     def state_dict(self) -> dict:
-        """Tensors and plain values only."""
+        """Tensors and plain values only; a copy, which further steps leave as it is."""
         rates = {name: value.detach().clone() for name, value in self.log_rates.items()}
-        learner = self.rate_optimizer.state_dict() if self.rate_optimizer else None
+        learner = copy.deepcopy(self.rate_optimizer.state_dict()) if self.rate_optimizer else None
         return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}
 
     def load_state_dict(self, state: dict) -> None:
