@@ -138,6 +138,32 @@ def test_many_rows_and_many_items_count_in_the_bound(count, n):
     torch.testing.assert_close(into_bias, expected, rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.parametrize("place", [1, 7, -1])
+@pytest.mark.parametrize("by_bias", [True, False])
+def test_one_item_anywhere_in_the_catalogue_may_have_the_logit_that_overflows(place, by_bias):
+    """Logit 144 of one item, all others near 0: long vectors of small numbers, or a bias alone."""
+    states = torch.full((3, 64), 0.01 if by_bias else 1.5, requires_grad=True)
+    table, bias = torch.full((20, 64), 1e-3), torch.zeros(20)
+    if by_bias:
+        bias[place] = 144.0
+    else:
+        table[place] = 1.5
+    inputs = states, table.requires_grad_(), bias.requires_grad_()
+    targets = torch.tensor([1, 7, 19])
+    expected = softmax_loss_reference(*inputs, targets)
+    loss = softmax_loss(*inputs, targets)
+    torch.testing.assert_close(loss, expected)
+    for mine, true in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(mine, true, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_one_input_are_not_made_for_another():
+    states, table, bias = problem()[0]
+    loss = softmax_loss(states, table.detach(), bias.detach(), torch.tensor([1, 2, 3, 4, 5, 6, 7]))
+    _, into_table, into_bias = loss.grad_fn.saved_tensors
+    assert into_table is None and into_bias is None
+
+
 def test_the_fused_loss_refuses_to_be_differentiated_twice():
     inputs, targets = problem()
     with pytest.raises(RuntimeError, match="once differentiable"):  # already when a graph of the gradient is wanted

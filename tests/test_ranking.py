@@ -117,6 +117,9 @@ def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):
         found.append(rank_all(scorer, run.test, torch.device("cpu")).tolist())
         assert scorer.asked == len(run.test._dataset) and not scorer.with_graph and not scorer.training
     assert found[0] == found[1] == found[2] and len(set(found[0])) > 5
+    monkeypatch.setattr("recbole_metarec.ranking.tqdm", lambda *_, **__: pytest.fail("a bar that nobody asked for"))
+    rank_all(scorer, run.test, torch.device("cpu"))
+    monkeypatch.undo()
     scorer.most = 0
     monkeypatch.setattr("recbole_metarec.ranking._SCORES_PER_CHUNK", 100)
     assert rank_all(scorer, run.test, torch.device("cpu"), show_progress=True).tolist() == found[0]

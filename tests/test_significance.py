@@ -65,9 +65,13 @@ def test_a_users_value_is_the_mean_of_its_seeds():
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (run("B", 3, users=("a", "b", "d")), "B, seed 3: its test users are not those of A, seed 1 (2 differ"),
+        (
+            run("B", 3, users=("a", "b", "d")),
+            "B, seed 3: its test users are not those of A, seed 1 (2 differ, such as c)",
+        ),
         (run("B", 3, users=("a", "b"), ranks=(1, 2)), "such as c"),
         (run("B", 3, users=("a", "b", "b")), "B, seed 3: test user b has two rows"),
+        (run("B", 3, users=("c", "b", "c", "b"), ranks=(1, 2, 3, 4)), "B, seed 3: test user b has two rows"),
         (run("B", 3, ranks=(1, 2)), "B, seed 3: 2 ranks for 3 test users"),
         (run("A", 1), "A, seed 1: two results of one run"),
     ],
@@ -87,6 +91,7 @@ def test_one_seed_has_no_deviation():
 def test_no_difference_is_p_one_and_a_constant_one_is_certain():
     base = np.random.default_rng(0).random(50)
     found = differences(np.stack([base, base, base + 0.25]))
+    assert pair_tests(np.stack([base, base]), np.array([[0, 1]])).p.tolist() == [1.0], "before any correction"
     assert found.p[0, 1] == 1 and found.low[0, 1] == found.high[0, 1] == 0
     assert found.low[2, 0] == pytest.approx(0.25) and found.high[2, 0] == pytest.approx(0.25)
     assert found.p[2, 0] == found.p[0, 2] < 0.01
