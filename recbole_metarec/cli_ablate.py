@@ -3,7 +3,7 @@
 import argparse
 
 from recbole_metarec import cli_experiments
-from recbole_metarec.cli_experiments import carry_out, read_request, shops_in
+from recbole_metarec.cli_experiments import carry_out, read_request, share_in
 from recbole_metarec.launch import recbole_ready
 
 SUMMARY = "take MetaRec apart: each variant against the full model and against no transfer"
@@ -36,16 +36,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
+    from recbole_metarec.experiments.settings import shops_of
     from recbole_metarec.experiments.variants import VARIANTS, chosen_variants
 
     request = read_request(parser, arguments)
     names = [name.strip() for name in request.own["variants"].split(",")] if "variants" in request.own else None
-    variants = chosen_variants(names, request.given)
+    variants, share = chosen_variants(names, request.given), share_in(request)
     with recbole_ready():
         from recbole_metarec.experiments.design import ablation
 
         if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
             full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
             variants = chosen_variants(names, {**request.given, **full})
-        experiment = ablation(variants, shops_in(request), tuned)
+        shops = shops_of(share, request.dataset, request.given, request.seeds)
+        experiment = ablation(variants, shops, tuned)
         return carry_out(request, experiment, f"ablate-{experiment.dataset}")

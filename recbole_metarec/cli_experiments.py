@@ -46,11 +46,11 @@ def read_request(parser: argparse.ArgumentParser, arguments: list[str]) -> RunRe
     return request
 
 
-def shops_in(request: RunRequest):
-    """What the experiment is on; may write parts of the target to the cache. Raises MetaRecError."""
-    from recbole_metarec.experiments.settings import shops_of
+def share_in(request: RunRequest, key: str = "") -> float:
+    """The share of the target's users that was asked for, beside a sweep of ``key``. Raises ConfigError."""
+    from recbole_metarec.experiments.settings import read_share
 
-    return shops_of(request.own.get("target_users", "1"), request.dataset, request.given, request.seeds)
+    return read_share(request.own.get("target_users", "1"), key, request.dataset, request.given)
 
 
 def _check_rows(text: str) -> None:

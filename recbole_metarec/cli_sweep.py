@@ -5,7 +5,7 @@ import sys
 
 from recbole_metarec import cli_experiments
 from recbole_metarec.arguments import Once
-from recbole_metarec.cli_experiments import carry_out, read_request, shops_in
+from recbole_metarec.cli_experiments import carry_out, read_request, share_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
 from recbole_metarec.launch import recbole_ready
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
-    from recbole_metarec.experiments.settings import check_values, parse_grid, settings, weighs_sources
+    from recbole_metarec.experiments.settings import check_values, parse_grid, settings, shops_of, weighs_sources
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER, competitors
 
     request = read_request(parser, arguments)
@@ -53,6 +53,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     if key in request.given:
         raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
+    share = share_in(request, key)
     if weighs_sources(key) and len(sources := request.sources()) < 2:
         there = f"there is one, {sources[0]}" if sources else "there is none"
         print(f"warning: {key} only weighs sources, and {there}: it has no effect", file=sys.stderr)
@@ -61,6 +62,6 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         from recbole_metarec.experiments.design import sweep
 
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-        shops = shops_in(request)
+        shops = shops_of(share, request.dataset, request.given, request.seeds)
         experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
         return carry_out(request, experiment, f"sweep-{key}-{shops.name}")

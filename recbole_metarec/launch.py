@@ -4,20 +4,24 @@ That takes seconds, which ``--help`` and a mistyped option need not wait for: a 
 checked what was typed.
 """
 
+import re
 import sys
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 _PROGRAMS = ("recbole-metarec", "run_recbole_metarec")
+_MODULE = re.compile(r"-[a-zA-Z]*m ?recbole_metarec")
 
 
 def is_command_line() -> bool:
     """Whether this process was started as one of our commands; not whether a command's process started this one."""
     program, typed = (sys.argv or [""])[0], sys.orig_argv[1:]
     if program == "-m":  # as Python names it while it looks for the module
-        return ("-m", "recbole_metarec") in pairwise(typed)
-    return Path(program).stem in _PROGRAMS and program in typed
+        words = [("", word) for word in typed if word.startswith("-")] + list(pairwise(typed))
+        return any(_MODULE.fullmatch(f"{before} {word}".strip()) for before, word in words)
+    ours = Path(program).stem in _PROGRAMS or Path(program).absolute() == Path(__file__).with_name("__main__.py")
+    return ours and program in typed
 
 
 class _TooEarly:

@@ -33,9 +33,8 @@ from recbole_metarec.config import (
 from recbole_metarec.data.domains import find_domain, recbole_settings
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.keys import recbole_models
-from recbole_metarec.launch import shielded_argv
 
-__all__ = ["build_config", "config_from_json", "config_to_json", "register", "shielded_argv"]
+__all__ = ["build_config", "config_from_json", "config_to_json", "register"]
 
 # beyond RecBole's own, these change a dataset
 _DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")

@@ -1,5 +1,6 @@
 """What ablations and sweeps plan: which keys each run differs by, what it is held against, and what is run once."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from worlds import TINY, write_items, write_shop
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from recbole_metarec import cli, cli_sweep
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.data.cuts import chosen_users
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.experiments.design import ablation, sweep
-from recbole_metarec.experiments.settings import Shops, check_values, parse_grid, settings, shops_of
+from recbole_metarec.experiments.settings import Shops, check_values, parse_grid, read_share, settings, shops_of
 from recbole_metarec.experiments.variants import VARIANTS, chosen_variants
 from recbole_metarec.leaderboard.models import competitors
 from recbole_metarec.leaderboard.plan import Tuned, make_plan
@@ -45,7 +47,7 @@ def leaderboard(name: str, given, **kwargs):
 
 
 def whole(given) -> Shops:
-    return shops_of("1", "Target", given, SEEDS)
+    return shops_of(1, "Target", given, SEEDS)
 
 
 def keys(runs) -> list[str]:
@@ -143,7 +145,7 @@ def test_variants_start_from_what_tuning_has_found_for_metarec(given):
 
 
 def test_an_ablation_of_shops_has_another_one_for_each_seed_and_commands_that_make_them(given, cache):
-    experiment = ablation(chosen_variants(["one-head"], given), shops_of("0.5", "Target", given, SEEDS))
+    experiment = ablation(chosen_variants(["one-head"], given), shops_of(0.5, "Target", given, SEEDS))
     assert experiment.name == "ablate Target-users50"
     for arm in experiment.arms:
         assert [run.dataset for run in arm.runs] == ["Target-users50-2", "Target-users50"]
@@ -154,7 +156,9 @@ def test_an_ablation_of_shops_has_another_one_for_each_seed_and_commands_that_ma
 
 def test_with_texts_on_both_sides_every_run_reads_them_and_what_they_are_decides_whether_it_is_done(given):
     texts = {**given, "text_alignment": True, "text_width": 8}
-    with pytest.raises(DataError, match="Target.item: no such file, and a model of item texts needs it"):
+    with pytest.raises(
+        DataError, match="Target.item: no such file, and item texts are asked for; leave out text_alignment"
+    ):
         ablation(chosen_variants(["uniform"], texts), whole(texts))
     folder = Path(given["data_path"])
     write_items(folder, "Target", {n: f"thing {n}" for n in range(12)})
@@ -173,7 +177,7 @@ def test_with_texts_on_both_sides_every_run_reads_them_and_what_they_are_decides
 def swept(grid: str, given, models="MetaRec", tuned=None, share="1"):
     key, values = parse_grid(grid)
     check_values(key, values, "Target", given)
-    shops = shops_of(share, "Target", given, SEEDS)
+    shops = shops_of(read_share(share, key, "Target", given), "Target", given, SEEDS)
     return sweep(key, settings(key, values, shops), competitors(models.split(",")), shops, tuned)
 
 
@@ -242,13 +246,41 @@ def test_any_sweep_may_be_of_shops_another_one_for_each_seed(given):
     assert list(arms) == ["LRURec", "MetaRec[0]", "MetaRec[1]"]
     for arm in arms.values():
         assert [run.dataset for run in arm.runs] == ["Target-users50-2", "Target-users50"]
-    words = arms["MetaRec[1]"].runs[0].command.split()
-    assert words[:3] == ["recbole-metarec", "sweep", "n_sources=1"] and "--target_users 0.5" in " ".join(words)
-    heads = swept("vq_heads=1,2", given, share="0.5")
-    assert "vq_heads=2" in heads.arms[2].runs[0].command and "--vq_heads" not in heads.arms[2].runs[0].command
     for key in ("target_users=0.5", "overlap_users=0"):
         with pytest.raises(ConfigError, match="decides itself which users the target has; leave --target_users out"):
             swept(key, given, share="0.5")
+
+
+@pytest.mark.parametrize(
+    ("grid", "models", "share", "more"),
+    [
+        ("target_users=0.5", "MetaRec,SASRec", "1", {}),
+        ("target_users=0.5", "LRURec-text,MetaRec-text", "1", {"text_width": 8}),
+        ("n_sources=0,1", "MetaRec", "0.5", {}),
+        ("vq_heads=1,2", "MetaRec,SASRec", "0.5", {}),
+        ("temperature=0.1,1", "Joint", "0.5", {"text_alignment": True, "text_width": 8}),
+        ("text_columns=[text, brand],text", "MetaRec", "0.5", {}),
+        ("sources=[Far, Near],Near,none", "MetaRec", "0.5", {}),
+        ("vq_heads=2", "MetaRec", "0.5", {"sources": "none"}),
+        ("overlap_users=0,1", "MetaRec", "1", {"user_inter_num_interval": "[3,inf)"}),
+    ],
+)  # fmt: skip
+def test_a_run_of_a_part_of_a_domain_has_a_command_that_repeats_it(
+    given, grid, models, share, more, monkeypatch, tmp_path
+):
+    named = not grid.startswith(("sources", "overlap"))
+    own = {key: value for key, value in given.items() if named or key != "sources"}
+    folder = Path(given["data_path"])
+    write_items(folder, "Target", {n: f"thing {n}" for n in range(12)})
+    planned = []
+    monkeypatch.setattr(cli_sweep, "carry_out", lambda request, experiment, folder: planned.append(experiment) or 0)
+    monkeypatch.chdir(tmp_path)
+    try:
+        for run in swept(grid, {**own, **more}, models, share=share).plan:
+            assert cli.main(shlex.split(run.command)[1:]) == 0, run.command
+            assert run.key in {again.key for again in planned.pop().plan}, run.command
+    finally:
+        (folder / "Target/Target.item").unlink()
 
 
 @pytest.mark.parametrize("kind", ["users", "items"])

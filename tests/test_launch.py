@@ -13,12 +13,18 @@ from recbole_metarec import cli, launch
 COMMAND = "/env/bin/recbole-metarec"
 
 
+MAIN = str(Path(launch.__file__).with_name("__main__.py"))
+
+
 @pytest.mark.parametrize(
     ("program", "started", "ours"),
     [
         (COMMAND, [COMMAND, "train"], True),
         ("run_recbole_metarec.py", ["-O", "run_recbole_metarec.py", "--help"], True),
         ("-m", ["-X", "importtime", "-m", "recbole_metarec", "train"], True),
+        ("-m", ["-um", "recbole_metarec", "doctor"], True),
+        ("-m", ["-I", "-mrecbole_metarec", "doctor"], True),
+        (MAIN, [MAIN, "doctor"], True),
         ("-m", ["-m", "recbole_metarec.leaderboard.worker", "run.json"], False),
         ("-m", ["-m", "pytest", "recbole_metarec"], False),
         # a process that one of ours started keeps the parent's sys.argv

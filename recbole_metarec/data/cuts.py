@@ -37,7 +37,8 @@ def shops(share: float) -> int:
 
 
 def chosen_users(users: list[str], share: float, shop: int = 0) -> set[str]:
-    """The users of shop number ``shop``, in [0, shops(share)): at least one. Two shops of a share have none in common;
+    """The users of shop number ``shop``, in [0, shops(share)): at least one. Two shops of a share have none in common
+    where each has a user of its own;
     the first one has all those of the first one of every smaller share.
 
     Drawn by a digest of their names, so the same ones whatever the order of the file.

@@ -38,7 +38,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared on one target.
+    """What is compared on one target, or with each seed on another shop of it.
 
     kind: ``ablate`` or ``sweep``. key: what is varied, "" in an ablation. columns: names of the references. against:
     for every arm and column the number of the arm that it is held against, None for that one itself.
@@ -148,12 +148,13 @@ def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
 
 
 def _made_by(value: str, shops: Shops, line: Competitor, run: PlannedRun) -> PlannedRun:
-    """The run with the command that also makes its data."""
-    key = value.partition("=")[0]
+    """The run with the command that also makes its data: what varies otherwise is typed as the config key it is."""
+    value = value if shops.share == 1 else f"target_users={as_text(shops.share)}"
     words = ["recbole-metarec", "sweep", value, "--models", line.name, "--dataset", shops.dataset]
-    words += ["--target_users", as_text(shops.share)] if shops.share != 1 and key != "target_users" else []
-    words += ["--sources", ",".join(run.sources)] if run.sources and key not in _MAKES_SOURCES else []
-    said = ("sources", "show_progress", key, *(SET_BY_NAME - {"text_alignment"}))
+    if line.uses_sources and value.partition("=")[0] not in _MAKES_SOURCES:
+        words += ["--sources", ",".join(run.sources) or "none"]
+    by_name = COMPETITORS[line.name].overrides if line.name in COMPETITORS else {}
+    said = {"sources", "show_progress", *by_name, *(SET_BY_NAME - {"text_alignment"})}
     own = {name: value for name, value in run.overrides.items() if name not in said}
     words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]
     return replace(run, command=shlex.join(words))

@@ -19,7 +19,7 @@ USERS, SEEDS = "users", "seeds"
 
 @dataclass(frozen=True)
 class Contrast:
-    """An arm's mean test NDCG@10 minus that of the arm it is held against, over the seeds that both have.
+    """An arm's mean test NDCG@10 minus that of the arm it is held against, over the users of the seeds that both have.
 
     difference: with its interval and its p, Holm-corrected over the column. relative: to the other arm's mean, None
     where that is 0. over: ``users`` (paired bootstrap) or, where ranks are wanting, ``seeds`` (paired t; a single seed
@@ -115,12 +115,13 @@ def by_user(runs: Sequence[Ranks]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Raw:
-    """A difference before the correction."""
+    """A difference before the correction. base: mean of the arm that the other is held against."""
 
     interval: Interval
     p: float
     certain: bool
     over: str
+    base: float
 
 
 def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found, pairs) -> list[Contrast]:
@@ -133,13 +134,12 @@ def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found,
     raw = [own or _over_seeds(*side) for own, side in zip(raw, sides)]
     corrected = holm([own.p for own in raw])
     contrasts = []
-    for (_, theirs), seeds, side, own, p in zip(pairs, common, sides, raw, corrected):
-        base = float(np.mean([row.test for row in side[1]]))
+    for (_, theirs), seeds, own, p in zip(pairs, common, raw, corrected):
         contrasts.append(
             Contrast(
                 reference=experiment.arms[theirs].name,
                 difference=Difference(own.interval, float(p), own.certain),
-                relative=own.interval.mean / base if base > 0 else None,
+                relative=own.interval.mean / own.base if own.base > 0 else None,
                 over=own.over,
                 seeds=len(seeds),
             )
@@ -168,7 +168,8 @@ def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
         tested = pair_tests(np.stack(own), np.array([places[n][1:] for n in numbers]))
         for n, *values in zip(numbers, tested.mean, tested.low, tested.high, tested.p, tested.certain):
             mean, low, high, p = map(float, values[:4])
-            found[n] = _Raw(Interval(mean, low, high), p, bool(values[4]), USERS)
+            base = float(own[places[n][2]].mean())
+            found[n] = _Raw(Interval(mean, low, high), p, bool(values[4]), USERS, base)
     return found
 
 
@@ -177,4 +178,4 @@ def _over_seeds(ours: list[Row], theirs: list[Row]) -> _Raw:
     p = 1.0
     if len(apart) > 1:
         p = float(stats.ttest_1samp(apart, 0.0).pvalue) if np.ptp(apart) > 0 else float(apart[0] == 0)
-    return _Raw(mean_interval(apart), p, False, SEEDS)
+    return _Raw(mean_interval(apart), p, False, SEEDS, float(np.mean([row.test for row in theirs])))

@@ -123,7 +123,10 @@ def notes(findings: Findings) -> list[str]:
     if all(run.config.get("text_alignment") for arm in experiment.arms for run in arm.runs):
         found.append("Every model, LRURec included, reads item texts beside ids (text_alignment).")
     if any(len({run.dataset for run in arm.runs}) > 1 for arm in experiment.arms):
-        found.append("Each seed is another shop: the users of all of them are pooled, and ± is over shops, too.")
+        found.append(
+            "Each seed is another shop: the users of all of them are pooled, and ± is over shops, too. "
+            "The statistics above are of the whole domain that they are part of."
+        )
     found.append(
         "Δ: mean difference over the seeds that both have, with its 95 % interval (paired bootstrap over test users of "
         "NDCG@10 averaged over seeds), each for itself; %: relative to the other's mean; p: Holm-corrected over the "
@@ -171,7 +174,8 @@ def table_csv(findings: Findings, protocol: Protocol) -> str:
 
 def _csv_row(found: ArmFindings, findings: Findings, protocol: Protocol) -> dict:
     experiment, arm = findings.experiment, found.arm
-    row = {"experiment": experiment.name, "simulated": protocol.simulated, "dataset": arm.runs[0].dataset}
+    row = {"experiment": experiment.name, "simulated": protocol.simulated}
+    row |= {"dataset": "+".join(dict.fromkeys(run.dataset for run in arm.runs))}
     row |= {"sources": "+".join(arm.runs[0].sources), "model": arm.model, experiment.key or "changes": arm.value}
     if experiment.kind == "ablate":
         row["changes"] = arm.detail

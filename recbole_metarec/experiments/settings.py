@@ -56,7 +56,8 @@ class DataKey:
     """A key that is none of the config's: it decides what data the runs see.
 
     meaning: for readers. allows: whether a value can be meant. expects: what a value must be. setting: (value, dataset,
-    given) -> the target and the config keys of the runs. makes_sources: whether the sources are its own.
+    given, seed) -> the target and the config keys of the runs with this seed. makes_sources: whether the sources are
+    its own.
     """
 
     meaning: str
@@ -179,9 +180,6 @@ def check_values(key: str, values: list, dataset: str, given: dict) -> None:
 
 def settings(key: str, values: list, shops: Shops) -> list[Setting]:
     """What each value makes of the runs; may write cut domains to the cache. Raises MetaRecError."""
-    makes_targets = key == "target_users" or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)
-    if shops.share != 1 and makes_targets:
-        raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
     found = []
     for value in values:
         text = "+".join(value) if isinstance(value, list) else as_text(value)
@@ -194,17 +192,27 @@ def settings(key: str, values: list, shops: Shops) -> list[Setting]:
     return found
 
 
-def shops_of(share: str, dataset: str, given: dict, seeds: Iterable[int]) -> Shops:
-    """The whole target for every seed, or another shop with this share of its users, as typed, for each.
+def read_share(text: str, key: str, dataset: str, given: dict) -> float:
+    """``--target_users`` as typed, beside a sweep of ``key`` ("" for none).
+
+    Raises ConfigError for what is no share, and where the sweep itself decides which users the target has.
+    """
+    own, values = parse_grid(f"target_users={text}")
+    if len(values) > 1:
+        raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
+    check_values(own, values, dataset, given)
+    if values != [1] and (key == own or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)):
+        raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
+    return values[0]
+
+
+def shops_of(share: float, dataset: str, given: dict, seeds: Iterable[int]) -> Shops:
+    """The whole target for every seed, or another shop with this share of its users for each.
 
     May write cut domains to the cache. Raises MetaRecError.
     """
-    key, values = parse_grid(f"target_users={share}")
-    if len(values) > 1:
-        raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
-    check_values(key, values, dataset, given)
     whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
-    return whole if values == [1] else Shops(dataset, values[0], settings(key, values, whole)[0].by_seed)
+    return whole if share == 1 else Shops(dataset, share, settings("target_users", [share], whole)[0].by_seed)
 
 
 def weighs_sources(key: str) -> bool:

@@ -150,7 +150,9 @@ def _attributes(key: str, item_file: Path, overrides: Mapping) -> dict:
 def _fingerprint(files: tuple[str, ...]) -> str:
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
-        raise DataError(f"{missing[0]}: no such file, and a model of item texts needs it; leave that model out")
+        raise DataError(
+            f"{missing[0]}: no such file, and item texts are asked for; leave out text_alignment, or models of texts"
+        )
     return run_folder.data_fingerprint([Path(file) for file in files])
 
 
