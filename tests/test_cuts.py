@@ -12,6 +12,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec.data import cuts
 from recbole_metarec.data.cuts import chosen_users, cut_overlap, cut_users, share_name, shops
+from recbole_metarec.data.domains import find_domain
 from recbole_metarec.errors import DataError
 
 SHARES = (0.02, 0.1, 0.25, 0.5, 0.999, 1)
@@ -67,6 +68,12 @@ def test_another_shop_of_a_share_is_another_domain(shop, cache):
     assert names == ["Shop-users25", "Shop-users25-2", "Shop-users25-3", "Shop-users25-4"]
     users = [{user for user, _, _ in events(cache, name)} for name in names]
     assert set.union(*users) == {user for user, _, _ in events(shop, "Shop")} and sum(map(len, users)) == 40
+
+
+def test_parts_are_not_offered_as_domains(shop):
+    cut_users("Shop", str(shop), 0.5)
+    with pytest.raises(DataError, match="domain nowhere is not known: .*; here are Shop; "):
+        find_domain("nowhere", str(shop))
 
 
 def test_a_cut_holds_all_events_of_its_users_in_order_and_nothing_else(shop, cache):

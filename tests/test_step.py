@@ -80,11 +80,11 @@ def test_the_similarity_of_a_negated_loss_tends_to_minus_one(monkeypatch):
 @pytest.mark.parametrize("sign", ["aligned", "paper"])
 def test_the_aligned_sign_favours_agreement_and_the_papers_the_opposite(sign):
     model, same, other, batch = two_sides()
-    step, parameters, _ = step_on(model, [same, other], alpha=1e-4, rescale_sign=sign)
+    step, parameters, _ = step_on(model, [same, other], alpha=1e-4, rescale_sign=sign, temperature=0.7)
     measured = step(parameters, batch, no_streams).measured
     weights, scores = measured["weight"], measured["similarity_theta"]
     assert (weights[0] > weights[1]) == (sign == "aligned")
-    torch.testing.assert_close(weights, torch.softmax((scores if sign == "aligned" else -scores) / 0.05, dim=0))
+    torch.testing.assert_close(weights, torch.softmax((scores if sign == "aligned" else -scores) / 0.7, dim=0))
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -236,6 +236,15 @@ def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weigh
         assert first.max() - first.min() <= 1, "systematic sampling rounds up or down, no more"
         assert abs(first.mean() - (1 + weight * 7)) < 4 * 0.5 / np.sqrt(400)
         assert len({str(rows(shares[0])) for shares, _ in drawn}) > 1
+
+
+def test_the_same_streams_deal_the_same_rows():
+    model, same, other, _ = two_sides()
+    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
+    step, _, _ = step_on(model, [same, other], target_batch="split")
+    dealt = [step._shares(batch, torch.tensor([0.55, 0.45]), no_streams)[0] for _ in range(30)]
+    for shares in dealt[1:]:
+        assert all(torch.equal(one.inputs, other.inputs) for one, other in zip(dealt[0], shares, strict=True))
 
 
 def test_the_rows_of_three_sources_are_dealt_out_whole_and_in_proportion():
@@ -400,6 +409,7 @@ def test_rates_start_at_the_logarithm_of_alpha_and_move_only_with_a_learning_rat
     alphas = {"x": 0.5, "y": 2}
     fixed, learned = (TransferState.initial(alphas, rate, 3, "cpu") for rate in (0.0, 0.1))
     assert fixed.rate_optimizer is None and not any(rate.requires_grad for rate in fixed.log_rates.values())
+    assert all(rate.requires_grad for rate in learned.log_rates.values())
     assert fixed.smoothed.tolist() == [0.0] * 3 and fixed.steps == 0
     moved(learned)
     for name, sign in (("x", -1), ("y", 1)):  # Adam's first step is the learning rate, against the sign

@@ -169,7 +169,9 @@ def _absent(name: str, data_path) -> str:
             "lies; without --dataset a run takes the embedded domains"
         )
     else:
-        names = present or list(EMBEDDED_DOMAINS)
+        # parts that an experiment has cut are nobody's domains
+        own = [other for other in present if "cut_from" not in read_about(cache_dir(), other)]
+        names = own or list(EMBEDDED_DOMAINS)
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         todo = (
             f"here are {', '.join(names[:_MOST_NAMES])}{more}; --data_path says where it lies; recbole-metarec prepare "
