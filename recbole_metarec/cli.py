@@ -22,6 +22,7 @@ from recbole_metarec import (
     cli_sweep,
     cli_train,
     cli_tune,
+    launch,
 )
 from recbole_metarec.arguments import Parser
 from recbole_metarec.errors import ConfigError, MetaRecError
@@ -80,7 +81,11 @@ def _dispatch(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add_options(parser)
-    return command.command(rest, parser)
+    try:
+        return command.command(rest, parser)
+    except launch.TooEarly:  # what a command does before is checking: it may begin again, only later than it could
+        launch.set_up()
+        return command.command(rest, parser)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -54,16 +54,12 @@ def share_in(request: RunRequest, key: str = "") -> float:
 
 
 def _check_rows(text: str) -> None:
-    """A mistake in the file, or a place that takes none, is said before anything is run."""
-    from recbole_metarec.experiments.rows import RowsFile
-
+    """A place that takes no file is said before anything else."""
     if Path(text).is_dir():
         raise DataError(f"--rows: {text} is a folder; give a file such as rows.csv")
     if not Path(text).absolute().parent.is_dir():
         raise DataError(f"--rows: there is no folder {Path(text).parent}; make it, or name another place")
     TemporaryFile(dir=Path(text).absolute().parent).close()
-    RowsFile(text).rows()
-    RowsFile(text).ranks()
 
 
 def carry_out(request: RunRequest, experiment, folder: str) -> int:
@@ -77,11 +73,15 @@ def carry_out(request: RunRequest, experiment, folder: str) -> int:
     from recbole_metarec.leaderboard.store import RunStore
     from recbole_metarec.leaderboard.target import check_sources, describe
 
+    rows = RowsFile(request.own["rows"]) if "rows" in request.own else None
+    if rows:  # a mistake in it is said before anything is run
+        rows.rows()
+        rows.ranks()
     protocol = describe(request.dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], request.given))[0]
     check_sources(experiment.plan)
     output = request.output(folder)
     with RunStore(request.store) as store:
-        execution = Execution(experiment, store, RowsFile(request.own["rows"]) if "rows" in request.own else None)
+        execution = Execution(experiment, store, rows)
         _say(execution.cost().text(request.jobs))
         if "cost" in request.own:
             return 0

@@ -24,24 +24,28 @@ def is_command_line() -> bool:
     return ours and program in typed
 
 
-class _TooEarly:
+class TooEarly(RuntimeError):
+    """RecBole was imported before it was set up."""
+
+
+class _Guard:
     """Refuses RecBole before it is mended: it would fail in odd places, or not know our models."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name.startswith("recbole."):
-            raise RuntimeError(f"{name} is imported before recbole_metarec.launch.set_up()")
+            raise TooEarly(f"{name} is imported before recbole_metarec.launch.set_up()")
 
 
 def put_off() -> None:
     """From now on RecBole's modules cannot be imported before :func:`set_up`."""
-    sys.meta_path.insert(0, _TooEarly)
+    sys.meta_path.insert(0, _Guard)
 
 
 def set_up() -> None:
     """Mend RecBole and make it know this package; a second call does nothing."""
-    if _TooEarly in sys.meta_path:
-        sys.meta_path.remove(_TooEarly)
+    if _Guard in sys.meta_path:
+        sys.meta_path.remove(_Guard)
     from recbole_metarec import compat
 
     compat.apply()

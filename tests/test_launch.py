@@ -87,8 +87,8 @@ def test_every_command_sets_up_recbole_before_it_needs_it(own_cache):
     ready = {
         "train": [],
         "leaderboard": [],
-        "ablate": [],
-        "sweep": ["temperature=0.1,1"],
+        "ablate": ["--rows", "rows.csv", "--target_users", "0.5"],
+        "sweep": ["temperature=0.1,1", "--rows", "rows.csv"],
         "tune": [],
         "recommend": [".", "--user", "u"],
         "neighbours": ["."],
@@ -110,6 +110,23 @@ def test_every_command_sets_up_recbole_before_it_needs_it(own_cache):
     """
     lines = [f"assert reached({name!r}, *{words!r}), {name!r}" for name, words in ready.items()]
     as_command(textwrap.dedent(SILENT) + textwrap.dedent(code) + "\n".join(lines))
+
+
+def test_a_command_that_needs_recbole_early_begins_again():
+    said = as_command("""
+    import types
+    from recbole_metarec import cli, launch
+
+    def command(rest, parser):
+        print(rest)
+        import recbole.config
+        return 7
+
+    needs = types.SimpleNamespace(SUMMARY="needs", EXAMPLE="", add_options=lambda parser: None, command=command)
+    cli._COMMANDS["needs"] = needs
+    print(cli.main(["needs", "it"]))
+    """)
+    assert said == ["['it']", "['it']", "7"]
 
 
 def test_recbole_is_refused_until_it_is_set_up():
