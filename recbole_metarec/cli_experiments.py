@@ -1,6 +1,7 @@
 """What ``ablate`` and ``sweep`` have in common: their options, their checks, and how an experiment is done."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -62,8 +63,8 @@ def _check_rows(text: str) -> None:
     TemporaryFile(dir=Path(text).absolute().parent).close()
 
 
-def carry_out(request: RunRequest, experiment, folder: str) -> int:
-    """Says the cost, does what is missing and reports. Returns 0, or 1 if a run has failed."""
+def carry_out(request: RunRequest, experiment, folder: str, warning: str = "") -> int:
+    """Says the cost and the warning, does what is missing and reports. Returns 0, or 1 if a run has failed."""
     from recbole_metarec.experiments.execution import Execution, portable
     from recbole_metarec.experiments.findings import findings
     from recbole_metarec.experiments.reports import terminal_table, write_reports
@@ -83,6 +84,8 @@ def carry_out(request: RunRequest, experiment, folder: str) -> int:
     with RunStore(request.store) as store:
         execution = Execution(experiment, store, rows)
         _say(execution.cost().text(request.jobs))
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
         if "cost" in request.own:
             return 0
         output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """``recbole-metarec sweep``: how a model fares as one thing is varied, against the same model without transfer."""
 
 import argparse
-import sys
 
 from recbole_metarec import cli_experiments
 from recbole_metarec.arguments import Once
@@ -54,9 +53,10 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
     share = share_in(request, key)
+    warning = ""
     if weighs_sources(key) and len(sources := request.sources()) < 2:
         there = f"there is one, {sources[0]}" if sources else "there is none"
-        print(f"warning: {key} only weighs sources, and {there}: it has no effect", file=sys.stderr)
+        warning = f"{key} only weighs sources, and {there}: it has no effect"
     models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
     with recbole_ready():
         from recbole_metarec.experiments.design import sweep
@@ -64,4 +64,4 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
         shops = shops_of(share, request.dataset, request.given, request.seeds)
         experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
-        return carry_out(request, experiment, f"sweep-{key}-{shops.name}")
+        return carry_out(request, experiment, f"sweep-{key}-{shops.name}", warning)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from worlds import TINY, write_shop
 
-from recbole_metarec import cli, cli_sweep
+from recbole_metarec import cli
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -64,9 +64,8 @@ def test_help_has_an_example(name, capsys):
 )
 def test_a_sweep_that_can_change_nothing_says_so(grid, sources, told, capsys, tmp_path, monkeypatch):
     write_shop(tmp_path / "shops")
-    monkeypatch.setattr(cli_sweep, "carry_out", lambda request, experiment, folder: 0)
     words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--sources", sources]
-    assert cli.main(["sweep", grid, *words, *(f"--{key}={value}" for key, value in TINY.items())]) == 0
+    assert cli.main(["sweep", grid, *words, "--cost", *(f"--{key}={value}" for key, value in TINY.items())]) == 0
     err = capsys.readouterr().err
     assert err.count("\n") == bool(told) and err.startswith(f"warning: {told}" * bool(told))
 
