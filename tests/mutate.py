@@ -192,8 +192,11 @@ def main() -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to look for plugins takes longer than most tests
     sys.path[:0] = [str(ROOT), str(TESTS)]
     reasons = yaml.safe_load((TESTS / "mutation_equivalents.yaml").read_text())
-    preload()
     wanted = [target for target in TARGETS if not given.targets or any(part in target for part in given.targets)]
+    for part in given.targets:
+        if not any(part in target for target in wanted):
+            parser.error(f"no module has {part!r} in its name; there are {', '.join(TARGETS)}")
+    preload()
     survived = 0
     for target in wanted:
         changes = [change for listed in reasons.get(target, {}).values() for change in listed]
