@@ -6,7 +6,7 @@ The user's mistakes are ConfigErrors that name the option, the key or the line o
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +61,35 @@ class Settings:
         return cls(files, overrides, places, {**in_files, **overrides})
 
 
-# the option --simulate of the commands that run models
-SIMULATE = {
-    "nargs": 0,
-    "const": True,
-    "help": "run on simulated stand-ins, sim-NAME, of the sizes of the target and its sources; made once, in the cache",
-}
+def options_of(parser: argparse.ArgumentParser) -> Callable:
+    """What adds an option, which may be given once, to a command; called as ``parser.add_argument`` is.
+
+    A name with an underscore, RecBole's way, is also understood with a hyphen.
+    """
+
+    def option(name, **kwargs):
+        parser.add_argument(*dict.fromkeys((name, name.replace("_", "-"))), action=Once, **kwargs)
+
+    return option
+
+
+def domain_options(option: Callable) -> None:
+    """Adds what every command that trains is told about its domains and config. option: of :func:`options_of`."""
+    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
+    option(
+        "--sources",
+        metavar="A,B,C",
+        help="source domains of models that use some; auto (default): those the target comes with; none",
+    )
+    option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
+    option("--config_files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    option(
+        "--simulate",
+        nargs=0,
+        const=True,
+        help="run on simulated stand-ins, sim-NAME, of the sizes of the target and its sources; made once, in the "
+        "cache",
+    )
 
 
 def stand_ins(dataset: str, chosen: dict, places: dict) -> dict:

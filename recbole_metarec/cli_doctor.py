@@ -2,7 +2,7 @@
 
 import argparse
 
-from recbole_metarec.arguments import Once, split_arguments
+from recbole_metarec.arguments import options_of, split_arguments
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -18,9 +18,8 @@ Every line is ok, note (works, but know it) or problem. The exit code is 1 if th
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument(
-        "--data_path", "--data-path", action=Once, metavar="DIR", help="folder that holds NAME/NAME.inter"
-    )
+    option = options_of(parser)
+    option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")
 
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:

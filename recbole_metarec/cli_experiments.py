@@ -26,7 +26,6 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> Callable:
     )
     option(
         "--target_users",
-        "--target-users",
         metavar="SHARE",
         help="on shops with this share of the target's users, another one for each seed (default: 1, the whole target)",
     )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, Settings, split_arguments
+from recbole_metarec.arguments import Settings, options_of, split_arguments
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -31,14 +31,11 @@ _KEYS = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("names", nargs="*", action=Once, metavar="NAME", help="the domain, then others to compare with")
-    parser.add_argument(
-        "--data_path", "--data-path", action=Once, metavar="DIR", help="folder that holds NAME/NAME.inter"
-    )
-    parser.add_argument("--picture", action=Once, metavar="FILE", help="the picture (default: NAME.png)")
-    parser.add_argument(
-        "--all", action=Once, nargs=0, const=True, help="compare with every domain in data_path and in the cache"
-    )
+    option = options_of(parser)
+    option("names", nargs="*", metavar="NAME", help="the domain, then others to compare with")
+    option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")
+    option("--picture", metavar="FILE", help="the picture (default: NAME.png)")
+    option("--all", nargs=0, const=True, help="compare with every domain in data_path and in the cache")
 
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:

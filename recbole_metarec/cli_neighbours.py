@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, split_arguments
+from recbole_metarec.arguments import count, options_of, split_arguments
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.launch import recbole_ready
 
@@ -22,15 +22,12 @@ _LONGEST = 70  # letters of a text
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
-
+    option = options_of(parser)
     option("run", metavar="RUN", nargs="?", default=argparse.SUPPRESS, help="folder of a run of MetaRec")
     option("--sources", metavar="A,B", help="some of the run's sources (default: all)")
     option("--items", metavar="A,B,C", help="source items to show (default: the most popular ones)")
     option("--top", metavar="N", help="items of each source, and neighbours of each item (default: 3)")
-    option("--data_path", "--data-path", metavar="DIR", help="where the domains are now (default: where they were)")
+    option("--data_path", metavar="DIR", help="where the domains are now (default: where they were)")
 
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:

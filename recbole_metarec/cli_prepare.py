@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, split_arguments, train_command
+from recbole_metarec.arguments import count, options_of, split_arguments, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -33,14 +33,12 @@ _ROLES = ("user", "item", "time", "rating")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-
-    def option(name, **kwargs):
-        parser.add_argument(*dict.fromkeys((name, name.replace("_", "-"))), action=Once, **kwargs)
+    option = options_of(parser)
 
     def flag(name, text):
         option(name, nargs=0, const=True, help=text)
 
-    parser.add_argument("names", metavar="NAME", nargs="*", action=Once, help="domains to prepare; see dataset_configs")
+    option("names", metavar="NAME", nargs="*", help="domains to prepare; see dataset_configs")
     option("--data_path", metavar="DIR", help="folder to write NAME/NAME.inter into (default: dataset)")
     option("--edition", metavar="YEAR", help="of the Amazon reviews: 2014, 2018 or 2023 (default: the domain's)")
     option("--category", metavar="C", help="Amazon category, for a NAME that is not known (default edition: 2018)")

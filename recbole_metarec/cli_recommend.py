@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, options_only
+from recbole_metarec.arguments import count, options_of, options_only
 from recbole_metarec.errors import CheckpointError, ConfigError
 from recbole_metarec.launch import recbole_ready
 
@@ -23,16 +23,13 @@ Items of the history may come again, as in evaluation, unless --exclude_seen is 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
-
+    option = options_of(parser)
     option("run", nargs="?", metavar="RUN", help="run folder or model.pth (default: the newest run in saved)")
     option("--user", metavar="U", help="a user of the dataset that the model was trained on")
     option("--history", metavar="A,B,C", help="items in place of a user, oldest first")
-    option("--data_path", "--data-path", metavar="DIR", help="where the domain is now (default: where it was)")
+    option("--data_path", metavar="DIR", help="where the domain is now (default: where it was)")
     option("--k", metavar="K", help="how many items (default: 10)")
-    option("--exclude_seen", "--exclude-seen", nargs=0, const=True, help="leave the history's own items out")
+    option("--exclude_seen", nargs=0, const=True, help="leave the history's own items out")
 
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:

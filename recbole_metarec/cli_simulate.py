@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, number, options_only, train_command
+from recbole_metarec.arguments import count, number, options_of, options_only, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.words import source_fault, source_names
@@ -37,9 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     from recbole_metarec.data.simulation import World
 
     world = World()
-
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
+    option = options_of(parser)
 
     def size(name, help):
         option(name, metavar="N", help=f"{help} (default: {_DEFAULTS[name[2:].replace('-', '_')]})")

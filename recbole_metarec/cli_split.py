@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_metarec.arguments import Once, count, number, options_only, train_command
+from recbole_metarec.arguments import count, number, options_of, options_only, train_command
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 
@@ -30,10 +30,7 @@ _SHARES = {"users": 0.5, "items": 0.5, "overlap_users": 0.0, "overlap_items": 0.
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
-
+    option = options_of(parser)
     option("name", metavar="NAME", help="the dataset")
     option("--by", metavar="COLUMN", help="one part for each value of this column")
     option("--keep-users", nargs=0, const=True, help="with --by: leave users in every part in which they have events")
@@ -43,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--overlap-items", metavar="S", help="share of part a's items that are in part b, too (default: 0)")
     option("--core", metavar="K", help="then drop users and items with fewer events in a part, again and again")
     option("--seed", metavar="N", help="seed of what is drawn at random (default: 0)")
-    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter")
+    option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")
     option("--output", metavar="DIR", help=f"folder for the parts (default: --data_path, else {DEFAULT_DATA_PATH})")
     option("--overwrite", nargs=0, const=True, help="replace domains of these names that are there already")
 

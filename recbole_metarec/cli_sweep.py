@@ -3,7 +3,6 @@
 import argparse
 
 from recbole_metarec import cli_experiments
-from recbole_metarec.arguments import Once
 from recbole_metarec.cli_experiments import carry_out, read_request, share_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
@@ -30,11 +29,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     option = cli_experiments.add_options(parser, "saved/sweep-KEY-NAME")
     option("--models", metavar="A,B", help="what is varied, beside LRURec: names of the leaderboard (default: MetaRec)")
-    parser.add_argument(
+    option(
         "grid",
         metavar="KEY=v1,v2,...",
         nargs="?",
-        action=Once,
         default=argparse.SUPPRESS,
         help="any config key of MetaRec, or " + "; ".join(f"{key}: {own.meaning}" for key, own in DATA_KEYS.items()),
     )

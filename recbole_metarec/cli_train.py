@@ -2,7 +2,7 @@
 
 import argparse
 
-from recbole_metarec.arguments import SIMULATE, Once, Settings, check_model, split_arguments, stand_ins
+from recbole_metarec.arguments import Settings, check_model, domain_options, options_of, split_arguments, stand_ins
 from recbole_metarec.config import OUR_MODELS, check_config, default_values, normalised
 from recbole_metarec.keys import reads
 from recbole_metarec.launch import recbole_ready
@@ -28,18 +28,12 @@ later files win over earlier ones, and files win over the defaults.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
 
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
-
-    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
+    option = options_of(parser)
     option("--model", metavar="MODEL", help="MetaRec (default), LRURec, UniSRec, or a sequential model of RecBole")
-    option("--sources", metavar="A,B,C", help="source domains; auto (default): those the target comes with; none")
-    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
-    option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    domain_options(option)
     option("--seed", metavar="N", help="random seed")
     option(
         "--exact_time",
-        "--exact-time",
         metavar="BOOL",
         nargs="?",
         const="True",
@@ -53,7 +47,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="go on with the run in this folder, to the bit; without RUN: with the newest unfinished run of this very "
         "command, or start it if there is none",
     )
-    option("--simulate", **SIMULATE)
 
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:

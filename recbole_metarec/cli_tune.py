@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
+from recbole_metarec.arguments import Settings, count, domain_options, options_of, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
@@ -38,20 +38,14 @@ _DEFAULT_TRIALS = 20
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
 
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
-
+    option = options_of(parser)
     option("--model", metavar="M", help="what to tune: a name from the leaderboard's --models (default: MetaRec)")
-    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
     option(
         "--trials", metavar="N", help=f"configurations in all, the default one included (default: {_DEFAULT_TRIALS})"
     )
     option("--space", metavar="FILE", help="search space (default: the one that ships for the model)")
     option("--storage", metavar="URL", help="where trials are kept (default: sqlite:///saved/tuning.sqlite)")
-    option("--sources", metavar="A,B,C", help="source domains, if the model uses some (default: auto)")
-    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
-    option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
-    option("--simulate", **SIMULATE)
+    domain_options(option)
     option("--seed", metavar="N", help="random seed of the trials and of the search")
 
 

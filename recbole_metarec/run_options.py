@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_metarec.arguments import SIMULATE, Once, Settings, count, split_arguments, stand_ins
+from recbole_metarec.arguments import Settings, count, domain_options, options_of, split_arguments, stand_ins
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
@@ -20,11 +20,7 @@ _DEFAULT_JOBS = 2  # small models gain more from a neighbour than from a second 
 
 def run_options(parser: argparse.ArgumentParser, compared: str, output: str) -> Callable:
     """Adds the options that all have, and returns what adds one more. compared: model or arm, for the help text."""
-
-    def option(*names, **kwargs):
-        parser.add_argument(*names, action=Once, **kwargs)
-
-    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
+    option = options_of(parser)
     option(
         "--seeds",
         metavar="N",
@@ -36,9 +32,7 @@ def run_options(parser: argparse.ArgumentParser, compared: str, output: str) -> 
         metavar="N",
         help=f"runs at once, which share the processors (default: {_DEFAULT_JOBS}, or 1 where there is one processor)",
     )
-    option("--sources", metavar="A,B,C", help="source domains of the models that use some (default: auto)")
-    option("--data_path", "--data-path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
-    option("--config_files", "--config-files", metavar="FILE", nargs="+", help="YAML files with config keys")
+    domain_options(option)
     option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)")
     option(
         "--tuned",
@@ -48,7 +42,6 @@ def run_options(parser: argparse.ArgumentParser, compared: str, output: str) -> 
         help="take each model's best configuration from recbole-metarec tune, kept in this storage "
         "(default: sqlite:///saved/tuning.sqlite)",
     )
-    option("--simulate", **SIMULATE)
     option("--output", metavar="DIR", help=f"folder of the reports (default: {output})")
     return option
 

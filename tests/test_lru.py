@@ -208,6 +208,20 @@ def test_the_encoder_event_by_event_equals_the_whole_sequence(plain):
     assert whole.std() > 0.1
 
 
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_what_is_remembered_at_once_is_what_every_event_in_turn_leaves(length):
+    model, x = encoder(n_layers=3), torch.randn(4, length, 6, dtype=torch.float64)
+    state = model.initial_state(4)
+    for k in range(length):
+        output, state = model.step(x[:, k], state)
+    at_once, remembered = model.remember(x)
+    torch.testing.assert_close(at_once, output, atol=1e-12, rtol=0)
+    assert len(remembered) == len(state) == 3
+    for own, wanted in zip(remembered, state):
+        torch.testing.assert_close(own, wanted, atol=1e-12, rtol=0)
+        assert own.untyped_storage().nbytes() == own.nbytes, "the states of the whole history are kept"
+
+
 def test_gradients_of_the_whole_encoder_by_finite_differences():
     model, x = encoder(width=2, n_layers=1), torch.randn(2, 4, 2, dtype=torch.float64)
     names = [name for name, _ in model.named_parameters()]
