@@ -25,8 +25,11 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
     """The Config that ``config_to_json`` wrote, on this machine: its devices, and its data where it is found.
 
     data_path: the folder with NAME/NAME.inter, if it is no longer where it was.
-    Raises CheckpointError for text that is not such a config; DataError if the data is missing and may not be.
+    Raises CheckpointError for text that is not such a config; DataError if ``data_path`` is no folder, or the data is
+    missing and may not be.
     """
+    if data_path is not None and not Path(data_path).expanduser().is_dir():
+        raise DataError(f"data_path: {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
     try:
         saved = json.loads(text)
         model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
@@ -39,9 +42,8 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
             values["data_path"] = data_path
         if str(values.get("device")).startswith("cuda") and not torch.cuda.is_available():
             values.pop("device")
-        # gpu_id is no wish of this machine's user, and a data folder may have gone: neither is asked for here
-        unasked = {"gpu_id"} if data_path is not None else {"gpu_id", "data_path"}
-        places = {key: None if key in unasked else "config" for key in values}
+        # gpu_id is no wish of this machine's user, and the data folder may have gone: neither is asked for here
+        places = {key: None if key in ("gpu_id", "data_path") else "config" for key in values}
         config = build_config(model, dataset, (), values, places, data_may_be_absent)
     except (CheckpointError, DataError):
         raise

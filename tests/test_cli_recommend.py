@@ -7,6 +7,7 @@ from worlds import TINY, cluster_histories, write_domain
 
 from recbole_metarec import cli, serve
 from recbole_metarec.data.columnar import read_domain
+from recbole_metarec.errors import DataError
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 
@@ -59,6 +60,8 @@ def test_a_model_that_has_moved_finds_the_data_by_data_path_or_where_a_run_would
         assert lines(capsys, str(run_dir), "--user", "Shop-u7", "--data_path", "elsewhere") == expected
         assert cli.main(["recommend", str(run_dir), "--user", "Shop-u7", "--data_path", "nowhere"]) == 2
         assert capsys.readouterr().err.startswith("error: --data_path nowhere is not a folder; ")
+        with pytest.raises(DataError, match="^data_path: nowhere is not a folder; "):
+            Recommender.load(run_dir / "model.pth", data_path="nowhere")
         away.rename(tmp_path / "dataset")
         assert lines(capsys, str(run_dir), "--user", "Shop-u7") == expected
     finally:

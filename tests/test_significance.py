@@ -185,7 +185,7 @@ def test_tiers_of_planted_cases():
     p = np.full((4, 4), different)
     np.fill_diagonal(p, 1)
     means = np.array([0.1, 0.4, 0.2, 0.3])
-    assert tiers(means, p).tolist() == [4, 1, 3, 2]
+    assert (found := tiers(means, p)).tolist() == [4, 1, 3, 2] and found.dtype == np.int64
     p[1, 3] = p[3, 1] = p[3, 2] = p[2, 3] = alike
     # 1 ~ 3 and 3 ~ 2, but 1 and 2 differ: model 3 stands with the best leader, model 2 is measured against that leader
     assert tiers(means, p).tolist() == [3, 1, 2, 1]

@@ -9,8 +9,9 @@ from recbole_metarec.experiments.rows import Row, identity
 from recbole_metarec.leaderboard.planned import PlannedRun
 from recbole_metarec.leaderboard.process import duration
 
-# LRURec on Scientific on one core of 2026, and what each source adds to it; measured on its steps, rounded.
-_SECONDS, _EVENTS = 130, 60_000
+# LRURec on Scientific on one core of 2026, and what each source adds to it; measured on its steps, rounded. The epochs
+# are those after which early stopping usually ends it.
+_SECONDS, _EVENTS, _EPOCHS = 130, 60_000, 30
 _SECOND_ORDER = 4.0
 
 
@@ -88,6 +89,7 @@ def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[
 
 def _rule(kind: _Kind, events: Mapping[str, int]) -> float:
     seconds = _SECONDS * events[kind.dataset] / _EVENTS * (1 + kind.sources)
+    seconds *= min(1.0, kind.epochs / _EPOCHS) if kind.epochs else 1.0
     return seconds * (_SECOND_ORDER if kind.second_order else 1.0)
 
 

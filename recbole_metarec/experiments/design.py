@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from recbole_metarec.experiments.settings import DATA_KEYS, Setting, Shops, Targets
 from recbole_metarec.experiments.variants import FULL, NONE, Variant
@@ -130,10 +131,10 @@ def _runs_of(
 ) -> list[tuple[PlannedRun, ...]]:
     """The runs of each model by seed, under one ``KEY=value``."""
     plan = []  # seed by seed
-    for seed, (target, given) in targets.items():
+    for (target, given), alike in groupby(targets, targets.get):
         if not any(line.uses_sources for line in lines):  # where the data needs them to be named, models may not
             given = {key: value for key, value in given.items() if key != "sources"}
-        plan += make_plan(lines, target, [seed], given, tuned)
+        plan += make_plan(lines, target, alike, given, tuned)
     return [
         # nobody has a part of a domain before a command has made it
         tuple(
