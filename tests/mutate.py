@@ -42,7 +42,11 @@ FINITE = "test_finite.py::test_"
 TARGETS = {  # the module -> the tests that are about it
     "model/quantizer": ["test_quantizer.py"],
     "trainer/meta_step": ["test_meta_step.py", f"{FINITE}weights_sum_to_one_at_every_temperature"],
-    "trainer/step": ["test_step.py", f"{FINITE}a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training"],
+    "trainer/step": [
+        "test_step.py",
+        "test_shares.py",
+        f"{FINITE}a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training",
+    ],
     "model/lru": ["test_lru.py", f"{FINITE}eigenvalues_and_their_gradient_are_finite_wherever_the_parameters_are"],
     "model/losses": ["test_losses.py"],
     "ranking": ["test_ranking.py"],

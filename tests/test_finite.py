@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_step import no_streams, step_on, two_sides
+from tiny import no_streams, step_on, two_sides
 from worlds import run, write_shop
 
 from recbole_metarec.errors import TrainingError

@@ -1,60 +1,25 @@
 """One whole meta step on a tiny model: its weights, its gradient, and what it leaves as it was."""
 
 import math
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
+from tiny import (
+    F64,
+    STEP_DEFAULTS,
+    Side,
+    meta_gradient,
+    no_streams,
+    random_batch,
+    rates,
+    step_on,
+    tiny_metarec,
+    two_sides,
+)
 
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState, joint_step, plain_step
-
-# -- the whole step ----------------------------------------------------------------------------------------------------
-
-DEFAULTS = {
-    "inner_steps": 1, "second_order": False, "target_batch": "shared", "gradient_rescaling": "similarity",
-    "rescale_sign": "aligned", "similarity_at": "theta", "similarity_over": "encoder", "similarity_momentum": 0.9,
-    "temperature": 0.05, "source_weight": 0.0, "diagnostics_every": 1,
-}  # fmt: skip
-
-
-class Side:
-    """A source that gives prepared batches, as SourceSide does."""
-
-    def __init__(self, name, items, batches):
-        self.name, self.items, self.batches = name, items, list(batches)
-
-    @property
-    def own(self):
-        return self.items.table, self.items.bias
-
-    def next_batch(self):
-        self.batches.append(self.batches.pop(0))
-        return self.batches[-1]
-
-
-def no_streams(*name):
-    """Generators for shares; none for dropout, which the tiny model has not anyway."""
-    return torch.Generator().manual_seed(hash(name) % 1000)
-
-
-def step_on(model, sides, alpha=0.01, **given):
-    parameters = dict(model.named_parameters())
-    state = TransferState(rates(parameters, alpha), torch.zeros(len(sides), dtype=F64))
-    return MetaStep(model, sides, TransferSettings(**(DEFAULTS | given)), state), parameters, state
-
-
-def two_sides():
-    """The tiny model, a source that is the target itself (its items raw), and one whose loss pulls elsewhere."""
-    model, _, _, target_batch = tiny_metarec(vq_heads=0)
-    table = model.item_embedding.weight.detach().clone().requires_grad_()
-    bias = model.item_bias.detach().clone().requires_grad_()
-    same = Side("same", SimpleNamespace(table=table, bias=bias, popularity=None), [target_batch])
-    _, other_items, other_batch, _ = tiny_metarec(vq_heads=0)
-    return model, same, Side("other", other_items, [other_batch]), target_batch
 
 
 def test_the_similarity_of_the_target_with_itself_tends_to_one():
@@ -216,104 +181,6 @@ def test_the_gain_is_measured_under_the_same_masks():
     assert step(parameters, batch, streams).measured["gain"].item() == 0.0
 
 
-def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weights():
-    model, same, other, _ = two_sides()
-    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    generator = torch.Generator().manual_seed(0)
-
-    def rows(part):
-        return [tuple(x for x in row if x) for row in part.inputs.tolist()]
-
-    for weight in (0.0, 0.3, 0.5, 0.9, 1.0):
-        weights = torch.tensor([weight, 1.0 - weight])
-        drawn = [step._shares(batch, weights, lambda *name: generator) for _ in range(400)]
-        for shares, sizes in drawn:
-            assert sizes.tolist() == [int((share.targets > 0).sum()) for share in shares]
-            assert all(len(share) for share in shares)
-            assert sorted(row for share in shares for row in rows(share)) == sorted(rows(batch))
-        first = np.array([len(shares[0]) for shares, _ in drawn])
-        assert first.max() - first.min() <= 1, "systematic sampling rounds up or down, no more"
-        assert abs(first.mean() - (1 + weight * 7)) < 4 * 0.5 / np.sqrt(400)
-        assert len({str(rows(shares[0])) for shares, _ in drawn}) > 1
-
-
-def test_the_same_streams_deal_the_same_rows():
-    model, same, other, _ = two_sides()
-    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    dealt = [step._shares(batch, torch.tensor([0.55, 0.45]), no_streams)[0] for _ in range(30)]
-    for shares in dealt[1:]:
-        assert all(torch.equal(one.inputs, other.inputs) for one, other in zip(dealt[0], shares, strict=True))
-
-
-def test_the_rows_of_three_sources_are_dealt_out_whole_and_in_proportion():
-    model, same, other, _ = two_sides()
-    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
-    step, _, _ = step_on(model, [same, other, same], target_batch="split")
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.tensor([0.5, 0.125, 0.375])
-    drawn = [step._shares(batch, weights, lambda *name: generator)[0] for _ in range(200)]
-    sizes = np.array([[len(share) for share in shares] for shares in drawn])
-    assert (sizes.sum(axis=1) == 11).all() and (np.abs(sizes - (1 + 8 * weights.numpy())) <= 1).all()
-    assert np.abs(sizes.mean(axis=0) - (1 + 8 * weights.numpy())).max() < 4 * 0.5 / np.sqrt(200)
-
-
-@pytest.mark.parametrize("given", [{"similarity_at": "phi"}, {"gradient_rescaling": "uniform"}])
-def test_a_source_whose_trial_the_target_cannot_be_measured_after_is_left_out(given, monkeypatch):
-    """Its own passes are finite; the target's loss at its phi is not."""
-    model, same, other, batch = two_sides()
-    expected = []
-    for sides in ([same], [same, other]):
-        step, parameters, state = step_on(model, sides, diagnostics_every=100, **given)
-        state.steps = 1  # the first step is always diagnosed
-        expected.append(step(parameters, batch, no_streams))
-        loss_of, calls = model.target_loss, []
-
-        def target_loss(*args, loss_of=loss_of, calls=calls):
-            calls.append(args)
-            return loss_of(*args) * (math.nan if len(calls) == 2 else 1.0)
-
-        monkeypatch.setattr(model, "target_loss", target_loss)
-    alone, both = expected
-    assert both.measured["skipped"].tolist() == [False, True] and both.own[1] is None
-    torch.testing.assert_close(both.loss, alone.loss)
-    for name, value in both.gradient.items():
-        torch.testing.assert_close(value, alone.gradient[name])
-
-
-@pytest.mark.parametrize("rows, dealt", [(3, False), (4, True), (5, True)])
-def test_a_batch_of_too_few_rows_is_not_dealt_out(rows, dealt):
-    model, same, other, _ = two_sides()
-    batch = random_batch(12, lengths=(5, 4, 3, 2, 1)[:rows])
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    shares, sizes = step._shares(batch, torch.tensor([1.0, 0.0]), no_streams)
-    assert [len(share) for share in shares] == ([rows - 1, 1] if dealt else [rows, rows])
-    assert (sizes is not None) == dealt
-
-
-def test_where_no_source_is_usable_rows_are_dealt_evenly():
-    model, same, other, _ = two_sides()
-    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1))
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    shares, _ = step._shares(batch, torch.zeros(2), no_streams)
-    assert [len(share) for share in shares] == [4, 4]
-
-
-def test_with_dealt_rows_every_target_event_counts_alike():
-    """At alpha -> 0 the trial changes nothing: the step is the plain gradient of the batch, however it is dealt."""
-    model, same, other, _ = two_sides()
-    batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
-    step, parameters, state = step_on(model, [same, other], alpha=1e-300, target_batch="split")
-    state.steps = 1
-    state.smoothed += torch.tensor([0.2, 0.0])
-    generator = torch.Generator().manual_seed(0)
-    gradient = step(parameters, batch, lambda *name: generator).gradient
-    plain = plain_step(model, parameters, batch, no_streams).gradient
-    for name, value in plain.items():
-        torch.testing.assert_close(gradient[name], value)
-
-
 def test_learned_rates_follow_the_weighted_gradient():
     model, same, other, batch = two_sides()
     step, parameters, state = step_on(model, [same, other], alpha=0.02)
@@ -339,7 +206,7 @@ def test_nothing_is_learned_from_a_trial_of_size_zero():
     model, same, other, batch = two_sides()
     parameters = dict(model.named_parameters())
     state = TransferState({name: torch.tensor(0.0, dtype=F64).log() for name in parameters}, torch.zeros(2, dtype=F64))
-    step = MetaStep(model, [same, other], TransferSettings(**DEFAULTS), state)
+    step = MetaStep(model, [same, other], TransferSettings(**STEP_DEFAULTS), state)
     result = step(parameters, batch, no_streams)
     assert result.measured["similarity_theta"].tolist() == [0.0, 0.0]
     torch.testing.assert_close(result.measured["weight"], torch.tensor([0.5, 0.5]), check_dtype=False)
@@ -353,7 +220,7 @@ def test_nothing_is_learned_from_a_trial_of_size_zero():
     ("all", {"encoder.x", "item_embedding.weight", "item_bias"}),
 ])  # fmt: skip
 def test_the_parameters_compared(over, wanted):
-    settings = TransferSettings(**(DEFAULTS | {"similarity_over": over}))
+    settings = TransferSettings(**(STEP_DEFAULTS | {"similarity_over": over}))
     assert set(settings.compared(["encoder.x", "item_embedding.weight", "item_bias"])) == wanted
 
 

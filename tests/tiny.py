@@ -1,4 +1,4 @@
-"""Models of eight numbers per item in float64: MetaRec with one source and batches of either domain, and UniSRec."""
+"""Models of eight numbers per item in float64, MetaRec with one source and UniSRec; batches; one step of training."""
 
 import math
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.metarec import MetaRec, SourceItems
 from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.trainer import meta_step as meta
+from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
 
 F64 = torch.float64
 FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
@@ -82,3 +83,46 @@ def meta_gradient(model, source, source_batches, target_batch, alpha, second_ord
         return model.target_loss(phi, target_batch, None, second_order)
 
     return trial, meta.outer_gradient(parameters, trial, target, logs, second_order)
+
+
+STEP_DEFAULTS = {
+    "inner_steps": 1, "second_order": False, "target_batch": "shared", "gradient_rescaling": "similarity",
+    "rescale_sign": "aligned", "similarity_at": "theta", "similarity_over": "encoder", "similarity_momentum": 0.9,
+    "temperature": 0.05, "source_weight": 0.0, "diagnostics_every": 1,
+}  # fmt: skip
+
+
+class Side:
+    """A source that gives prepared batches, as SourceSide does."""
+
+    def __init__(self, name, items, batches):
+        self.name, self.items, self.batches = name, items, list(batches)
+
+    @property
+    def own(self):
+        return self.items.table, self.items.bias
+
+    def next_batch(self):
+        self.batches.append(self.batches.pop(0))
+        return self.batches[-1]
+
+
+def no_streams(*name):
+    """Generators for shares; none for dropout, which the tiny model has not anyway."""
+    return torch.Generator().manual_seed(hash(name) % 1000)
+
+
+def step_on(model, sides, alpha=0.01, **given):
+    parameters = dict(model.named_parameters())
+    state = TransferState(rates(parameters, alpha), torch.zeros(len(sides), dtype=F64))
+    return MetaStep(model, sides, TransferSettings(**(STEP_DEFAULTS | given)), state), parameters, state
+
+
+def two_sides():
+    """The tiny model, a source that is the target itself (its items raw), and one whose loss pulls elsewhere."""
+    model, _, _, target_batch = tiny_metarec(vq_heads=0)
+    table = model.item_embedding.weight.detach().clone().requires_grad_()
+    bias = model.item_bias.detach().clone().requires_grad_()
+    same = Side("same", SimpleNamespace(table=table, bias=bias, popularity=None), [target_batch])
+    _, other_items, other_batch, _ = tiny_metarec(vq_heads=0)
+    return model, same, Side("other", other_items, [other_batch]), target_batch
