@@ -83,6 +83,8 @@ def carry_out(request: RunRequest, experiment, folder: str, warning: str = "") -
     with RunStore(request.store) as store:
         execution = Execution(experiment, store, rows)
         _say(execution.cost().text(request.jobs))
+        if not any(run.sources for run in experiment.plan):
+            request.warn_of_sources()
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
         if "cost" in request.own:

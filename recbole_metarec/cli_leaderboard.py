@@ -77,6 +77,8 @@ def _compare(request: RunRequest, models: list) -> int:
     plan = make_plan(models, dataset, request.seeds, given, request.tuned(models))
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     check_sources(plan)
+    if any(model.uses_sources for model in models):
+        request.warn_of_sources()
     output.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
     with RunStore(request.store) as store:

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from recbole_metarec.arguments import Settings, count, domain_options, options_of, split_arguments, stand_ins
@@ -82,6 +83,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 
 def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: Path, trials: int) -> int:
+    from recbole_metarec.data.domains import sources_warning
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import Tuned, make_plan, read_by
     from recbole_metarec.leaderboard.target import check_sources, read_target
@@ -99,6 +101,9 @@ def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: 
     space = read_space(space_file, model, default.config, given)
     read_target(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     check_sources([default])
+    warning = sources_warning(dataset, given.get("sources", "auto"), given.get("data_path") or DEFAULT_DATA_PATH)
+    if model.uses_sources and warning:
+        print(f"warning: {warning}", file=sys.stderr)
     with storage_at(url) as storage:
         study = TuningStudy(storage, default, space)
         print(f"{study.name} in {storage_name(url)}: {', '.join(space)}", flush=True)

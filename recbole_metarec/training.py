@@ -18,7 +18,7 @@ from recbole_metarec.config import OUR_MODELS
 from recbole_metarec.data.dataset import reads_texts
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.movielens import EMBEDDED_TARGET
-from recbole_metarec.errors import DataError
+from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.plugin import build_config
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.resuming import RunStart, given_to_run, opened_run
@@ -48,6 +48,8 @@ class TrainedRun:
 @contextmanager
 def trained(model: str | None, dataset: str | None, config_files, overrides: dict, resume=None) -> Iterator[TrainedRun]:
     """A run whose training is done; while this is open, its folder is no other process's."""
+    if not isinstance(overrides, dict):
+        raise ConfigError(f"overrides: {overrides!r} are no config keys; give a dict: {{'epochs': 5}}")
     in_files = {key: value for path in config_files for key, value in read_yaml(path)[0].items()}
     earlier = given_to_run(resume) if resume and resume is not True else {}
     names = earlier.pop("model", "MetaRec"), earlier.pop("dataset", EMBEDDED_TARGET)

@@ -157,8 +157,15 @@ def test_an_unknown_model_from_python(start, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} <= {"log", "log_tensorboard"}
 
 
+def test_config_keys_from_python_that_are_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"^overrides: \['epochs=1'\] are no config keys; "):
+        run_experiment("LRURec", "ml-100k", overrides=["epochs=1"])
+    assert not list(tmp_path.iterdir())
+
+
 PROCESSES = [
     ("train --dataset Goood --data_path {data}", "domain Goood is not known (did you mean Good?)", None),
+    ("train --dataset empty --data_path {data}", "{data}/empty/empty.inter:1: the file is empty", None),
     ("train --dataset Good --data_path {data} --sources ragged", "{data}/ragged/ragged.inter:2: 2 fields", None),
     ("recommend {bad}/hostile.pth --user u", "{bad}/hostile.pth: truncated, or not a checkpoint of this ", None),
     (f"{WRITING['train LRURec']}", "", 3000),

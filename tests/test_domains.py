@@ -11,6 +11,7 @@ from recbole_metarec.data.domains import (
     known_domains,
     recbole_settings,
     resolve_sources,
+    sources_warning,
 )
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.movielens import (
@@ -156,9 +157,12 @@ def test_auto_sources_are_the_present_ones_and_the_missing_are_named(data):
     assert resolve_sources(EMBEDDED_TARGET, "auto") == (sorted(EMBEDDED_SOURCES), [])
 
 
-def test_auto_for_a_domain_of_the_user_s_own_is_no_transfer_and_says_so(data, caplog):
+def test_auto_for_a_domain_of_the_user_s_own_is_no_transfer_and_worth_a_warning(data):
     assert resolve_sources("Mine", "auto", data) == ([], [])
-    assert "name some" in caplog.text
+    assert "name some" in sources_warning("Mine", "auto", data)
+    assert {sources_warning(*given, data) for given in (("Mine", "none"), ("Mine", "Tools"), ("Office", "auto"))} == {
+        ""
+    }
 
 
 @pytest.mark.parametrize("sources", [None, "", " ", "none", "None", [], ()])

@@ -15,7 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
-from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources
+from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
@@ -200,6 +200,8 @@ def read_sources(config) -> tuple[Source, ...]:
     present, missing = resolve_sources(config["dataset"], config["sources"], folder)
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
+    if warning := sources_warning(config["dataset"], config["sources"], folder):
+        getLogger().warning(warning)
     sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
     if lives_on_texts(config) and (present or missing) and not sources:
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")

@@ -11,7 +11,6 @@ Nothing here uses the network.
 """
 
 import importlib.util
-import logging
 from pathlib import Path
 
 import yaml
@@ -83,15 +82,17 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
 
     sources: ``"auto"`` for the target's default sources; None, ``""``, ``"none"`` or ``[]`` for no transfer; else names
     as a list or separated by commas. Order is kept. A target without a YAML file has no default sources: ``auto`` is
-    then no transfer, with a warning. Raises ConfigError for the target among its sources or a source given twice,
-    DataError for a named source that is missing.
+    then no transfer, see :func:`sources_warning`. Raises ConfigError for the target among its sources or a source given
+    twice, DataError for a named source that is missing.
     """
     listed = isinstance(sources, (list, tuple)) and all(isinstance(name, str) for name in sources)
     if not (listed or sources is None or isinstance(sources, str)):
         raise ConfigError(f"sources is {sources!r}; give auto, none, or names such as Office,Tools")
     names = source_names(sources)
     if names == "auto":
-        return _default_sources(target, data_path)
+        names = _default_sources(target, data_path) or []
+        present = [name for name in names if _locate(name, data_path) is not None]
+        return present, [name for name in names if name not in present]
     fault = source_fault(names, target)
     if fault:
         raise ConfigError(f"sources: {'; '.join(fault)}")
@@ -104,19 +105,22 @@ def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], li
     return names, []
 
 
-def _default_sources(target: str, data_path) -> tuple[list[str], list[str]]:
+def sources_warning(target: str, sources, data_path=None) -> str:
+    """What to say, once all has been checked, of a run that gets no source although nobody asked for that; else ""."""
+    if source_names(sources) != "auto" or _default_sources(target, data_path) is not None:
+        return ""
+    return (
+        f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
+        "--sources Office,Tools"
+    )
+
+
+def _default_sources(target: str, data_path) -> list[str] | None:
     names = domain_settings(target).get("default_sources")
     folder = _locate(target, data_path) if names is None else None
     if folder:  # domains that were made together say so themselves
         names = read_about(folder, target).get("default_sources")
-    if names is None:
-        logging.getLogger(__name__).warning(
-            f"{target} has no default sources, so sources: auto means no transfer; name some, for example "
-            "--sources Office,Tools"
-        )
-        names = []
-    present = [name for name in names if _locate(name, data_path) is not None]
-    return present, [name for name in names if name not in present]
+    return names
 
 
 def check_name(name, where: str = "") -> None:
