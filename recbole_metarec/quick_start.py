@@ -170,7 +170,8 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
 
 def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
     dataset = test._dataset
-    users = dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field])
+    # RecBole has a bare text for one user
+    users = np.atleast_1d(dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field]))
     columns = ["rank", "rank_no_transfer"][: len(parts)]
     ranks = np.stack([part.test_ranks for part in parts], axis=1)
     rows = [

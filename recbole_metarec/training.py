@@ -164,9 +164,13 @@ def _own_settings(config, given: dict) -> dict:
 
 
 def _data_files(config, sources) -> list[Path]:
-    files = [Path(config["data_path"]) / f"{config['dataset']}.inter", *(source.path for source in sources)]
-    endings = (".inter", ".item") if reads_texts(config) else (".inter",)
-    files = [path.with_suffix(ending) for path in files for ending in endings]
+    target = Path(config["data_path"]) / f"{config['dataset']}.inter"
+    texts = [".item"] * reads_texts(config)
+    # RecBole's models read what load_col names, and without it whatever is there
+    columns = config["load_col"] if config["load_col"] is not None else ("user", "item")
+    read = [".inter", *texts, *sorted({f".{kind}" for kind in columns} - {".inter", *texts})]
+    files = [target.with_suffix(ending) for ending in read]
+    files += [source.path.with_suffix(ending) for source in sources for ending in (".inter", *texts)]
     return [path for path in files if path.suffix == ".inter" or path.is_file()]  # a source may have no texts
 
 

@@ -223,3 +223,25 @@ def test_a_source_that_is_lost_in_pre_training_is_said(shop, far_is_nan, caplog)
     made = run(shop, epochs=1, meta_transfer="pretrain", pretrain_epochs=1, transfer_guard=False)
     assert "steps of Far (" in caplog.text
     assert all(bool(value.isfinite().all()) for value in made.weights().values())
+
+
+def test_a_source_that_stays_lost_in_pre_training_stops_the_run_by_its_name(shop, far_is_nan):
+    keys = {"meta_transfer": "pretrain", "transfer_guard": False, "saved": True}
+    rows = run(shop, epochs=1, pretrain_epochs=2, **keys).source_rows("Far")
+    assert [row["epoch"] for row in rows] == [-2, -1] and all(row["skipped"] == row["steps"] for row in rows)
+    with pytest.raises(TrainingError, match=r"^epoch -2: Far gave no finite step in 3 epochs; "):
+        run(shop, epochs=1, pretrain_epochs=4, **keys)
+
+
+@pytest.mark.parametrize("row_wise", [False, True])
+def test_a_gradient_whose_square_overflows_is_not_finite(row_wise):
+    """It is a number, but an optimiser's second moment would be infinite, and its parameter would never move again."""
+
+    def gradient(size: float) -> torch.Tensor:
+        dense = torch.zeros(5, 2)
+        dense[3] = torch.tensor([size, -size])  # whose sum is 0
+        return dense.to_sparse(1) if row_wise else dense
+
+    assert bool(meta.finite((torch.ones(3), gradient(1e18))))
+    for size in (1e20, math.inf, math.nan):
+        assert not bool(meta.finite((torch.ones(3), gradient(size))))

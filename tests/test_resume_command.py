@@ -13,7 +13,7 @@ from worlds import TINY, write_shop
 
 from recbole_metarec import quick_start
 from recbole_metarec.cli import main
-from recbole_metarec.errors import CheckpointError, DataError
+from recbole_metarec.errors import CheckpointError, DataError, MetaRecError
 from recbole_metarec.leaderboard import worker
 from recbole_metarec.leaderboard.planned import PlannedRun
 from recbole_metarec.quick_start import run_experiment
@@ -261,6 +261,19 @@ def test_recboles_own_models_go_on_to_the_bit(tmp_path, monkeypatch, model):
     (run_dir,) = runs()
     run_experiment(resume=run_dir)
     assert_same_run(whole.run_dir, run_dir)
+
+
+def test_a_model_of_attributes_does_not_go_on_with_others(tmp_path, monkeypatch):
+    shop = write_shop_with_kinds(tmp_path)
+    given = ONE_LAYER | {"epochs": 4, "data_path": str(shop), "checkpoint_dir": "saved"} | OF_MODEL["FDSA"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, RecBoleProgress, "__call__")
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment("FDSA", "Target", overrides=given)
+    attributes = shop / "Target" / "Target.item"
+    attributes.write_text(attributes.read_text().replace("k1", "k2"))
+    with pytest.raises(MetaRecError, match="data have changed|data"):
+        run_experiment(resume=runs()[0])
 
 
 # -- a disk that is full, a folder that may not be written -------------------------------------------------------------

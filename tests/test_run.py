@@ -166,6 +166,18 @@ def test_nothing_to_evaluate_on_is_said_before_training(tmp_path, histories, mes
         run_experiment("LRURec", "Short", overrides={**SMALL, "data_path": str(tmp_path)})
 
 
+@pytest.mark.parametrize("model", ["LRURec", "SASRec"])
+def test_one_user_to_evaluate_on_is_enough(tmp_path, model):
+    """RecBole gives the names of a list of one as a bare text."""
+    write_domain(tmp_path, "One", [[1, 2, 3, 4, 5], [2, 3], [3, 4]])
+    given = {**SMALL, "topk": [5], "valid_metric": "NDCG@5", "data_path": str(tmp_path)}
+    if model == "SASRec":
+        given |= {"hidden_size": 8, "inner_size": 8, "n_heads": 1}
+    made = run_experiment(model, "One", overrides=given)
+    assert made.metrics["test_users"] == 1
+    assert [line.split(",")[0] for line in (made.run_dir / "ranks.csv").read_text().split()] == ["user_id", "One-u0"]
+
+
 def test_nothing_left_after_the_filter_is_said(tmp_path):
     write_domain(tmp_path, "Thin", [[1, 2, 3, 4], [2, 3, 4, 1]])
     with pytest.raises(DataError, match="filter"):

@@ -87,7 +87,7 @@ def _plan_model(
         config["sources"] = overrides["sources"] = sources
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
     data_files = [f"{file}.inter" for file in files]
-    if needs_text:  # the target's must be there, a source's need not
+    if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
     encoder = Path(str(config.get("text_encoder"))).expanduser()
     if model.is_ours and needs_text and encoder.is_dir():

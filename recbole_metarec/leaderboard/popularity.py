@@ -8,6 +8,7 @@ from logging import getLogger
 from pathlib import Path
 from time import time
 
+import numpy as np
 import torch
 
 from recbole_metarec import run_folder as folder
@@ -44,7 +45,8 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
     }
     run_dir = folder.make_run_folder(config["checkpoint_dir"], POPULARITY, dataset, config["seed"])
     found = {name: {key: float(value) for key, value in metrics_of(own, config).items()} for name, own in ranks.items()}
-    users = test._dataset.id2token(part.uid_field, test._dataset.inter_feat[part.uid_field])
+    # RecBole has a bare text for one user
+    users = np.atleast_1d(test._dataset.id2token(part.uid_field, test._dataset.inter_feat[part.uid_field]))
     folder.write_csv(
         run_dir / "ranks.csv", [{"user_id": u, "rank": r} for u, r in zip(users, ranks["test"].tolist(), strict=True)]
     )

@@ -34,7 +34,7 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
         width=config["embedding_size"],
         early_stopping=f"{config['stopping_step']} validations without a better one, at most {config['epochs']} epochs",
     )
-    return protocol, groups, np.asarray(data.id2token(data.uid_field, users), dtype=str)
+    return protocol, groups, np.atleast_1d(np.asarray(data.id2token(data.uid_field, users), dtype=str))
 
 
 def read_target(dataset: str, overrides: Mapping) -> TransferDataset:

@@ -33,7 +33,9 @@ class EpochRecord:
 
     def rows(self, epoch: int, names: list[str]) -> list[dict]:
         """One row per source: epoch, source, steps, and the mean of each quantity that was measured (skipped: the count
-        of steps that were)."""
+        of steps that were). None where nothing was measured, as in the target's epochs after pre-training."""
+        if not self._sums:
+            return []
         rows = [{"epoch": epoch, "source": name, "steps": self._steps} for name in names]
         for quantity in (q for q in QUANTITIES if q in self._sums):
             scale = 1 if quantity == "skipped" else self._counts[quantity].clamp(min=1)

@@ -146,8 +146,10 @@ def finite_outer(outer: Outer) -> Tensor:
 
 
 def finite(values: Iterable[Tensor]) -> Tensor:
-    """bool scalar: whether there is neither an infinity nor a NaN in them, nor a sum that overflows."""
-    return torch.stack([value.sum() for value in values]).isfinite().all()
+    """bool scalar: whether there is neither an infinity nor a NaN in them, nor a sum of squares that overflows: an
+    optimiser's second moment would be infinite from then on, and what it belongs to would never move again."""
+    dense = (value._values() if value.is_sparse else value for value in values)
+    return torch.stack([torch.linalg.vector_norm(value) for value in dense]).isfinite().all()
 
 
 def weighted_sum(weights: Tensor, terms: Sequence[Tensors]) -> Tensors:

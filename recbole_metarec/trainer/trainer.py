@@ -22,6 +22,7 @@ from recbole_metarec.trainer.diagnostics import (
     lost_sources,
 )
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
+from recbole_metarec.trainer.meta_step import finite
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
@@ -185,11 +186,11 @@ class TransferTrainer(TrainingState, Trainer):
         self._steps_done += 1
         skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
         # the loss may be finite where its gradient no longer is
-        total = sum(value.sum() for value in result.gradient.values()) + result.loss
-        finite, none_left = bool(total.isfinite()), 0 < len(self.sources) == len(skipped)
-        if not finite or none_left:
+        is_finite = bool(finite((*result.gradient.values(), result.loss)))
+        none_left = 0 < len(self.sources) == len(skipped)
+        if not is_finite or none_left:
             # the meta step asks the target after every trial: a target that fails makes every source look failed
-            sources_failed = none_left and (finite or self.transfer != "meta")
+            sources_failed = none_left and (is_finite or self.transfer != "meta")
             cause = f"every source ({', '.join(skipped)})" if sources_failed else "the target's loss"
             raise TrainingError(
                 f"epoch {epoch}, step {self._steps_done} of this run: {cause} is not finite; lower learning_rate or "
@@ -254,10 +255,10 @@ class TransferTrainer(TrainingState, Trainer):
                 self._apply(result, number)
                 record.add(result.measured)
                 total = total + result.loss
-            for sentence in self.signs.look(record.rows(number, self.sources.names), self.source_history):
-                self.logger.warning(sentence)
+            epoch = number - self._pretrain_epochs
+            self._record_sources(record, epoch)
             self.pretrained = number + 1
-            row = {"epoch": number - self._pretrain_epochs, "train_loss": float(total) / steps}
+            row = {"epoch": epoch, "train_loss": float(total) / steps}
             self.history.append(row | {"seconds": time() - started})
             if verbose:
                 self.logger.info(f"pretrain {number} [time: {time() - started:.2f}s, source loss: {float(total):.4f}]")
