@@ -8,6 +8,7 @@ from recbole.utils import get_model, get_trainer
 from recbole_metarec.building import read_dataset, split_dataset
 from recbole_metarec.compat import load_recbole_checkpoint
 from recbole_metarec.config import check_config, default_values, key_reference
+from recbole_metarec.config_rules import RECBOLE_KEYS
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
 from recbole_metarec.data.dataset import TransferDataset, fail_without_held_out
 from recbole_metarec.data.files import cache_dir
@@ -32,7 +33,7 @@ def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
     """
     defaults = default_values("LRURec")
     training = (*PROTOCOL, *TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
-    checked = {key: value for key, value in given.items() if key in training}
+    checked = {key: value for key, value in given.items() if key in training or key in RECBOLE_KEYS}
     check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
     unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))
     if unread:

@@ -25,7 +25,7 @@ from recbole_metarec import (
     launch,
 )
 from recbole_metarec.arguments import Parser
-from recbole_metarec.errors import ConfigError, MetaRecError
+from recbole_metarec.errors import ConfigError, MetaRecError, enough_memory
 from recbole_metarec.words import nearest
 
 # name -> what holds SUMMARY, add_options, command and EXAMPLE (the end of its --help)
@@ -96,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no traceback
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with enough_memory():
+            return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as leaving:  # argparse's way out of --help
         return int(leaving.code or 0)
     except MetaRecError as error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from recbole_metarec.config_rules import RECBOLE_KEYS, check_rules
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import (
+    LARGEST_INT,
     OUR_MODELS,
     Key,
     Where,
@@ -95,6 +96,8 @@ def check_config(values: Mapping, where: Where) -> None:
         guess = nearest(value, key.choices) if key.choices and isinstance(value, str) else None
         if guess:
             advice += f" (did you mean {guess}?)"
+        if isinstance(value, int) and value > LARGEST_INT and key.allows(LARGEST_INT) > key.allows(LARGEST_INT + 1):
+            advice += f", at most {LARGEST_INT}"
         if key.kind == "none":
             advice = f"it must stay empty: {key.sentence.split(': ', 1)[-1].rstrip('.')}"
         raise ConfigError(f"{said_at(place_of(where, name), f'{name} is {show(value)}')}; {advice}")

@@ -1,12 +1,17 @@
 """Rules that concern several config keys, and RecBole's own keys where this package allows less than RecBole does."""
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from recbole_metarec.errors import ConfigError
-from recbole_metarec.keys import Key, Where, place_of, said_at
+from recbole_metarec.keys import Key, Where, fail, place_of
+from recbole_metarec.recbole_rules import (
+    MADE_FIELDS,
+    check_clipping,
+    check_columns,
+    check_filters,
+    check_gpu,
+    check_logging,
+)
 from recbole_metarec.words import nearest, show, source_fault, source_names
 
 _INTS = {"seed": "in [0, 4294967295]", "eval_batch_size": ">= 1", "eval_step": ">= 1", "loss_decimal_place": ">= 0"}
@@ -18,15 +23,18 @@ _BOOLS = (
     "log_wandb",
     "filter_inter_by_user_or_item",
 )
+_KINDS = {
+    "str": ("data_path", "checkpoint_dir", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", *MADE_FIELDS),
+    "str or none": ("device", "state"),
+    "dict or none": ("clip_grad_norm", "val_interval"),
+    "list or none": ("alias_of_user_id", "alias_of_item_id"),
+}
 
 # RecBole does not check these; a wrong one would end in a traceback far from its cause.
 RECBOLE_KEYS = {
     **{name: Key(name, None, "int", rule, "", "RecBole") for name, rule in _INTS.items()},
     **{name: Key(name, None, "bool", "", "", "RecBole") for name in _BOOLS},
-    "data_path": Key("data_path", None, "str", "", "", "RecBole"),
-    "checkpoint_dir": Key("checkpoint_dir", None, "str", "", "", "RecBole"),
-    "device": Key("device", None, "str or none", "", "", "RecBole"),
-    "clip_grad_norm": Key("clip_grad_norm", None, "dict or none", "", "", "RecBole"),
+    **{name: Key(name, None, kind, "", "", "RecBole") for kind, names in _KINDS.items() for name in names},
 }
 
 # key -> (the value that changes nothing, why anything else is refused)
@@ -62,16 +70,14 @@ def check_rules(values: Mapping, where: Where) -> None:
         _check_sources,
         _check_eval_args,
         _check_metrics,
-        _check_columns,
+        check_columns,
+        check_filters,
         check_files,
-        _check_gpu,
+        check_clipping,
+        check_logging,
+        check_gpu,
     ):
         rule(values, where)
-
-
-def _fail(where: Where, names, problem: str, advice: str) -> None:
-    names = (names,) if isinstance(names, str) else names
-    raise ConfigError(f"{said_at(place_of(where, *names), problem)}; {advice}")
 
 
 def _check_unsupported(values: Mapping, where: Where) -> None:
@@ -79,9 +85,9 @@ def _check_unsupported(values: Mapping, where: Where) -> None:
         value = values.get(name)
         # RecBole takes the mere presence of this one for a wish
         if (value is not None and value != harmless) or (name == "local_rank" and name in values):
-            _fail(where, name, f"{name} is {show(value)}, which is not supported here", reason)
+            fail(where, name, f"{name} is {show(value)}, which is not supported here", reason)
     if values.get("repeatable") is False:
-        _fail(where, "repeatable", "repeatable is False, which no sequential model can", "use True")
+        fail(where, "repeatable", "repeatable is False, which no sequential model can", "use True")
 
 
 def _check_heads(values: Mapping, where: Where) -> None:
@@ -91,7 +97,7 @@ def _check_heads(values: Mapping, where: Where) -> None:
             fitting = [str(n) for n in range(least, width + 1) if n == 0 or width % n == 0]
             choice = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
             problem = f"{name} is {heads}, which does not divide embedding_size {width}"
-            _fail(where, (name, "embedding_size"), problem, f"use {choice}")
+            fail(where, (name, "embedding_size"), problem, f"use {choice}")
 
 
 def _check_ring(values: Mapping, where: Where) -> None:
@@ -99,7 +105,7 @@ def _check_ring(values: Mapping, where: Where) -> None:
         return
     inner, outer = values["lru_r_min"], values["lru_r_max"]
     if not inner < outer:
-        _fail(
+        fail(
             where,
             ("lru_r_min", "lru_r_max"),
             f"lru_r_min is {inner}, not below lru_r_max {outer}",
@@ -114,10 +120,10 @@ def _check_sources(values: Mapping, where: Where) -> None:
     for name in names:
         if not name or name in ("auto", "none"):
             problem = f"sources is {show(values['sources'])}, where {name or 'an empty name'} is no domain"
-            _fail(where, "sources", problem, "use auto, none, or names such as Office,Tools")
+            fail(where, "sources", problem, "use auto, none, or names such as Office,Tools")
     fault = source_fault(names, values.get("dataset"))
     if fault:
-        _fail(where, ("sources", "dataset"), *fault)
+        fail(where, ("sources", "dataset"), *fault)
 
 
 def _check_eval_args(values: Mapping, where: Where) -> None:
@@ -125,7 +131,7 @@ def _check_eval_args(values: Mapping, where: Where) -> None:
     for name in given:
         if name not in ("split", "order", "group_by", "mode"):
             guess = nearest(str(name), ("split", "order", "group_by", "mode"))
-            _fail(
+            fail(
                 where,
                 "eval_args",
                 f"unknown key {name} in eval_args",
@@ -134,12 +140,12 @@ def _check_eval_args(values: Mapping, where: Where) -> None:
     for name, wanted in _EVAL.items():
         if given.get(name, wanted) != wanted:
             problem = f"eval_args has {name} {show(given[name])}"
-            _fail(where, "eval_args", problem, f"use {wanted}: leave-one-out in time order")
+            fail(where, "eval_args", problem, f"use {wanted}: leave-one-out in time order")
     mode = given.get("mode", "full")
     for value in mode.values() if isinstance(mode, dict) else [mode]:
         if value != "full":
             problem = f"eval_args has mode {show(value)}"
-            _fail(where, "eval_args", problem, "use full: every item of the catalogue is ranked")
+            fail(where, "eval_args", problem, "use full: every item of the catalogue is ranked")
 
 
 def _check_metrics(values: Mapping, where: Where) -> None:
@@ -147,7 +153,7 @@ def _check_metrics(values: Mapping, where: Where) -> None:
     for name in metrics:
         if name.lower() not in RANKING_METRICS:
             guess = nearest(name, RANKING_METRICS)
-            _fail(
+            fail(
                 where,
                 "metrics",
                 f"{name} is not a metric that the rank of the held-out item gives",
@@ -156,7 +162,7 @@ def _check_metrics(values: Mapping, where: Where) -> None:
     topk = [values["topk"]] if isinstance(values["topk"], int) else list(values["topk"])
     offered = [f"{name}@{k}" for name in metrics for k in topk]
     if values["valid_metric"].lower() not in [name.lower() for name in offered]:
-        _fail(
+        fail(
             where,
             ("valid_metric", "topk", "metrics"),
             f"valid_metric {values['valid_metric']} is not measured by metrics and topk",
@@ -164,49 +170,8 @@ def _check_metrics(values: Mapping, where: Where) -> None:
         )
 
 
-def _check_columns(values: Mapping, where: Where) -> None:
-    columns = (values["load_col"] or {}).get("inter") or []
-    for key, default in (("USER_ID_FIELD", "user_id"), ("ITEM_ID_FIELD", "item_id"), ("TIME_FIELD", "timestamp")):
-        field = values.get(key) or default
-        if field not in columns:
-            _fail(
-                where,
-                ("load_col", key),
-                f"load_col does not read {field} from the .inter file",
-                f"add {field} to its inter list",
-            )
-
-
 def check_files(values: Mapping, where: Where) -> None:
     """Raise ConfigError if the ``data_path`` that the user gave is no folder."""
     path = values.get("data_path")
     if path and place_of(where, "data_path") != "defaults" and not Path(path).expanduser().is_dir():
-        _fail(where, "data_path", f"data_path {path} is not a folder", "give the folder that holds NAME/NAME.inter")
-
-
-def _check_gpu(values: Mapping, where: Where) -> None:
-    """A GPU counts as asked for where the user wrote ``device: cuda`` or a ``gpu_id``; ``use_gpu: True`` and
-    ``gpu_id: 0`` as RecBole's defaults only mean "if there is one"."""
-    device = str(values.get("device") or "")
-    if device and place_of(where, "device") != "defaults" and not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", device):
-        _fail(where, "device", f"device is {device}", "use cpu or cuda")
-    asked = [name for name in ("device", "gpu_id") if place_of(where, name) != "defaults"]
-    wanted = {"device": device.startswith("cuda"), "gpu_id": values.get("gpu_id") not in (None, "", ())}
-    asked = [name for name in asked if wanted[name]]
-    if not asked or values.get("use_gpu") is False or device == "cpu":
-        return
-    import torch
-
-    name, value = asked[0], show(str(values[asked[0]]))
-    if not torch.cuda.is_available():
-        _fail(where, name, f"{name} is {value}, but PyTorch sees no GPU", f"remove {name}, or use device: cpu")
-    numbers = [part.strip() for part in str(values.get("gpu_id", "")).strip("()[]").split(",")]
-    count = torch.cuda.device_count()
-    counted = "gpu_id" in asked and "CUDA_VISIBLE_DEVICES" not in os.environ and all(n.isdigit() for n in numbers)
-    if counted and max(map(int, numbers)) >= count:
-        _fail(
-            where,
-            "gpu_id",
-            f"gpu_id is {show(str(values['gpu_id']))}, but there are {count} GPUs, counted from 0",
-            f"use a number below {count}",
-        )
+        fail(where, "data_path", f"data_path {path} is not a folder", "give the folder that holds NAME/NAME.inter")

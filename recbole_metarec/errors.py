@@ -4,6 +4,14 @@ A message says what is wrong, where (file:line or config key), and what to do. T
 after ``error: `` and exits with 2. All are ``ValueError``s, so that code around RecBole may catch them as usual.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NO_MEMORY = re.compile(
+    "out of memory|not enough memory|can't allocate|cannot allocate|bad_alloc|storage size calculation overflowed", re.I
+)
+
 
 class MetaRecError(ValueError):
     """Any mistake in what the user gave: arguments, configuration, data or a checkpoint."""
@@ -26,3 +34,17 @@ class CheckpointError(MetaRecError):
 
 class TrainingError(MetaRecError):
     """The loss or a gradient is no longer finite; the last good checkpoint is kept."""
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Within, memory that cannot be had, from Python, NumPy, or PyTorch on any device, is a ConfigError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise ConfigError(
+            "there is not enough memory for sizes such as these; lower train_batch_size, eval_batch_size, "
+            "embedding_size, n_layers, MAX_ITEM_LIST_LENGTH, text_width, source_negatives or target_negatives"
+        ) from error

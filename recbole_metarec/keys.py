@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
+from recbole_metarec.errors import ConfigError
 from recbole_metarec.resources import resource_dir
 from recbole_metarec.yamlfile import read_yaml
 
 OUR_MODELS = ("LRURec", "MetaRec", "UniSRec")
 Where = Mapping | Callable[[str], str]
+LARGEST_INT = 2**31 - 1  # where a key names no bound of its own; beyond int64 PyTorch itself gives up
 
 _TYPES = {"int", "float", "bool", "str", "list", "dict", "none"}
 _LINE = re.compile(r"^(?P<name>\w+):\s*(?P<value>.*?)\s*#\s\((?P<spec>.+?)\)\s(?P<sentence>\S.*)$")
@@ -72,7 +75,9 @@ class Key:
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return True
-        return math.isfinite(value) and _in_interval(value, self.rule)
+        if isinstance(value, int) and "float" not in self.kind and not self.rule.startswith("in "):
+            return value <= LARGEST_INT and _in_interval(value, self.rule)
+        return _is_finite(value) and _in_interval(value, self.rule)
 
 
 def _is_kind(value, kind: str) -> bool:
@@ -81,6 +86,13 @@ def _is_kind(value, kind: str) -> bool:
     if kind == "bool" or isinstance(value, bool):
         return kind == "bool" and isinstance(value, bool)
     return isinstance(value, {"int": int, "float": (int, float), "str": str, "list": (list, tuple), "dict": dict}[kind])
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def _in_interval(value: float, rule: str) -> bool:
@@ -221,3 +233,9 @@ def place_of(where: Where, *names: str) -> str:
     """Where the first of ``names`` that the user gave was given; "defaults" if none was."""
     get = where.get if isinstance(where, Mapping) else where
     return next((place for place in map(get, names) if place), "defaults")
+
+
+def fail(where: Where, names, problem: str, advice: str) -> NoReturn:
+    """Raise ConfigError at the place of ``names``, one key or several that conflict."""
+    names = (names,) if isinstance(names, str) else names
+    raise ConfigError(f"{said_at(place_of(where, *names), problem)}; {advice}")

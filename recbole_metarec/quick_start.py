@@ -11,6 +11,7 @@ import numpy as np
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
+from recbole_metarec.errors import enough_memory
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.resuming import is_complete
 from recbole_metarec.trainer.trainer import TransferTrainer
@@ -68,6 +69,7 @@ class Experiment:
         return f"difference on test, paired over users: {text}: {verdict}"
 
 
+@enough_memory()
 def run_experiment(
     model: str | None = None, dataset: str | None = None, config_files=(), overrides=None, resume=None
 ) -> Experiment:
@@ -95,6 +97,7 @@ def run_experiment(
     return Experiment(run.run_dir, metrics, parts)
 
 
+@enough_memory()
 def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, float]:
     """Trains as :func:`run_experiment` does; metrics on validation of the best epoch's model, unguarded.
 

@@ -1,5 +1,6 @@
 """Recommendations from a saved model: no data set, no source, no training code is needed to answer."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -15,7 +16,7 @@ from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.resources import DEFAULT_DATA_PATH
-from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
+from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 from recbole_metarec.words import nearest
 
 
@@ -51,12 +52,15 @@ class Recommender:
         items = content.get("items")
         if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
             raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
+        twice = next((name for name, times in Counter(items).items() if times > 1), None)
+        if twice is not None:
+            raise CheckpointError(f"{model_file}: two of its items are named {twice!r}; train again")
         config = config_from_json(content.get("config"), data_path)
         try:
-            model = get_model(config["model"])(config, _Catalogue(len(items)))
+            catalogue = _Catalogue(len(items))
+            model = load_model(lambda: get_model(config["model"])(config, catalogue), content, model_file)
         except (RuntimeError, MemoryError) as error:
             raise CheckpointError(f"{model_file}: its config makes no model that fits here; train again") from error
-        load_weights(model, content, model_file)
         return cls(model, items, config)
 
     def history_of(self, user: str) -> list[str]:

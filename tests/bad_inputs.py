@@ -222,6 +222,80 @@ TYPED = {
         *_all("--device=cuda", "--device is cuda, but PyTorch sees no GPU; "),
         *_all("--gpu_id=0", "--gpu_id is 0, but PyTorch sees no GPU; "),
     ],
+    "values of RecBole's keys": [
+        *_all("--device=cpu:5", "--device is cpu:5; use cpu or cuda"),
+        *(
+            (f"{_TRAIN} --clip_grad_norm={{{{'{name}':{value}}}}}", f"--clip_grad_norm has {name} {shown}; use a f")
+            for name, value, shown in [
+                ("max_norm", "x", "x"),
+                ("max_norm", ".nan", "nan"),
+                ("max_norm", ".inf", "inf"),
+                ("max_norm", "-1", "-1"),
+                ("max_norm", "True", "True"),
+                ("max_norm", "9" * 400, "9" * 57 + "..."),
+            ]
+        ),
+        (f"{_TRAIN} --clip_grad_norm={{{{'foo':1}}}}", "--clip_grad_norm has foo; use {{max_norm: 1.0}}, "),
+        (f"{_TRAIN} --clip_grad_norm={{{{}}}}", "--clip_grad_norm has max_norm None; use a finite float > 0"),
+        (f"{_TRAIN} --clip_grad_norm={{{{'max_norm':1,'norm_type':0}}}}", "--clip_grad_norm has norm_type 0; use a fl"),
+        *_all("--log_wandb=True", "--log_wandb is True, but wandb is not installed; pip install wandb, or "),
+        *_all("--state=LOUD", "--state is LOUD; use debug, info, warning, error or critical"),
+        *_all("--user_inter_num_interval=5", "--user_inter_num_interval is 5, which is no interval; use one such as"),
+        (f"{_TRAIN} --item_inter_num_interval=[5,4)", "--item_inter_num_interval is [5,4), which is no interval; "),
+        (f"{_TRAIN} --val_interval=abc", "--val_interval is abc; use a dict or nothing"),
+        (
+            f"{_TRAIN} --val_interval={{{{'timestamp':abc}}}}",
+            "{data}/Good: val_interval has 'abc' for timestamp: interv",
+        ),
+        (
+            f"{_TRAIN} --val_interval={{{{'item_id':abc}}}}",
+            "{data}/Good: val_interval has 'abc' for item_id, of which it",
+        ),
+        (
+            f"{_TRAIN} --alias_of_item_id=[x]",
+            "--alias_of_item_id has x, which is no column of names that load_col reads",
+        ),
+        (f"{_TRAIN} --alias_of_item_id=[timestamp]", "--alias_of_item_id has timestamp, which is no column of names"),
+        (
+            f"{_TRAIN} --ITEM_LIST_LENGTH_FIELD=user_id",
+            "--ITEM_LIST_LENGTH_FIELD makes a second user_id beside that of",
+        ),
+        (f"{_TRAIN} --USER_ID_FIELD=item_id", "--USER_ID_FIELD: ITEM_ID_FIELD makes a second item_id beside that of"),
+        (f"{_TRAIN} --LIST_SUFFIX=", "--LIST_SUFFIX is empty; use a name such as _list"),
+        (f"{_TRAIN} --TIME_FIELD=", "--TIME_FIELD is empty; use a name such as timestamp"),
+        (
+            f"{_TRAIN} --load_col={{{{'inter':[user_id,item_id,timestamp,nope]}}}}",
+            "{data}/Good/Good.inter:1: no column nope",
+        ),
+        (
+            f"{_TRAIN} --load_col={{{{'inter':[user_id,item_id,timestamp],'foo':[a]}}}}",
+            "--load_col has foo, which no fil",
+        ),
+        *(
+            (f"train --model SASRec --dataset Good --data_path {{data}} {words}", message)
+            for words, message in [
+                ("--device=cpu:5", "--device is cpu:5; use cpu or cuda"),
+                ("--log_wandb=True", "--log_wandb is True, but wandb is not installed; "),
+                ("--LIST_SUFFIX=", "--LIST_SUFFIX is empty; "),
+                ("--load_col={{'inter':[user_id,item_id,timestamp,nope]}}", "{data}/Good/Good.inter:1: no column nope"),
+            ]
+        ),
+    ],
+    "sizes": [
+        *_all("--source_negatives=100000000000000", "--source_negatives is 100000000000000; use an int >= 0, at most"),
+        (
+            f"{_TRAIN} --target_negatives={10**23}",
+            f"--target_negatives is {10**23}; use an int >= 0, at most 2147483647",
+        ),
+        (f"{_TRAIN} --embedding_size={10**12}", f"--embedding_size is {10**12}; use an int in [1, 65536]"),
+        (
+            f"{_TRAIN} --MAX_ITEM_LIST_LENGTH={10**21}",
+            f"--MAX_ITEM_LIST_LENGTH is {10**21}; use an int in [2, 1000000]",
+        ),
+        (f"{_TRAIN} --seed=4294967296", "--seed is 4294967296; use an int in [0, 4294967295]"),
+        (f"{_TRAIN} --epochs={'9' * 400}", "--epochs is 9999"),
+        (f"{_TRAIN} --learning_rate={'9' * 400}", "--learning_rate is 9999"),
+    ],
     "checkpoint": [
         ("recommend {bad}/truncated.pth --user u", "{bad}/truncated.pth: truncated, or not a checkpoint of this "),
         ("recommend {bad}/empty.pth --user u", "{bad}/empty.pth: truncated, or not a checkpoint of this package; "),

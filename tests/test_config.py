@@ -42,7 +42,7 @@ def outside(rule: str) -> list[float]:
     if rule.startswith("> "):
         return [float(rule[2:]), float(rule[2:]) - 1]
     low, high = rule[4:-1].split(", ")
-    return [float(low) - 0.5, float(high) + 0.5] + [float(high)] * (rule[-1] == ")") + [float(low)] * (rule[3] == "(")
+    return [float(low) - 1, float(high) + 1] + [float(high)] * (rule[-1] == ")") + [float(low)] * (rule[3] == "(")
 
 
 def wrong_values():
@@ -56,7 +56,9 @@ def wrong_values():
         if number:
             yield from ((name, value) for value in ("word", True, math.nan, math.inf, [1], None))
         if "int" in kinds:
-            yield name, 1.5
+            yield from ((name, value) for value in (1.5, 2**31, 10**400))
+        if "float" in kinds:
+            yield name, 10**400
         if key.choices:
             yield from ((name, value) for value in ("nonsense", 1, None, True))
         if kinds == ["bool"]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pickle
 import sys
@@ -135,6 +136,90 @@ def test_a_config_inside_a_checkpoint_is_json_and_orders_no_pickle(trained, bomb
     write_checkpoint(tmp_path / "model.pth", content | {"config": json.dumps(config)})
     found = recbole.quick_start.load_data_and_model(str(tmp_path / "model.pth"))[0]
     assert not found["trust_pickle"] and not found["dataset_save_path"]
+
+
+TABLE = "item_embedding.weight"
+
+
+def with_config(content, **values):
+    config = json.loads(content["config"])
+    return content | {"config": json.dumps(config | {"values": config["values"] | values})}
+
+
+def weights_of(content, **changed):
+    return content | {"state_dict": content["state_dict"] | changed}
+
+
+def one_item(content, value):
+    return weights_of(content, **{TABLE: content["state_dict"][TABLE].clone().index_fill_(0, torch.tensor(3), value)})
+
+
+def as_wide_as_one_number(content, width):
+    """Tensors of the shapes that the config asks for, each of which repeats one number of the file."""
+    config = with_config(content, embedding_size=width, vq_heads=1)
+    build = build_config("MetaRec", "Target", (), {"embedding_size": width, "vq_heads": 1, "n_layers": 1}, {}, True)
+    with torch.device("meta"):
+        shapes = recbole.quick_start.quick_start.get_model("MetaRec")(build, Catalogue(len(content["items"])))
+    weights = {name: torch.zeros(1).expand(value.shape) for name, value in shapes.state_dict().items()}
+    return config | {"state_dict": weights}
+
+
+class Catalogue:
+    def __init__(self, n_items):
+        self.n_items = n_items
+
+    def num(self, field):
+        return self.n_items
+
+
+SPOILT = {
+    "not a number": (
+        lambda good: weights_of(good, **{TABLE: good["state_dict"][TABLE] * math.nan}),
+        f"{TABLE} holds",
+    ),
+    "one item": (lambda good: one_item(good, math.nan), f"{TABLE} holds numbers that are not finite"),
+    "infinite bias": (
+        lambda good: weights_of(good, item_bias=good["state_dict"]["item_bias"] + math.inf),
+        "item_bias",
+    ),
+    "a name twice": (
+        lambda good: good | {"items": [*good["items"][:-1], good["items"][1]]},
+        "two of its items are",
+    ),
+    "very many layers": (lambda good: with_config(good, n_layers=10**9), r"n_layers is 1000000000; use an int in"),
+    "many layers": (lambda good: with_config(good, n_layers=100), "is on one side only"),
+    "one layer more": (lambda good: with_config(good, n_layers=2), r"encoder.blocks.1.\S+ is on one side only"),
+    "wide": (lambda good: with_config(good, embedding_size=65536, vq_heads=1), r"the model's is .25, 65536."),
+    "wide, of one number": (lambda good: as_wide_as_one_number(good, 4096), "bytes, which are not in"),
+    "texts": (
+        lambda good: with_config(good, text_alignment=True, text_width=65536),
+        "bytes, which are not in",
+    ),
+    "an endless history": (lambda good: with_config(good, MAX_ITEM_LIST_LENGTH=10**12), "MAX_ITEM_LIST_LENGTH is"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_model_that_would_answer_nonsense_or_be_larger_than_its_file_is_refused(trained, tmp_path, kind, monkeypatch):
+    good = read_checkpoint(trained / "model.pth")
+    spoil, message = SPOILT[kind]
+    write_checkpoint(tmp_path / "model.pth", spoil(good))
+    made = []
+    original = torch.nn.Module.register_parameter
+
+    def watched(module, name, parameter):
+        made.append(0 if parameter is None or parameter.is_meta else parameter.numel())
+        original(module, name, parameter)
+
+    monkeypatch.setattr(torch.nn.Module, "register_parameter", watched)
+    with pytest.raises(CheckpointError, match=message):
+        Recommender.load(tmp_path / "model.pth")
+    assert sum(made) <= sum(value.numel() for value in good["state_dict"].values())
+
+
+def test_a_model_says_nothing_to_a_service_because_its_file_wants_to(trained, tmp_path):
+    write_checkpoint(tmp_path / "model.pth", with_config(read_checkpoint(trained / "model.pth"), log_wandb=True))
+    assert not Recommender.load(tmp_path / "model.pth").config["log_wandb"]
 
 
 @pytest.mark.parametrize("model", ["LRURec", "SASRec"])

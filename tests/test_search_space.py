@@ -67,7 +67,7 @@ second_order: {choices: [False, True]}
         ("weight_decay: {low: 0, high: 0.1, log: True}", "weight_decay has low 0, which has no logarithm; "),
         ("weight_decay: {low: 0, high: 0.1, log: 10}", "weight_decay has log 10; use True or False"),
         ("dropout_prob: {low: 0.1, high: 1.5}", "dropout_prob is 1.5; use a float in [0, 1)"),
-        ("n_layers: {low: 0.5, high: 3}", "n_layers is 0.5; use an int >= 1"),
+        ("n_layers: {low: 0.5, high: 3}", "n_layers is 0.5; use an int in [1, 100]"),
         ("vq_codes: {low: 1, high: 30}", "vq_codes is all by default, which no range holds; use choices"),
         ("vq_heads: {choices: [4]}", "vq_heads has choices [4]; give two or more different plain values"),
         ("vq_heads: {choices: [4, 4]}", "vq_heads has choices [4, 4]; give two"),

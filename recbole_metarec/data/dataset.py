@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
 
 from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.files import cache_dir
+from recbole_metarec.data.intervals import Intervals
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
 from recbole_metarec.data.text_vectors import TextVectors, encode_domains
@@ -69,6 +71,24 @@ class TransferDataset(SequentialDataset):
             folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
             dataset_path = str(folder)
         super()._load_data(token, dataset_path)
+
+    def _load_feat(self, filepath, source):
+        feat = super()._load_feat(filepath, source)
+        wanted = set() if feat is None else self._get_load_and_unload_col(source)[0] or set()
+        absent = sorted(wanted - set(feat.columns)) if wanted else ()
+        if absent:
+            raise DataError(f"{filepath}:1: no column {absent[0]}, which load_col asks for; remove it there, or add it")
+        return feat
+
+    def _filter_by_field_value(self):
+        """RecBole takes intervals for names where a column holds names, and leaves out those that it cannot read."""
+        for field, allowed in (self.config["val_interval"] or {}).items():
+            is_number = self.field2type.get(field) in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+            if is_number and Intervals.parse(allowed) is None:
+                raise ValueError(f"val_interval has {allowed!r} for {field}: intervals of it are such as [3,5]")
+            if not is_number and not isinstance(allowed, (list, tuple)):
+                raise ValueError(f"val_interval has {allowed!r} for {field}, of which it takes a list of names")
+        super()._filter_by_field_value()
 
     def data_augmentation(self):
         """Orders the events by user and time; prefixes are gathered when they are asked for, never stored."""

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -31,8 +32,8 @@ _DERIVED = (
     "dataset",
     "data_path",
 )
-# A checkpoint may not decide that a pickle is read.
-NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle")
+# A checkpoint may not decide that a pickle is read, nor that anything is sent to a service.
+NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle", "log_wandb")
 
 
 def write_checkpoint(path: str | Path, content: dict) -> None:
@@ -76,11 +77,35 @@ def _check_container(path: str | Path) -> None:
             raise zipfile.BadZipFile
 
 
+def load_model(make: Callable[[], torch.nn.Module], content: dict, path: str | Path) -> torch.nn.Module:
+    """What ``make`` builds as the file's config asks, with the file's weights.
+
+    It is made without any memory first, so that a small file cannot ask for a large model. Raises CheckpointError.
+    """
+    with torch.device("meta"):
+        sketch = make()
+    _fitting_weights(sketch, content, path)
+    size = sum(value.numel() * value.element_size() for value in (*sketch.parameters(), *sketch.buffers()))
+    if size > os.path.getsize(path):
+        raise CheckpointError(f"{path}: its config asks for {size} bytes, which are not in the file; train again")
+    model = make()
+    load_weights(model, content, path)
+    return model
+
+
 def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> None:
     """Puts a checkpoint's weights into a model of the very same names and shapes.
 
-    Raises CheckpointError naming the first difference.
+    Raises CheckpointError naming the first difference, or the first that holds anything but finite numbers.
     """
+    found = _fitting_weights(model, content, path)
+    for name, value in found.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite; train again")
+    model.load_state_dict(found)
+
+
+def _fitting_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Mapping[str, torch.Tensor]:
     saved = content.get("state_dict")
     if not isinstance(saved, dict) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
@@ -98,7 +123,7 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
                 f"{path}: {name} is {tuple(found[name].shape)}, the model's is {tuple(value.shape)}; "
                 "the data or embedding_size has changed since"
             )
-    model.load_state_dict(found)
+    return found
 
 
 def config_to_json(config, **deployed) -> str:
