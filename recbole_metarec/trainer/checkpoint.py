@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -81,8 +82,18 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
 
     Raises CheckpointError naming the first difference.
     """
+    model.load_state_dict(weights_for(model, content, path))
+
+
+def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapping[str, torch.Tensor]:
+    """A checkpoint's weights, which a model of the very same names and shapes can load.
+
+    Raises CheckpointError naming the first difference.
+    """
     saved = content.get("state_dict")
-    if not isinstance(saved, dict) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
+    if not isinstance(saved, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in saved.items()
+    ):
         raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
     own, found = model.state_dict(), model.completed(saved)
     different = sorted(set(own) ^ set(found))
@@ -98,7 +109,7 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
                 f"{path}: {name} is {tuple(found[name].shape)}, the model's is {tuple(value.shape)}; "
                 "the data or embedding_size has changed since"
             )
-    model.load_state_dict(found)
+    return found
 
 
 def config_to_json(config, **deployed) -> str:
