@@ -67,6 +67,13 @@ class CheckedState:
             self.refuse(key, f"it is {described(value)}, not a number")
         return value
 
+    def numbers(self, key: str, wanted: Iterable[int]) -> dict[int, float]:
+        """A dict of a float for each of the whole numbers that are wanted, in their order."""
+        part = self.part(key)
+        if list(part.content) != list(wanted):
+            self.refuse(key, "it is not of these epochs")
+        return {place: part.number(place, finite=False) for place in part.content}
+
     def best(self, metric: str, is_validated: bool) -> tuple[float, dict[str, float]]:
         """The best score and the best result, which agree. metric: the one that is the score."""
         score, result = self.number("best_valid_score", finite=is_validated), self.part("best_valid_result")
@@ -147,7 +154,9 @@ class CheckedState:
 
     # -- optimisers --------------------------------------------------------------------------------------------
 
-    def optimizer(self, key: str, optimizer: Optimizer | RowwiseOptimizer, most: int, moved: str = "some") -> dict:
+    def optimizer(
+        self, key: str, optimizer: Optimizer | RowwiseOptimizer, most: int = _MOST, moved: str = "some"
+    ) -> dict:
         """The state of an optimiser like the given one, for its ``load_state_dict``.
 
         most: steps that it can have done. moved: which of its parameters it has stepped: "all", "some" (one at
