@@ -70,7 +70,7 @@ class CheckedState:
     def numbers(self, key: str, wanted: Iterable[int]) -> dict[int, float]:
         """A dict of a float for each of the whole numbers that are wanted, in their order."""
         part = self.part(key)
-        if list(part.content) != list(wanted):
+        if not alike(list(part.content), list(wanted)):
             self.refuse(key, "it is not of these epochs")
         return {place: part.number(place, finite=False) for place in part.content}
 
