@@ -84,7 +84,7 @@ def load_model(make: Callable[[], torch.nn.Module], content: dict, path: str | P
     """
     with torch.device("meta"):
         sketch = make()
-    _fitting_weights(sketch, content, path)
+    weights_for(sketch, content, path)
     size = sum(value.numel() * value.element_size() for value in (*sketch.parameters(), *sketch.buffers()))
     if size > os.path.getsize(path):
         raise CheckpointError(f"{path}: its config asks for {size} bytes, which are not in the file; train again")
@@ -98,16 +98,22 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
 
     Raises CheckpointError naming the first difference, or the first that holds anything but finite numbers.
     """
-    found = _fitting_weights(model, content, path)
+    found = weights_for(model, content, path)
     for name, value in found.items():
         if not value.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds numbers that are not finite; train again")
     model.load_state_dict(found)
 
 
-def _fitting_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Mapping[str, torch.Tensor]:
+def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapping[str, torch.Tensor]:
+    """A checkpoint's weights, which a model of the very same names and shapes can load.
+
+    Raises CheckpointError naming the first difference.
+    """
     saved = content.get("state_dict")
-    if not isinstance(saved, dict) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
+    if not isinstance(saved, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in saved.items()
+    ):
         raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
     own, found = model.state_dict(), model.completed(saved)
     different = sorted(set(own) ^ set(found))

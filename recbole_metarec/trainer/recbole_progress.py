@@ -7,8 +7,10 @@ from time import time
 import numpy as np
 import torch
 
-from recbole_metarec.errors import CheckpointError
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
+from recbole_metarec.trainer.state_checks import CheckedState, alike, described
+
+_COLUMNS = ("train_loss", "seconds", "valid_score")
 
 
 class RecBoleProgress:
@@ -56,12 +58,7 @@ class RecBoleProgress:
         if not self.file.exists():
             return
         content = read_checkpoint(self.file, self.trainer.device)
-        try:
-            self._restore(content)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.file}: not the training state of such a run ({error}); train again"
-            ) from error
+        self._restore(self._checked(CheckedState(self.file, content)))
         self.record()
 
     def _write(self, epoch: int) -> None:
@@ -83,6 +80,32 @@ class RecBoleProgress:
         }
         write_checkpoint(self.file, content)
 
+    def _checked(self, state: CheckedState) -> dict:
+        """What :meth:`_write` has written. Raises CheckpointError, with nothing restored, if it is anything else."""
+        trainer, weights = self.trainer, self.trainer.model.state_dict()
+        epoch = state.count("epoch", most=len(state.part("train_losses").content) - 1)
+        validated = range(trainer.eval_step - 1, epoch + 1, trainer.eval_step)
+        score, result = state.best(trainer.valid_metric, is_validated=True)
+        no_passes = getattr(self.loader, "epoch", None) is None
+        if no_passes and state["passes"] is not None:
+            state.refuse("passes", "this run counts none")
+        return {
+            "epoch": epoch,
+            "cur_step": state.count("cur_step", most=epoch + 1),
+            "best_valid_score": score,
+            "best_valid_result": result,
+            "train_losses": state.numbers("train_losses", range(epoch + 1)),
+            # weights of a loss that is no longer finite are the trainer's to tell, in its next step
+            "state_dict": state.tensors("state_dict", weights, may_be_nan=True),
+            "best": state.tensors("best", weights, may_be_nan=True),
+            "other_parameter": _checked_others(state, _without_modules(trainer.model.other_parameter())),
+            "optimizer": state.optimizer("optimizer", trainer.optimizer),
+            "generators": _checked_generators(state.part("generators"), self.loader),
+            "passes": None if no_passes else state.count("passes"),
+            "history": state.rows("history", [{"epoch": number} for number in validated], _COLUMNS),
+            "seconds": state.number("seconds"),
+        }
+
     def _restore(self, content: dict) -> None:
         trainer = self.trainer
         trainer.model.load_state_dict(content["state_dict"])
@@ -97,6 +120,21 @@ class RecBoleProgress:
         _set_generators(self.loader, content["generators"])
         self.resumed = True
         self._started = self._last = time()
+
+
+def _checked_others(state: CheckedState, own: dict | None) -> dict | None:
+    """A model's parameters beside its weights; of those that it has not yet, any tensor."""
+    if own is None:
+        return None if state["other_parameter"] is None else state.refuse("other_parameter", "this model has none")
+    others = state.part("other_parameter")
+    others.only_names(own)
+    for name, value in own.items():
+        found = others[name]
+        if isinstance(value, torch.Tensor) or (value is None and isinstance(found, torch.Tensor)):
+            others.tensor(name, found if value is None else value, may_be_nan=True)
+        elif type(found) is not type(value):
+            others.refuse(name, f"it is {described(found)}, not {described(value)}")
+    return dict(others.content)
 
 
 def _without_modules(parameters: dict | None) -> dict | None:
@@ -116,6 +154,36 @@ def _generators(loader) -> dict:
     }
     own = getattr(loader, "generator", None)
     return found | ({"loader": own.get_state()} if own is not None else {})
+
+
+def _checked_generators(states: CheckedState, loader) -> dict:
+    """States that fresh generators take and give back. Raises CheckpointError."""
+    own = _generators(loader)
+    states.only_names(own)
+    python, numpy = random.Random(), np.random.RandomState()
+    try:
+        python.setstate(states["python"])
+        numpy.set_state(states["numpy"])
+        name, keys, *rest = numpy.get_state()
+        taken = {"python": python.getstate(), "numpy": (name, keys.tolist(), *rest)}
+    except (TypeError, ValueError, OverflowError, IndexError, KeyError) as error:
+        states.refuse("", f"Python and NumPy do not take it: {error}")
+    for kind, state in taken.items():
+        if not alike(states[kind], state):
+            states.refuse(kind, "it is no state of a generator")
+    if not isinstance(taken["python"][2], float | None) or not 0 <= taken["numpy"][2] <= len(taken["numpy"][1]):
+        states.refuse("", "it is no state of a generator")
+    taken |= {kind: states.tensor(kind, own[kind]) for kind in ("torch", "loader") if kind in own}
+    cuda = CheckedState(states.file, dict(enumerate(states.listed("cuda"))), f"{states.name}.cuda")
+    if own["cuda"] and len(cuda.content) > len(own["cuda"]):
+        states.refuse("cuda", f"it is of {len(cuda.content)} GPUs, here are {len(own['cuda'])}")
+    taken["cuda"] = [cuda.tensor(place, state) for place, state in zip(cuda.content, own["cuda"], strict=False)]
+    for state in [taken[kind] for kind in ("torch", "loader") if kind in taken]:
+        try:
+            torch.Generator().set_state(state)
+        except RuntimeError as error:
+            states.refuse("torch", f"PyTorch does not take it: {error}")
+    return taken
 
 
 def _set_generators(loader, states: dict) -> None:

@@ -11,6 +11,7 @@ from recbole_metarec.data.dataset import Source
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.metarec import SourceItems
 from recbole_metarec.randomness import torch_stream
+from recbole_metarec.trainer.state_checks import CheckedState
 
 
 class SourceSide:
@@ -80,8 +81,25 @@ class SourceSides:
         sides = {s.name: {"table": s.table.data, "bias": s.bias.data, **s.stream.state_dict()} for s in self.sides}
         return {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
 
+    def checked(self, state: CheckedState, steps: int) -> dict:
+        """What :meth:`state_dict` gave after at most so many steps. Raises CheckpointError if it is anything else."""
+        found = {}
+        sides = state.part("sides")
+        sides.only_names(self.names)
+        for side in self.sides:
+            own = sides.part(side.name)
+            passed = own.count("passed")
+            last = len(side.stream.batches.plan(passed)) - 1
+            found[side.name] = {
+                "table": own.tensor("table", side.table),
+                "bias": own.tensor("bias", side.bias),
+                "passed": passed,
+                "position": own.count("position", most=last),
+            }
+        return {"sides": found, "optimizer": state.optimizer("optimizer", self.optimizer, steps)}
+
     def load_state_dict(self, state: dict) -> None:
-        """Restores :meth:`state_dict`; the sources must be the same."""
+        """Restores what :meth:`checked` has given; the sources must be the same."""
         for side in self.sides:
             own = state["sides"][side.name]
             side.table.data.copy_(own["table"])

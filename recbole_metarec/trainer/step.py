@@ -11,6 +11,7 @@ from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.meta_step import Tensors
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
+from recbole_metarec.trainer.state_checks import CheckedState
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,18 @@ class TransferState:
         learner = copy.deepcopy(self.rate_optimizer.state_dict()) if self.rate_optimizer else None
         return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}
 
+    def checked(self, state: CheckedState, most: int) -> dict:
+        """What :meth:`state_dict` gave after at most so many steps. Raises CheckpointError if it is anything else."""
+        steps, learner = state.count("steps", most=most), None
+        if self.rate_optimizer:
+            learner = state.optimizer("rate_optimizer", self.rate_optimizer, steps, "all" if steps else "none")
+        elif state["rate_optimizer"] is not None:
+            state.refuse("rate_optimizer", "this run learns no rates")
+        rates, smoothed = state.tensors("log_rates", self.log_rates), state.tensor("smoothed", self.smoothed)
+        return {"log_rates": rates, "smoothed": smoothed, "steps": steps, "rate_optimizer": learner}
+
     def load_state_dict(self, state: dict) -> None:
-        """Restores :meth:`state_dict`."""
+        """Restores what :meth:`checked` has given."""
         for name, value in state["log_rates"].items():
             self.log_rates[name].data.copy_(value)
         self.smoothed, self.steps = state["smoothed"].clone(), state["steps"]

@@ -39,6 +39,7 @@ class TextTrainer(TransferTrainer):
     def __init__(self, config, model):
         super().__init__(config, model)
         self.mixture: SourceMixture | None = None
+        self.moves_all = False
 
     def _set_up(self, train_data) -> None:
         super()._set_up(train_data)

@@ -48,6 +48,7 @@ class TransferTrainer(TrainingState, Trainer):
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
         self.record = None
+        self.moves_all = True  # whether every step moves every parameter that requires a gradient
         # with transfer the whole table moves in every step, and so it must in what is compared with it
         self.rows_only = self.transfer == "none"
         self._steps_done = 0
@@ -142,9 +143,7 @@ class TransferTrainer(TrainingState, Trainer):
         rate = config["learn_inner_learning_rate"]
         self.state = TransferState.initial(alphas, rate, len(self.sources), self.device)
         if self._resumed:
-            self._refuse_another(self._resumed, self._sources_form)
-            self.sources.load_state_dict(self._resumed["source_sides"])
-            self.state.load_state_dict(self._resumed["transfer"])
+            self._go_on_with_sources()
         self.meta_step = MetaStep(self.model, self.sources, settings, self.state)
 
     def _source_weight(self) -> float:

@@ -4,7 +4,8 @@ from pathlib import Path
 from time import time
 
 from recbole_metarec.errors import CheckpointError
-from recbole_metarec.trainer.checkpoint import config_to_json, load_weights, read_checkpoint, write_checkpoint
+from recbole_metarec.trainer.checkpoint import config_to_json, read_checkpoint, weights_for, write_checkpoint
+from recbole_metarec.trainer.state_checks import CheckedState, alike, described
 
 
 class TrainingState:
@@ -57,30 +58,59 @@ class TrainingState:
     def resume_checkpoint(self, resume_file):
         """Goes on after the last validation of the run whose model is ``resume_file``; :meth:`fit` then continues.
 
-        Raises CheckpointError if its training state is missing, damaged, or of another model.
+        Raises CheckpointError, with nothing restored, if its training state is missing, damaged, or of another model.
         """
         self.saved_model_file = str(resume_file)
         content = read_checkpoint(self.training_state_file, self.device)
         self._refuse_another(content, {"meta_transfer": self.transfer, **self._form})
-        load_weights(self.model, content, self.training_state_file)
-        try:
-            self._go_on_from(content)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.training_state_file}: not the training state of such a run ({error}); train again"
-            ) from error
+        weights_for(self.model, content, self.training_state_file)
+        state = CheckedState(self.training_state_file, content)
+        progress, signs = self._progress_in(state), state.texts("signs")
+        weights = state.tensors("state_dict", self.model.state_dict())
+        moved = "all" if self.moves_all else "some"
+        optimizer = state.optimizer("optimizer", self.optimizer, progress["_steps_done"], moved)
+        self.model.load_state_dict(weights)
+        self.optimizer.load_state_dict(optimizer)
+        for name, value in progress.items():
+            setattr(self, name, value)
+        self.signs.seen = signs
+        self._started = time()
+        self._resumed = {key: value for key, value in content.items() if key not in ("state_dict", "optimizer")}
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
-    def _go_on_from(self, content: dict) -> None:
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.start_epoch, self.cur_step = content["epoch"] + 1, content["cur_step"]
-        self.best_valid_score, self.pretrained = content["best_valid_score"], content["pretrained"]
-        self.best_valid_result = content["best_valid_result"]
-        self.history, self.source_history = content["history"], content["source_history"]
-        self.signs.seen = content["signs"]
-        self._steps_done, self.spent_before = content["steps"], content["seconds"]
-        self._started = time()
-        self._resumed = content
+    def _progress_in(self, state: CheckedState) -> dict:
+        """Where the run stands, by the names of this trainer's attributes."""
+        planned = self.config["pretrain_epochs"] or 0
+        pretrained = state.count("pretrained", most=planned)
+        epoch = state.count("epoch", -1 if pretrained else 0, len(state.listed("history")) - 1)
+        if epoch >= 0 and pretrained not in (0, planned):
+            state.refuse("pretrained", f"it is {pretrained}, not {planned}")
+        passes, epochs = range(-planned, pretrained - planned), range(epoch + 1)
+        history = state.rows("history", [{"epoch": number} for number in (*passes, *epochs)], ("train_loss", "seconds"))
+        names = state.listed("sources") if "source_sides" in state.content else []
+        taught = passes if self.transfer == "pretrain" else epochs
+        of_sources = [{"epoch": number, "source": name} for number in taught for name in names]
+        score, result = state.best(self.valid_metric, is_validated=epoch >= 0)
+        return {
+            "start_epoch": epoch + 1,
+            "cur_step": state.count("cur_step", most=epoch + 1),
+            "best_valid_score": score,
+            "best_valid_result": result,
+            "pretrained": pretrained,
+            "history": history,
+            "source_history": state.rows("source_history", of_sources, ("steps",)),
+            "_steps_done": state.count("steps", least=1),
+            "spent_before": state.number("seconds"),
+        }
+
+    def _go_on_with_sources(self) -> None:
+        """The other half of :meth:`resume_checkpoint`, once the sources were read."""
+        self._refuse_another(self._resumed, self._sources_form)
+        state = CheckedState(self.training_state_file, self._resumed)
+        sides = self.sources.checked(state.part("source_sides"), self._steps_done)
+        transfer = self.state.checked(state.part("transfer"), self._steps_done)
+        self.sources.load_state_dict(sides)
+        self.state.load_state_dict(transfer)
 
     @property
     def _form(self) -> dict:
@@ -94,8 +124,9 @@ class TrainingState:
 
     def _refuse_another(self, content: dict, own: dict) -> None:
         for key, value in own.items():
-            if content.get(key) != value:
+            then = content.get(key)
+            if not alike(then, value):
                 raise CheckpointError(
-                    f"{self.training_state_file}: {key} was {content.get(key)} when it was written and is {value} now; "
+                    f"{self.training_state_file}: {key} was {described(then)} when it was written and is {value} now; "
                     "resume with the config and the data of that run"
                 )
