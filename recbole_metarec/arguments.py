@@ -6,6 +6,7 @@ The user's mistakes are ConfigErrors that name the option, the key or the line o
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from recbole_metarec.config import OUR_MODELS, check_keys, known_keys, nearest, parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import recbole_models
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.words import source_names
 
 
@@ -110,6 +112,15 @@ def stand_ins(dataset: str, chosen: dict, places: dict) -> dict:
     related = ", ".join(f"{source.name} ({source.relatedness:g})" for source in plan.sources) or "none"
     print(f"simulated: {plan.target.name}; sources, and how related they are: {related}", flush=True)
     return found
+
+
+def warn_of_sources(dataset: str, given: dict) -> None:
+    """Says so on stderr if no source was named among the config keys ``given`` and the target comes with none."""
+    from recbole_metarec.data.domains import sources_warning
+
+    data_path = given.get("data_path") or DEFAULT_DATA_PATH
+    if warning := sources_warning(dataset, given.get("sources", "auto"), data_path):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def train_command(dataset: str, data_path: str | Path, sources: Sequence[str] = ()) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from recbole_metarec.arguments import warn_of_sources
 from recbole_metarec.errors import DataError
 from recbole_metarec.run_options import RunRequest, run_options
 
@@ -84,7 +85,7 @@ def carry_out(request: RunRequest, experiment, folder: str, warning: str = "") -
         execution = Execution(experiment, store, rows)
         _say(execution.cost().text(request.jobs))
         if not any(run.sources for run in experiment.plan):
-            request.warn_of_sources()
+            warn_of_sources(request.dataset, request.given)
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
         if "cost" in request.own:

@@ -3,6 +3,7 @@
 import argparse
 from tempfile import TemporaryFile
 
+from recbole_metarec.arguments import warn_of_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.launch import recbole_ready
 from recbole_metarec.run_options import RunRequest, run_options
@@ -78,7 +79,7 @@ def _compare(request: RunRequest, models: list) -> int:
     protocol, segments, users = describe(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     check_sources(plan)
     if any(model.uses_sources for model in models):
-        request.warn_of_sources()
+        warn_of_sources(request.dataset, request.given)
     output.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=output).close()  # shows now, not after hours, whether the reports can be written
     with RunStore(request.store) as store:

@@ -2,10 +2,17 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
-from recbole_metarec.arguments import Settings, count, domain_options, options_of, split_arguments, stand_ins
+from recbole_metarec.arguments import (
+    Settings,
+    count,
+    domain_options,
+    options_of,
+    split_arguments,
+    stand_ins,
+    warn_of_sources,
+)
 from recbole_metarec.config import check_config, default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
@@ -83,7 +90,6 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
 
 def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: Path, trials: int) -> int:
-    from recbole_metarec.data.domains import sources_warning
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import Tuned, make_plan, read_by
     from recbole_metarec.leaderboard.target import check_sources, read_target
@@ -101,9 +107,8 @@ def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: 
     space = read_space(space_file, model, default.config, given)
     read_target(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     check_sources([default])
-    warning = sources_warning(dataset, given.get("sources", "auto"), given.get("data_path") or DEFAULT_DATA_PATH)
-    if model.uses_sources and warning:
-        print(f"warning: {warning}", file=sys.stderr)
+    if model.uses_sources:
+        warn_of_sources(dataset, given)
     with storage_at(url) as storage:
         study = TuningStudy(storage, default, space)
         print(f"{study.name} in {storage_name(url)}: {', '.join(space)}", flush=True)

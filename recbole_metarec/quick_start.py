@@ -11,6 +11,7 @@ import numpy as np
 from recbole_metarec import run_folder as folder
 from recbole_metarec.analysis.compare import mean_interval, paired_difference
 from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
+from recbole_metarec.data.dataset import user_names
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
 from recbole_metarec.resuming import is_complete
@@ -173,8 +174,7 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
 
 def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
     dataset = test._dataset
-    # RecBole has a bare text for one user
-    users = np.atleast_1d(dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field]))
+    users = user_names(dataset, dataset.inter_feat[dataset.uid_field])
     columns = ["rank", "rank_no_transfer"][: len(parts)]
     ranks = np.stack([part.test_ranks for part in parts], axis=1)
     rows = [

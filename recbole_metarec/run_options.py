@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,13 +120,6 @@ class RunRequest:
         from recbole_metarec.data.domains import resolve_sources
 
         return resolve_sources(self.dataset, self.given.get("sources", "auto"), self.data_path)[0]
-
-    def warn_of_sources(self) -> None:
-        """Says so on stderr if no source was named and the target comes with none."""
-        from recbole_metarec.data.domains import sources_warning
-
-        if warning := sources_warning(self.dataset, self.given.get("sources", "auto"), self.data_path):
-            print(f"warning: {warning}", file=sys.stderr)
 
     def tuned(self, models: list) -> dict:
         """What tuning has found for these models, if it was asked for; says which configuration each has then."""

@@ -200,6 +200,11 @@ def reads_texts(config) -> bool:
     return reads(config["model"], "text_encoder") and (lives_on_texts(config) or bool(config["text_alignment"]))
 
 
+def user_names(dataset, users) -> np.ndarray:
+    """The original names of users, an array even of one, for whom RecBole has a bare text. users: their ids [U]."""
+    return np.atleast_1d(np.asarray(dataset.id2token(dataset.uid_field, users), dtype=str))
+
+
 def lives_on_texts(config) -> bool:
     """Whether a source without texts can teach the model nothing."""
     return not reads(config["model"], "text_alignment") and reads(config["model"], "text_encoder")

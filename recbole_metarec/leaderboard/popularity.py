@@ -8,11 +8,11 @@ from logging import getLogger
 from pathlib import Path
 from time import time
 
-import numpy as np
 import torch
 
 from recbole_metarec import run_folder as folder
 from recbole_metarec.building import build_config, read_dataset, split_dataset
+from recbole_metarec.data.dataset import user_names
 from recbole_metarec.leaderboard.models import POPULARITY
 from recbole_metarec.ranking import metrics_of, rank_all
 
@@ -45,8 +45,7 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
     }
     run_dir = folder.make_run_folder(config["checkpoint_dir"], POPULARITY, dataset, config["seed"])
     found = {name: {key: float(value) for key, value in metrics_of(own, config).items()} for name, own in ranks.items()}
-    # RecBole has a bare text for one user
-    users = np.atleast_1d(test._dataset.id2token(part.uid_field, test._dataset.inter_feat[part.uid_field]))
+    users = user_names(test._dataset, test._dataset.inter_feat[part.uid_field])
     folder.write_csv(
         run_dir / "ranks.csv", [{"user_id": u, "rank": r} for u, r in zip(users, ranks["test"].tolist(), strict=True)]
     )

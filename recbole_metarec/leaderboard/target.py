@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from recbole_metarec.building import build_config, read_dataset
-from recbole_metarec.data.dataset import TransferDataset, read_sources, reads_texts
+from recbole_metarec.data.dataset import TransferDataset, read_sources, reads_texts, user_names
 from recbole_metarec.errors import DataError
 from recbole_metarec.leaderboard.comparison import Protocol
 from recbole_metarec.leaderboard.models import WITHOUT_TRANSFER
@@ -34,7 +34,7 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
         width=config["embedding_size"],
         early_stopping=f"{config['stopping_step']} validations without a better one, at most {config['epochs']} epochs",
     )
-    return protocol, groups, np.atleast_1d(np.asarray(data.id2token(data.uid_field, users), dtype=str))
+    return protocol, groups, user_names(data, users)
 
 
 def read_target(dataset: str, overrides: Mapping) -> TransferDataset:

@@ -5,7 +5,7 @@ spreads one row over a table. Whoever restores takes every part from here first,
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -163,15 +163,15 @@ class CheckedState:
         least), or "none" if that is not certain.
         """
         if not isinstance(optimizer, RowwiseOptimizer):
-            return self.part(key)._moments(optimizer, most, _parameters(optimizer) if moved == "all" else [], moved)
+            return self.part(key)._moments(optimizer, most, moved)
         both = self.part(key)
-        rows = both.part("rows")._moments(optimizer.rows, most, [], "none")
+        rows = both.part("rows")._moments(optimizer.rows, most, "none")
         in_rows = {id(table) for place, table in enumerate(optimizer.tables) if place in rows["state"]}
-        others = [p for p in _parameters(optimizer.dense) if id(p) not in in_rows]
-        dense = both.part("dense")._moments(optimizer.dense, most, others if moved == "all" else [], moved)
+        dense = both.part("dense")._moments(optimizer.dense, most, moved, in_rows)
         return {"dense": dense, "rows": rows}
 
-    def _moments(self, optimizer: Optimizer, most: int, needed: Sequence[Tensor], moved: str) -> dict:
+    def _moments(self, optimizer: Optimizer, most: int, moved: str, elsewhere: Collection[int] = ()) -> dict:
+        """elsewhere: ids of the parameters that another optimiser has moved."""
         own = optimizer.state_dict()
         self._check_settings(own["param_groups"])
         found, parameters = self.part("state"), _parameters(optimizer)
@@ -180,9 +180,9 @@ class CheckedState:
             found.refuse(strange[0], "there is no such parameter")
         groups = [group for group in optimizer.param_groups for _ in group["params"]]
         after_a_step = [_after_a_step(optimizer, *pair) for pair in zip(groups, parameters, strict=True)]
-        must = {id(parameter) for parameter in needed}
         for place, parameter in enumerate(parameters):
-            wanted = own["state"].get(place) or (id(parameter) in must and after_a_step[place])
+            has_moved = moved == "all" and id(parameter) not in elsewhere
+            wanted = own["state"].get(place) or (has_moved and after_a_step[place])
             if wanted and place not in found.content:
                 found.refuse(place, "it is missing")
         if moved != "none" and not found.content and any(after_a_step):

@@ -36,10 +36,11 @@ def _joined(vectors: tuple[np.ndarray, ...]) -> Tensor:
 class TextTrainer(TransferTrainer):
     """Trains UniSRec. Its layers are RecBole's, which drop out by the global generator: each epoch seeds it anew."""
 
+    moves_all = False
+
     def __init__(self, config, model):
         super().__init__(config, model)
         self.mixture: SourceMixture | None = None
-        self.moves_all = False
 
     def _set_up(self, train_data) -> None:
         super()._set_up(train_data)

@@ -37,6 +37,8 @@ class TransferTrainer(TrainingState, Trainer):
     done before the run was resumed.
     """
 
+    moves_all = True  # whether every step moves every parameter that requires a gradient
+
     def __init__(self, config, model):
         super().__init__(config, model)
         self.seed = config["seed"]
@@ -48,7 +50,6 @@ class TransferTrainer(TrainingState, Trainer):
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
         self.record = None
-        self.moves_all = True  # whether every step moves every parameter that requires a gradient
         # with transfer the whole table moves in every step, and so it must in what is compared with it
         self.rows_only = self.transfer == "none"
         self._steps_done = 0

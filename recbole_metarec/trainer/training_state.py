@@ -63,7 +63,7 @@ class TrainingState:
         self.saved_model_file = str(resume_file)
         content = read_checkpoint(self.training_state_file, self.device)
         self._refuse_another(content, {"meta_transfer": self.transfer, **self._form})
-        weights_for(self.model, content, self.training_state_file)
+        weights_for(self.model, content, self.training_state_file)  # says what model it is of, where it is another
         state = CheckedState(self.training_state_file, content)
         progress, signs = self._progress_in(state), state.texts("signs")
         weights = state.tensors("state_dict", self.model.state_dict())
