@@ -16,7 +16,7 @@ from recbole_metarec import compat
 from recbole_metarec.building import build_config
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.keys import OUR_MODELS
-from recbole_metarec.trainer.checkpoint import NOT_FROM_A_FILE, config_to_json, load_weights, read_checkpoint
+from recbole_metarec.trainer.checkpoint import NOT_FROM_A_FILE, config_to_json, load_model, read_checkpoint
 
 __all__ = ["config_from_json", "config_to_json", "loader"]
 
@@ -97,7 +97,7 @@ def _rebuild(checkpoint: dict, model_file):
         for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True)
     )
     init_seed(config["seed"], config["reproducibility"])
-    model = get_model(config["model"])(config, train._dataset).to(config["device"])
-    load_weights(model, checkpoint, model_file)
+    model = load_model(lambda: get_model(config["model"])(config, train._dataset), checkpoint, model_file)
+    model = model.to(config["device"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train, valid, test

@@ -21,7 +21,7 @@ from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.leaderboard.models import text_columns
 from recbole_metarec.model.metarec import MetaRec, SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
-from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
+from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 
 _ROWS = 1024  # source items whose distances to all target items are held at once
 
@@ -77,8 +77,8 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
     config["text_alignment"] = "text_map.weight" in last["state_dict"]
     place = data_path or config.external_config_dict.get("data_path") or Path(config["data_path"]).parent
     dataset = TransferDataset(config)
-    model = get_model("MetaRec")(config, dataset.build()[0])
-    load_weights(model, last, last_file)
+    training = dataset.build()[0]
+    model = load_model(lambda: get_model("MetaRec")(config, training), last, last_file)
     texts = {}
     if config["text_alignment"]:
         config["sources"] = list(sides)
