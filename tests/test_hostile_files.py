@@ -204,6 +204,26 @@ def test_a_model_that_would_answer_nonsense_or_be_larger_than_its_file_is_refuse
     good = read_checkpoint(trained / "model.pth")
     spoil, message = SPOILT[kind]
     write_checkpoint(tmp_path / "model.pth", spoil(good))
+    made = numbers_made(monkeypatch)
+    with pytest.raises(CheckpointError, match=message):
+        Recommender.load(tmp_path / "model.pth")
+    assert sum(made) <= sum(value.numel() for value in good["state_dict"].values())
+
+
+def test_nor_is_it_made_by_the_other_readers(trained, tmp_path, monkeypatch):
+    good, last = (read_checkpoint(trained / name) for name in ("model.pth", "model-last.pth"))
+    spoilt = as_wide_as_one_number(good, 4096)
+    write_checkpoint(tmp_path / "model.pth", spoilt)
+    write_checkpoint(tmp_path / "model-last.pth", last | {"state_dict": spoilt["state_dict"]})
+    for read in (recbole.quick_start.load_data_and_model, lambda file: read_mappings(file.parent)):
+        made = numbers_made(monkeypatch)
+        with pytest.raises(CheckpointError, match="bytes, which are not in"):
+            read(tmp_path / "model.pth")
+        assert sum(made) <= sum(value.numel() for value in good["state_dict"].values())
+
+
+def numbers_made(monkeypatch) -> list[int]:
+    """How many numbers each parameter has that is made from now on."""
     made = []
     original = torch.nn.Module.register_parameter
 
@@ -212,9 +232,7 @@ def test_a_model_that_would_answer_nonsense_or_be_larger_than_its_file_is_refuse
         original(module, name, parameter)
 
     monkeypatch.setattr(torch.nn.Module, "register_parameter", watched)
-    with pytest.raises(CheckpointError, match=message):
-        Recommender.load(tmp_path / "model.pth")
-    assert sum(made) <= sum(value.numel() for value in good["state_dict"].values())
+    return made
 
 
 def test_a_model_says_nothing_to_a_service_because_its_file_wants_to(trained, tmp_path):
