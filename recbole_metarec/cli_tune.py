@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_metarec.arguments import (
@@ -27,6 +28,8 @@ examples:
   recbole-metarec tune --model MetaRec --dataset Scientific --data_path data --trials 50
   recbole-metarec leaderboard --dataset Scientific --data_path data --models SASRec,MetaRec --tuned
         compares what was found
+  recbole-metarec tune --model SASRec --best best.yaml
+        puts it in a file, which --tuned=best.yaml reads, whatever the code's version
 
 The first trial is the default configuration; Optuna's TPE proposes the others. Only validation is looked at. The same
 command goes on until there are N trials in all; an interrupted one loses the trial in progress, which is tried again.
@@ -39,7 +42,7 @@ A space is a YAML file, one line per config key:
   n_layers: {low: 1, high: 3}
   weight_decay: {choices: [0.0, 0.001, 0.01]}
 """
-_OWN = ("model", "trials", "space", "storage", "simulate")
+_OWN = ("model", "trials", "space", "storage", "best", "simulate")
 _DEFAULT_TRIALS = 20
 
 
@@ -53,6 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     option("--space", metavar="FILE", help="search space (default: the one that ships for the model)")
     option("--storage", metavar="URL", help="where trials are kept (default: sqlite:///saved/tuning.sqlite)")
+    option("--best", metavar="FILE", help="YAML file in which the best configuration is put, for --tuned=FILE")
     domain_options(option)
     option("--seed", metavar="N", help="random seed of the trials and of the search")
 
@@ -84,15 +88,27 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     space = Path(own["space"]) if "space" in own else space_file(model)
     base = Path(chosen.get("checkpoint_dir") or "saved")
     storage = own.get("storage") or f"sqlite:///{base}/tuning.sqlite"
+    places = _Places(space, storage, base / "tuning", Path(own["best"]) if "best" in own else None)
 
     with recbole_ready():
-        return _tune(model, dataset, chosen, space, storage, base / "tuning", trials)
+        return _tune(model, dataset, chosen, places, trials)
 
 
-def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: Path, trials: int) -> int:
+@dataclass(frozen=True)
+class _Places:
+    """storage: a URL. folder: of the trials' runs. best: the file in which the best configuration is put, if any."""
+
+    space: Path
+    storage: str
+    folder: Path
+    best: Path | None
+
+
+def _tune(model, dataset: str, given: dict, places: _Places, trials: int) -> int:
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import Tuned, make_plan, read_by
     from recbole_metarec.leaderboard.target import check_sources, read_target
+    from recbole_metarec.tuning.best_file import check_writable, put_best
     from recbole_metarec.tuning.space import read_space
     from recbole_metarec.tuning.storage import storage_at, storage_name
     from recbole_metarec.tuning.study import TuningStudy
@@ -104,19 +120,24 @@ def _tune(model, dataset: str, given: dict, space_file: Path, url: str, folder: 
         return make_plan([model], dataset, seeds, given, {model.name: Tuned(dict(overrides), tried)})[0]
 
     default = plan({})
-    space = read_space(space_file, model, default.config, given)
+    space = read_space(places.space, model, default.config, given)
     read_target(dataset, read_by(COMPETITORS[WITHOUT_TRANSFER], given))
     check_sources([default])
     if model.uses_sources:
         warn_of_sources(dataset, given)
-    with storage_at(url) as storage:
+    if places.best:
+        check_writable(places.best)
+    name = storage_name(places.storage)
+    with storage_at(places.storage) as storage:
         study = TuningStudy(storage, default, space)
-        print(f"{study.name} in {storage_name(url)}: {', '.join(space)}", flush=True)
-        Tuner(study, plan, folder / study.name, _say).run(trials)
+        print(f"{study.name} in {name}: {', '.join(space)}", flush=True)
+        Tuner(study, plan, places.folder / study.name, _say).run(trials)
         print(_report(study, plan))
         if study.best() is None:
             return 1
-    print(f"compare it: {_leaderboard_command(dataset, given, model.name, storage_name(url))}")
+        if places.best:
+            put_best(places.best, study)
+    print(f"compare it: {_leaderboard_command(dataset, given, model.name, str(places.best or name))}")
     return 0
 
 

@@ -36,11 +36,11 @@ def run_options(parser: argparse.ArgumentParser, compared: str, output: str) -> 
     option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)")
     option(
         "--tuned",
-        metavar="URL",
+        metavar="URL or FILE",
         nargs="?",
         const="",
-        help="take each model's best configuration from recbole-metarec tune, kept in this storage "
-        "(default: sqlite:///saved/tuning.sqlite)",
+        help="take each model's best configuration from recbole-metarec tune, kept in this storage, or in the YAML "
+        "file that tune --best has written (default: sqlite:///saved/tuning.sqlite)",
     )
     option("--output", metavar="DIR", help=f"folder of the reports (default: {output})")
     return option
@@ -125,23 +125,32 @@ class RunRequest:
         """What tuning has found for these models, if it was asked for; says which configuration each has then."""
         if "tuned" not in self.own:
             return {}
-        from recbole_metarec.leaderboard.plan import make_plan
-        from recbole_metarec.tuning.best import best_found
-        from recbole_metarec.tuning.storage import storage_at
-
-        defaults = make_plan(models, self.dataset, self.seeds[:1], self.given)
-        with storage_at(self.own["tuned"] or f"sqlite:///{self.base}/tuning.sqlite", must_exist=True) as opened:
-            found, notes = best_found(opened, defaults)
+        place = self.own["tuned"] or f"sqlite:///{self.base}/tuning.sqlite"
+        found, notes = self._tuned_in(place, models)
         print(*notes, sep="\n", flush=True)
         return found
+
+    def _tuned_in(self, place: str, models: list) -> tuple[dict, list[str]]:
+        from recbole_metarec.leaderboard.plan import make_plan
+        from recbole_metarec.tuning.best import best_found
+        from recbole_metarec.tuning.best_file import is_best_file, read_best
+        from recbole_metarec.tuning.storage import storage_at
+
+        if is_best_file(place):
+            return read_best(Path(place), models)
+        defaults = make_plan(models, self.dataset, self.seeds[:1], self.given)
+        with storage_at(place, must_exist=True) as opened:
+            return best_found(opened, defaults)
 
 
 def _check_storage(url: str | None) -> None:
     """Raises ConfigError if what stands behind ``--tuned`` was meant for something else."""
-    if url and "://" not in url:
+    from recbole_metarec.tuning.best_file import is_best_file
+
+    if url and "://" not in url and not is_best_file(url):
         raise ConfigError(
-            f"--tuned: {url} is not the URL of a storage; put --tuned last, or write --tuned=URL, such as "
-            "--tuned=sqlite:///saved/tuning.sqlite"
+            f"--tuned: {url} is neither the URL of a storage nor a YAML file; put --tuned last, or write --tuned=URL, "
+            "such as --tuned=sqlite:///saved/tuning.sqlite, or --tuned=best.yaml"
         )
 
 

@@ -105,3 +105,12 @@ def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path):
         found = connection.execute("SELECT value FROM metrics JOIN runs ON run = id WHERE model = 'LRURec' AND "
                                    "split = 'valid' AND name = 'ndcg@10'").fetchall()  # fmt: skip
     assert rows == [("LRURec", 2)] and found == [(max(values),)]
+
+    tune = ["tune", "--model", "LRURec", "--trials", "2", "--seed", "7", "--best", "best.yaml", *words]
+    assert cli.main(tune) == 0
+    assert "--tuned=best.yaml" in capsys.readouterr().out
+    assert cli.main([*compare[:-1], "--tuned=best.yaml", "--seeds", "1", "--seed=7"]) == 0
+    out = capsys.readouterr().out
+    assert f"LRURec: best of 2 trials, ndcg@10 {max(values):.4f} on validation of Target: learning_rate " in out
+    with sqlite3.connect("saved/leaderboard.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,), "it is the same run"

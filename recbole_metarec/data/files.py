@@ -1,5 +1,6 @@
 """Where prepared files go, and how a file is written so that nobody ever reads half of it."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -55,6 +56,18 @@ def write_atomically(path: Path, chunks: Iterable[bytes], remedy: str = _CACHE_R
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
     return path
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time; for files that are replaced as wholes, and so cannot be locked themselves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 @contextmanager

@@ -5,20 +5,17 @@ file, ``FILE.ranks.npz`` keeps the ranks of the held-out items, by which two run
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from recbole_metarec.data.files import write_atomically
+from recbole_metarec.data.files import alone_in, write_atomically
 from recbole_metarec.errors import DataError
 from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
 from recbole_metarec.leaderboard.results import RunResult
@@ -198,7 +195,7 @@ class RowsFile:
 
         Raises DataError if a file cannot be read or written; each is then as it was.
         """
-        with self._alone():
+        with alone_in(self.path.parent):
             known, kept = self.rows(), self.ranks()
             before = dict(known)
             for row in rows:
@@ -215,17 +212,6 @@ class RowsFile:
             if known != before:
                 write_atomically(self.path, [_csv(known.values()).encode()], _REMEDY)
             return len(known) - len(before)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One writer at a time; the folder is what is locked, as both files are replaced."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
 
 
 def _csv(rows: Iterable[Row]) -> str:

@@ -44,7 +44,7 @@ def read_space(path: Path, model: Competitor, config: Mapping, given: Mapping) -
     places = {key: f"{path}:{line}" for key, line in lines.items()}
     check_keys(specs, places)
     for key, place in places.items():
-        _check_key(key, model, place)
+        check_is_tunable(key, model, place)
     space = {
         key: _distribution(key, spec, config.get(key), places[key]) for key, spec in specs.items() if key not in given
     }
@@ -53,7 +53,8 @@ def read_space(path: Path, model: Competitor, config: Mapping, given: Mapping) -
     return space
 
 
-def _check_key(key: str, model: Competitor, place: str) -> None:
+def check_is_tunable(key: str, model: Competitor, place: str) -> None:
+    """Raises ConfigError for a key that the model does not read or that all models share. place: of the key."""
     if key in _HELD or key == model.width:
         raise ConfigError(f"{place}: {key} is not for tuning: all models that are compared share it; remove it")
     read = key_reference(model.experiment) if model.is_ours else keys_read_by(model.experiment)
@@ -81,7 +82,7 @@ def _choices(key: str, values, place: str) -> CategoricalDistribution:
     if not plain or len({repr(value) for value in values}) != len(values) or len(values) < 2:
         raise ConfigError(f"{place}: {key} has choices {show(values)}; give two or more different plain values")
     for value in values:
-        _check_allowed(key, value, place)
+        check_value(key, value, place)
     return CategoricalDistribution(values)
 
 
@@ -92,7 +93,7 @@ def _range(key: str, spec: dict, default, place: str) -> FloatDistribution | Int
     for name, bound in (("low", low), ("high", high)):
         if not _is_number(bound) or not math.isfinite(bound):
             raise ConfigError(f"{place}: {key} has {name} {show(bound)}; use a number")
-        _check_allowed(key, bound, place)
+        check_value(key, bound, place)
     if low >= high:
         raise ConfigError(f"{place}: {key} has low {low} and high {high}; low must be below high")
     if log and low <= 0:
@@ -110,7 +111,8 @@ def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check_allowed(key: str, value, place: str) -> None:
+def check_value(key: str, value, place: str) -> None:
+    """Raises ConfigError for a value that this package's keys cannot have."""
     rule = key_reference().get(key)
     if rule is not None and not rule.allows(value):
         raise ConfigError(f"{place}: {key} is {show(value)}; use {rule.expects}")
