@@ -19,6 +19,7 @@ from pathlib import Path
 
 import recbole_metarec
 from recbole_metarec import launch
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _GIB = 2**30
@@ -200,7 +201,8 @@ def check_data(data_path: str) -> Iterator[Finding]:
 
     if not Path(data_path).expanduser().is_dir():
         todo = "say with --data_path where NAME/NAME.inter lie; the embedded domains need no folder"
-        yield Finding(NOTE, f"data_path {data_path} is not a folder", todo)
+        level = NOTE if data_path == DEFAULT_DATA_PATH else PROBLEM
+        yield Finding(level, f"data_path {data_path} is not a folder", todo)
     movielens_dir()
     yield Finding(OK, f"data {', '.join(EMBEDDED_DOMAINS)}: embedded, cut from the copy inside RecBole")
     present = present_domains(data_path)

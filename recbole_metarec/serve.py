@@ -76,7 +76,8 @@ class Recommender:
         histories = self._histories
         if user not in histories.rows:
             guess = nearest(user, histories.rows)
-            raise DataError(f"unknown user {user!r}: not in {file}" + (f"; did you mean {guess!r}?" if guess else ""))
+            hint = f"did you mean {guess!r}?" if guess else "check the name, or give a history"
+            raise DataError(f"unknown user {user!r}: not in {file}; {hint}")
         return histories.of(user)
 
     def _data_file(self) -> Path:
@@ -141,8 +142,8 @@ class Recommender:
     def _number_of(self, item: str) -> int:
         if item not in self._number:
             guess = nearest(item, self._number)
-            hint = f"; did you mean {guess!r}?" if guess else ""
-            raise DataError(f"unknown item {item!r}: the model was trained without it{hint}")
+            hint = f"did you mean {guess!r}?" if guess else "leave it out"
+            raise DataError(f"unknown item {item!r}: the model was trained without it; {hint}")
         return self._number[item]
 
 

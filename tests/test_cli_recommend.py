@@ -94,6 +94,8 @@ def test_the_data_are_read_once_and_again_when_they_have_changed(trained, monkey
         ),
         (["--user", "Shop-u700"], "unknown user 'Shop-u700': not in "),
         (["--history", "Shop-3,Shop-99"], "unknown item 'Shop-99': the model was trained without it; did you mean"),
+        (["--user", "nobody"], "unknown user 'nobody': not in "),
+        (["--history", "Shop-3,zzz"], "unknown item 'zzz': the model was trained without it; leave it out"),
         (["--history", ","], "the history is empty: "),
         (["--user", "Shop-u7", "--k", "0"], "--k: 0 is not a whole number above 0; use an int >= 1"),
         (["nowhere.pth", "--user", "Shop-u7"], "nowhere.pth: no such checkpoint; "),

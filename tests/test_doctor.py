@@ -17,6 +17,7 @@ from recbole_metarec import cli, compat, doctor, keys, self_test
 from recbole_metarec.data.domains import known_domains
 from recbole_metarec.data.movielens import EMBEDDED_DOMAINS
 from recbole_metarec.doctor import NOTE, OK, PROBLEM, Finding
+from recbole_metarec.resources import DEFAULT_DATA_PATH
 
 ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
 
@@ -144,7 +145,8 @@ def test_data_is_found_where_it_lies(tmp_path, empty_cache):
     assert "recbole-metarec prepare NAME" in missing.todo
     here = {"Office", *EMBEDDED_DOMAINS}
     assert missing.what.removeprefix("data not here: ").split(", ") == [n for n in known_domains() if n not in here]
-    assert levels(doctor.check_data(str(tmp_path / "absent")))[0] == NOTE
+    assert levels(doctor.check_data(str(tmp_path / "absent")))[0] == PROBLEM, "whoever named it expects it there"
+    assert levels(doctor.check_data(DEFAULT_DATA_PATH))[0] == NOTE
 
 
 def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(monkeypatch):
