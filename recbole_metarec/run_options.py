@@ -12,6 +12,7 @@ from recbole_metarec.errors import ConfigError
 from recbole_metarec.keys import said_at
 from recbole_metarec.resources import DEFAULT_DATA_PATH
 from recbole_metarec.words import show
+from recbole_metarec.yamlfile import is_yaml_name
 
 _OWN = ("seeds", "jobs", "store", "output", "tuned", "simulate")
 _DEFAULT_SEEDS = 2
@@ -133,10 +134,10 @@ class RunRequest:
     def _tuned_in(self, place: str, models: list) -> tuple[dict, list[str]]:
         from recbole_metarec.leaderboard.plan import make_plan
         from recbole_metarec.tuning.best import best_found
-        from recbole_metarec.tuning.best_file import is_best_file, read_best
+        from recbole_metarec.tuning.best_file import read_best
         from recbole_metarec.tuning.storage import storage_at
 
-        if is_best_file(place):
+        if is_yaml_name(place):
             return read_best(Path(place), models)
         defaults = make_plan(models, self.dataset, self.seeds[:1], self.given)
         with storage_at(place, must_exist=True) as opened:
@@ -145,9 +146,7 @@ class RunRequest:
 
 def _check_storage(url: str | None) -> None:
     """Raises ConfigError if what stands behind ``--tuned`` was meant for something else."""
-    from recbole_metarec.tuning.best_file import is_best_file
-
-    if url and "://" not in url and not is_best_file(url):
+    if url and "://" not in url and not is_yaml_name(url):
         raise ConfigError(
             f"--tuned: {url} is neither the URL of a storage nor a YAML file; put --tuned last, or write --tuned=URL, "
             "such as --tuned=sqlite:///saved/tuning.sqlite, or --tuned=best.yaml"

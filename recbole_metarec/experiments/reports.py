@@ -139,7 +139,7 @@ def notes(findings: Findings) -> list[str]:
         f"{_trials(findings)}."
     )
     if any(arm.fired[1] for arm in findings.arms):
-        found.append("guard: runs in which the guard would have deployed the same model without sources, by validation.")
+        found.append("guard: runs in which it would have deployed the same model without sources, by validation.")
     if len(findings.codes) > 1:
         found.append(f"The rows are of {len(findings.codes)} versions of the code: {'; '.join(findings.codes)}.")
     return found

@@ -21,20 +21,15 @@ from recbole_metarec.leaderboard.models import Competitor
 from recbole_metarec.leaderboard.plan import Tuned
 from recbole_metarec.tuning.space import check_is_tunable, check_value
 from recbole_metarec.tuning.study import TuningStudy
-from recbole_metarec.yamlfile import read_yaml
+from recbole_metarec.yamlfile import is_yaml_name, read_yaml
 
 _REMEDY = "free some space or choose another --best"
 _FORM = "write config: {KEY: VALUE}, trials: N and, for readers, found: TEXT"
 
 
-def is_best_file(place: str | Path) -> bool:
-    """Whether it is the name of such a file, and not the URL of a storage."""
-    return Path(place).suffix in (".yaml", ".yml") and "://" not in str(place)
-
-
 def check_writable(path: Path) -> None:
     """Shows now, not after hours, whether :func:`put_best` can write. Raises ConfigError."""
-    if not is_best_file(path):
+    if not is_yaml_name(path):
         raise ConfigError(f"--best: {path} is not the name of a YAML file; use one such as best.yaml")
     if path.exists():
         read_yaml(path)
