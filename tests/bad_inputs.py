@@ -316,8 +316,11 @@ TYPED = {
         (f"{_TRAIN} --epochs=three", "--epochs is three; use an int >= 0"),
         (f"{_TRAIN} --epochs=3 --epochs=4", "--epochs: given twice, as 3 and as 4; "),
         (f"{_TRAIN} --topk=[5", "--topk: [5 is not a YAML value; "),
-        ("sweep --tuned temperature=0.1,1", "--tuned: temperature=0.1,1 is not the URL of a storage; put --tuned last"),
-        ("leaderboard --tuned Good", "--tuned: Good is not the URL of a storage; "),
+        (
+            "sweep --tuned temperature=0.1,1",
+            "--tuned: temperature=0.1,1 is neither the URL of a storage nor a YAML file; put --tuned last",
+        ),
+        ("leaderboard --tuned Good", "--tuned: Good is neither the URL of a storage nor a YAML file; "),
         (_TUNE + " --storage nowhere", "--storage: nowhere is not the URL of a storage; "),
         ("--versoin", "unknown command --versoin; "),
     ],
