@@ -28,12 +28,17 @@ def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[di
         best, count = best_of(trials), count_of(trials)
         if best is not None:
             tuned[run.model] = Tuned(best.overrides, count)
-            values = ", ".join(f"{key} {value}" for key, value in best.overrides.items())
             metric = run.config["valid_metric"].lower()
-            notes.append(f"{run.model}: best of {count} trials, {metric} {best.value:.4f} on validation: {values}")
+            notes.append(note(run.model, tuned[run.model], f"{metric} {best.value:.4f} on validation"))
         else:
             notes.append(f"{run.model}: the default configuration, 0 trials; {_why(run, studies)}")
     return tuned, notes
+
+
+def note(model: str, tuned: Tuned, found: str | None) -> str:
+    """The line on which configuration of a model is compared. found: what it reached, where that is known."""
+    values = ", ".join(f"{key} {value}" for key, value in tuned.overrides.items()) or "the default configuration"
+    return f"{model}: best of {tuned.trials} trials{f', {found}' if found else ''}: {values}"
 
 
 def _trials(storage: BaseStorage, study: StudySummary) -> list[FrozenTrial]:

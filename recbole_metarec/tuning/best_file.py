@@ -19,6 +19,7 @@ from recbole_metarec.data.files import alone_in, write_atomically
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.leaderboard.models import Competitor
 from recbole_metarec.leaderboard.plan import Tuned
+from recbole_metarec.tuning.best import note
 from recbole_metarec.tuning.space import check_is_tunable, check_value
 from recbole_metarec.tuning.study import TuningStudy
 from recbole_metarec.yamlfile import is_yaml_name, read_yaml
@@ -72,9 +73,7 @@ def read_best(path: Path, models: Iterable[Competitor]) -> tuple[dict[str, Tuned
             continue
         found = _checked(entries[model.name], model, f"{path}:{lines[model.name]}")
         tuned[model.name] = Tuned(found["config"], found["trials"])
-        values = ", ".join(f"{key} {value}" for key, value in found["config"].items()) or "the default configuration"
-        said = f", {found['found']}" if found.get("found") else ""
-        notes.append(f"{model.name}: best of {found['trials']} trials{said}: {values}")
+        notes.append(note(model.name, tuned[model.name], found.get("found")))
     return tuned, notes
 
 
