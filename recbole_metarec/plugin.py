@@ -38,7 +38,8 @@ __all__ = ["build_config", "config_from_json", "config_to_json", "register"]
 
 # beyond RecBole's own, these change a dataset
 _DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")
-_DATA_KEYS += ("text_columns", "text_encoder", "text_width", "drop_ratio", "pretrain_epochs")
+_DATA_KEYS += ("text_columns", "text_encoder", "text_width", "text_space", "text_whitening")
+_DATA_KEYS += ("drop_ratio", "pretrain_epochs")
 
 
 def register() -> None:

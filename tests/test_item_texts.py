@@ -9,8 +9,8 @@ import pytest
 
 from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
+from recbole_metarec.data.text_vectors import TextSpace, cache_key, drop_words, encode_domains, model_identity
 from recbole_metarec.data.text_vectors import _reduced as reduced
-from recbole_metarec.data.text_vectors import cache_key, drop_words, encode_domains, model_identity
 from recbole_metarec.errors import ConfigError, DataError
 
 ITEMS = ["[PAD]", "b", "a", "c"]
@@ -72,7 +72,7 @@ def test_quotation_marks_are_part_of_a_text_but_not_of_an_items_name(tmp_path):
 
 @pytest.mark.parametrize("width", [3, 40])
 def test_vectors_lie_on_a_sphere_and_what_has_no_text_is_zero(width):
-    found = encode_domains(TARGET, [SOURCE], "tfidf", width, 0.2)
+    found = encode_domains(TARGET, [SOURCE], TextSpace("tfidf", width, "all"), 0.2)
     assert found.target.shape == (5, width) and found.sources[0].shape == found.dropped[0].shape == (4, width)
     for texts, vectors in ((TARGET, found.target), (SOURCE, found.sources[0])):
         assert vectors.dtype == np.float32
@@ -83,7 +83,7 @@ def test_vectors_lie_on_a_sphere_and_what_has_no_text_is_zero(width):
 def test_tfidf_keeps_the_cosines_of_hand_counted_words():
     """Wide enough for every word, nothing is reduced: cosines of (1 + log tf) * idf, smoothed as scikit-learn does."""
     texts = ["", "red red shoe", "red hat", "shoe hat lace"]
-    found = encode_domains(texts, [], "tfidf", 10, 0.2).target
+    found = encode_domains(texts, [], TextSpace("tfidf", 10), 0.2).target
     idf = {word: 1 + np.log(4 / (1 + n)) for word, n in {"red": 2, "shoe": 2, "hat": 2, "lace": 1}.items()}
     words = ["red", "shoe", "hat", "lace"]
     by_hand = np.array([[(1 + np.log(text.split().count(w))) * idf[w] if w in text.split() else 0.0 for w in words]
@@ -96,7 +96,7 @@ def test_directions_have_equal_variance_with_half_of_it_the_targets():
     """Sum over domains of share / n * Z^T Z is the identity; the components span the weighted data's leading ones."""
     random = np.random.default_rng(0)
     features = [random.standard_normal((n, 9)) @ random.standard_normal((9, 9)) for n in (7, 400, 30, 5)]
-    found = reduced(features, 3, 4)
+    found = reduced(features, 3, TextSpace("any", 4, "all", whitening=True))
     shares = (0.5, 0.25, 0.25)
     moment = sum(share / len(own) * own.T.astype(float) @ own for share, own in zip(shares, found, strict=False))
     np.testing.assert_allclose(moment, np.eye(4), atol=1e-3)
@@ -108,12 +108,37 @@ def test_directions_have_equal_variance_with_half_of_it_the_targets():
         np.testing.assert_allclose(inside @ fit, vectors, atol=1e-2)
 
 
+def test_without_whitening_the_leading_part_of_every_inner_product_is_kept():
+    """X P X^T with P the projection onto the directions that hold most of the target: nothing is stretched."""
+    random = np.random.default_rng(0)
+    features = [random.standard_normal((n, 9)) @ np.diag(2.0 ** -np.arange(9)) for n in (40, 6)]
+    found = np.concatenate(reduced(features, 1, TextSpace("any", 4)))
+    leading = np.linalg.svd(features[0])[2][:4]
+    rows = np.concatenate(features)
+    np.testing.assert_allclose(found @ found.T, rows @ leading.T @ leading @ rows.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("whitening", [False, True])
+def test_no_source_changes_how_the_target_is_read_unless_the_space_is_of_all(whitening):
+    sources = [SOURCE, ["", "red leather shoe", "wool wool"]]
+    own, all_domains = (TextSpace("tfidf", 3, of, whitening) for of in ("target", "all"))
+    alone = encode_domains(TARGET, [], own, 0.2).target
+    np.testing.assert_array_equal(encode_domains(TARGET, sources, own, 0.2).target, alone)
+    assert not np.allclose(encode_domains(TARGET, sources, all_domains, 0.2).target, alone, atol=1e-3)
+
+
+def test_a_source_is_read_by_the_words_of_the_target():
+    found = encode_domains(TARGET, [["", "felt", "red scarf", "red"]], TextSpace("tfidf", 10), 0.2).sources[0]
+    assert not found[:2].any()
+    np.testing.assert_allclose(found[2], found[3], rtol=1e-6)
+
+
 def test_a_text_that_no_direction_knows_has_no_vector():
     """Its words stand nowhere else and were cut off: rounding leaves 1e-10 of them, which is not a direction."""
     random = np.random.default_rng(0)
     source = ["", *(" ".join(f"w{word}" for word in random.integers(0, 40, 5)) for _ in range(900)), "zyx yxz"]
     target = ["", *(f"w{i % 7} w{i % 11}" for i in range(30))]
-    found = encode_domains(target, [source], "tfidf", 8, 0.2)
+    found = encode_domains(target, [source], TextSpace("tfidf", 8, "all", whitening=True), 0.2)
     assert not found.sources[0][-1].any() and not found.dropped[0][-1].any()
     for vectors in (found.target[1:], found.sources[0][1:-1]):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), np.sqrt(8), rtol=1e-5)
@@ -122,21 +147,21 @@ def test_a_text_that_no_direction_knows_has_no_vector():
 def test_a_large_source_does_not_blur_a_small_target():
     target = ["", *(f"own{i % 3} own{3 + i % 3}" for i in range(9))]
     source = ["", *(f"other{i % 40} other{i % 37} other{i % 31}" for i in range(2000))]
-    found = encode_domains(target, [source], "tfidf", 8, 0.2).target[1:]
+    found = encode_domains(target, [source], TextSpace("tfidf", 8, "all", whitening=True), 0.2).target[1:]
     cosines = found @ found.T / 8
     same = np.arange(9)[:, None] % 3 == np.arange(9) % 3
     assert cosines[same].min() > 0.99 and cosines[~same].max() < 0.5
 
 
 def test_domains_share_one_space_and_each_text_is_encoded_alike_wherever_it_stands():
-    found = encode_domains(TARGET, [["", "blue shoe canvas", "red scarf"]], "tfidf", 4, 0.0)
+    found = encode_domains(TARGET, [["", "blue shoe canvas", "red scarf"]], TextSpace("tfidf", 4), 0.0)
     np.testing.assert_allclose(found.target[2], found.sources[0][1], atol=1e-5)
     np.testing.assert_allclose(found.dropped[0], found.sources[0], atol=1e-5)
 
 
 def test_texts_without_a_word_are_refused():
     with pytest.raises(DataError, match="hold no word"):
-        encode_domains(["", "1 2", "the"], [], "tfidf", 4, 0.2)
+        encode_domains(["", "1 2", "the"], [], TextSpace("tfidf", 4), 0.2)
 
 
 def test_dropped_words_leave_the_rest_in_order_and_one_at_least():
@@ -199,35 +224,38 @@ def library(monkeypatch):
 
 
 def test_each_domain_is_encoded_once_for_all_runs(library):
-    first = encode_domains(TARGET, [SOURCE], "some-model", 6, 0.2)
+    first = encode_domains(TARGET, [SOURCE], TextSpace("some-model", 6), 0.2)
     assert len(library) == 3  # the source twice: as it is and with words dropped
-    again = encode_domains(TARGET, [SOURCE], "some-model", 6, 0.2)
+    again = encode_domains(TARGET, [SOURCE], TextSpace("some-model", 6), 0.2)
     assert len(library) == 3
     np.testing.assert_array_equal(again.target, first.target)
     np.testing.assert_allclose(np.linalg.norm(first.target, axis=1), [0, *[np.sqrt(6)] * 3, 0], rtol=1e-5)
     assert not first.target[:, 4:].any()
-    encode_domains(TARGET, [SOURCE, SOURCE[:3]], "some-model", 6, 0.2)
+    encode_domains(TARGET, [SOURCE, SOURCE[:3]], TextSpace("some-model", 6), 0.2)
     assert len(library) == 5  # only what is new: the second source, as it is and with words dropped
-    encode_domains([*TARGET[:-1], "new"], [], "some-model", 6, 0.2)
+    encode_domains([*TARGET[:-1], "new"], [], TextSpace("some-model", 6), 0.2)
     assert len(library) == 6
-    encode_domains(TARGET, [], "another-model", 6, 0.2)
+    encode_domains(TARGET, [], TextSpace("another-model", 6), 0.2)
     assert len(library) == 7
-    assert encode_domains(TARGET, [SOURCE], "some-model", 2, 0.2).target.shape == (5, 2)  # reduced, not encoded anew
+    assert encode_domains(TARGET, [SOURCE], TextSpace("some-model", 2), 0.2).target.shape == (
+        5,
+        2,
+    )  # reduced, not encoded anew
     assert len(library) == 7
 
 
 def test_another_release_of_scikit_learn_has_another_key(monkeypatch):
     for version in ("1", "2", "2"):
         monkeypatch.setattr("sklearn.__version__", version)
-        encode_domains(TARGET, [SOURCE], "tfidf", 3, 0.2)
+        encode_domains(TARGET, [SOURCE], TextSpace("tfidf", 3), 0.2)
     assert len(list((cache_dir() / "texts").glob("*.npy"))) == 2
 
 
 def test_a_model_in_the_home_folder_is_found(library, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "model").mkdir()
-    encode_domains(TARGET, [], "~/model", 6, 0.2)
-    encode_domains(TARGET, [], str(tmp_path / "model"), 6, 0.2)
+    encode_domains(TARGET, [], TextSpace("~/model", 6), 0.2)
+    encode_domains(TARGET, [], TextSpace(str(tmp_path / "model"), 6), 0.2)
     assert library.opened == [str(tmp_path / "model")], "known by its content, opened by its whole name"
 
 
@@ -253,21 +281,21 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_cache_file_is_made_anew(library, damage, caplog):
-    first = encode_domains(TARGET, [], "some-model", 6, 0.2).target
+    first = encode_domains(TARGET, [], TextSpace("some-model", 6), 0.2).target
     (file,) = (cache_dir() / "texts").glob("*.npy")
     file.write_bytes(DAMAGED[damage])
-    np.testing.assert_array_equal(encode_domains(TARGET, [], "some-model", 6, 0.2).target, first)
+    np.testing.assert_array_equal(encode_domains(TARGET, [], TextSpace("some-model", 6), 0.2).target, first)
     assert len(library) == 2 and f"{file}: cannot be read (" in caplog.text
-    encode_domains(TARGET, [], "some-model", 6, 0.2)
+    encode_domains(TARGET, [], TextSpace("some-model", 6), 0.2)
     assert len(library) == 2
 
 
 def test_an_encoder_that_cannot_be_had_is_one_line(library, monkeypatch):
     with pytest.raises(ConfigError, match=r"^text_encoder: absent cannot be loaded \(no such model\); give ") as caught:
-        encode_domains(TARGET, [], "absent", 6, 0.2)
+        encode_domains(TARGET, [], TextSpace("absent", 6), 0.2)
     assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(
         ConfigError, match=r"^text_encoder: some-model needs sentence-transformers .*recbole-metarec\[text\]"
     ):
-        encode_domains(TARGET, [], "some-model", 6, 0.2)
+        encode_domains(TARGET, [], TextSpace("some-model", 6), 0.2)

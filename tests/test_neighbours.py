@@ -11,7 +11,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec import cli
 from recbole_metarec.analysis.compare import mean_interval
-from recbole_metarec.data.text_vectors import encode_domains
+from recbole_metarec.data.text_vectors import TextSpace, encode_domains
 from recbole_metarec.experiments.neighbours import likeness, paired_interval, read_mappings
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.quick_start import run_experiment
@@ -125,7 +125,7 @@ def test_with_text_alignment_both_sides_vectors_hold_their_texts(tmp_path):
     target = read_checkpoint(folder / "model.pth")["state_dict"]["item_embedding.weight"]
     state = read_checkpoint(folder / "model-last.pth")
     texts = [["", *own.texts] for own in (read_mappings(folder).target, mapping.source)]
-    vectors = encode_domains(texts[0], texts[1:], "tfidf", 16, 0.2).sources[0]
+    vectors = encode_domains(texts[0], texts[1:], TextSpace("tfidf", 16), 0.2).sources[0]
     added = torch.from_numpy(vectors) @ state["state_dict"]["text_map.weight"]
     source = state["source_sides"]["sides"]["Near"]["table"] + added
     np.testing.assert_array_equal(mapping.codes, nearest_codes(source[1:], target, HEADS) - 1)

@@ -100,6 +100,17 @@ def test_a_key_that_is_added_later_leaves_rows_what_they_are_where_it_changes_no
     assert config_hash(later) == config_hash(run) != config_hash(used)
 
 
+def test_a_run_without_texts_is_the_same_row_whatever_its_texts_would_be_read_by(tmp_path):
+    run = planned(tmp_path)
+
+    def row(**keys) -> str:
+        return config_hash(replace(run, config={**run.config, "text_width": 256, "text_alignment": False, **keys}))
+
+    later = {"text_space": "target", "text_whitening": False}
+    assert row() == row(text_width=512) == row(**later)
+    assert len({row(text_alignment=True, **keys) for keys in ({}, later, {"text_width": 512})}) == 3
+
+
 def test_the_best_epoch_is_the_first_with_the_best_validation(tmp_path):
     run = planned(tmp_path)
     history = [

@@ -21,7 +21,7 @@ from recbole_metarec.data.files import cache_dir
 from recbole_metarec.data.intervals import Intervals
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
-from recbole_metarec.data.text_vectors import TextVectors, encode_domains
+from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
 from recbole_metarec.errors import DataError
 from recbole_metarec.keys import reads
 
@@ -127,10 +127,9 @@ class TransferDataset(SequentialDataset):
     def text_vectors(self) -> TextVectors:
         """Vectors of the item texts of the target and of the sources, in one space."""
         config = self.config
-        how = config["text_encoder"], config["text_width"], config["drop_ratio"], str(config["device"])
-        return encode_domains(
-            self.texts, [source.texts or [""] * source.store.n_items for source in self.sources], *how
-        )
+        space = TextSpace(*(config[key] for key in ("text_encoder", "text_width", "text_space", "text_whitening")))
+        texts = [source.texts or [""] * source.store.n_items for source in self.sources]
+        return encode_domains(self.texts, texts, space, config["drop_ratio"], str(config["device"]))
 
     def read_ahead(self) -> tuple[Source, ...]:
         """Reads now what training will ask for, so that a bad file ends a run before it starts; the sources."""

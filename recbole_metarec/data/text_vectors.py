@@ -42,28 +42,43 @@ class TextVectors:
         return digest.hexdigest()[:32]
 
 
+@dataclass(frozen=True)
+class TextSpace:
+    """What makes vectors of texts. width: of the vectors.
+
+    encoder: ``tfidf`` or the name or folder of a sentence-transformers model.
+    of: whose texts decide which words and directions there are, ``target`` or ``all`` domains. With ``target`` no
+    source can change how the target's own texts are read.
+    whitening: whether every direction is brought to the same variance, or keeps the one that the texts give it.
+    """
+
+    encoder: str
+    width: int
+    of: str = "target"
+    whitening: bool = False
+
+
 def encode_domains(
     target: list[str],
     sources: Sequence[list[str]],
-    encoder: str,
-    width: int,
+    space: TextSpace,
     drop_ratio: float | None,
     device: str = "cpu",
 ) -> TextVectors:
-    """Vectors of the texts of all domains in one space of ``width`` numbers, from the cache where they are there.
+    """Vectors of the texts of all domains in one space, from the cache where they are there.
 
-    encoder: ``tfidf`` or the name or folder of a sentence-transformers model, which ``device`` is for.
-    drop_ratio: None makes no vectors with words dropped.
+    drop_ratio: None makes no vectors with words dropped. device: of a sentence-transformers model.
     Raises ConfigError if the encoder cannot be had, DataError if no text holds a word.
     """
-    encoder = os.path.expanduser(encoder)
-    fitted = [target, *sources]
-    texts = [*fitted, *(drop_words(own, drop_ratio) for own in (sources if drop_ratio is not None else ()))]
+    encoder, n_domains = os.path.expanduser(space.encoder), 1 + len(sources)
+    n_fitted = n_domains if space.of == "all" else 1
+    texts = [target, *sources, *(drop_words(own, drop_ratio) for own in (sources if drop_ratio is not None else ()))]
     if encoder == TFIDF:
         from sklearn import __version__  # another release may give other vectors
 
-        key, ends = cache_key(TFIDF, __version__, width, len(fitted), *texts), np.cumsum([len(own) for own in texts])
-        joined = _cached(key, int(ends[-1]), lambda: np.concatenate(_tfidf(texts, len(fitted), width)))
+        key = cache_key(TFIDF, __version__, space.width, space.whitening, n_fitted, *texts)
+        ends = np.cumsum([len(own) for own in texts])
+        joined = _cached(key, int(ends[-1]), lambda: np.concatenate(_tfidf(texts, n_fitted, space)))
         vectors = np.split(joined, ends[:-1])
     else:
         identity, model = model_identity(encoder), functools.cache(lambda: _sentence_model(encoder, device))
@@ -71,9 +86,9 @@ def encode_domains(
             _cached(cache_key(identity, own), len(own), lambda own=own: _sentence_vectors(model(), own))
             for own in texts
         ]
-        vectors = _reduced(raw, len(fitted), width)
+        vectors = _reduced(raw, n_fitted, space)
     vectors = _on_sphere(texts, vectors)
-    return TextVectors(vectors[0], tuple(vectors[1 : len(fitted)]), tuple(vectors[len(fitted) :]))
+    return TextVectors(vectors[0], tuple(vectors[1:n_domains]), tuple(vectors[n_domains:]))
 
 
 def drop_words(texts: list[str], ratio: float) -> list[str]:
@@ -134,7 +149,7 @@ def _cached(key: str, rows: int, compute: Callable[[], np.ndarray]) -> np.ndarra
     return found
 
 
-def _tfidf(texts: list[list[str]], n_fitted: int, width: int) -> list[np.ndarray]:
+def _tfidf(texts: list[list[str]], n_fitted: int, space: TextSpace) -> list[np.ndarray]:
     from sklearn.feature_extraction.text import TfidfVectorizer  # heavy, needed by one model alone
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", dtype=np.float32)
@@ -142,7 +157,7 @@ def _tfidf(texts: list[list[str]], n_fitted: int, width: int) -> list[np.ndarray
         vectorizer.fit([text for own in texts[:n_fitted] for text in own if text])
     except ValueError as error:
         raise DataError(f"the item texts hold no word that could be counted ({error}); check text_columns") from None
-    return _reduced([vectorizer.transform(own) for own in texts], n_fitted, width)
+    return _reduced([vectorizer.transform(own) for own in texts], n_fitted, space)
 
 
 def _sentence_vectors(model, texts: list[str]) -> np.ndarray:
@@ -168,13 +183,13 @@ def _sentence_model(encoder: str, device: str):
         ) from error
 
 
-def _reduced(features: list, n_fitted: int, width: int) -> list[np.ndarray]:
+def _reduced(features: list, n_fitted: int, space: TextSpace) -> list[np.ndarray]:
     """Features [n, m] (dense or sparse) as [n, width]: wider ones by truncated SVD, narrower ones padded with zeros.
 
     The SVD is fitted on the first ``n_fitted`` domains, of which the first, the target, counts as much as all others
     together: with every item counting alike, large sources leave a small target hardly any direction of its own.
-    Each direction is brought to the same variance.
     """
+    width = space.width
     if features[0].shape[1] > width:
         from scipy.sparse import csr_matrix
         from scipy.sparse import vstack as stacked
@@ -184,7 +199,8 @@ def _reduced(features: list, n_fitted: int, width: int) -> list[np.ndarray]:
         weighted = [csr_matrix(own * np.sqrt(share / own.shape[0])) for own, share in zip(features, shares)]
         svd = TruncatedSVD(width, random_state=0).fit(stacked(weighted))
         spread = svd.singular_values_
-        scale = np.where(spread > 1e-5 * spread.max(), 1.0 / np.maximum(spread, 1e-30), 0.0)
+        scale = 1.0 / np.maximum(spread, 1e-30) if space.whitening else np.ones_like(spread)
+        scale = np.where(spread > 1e-5 * spread.max(), scale, 0.0)
         features = [svd.transform(own) * scale for own in features]
     dense = [own if isinstance(own, np.ndarray) else own.toarray() for own in features]
     return [np.pad(own, ((0, 0), (0, width - own.shape[1]))).astype(np.float32) for own in dense]

@@ -23,7 +23,9 @@ from recbole_metarec.leaderboard.significance import METRIC
 
 # A config key that did not exist when rows were written -> the value with which a run is as it was before: rows stay
 # those of the runs that have it.
-NEUTRAL: dict[str, object] = {}
+NEUTRAL: dict[str, object] = {"text_space": "all", "text_whitening": True}
+# What a run without texts counts as, whatever stands there: it reads none of these.
+_UNREAD = {"text_width": 512, **NEUTRAL}
 DEEPEST = 255  # ranks beyond are kept as this one; no metric at 10 or 50 tells them apart
 _REMEDY = "free some space or choose another --rows"
 Identity = tuple[str, str, int]
@@ -75,11 +77,10 @@ COLUMNS = {_TITLES.get(field.name, field.name): field.name for field in fields(R
 
 def config_hash(run: PlannedRun) -> str:
     """Equal for two runs exactly if what is trained and how is equal: code, data, seed and machine aside."""
-    config = {
-        key: value
-        for key, value in run.config.items()
-        if key not in THIS_MACHINE and not (key in NEUTRAL and NEUTRAL[key] == value)
-    }
+    config = {key: value for key, value in run.config.items() if key not in THIS_MACHINE}
+    if config.get("text_alignment") is False:
+        config |= {key: value for key, value in _UNREAD.items() if key in config}
+    config = {key: value for key, value in config.items() if not (key in NEUTRAL and NEUTRAL[key] == value)}
     text = json.dumps(_plain([run.experiment, run.dataset, run.sources, config]), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
