@@ -110,6 +110,22 @@ def test_at_the_start_an_item_is_read_as_the_target_item_of_the_same_text(shop):
     assert (F.cosine_similarity(meant, found) > 0.99).float().mean() > 0.8
 
 
+def test_a_source_that_moves_nothing_leaves_the_model_without_sources(shop):
+    """With alpha = 0 a source reaches the target through the texts' space alone, which is the target's own; with a
+    space of all domains it does reach it."""
+    kept = {"epochs": 2, "dropout_prob": 0.0, "text_dropout_prob": 0.0}
+    alone = run(shop, "LRURec", **kept)
+    own, shared = (
+        run(shop, sources=["Near"], inner_learning_rate=0.0, transfer_guard=False, text_space=space, **kept)
+        for space in ("target", "all")
+    )
+    weights = parameters(alone.model)
+    for name, value in weights.items():
+        torch.testing.assert_close(parameters(own.model)[name], value, rtol=1e-4, atol=1e-6)
+    gaps = [(parameters(shared.model)[name] - value).abs().max() for name, value in weights.items()]
+    assert max(gaps) > 1e-3
+
+
 def test_a_source_without_texts_takes_part_by_its_events(shop, caplog):
     made = run(shop, epochs=1)
     assert made.trainer.sources.names == ["Near", "Bare"]
