@@ -127,7 +127,8 @@ class TransferDataset(SequentialDataset):
     def text_vectors(self) -> TextVectors:
         """Vectors of the item texts of the target and of the sources, in one space."""
         config = self.config
-        space = TextSpace(*(config[key] for key in ("text_encoder", "text_width", "text_space", "text_whitening")))
+        whitening = config["text_whitening"]
+        space = TextSpace(config["text_encoder"], config["text_width"], config["text_space"], whitening)
         texts = [source.texts or [""] * source.store.n_items for source in self.sources]
         return encode_domains(self.texts, texts, space, config["drop_ratio"], str(config["device"]))
 
