@@ -16,6 +16,8 @@ examples:
         data/Scientific-a (target) and data/Scientific-b (source), without a common user or item
   recbole-metarec split Scientific --data_path data --users 0.3 --items 0.5 --overlap-users 0.2 --core 5
         the target gets 30 % of the users and half of the items; 20 % of its users are in the source, too
+  recbole-metarec split Scientific --data_path data --items 1 --overlap-items 1 --source-words 0.5
+        two shops of the same goods; the source describes each with half of the words
 
 By shares, users and items are drawn at random; an event is in a part that has both its user and its item, so events
 of a user of one part with an item of the other are in none, and an event that would be in both is the target's alone.
@@ -38,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--items", metavar="S", help="share of the items in part a (default: 0.5)")
     option("--overlap-users", metavar="S", help="share of part a's users that are in part b, too (default: 0)")
     option("--overlap-items", metavar="S", help="share of part a's items that are in part b, too (default: 0)")
+    option("--source-words", metavar="S", help="share of the words of each item's text that part b keeps (default: 1)")
     option("--core", metavar="K", help="then drop users and items with fewer events in a part, again and again")
     option("--seed", metavar="N", help="seed of what is drawn at random (default: 0)")
     option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")
@@ -51,7 +54,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     shares = {name: number(given[name], _option(name), 0, 1) for name in _SHARES if name in given}
     core = count(given["core"], "--core") if "core" in given else 0
     seed = count(given.get("seed", "0"), "--seed", 0)
-    _check(given, shares)
+    words = number(given.get("source_words", "1"), "--source-words", 0, 1)
+    _check(given, shares, words)
     data_path = given.get("data_path") or DEFAULT_DATA_PATH
     output = Path(given.get("output") or data_path).expanduser()
     from recbole_metarec.data.split_domains import read_frames, write_split
@@ -63,8 +67,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         about = {"by": given["by"], "keep_users": "keep_users" in given, "core": core}
     else:
         split = split_by_shares(dataset.events, Shares(**_SHARES | shares), seed, core)
-        about = {**_SHARES, **shares, "core": core, "seed": seed}
-    names = write_split(dataset, split, output, about, "overwrite" in given)
+        about = {**_SHARES, **shares, "core": core, "seed": seed} | ({"source_words": words} if words < 1 else {})
+    names = write_split(dataset, split, output, about, "overwrite" in given, {"b": words})
     print(describe(split, names, len(dataset.events)))
     print("written:", ", ".join(str(output / name) for name in names.values()))
     print("next:", train_command(next(iter(names.values())), output))
@@ -94,7 +98,7 @@ def describe(split, names: dict[str, str], events: int) -> str:
     return "\n".join(lines)
 
 
-def _check(given: dict, shares: dict) -> None:
+def _check(given: dict, shares: dict, words: float) -> None:
     """Raises ConfigError for options that contradict each other, and for a part that could have nothing."""
     if "name" not in given:
         raise ConfigError("split: name a dataset, such as recbole-metarec split ml-100k --by class")
@@ -102,6 +106,10 @@ def _check(given: dict, shares: dict) -> None:
         raise ConfigError(f"{_option(next(iter(shares)))}: --by cuts by the values of a column; leave one of them out")
     if "by" not in given and "keep_users" in given:
         raise ConfigError("--keep-users: it goes with --by; give --overlap-users instead")
+    if "by" in given and "source_words" in given:
+        raise ConfigError("--source-words: it goes with a split by shares; --by has no part that is the source")
+    if words == 0:
+        raise ConfigError("--source-words: 0 leaves the source without texts; give more than 0")
     for kind in ("users", "items"):
         share, overlap = ({**_SHARES, **shares}[name] for name in (kind, f"overlap_{kind}"))
         if share == 0:

@@ -42,7 +42,7 @@ A space is a YAML file, one line per config key:
   n_layers: {low: 1, high: 3}
   weight_decay: {choices: [0.0, 0.001, 0.01]}
 """
-_OWN = ("model", "trials", "space", "storage", "best", "simulate")
+_OWN = ("model", "trials", "space", "storage", "best", "target_users", "simulate")
 _DEFAULT_TRIALS = 20
 
 
@@ -58,6 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--storage", metavar="URL", help="where trials are kept (default: sqlite:///saved/tuning.sqlite)")
     option("--best", metavar="FILE", help="YAML file in which the best configuration is put, for --tuned=FILE")
     domain_options(option)
+    option(
+        "--target_users",
+        metavar="SHARE",
+        help="on a shop with this share of the target's users, that of --seed (default: 1, the whole target)",
+    )
     option("--seed", metavar="N", help="random seed of the trials and of the search")
 
 
@@ -83,15 +88,17 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     find_domain(dataset, data_path := chosen.get("data_path") or DEFAULT_DATA_PATH)
     if model.uses_sources:
         resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
+    from recbole_metarec.experiments.settings import read_share
     from recbole_metarec.tuning.space import space_file
 
+    share = read_share(own.get("target_users", "1"), "", dataset, chosen)
     space = Path(own["space"]) if "space" in own else space_file(model)
     base = Path(chosen.get("checkpoint_dir") or "saved")
     storage = own.get("storage") or f"sqlite:///{base}/tuning.sqlite"
     places = _Places(space, storage, base / "tuning", Path(own["best"]) if "best" in own else None)
 
     with recbole_ready():
-        return _tune(model, dataset, chosen, places, trials)
+        return _tune(model, dataset, chosen, share, places, trials)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ class _Places:
     best: Path | None
 
 
-def _tune(model, dataset: str, given: dict, places: _Places, trials: int) -> int:
+def _tune(model, dataset: str, given: dict, share: float, places: _Places, trials: int) -> int:
+    from recbole_metarec.experiments.settings import shops_of
     from recbole_metarec.leaderboard.models import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.leaderboard.plan import Tuned, make_plan, read_by
     from recbole_metarec.leaderboard.target import check_sources, read_target
@@ -114,10 +122,18 @@ def _tune(model, dataset: str, given: dict, places: _Places, trials: int) -> int
     from recbole_metarec.tuning.study import TuningStudy
     from recbole_metarec.tuning.tuner import Tuner
 
-    given, seeds = {key: value for key, value in given.items() if key != "seed"}, [given.get("seed", 2020)]
+    seed = given.get("seed", 2020)
+    given = {key: value for key, value in given.items() if key != "seed"}
+    compare = _comparison_of(dataset, given, share, model.name)
+    typed = set(given)
+    dataset, given = shops_of(share, dataset, given, [seed]).by_seed[seed]
+    if not (model.uses_sources or "sources" in typed):
+        given = {
+            key: value for key, value in given.items() if key != "sources"
+        }  # a shop comes with those of its domain
 
     def plan(overrides, tried: int = 0):
-        return make_plan([model], dataset, seeds, given, {model.name: Tuned(dict(overrides), tried)})[0]
+        return make_plan([model], dataset, [seed], given, {model.name: Tuned(dict(overrides), tried)})[0]
 
     default = plan({})
     space = read_space(places.space, model, default.config, given)
@@ -137,7 +153,7 @@ def _tune(model, dataset: str, given: dict, places: _Places, trials: int) -> int
             return 1
         if places.best:
             put_best(places.best, study)
-    print(f"compare it: {_leaderboard_command(dataset, given, model.name, str(places.best or name))}")
+    print(f"compare it: {shlex.join([*compare, f'--tuned={places.best or name}'])}")
     return 0
 
 
@@ -160,14 +176,16 @@ def _report(study, plan) -> str:
     return "\n".join(lines)
 
 
-def _leaderboard_command(dataset: str, given: dict, model: str, url: str) -> str:
+def _comparison_of(dataset: str, given: dict, share: float, model: str) -> list[str]:
+    """The command that holds the model against others on what it was tuned for, ``--tuned`` aside."""
     from recbole_metarec.yamlfile import as_text
 
     sources = given.get("sources", "auto")
-    words = ["recbole-metarec", "leaderboard", "--dataset", dataset]
+    words = ["recbole-metarec", *(["leaderboard"] if share == 1 else ["sweep", f"target_users={as_text(share)}"])]
+    words += ["--dataset", dataset]
     words += ["--sources", sources if isinstance(sources, str) else ",".join(sources)] if "sources" in given else []
     words += [f"--{key}={as_text(value)}" for key, value in given.items() if key != "sources"]
-    return shlex.join([*words, "--models", model, f"--tuned={url}"])
+    return [*words, "--models", model]
 
 
 def _say(line: str) -> None:

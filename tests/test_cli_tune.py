@@ -26,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["--trials", "many"], "--trials: many is not a whole number above 0; "),
         (["--seed", "x"], "--seed is x; use an int in [0, 4294967295]"),
         (["--meta_transfer=joint"], "--meta_transfer is decided by the model's name; "),
+        (["--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["--target_users", "0.1,0.2"], "--target_users: one share; "),
         (["--trails", "2"], "--trails: not an option; did you mean --trials?"),
         (["--dataset", "Sciencific"], "domain Sciencific is not known (did you mean Scientific?)"),
     ],
@@ -43,6 +45,8 @@ def test_mistakes_in_space_and_storage_are_said_before_any_trial(capsys, tmp_pat
         (["--space", "none.yaml"], "none.yaml: no such config file; "),
         (["--storage", "trials.sqlite"], "--storage: trials.sqlite is not the URL of a storage; "),
         (["--vq_heads=2"], "--vq_heads: none of LRURec reads vq_heads; "),
+        (["--sources=Near"], "--sources: none of LRURec reads sources; "),
+        (["--sources=Near", "--target_users=0.5"], "--sources: none of LRURec reads sources; "),
     ):
         assert cli.main([*words, *more]) == 2
         assert capsys.readouterr().err.startswith(f"error: {message}")
@@ -114,3 +118,30 @@ def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path):
     assert f"LRURec: best of 2 trials, ndcg@10 {max(values):.4f} on validation of Target: learning_rate " in out
     with sqlite3.connect("saved/leaderboard.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,), "it is the same run"
+
+
+@pytest.mark.parametrize("model", ["LRURec", "MetaRec"])
+def test_a_search_on_the_shop_of_its_seed(model, capsys, tmp_path):
+    """What is tuned is what the train command that is told trains, on half of the users; the comparison is on shops."""
+    write_shop(tmp_path / "shops")
+    left_out = ("seed", "learning_rate", *(("vq_heads",) if model == "LRURec" else ()))
+    keys = {key: value for key, value in {**TINY, "epochs": 1, "device": "cpu"}.items() if key not in left_out}
+    words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops")]
+    words += ["--sources", "Near"] * (model == "MetaRec") + [f"--{key}={value}" for key, value in keys.items()]
+    search = ["tune", "--model", model, "--trials", "1", "--seed", "7", "--target_users", "0.5", "--best", "best.yaml"]
+    assert cli.main([*search, *words]) == 0
+    out = capsys.readouterr().out
+    assert f"{model} on Target-users50-2: the best of 1 trials" in out, "an odd seed has the second of two shops"
+    train, compare = (
+        shlex.split(line.partition(":")[2])[1:] for line in out.splitlines() if line.startswith(("train", "comp"))
+    )
+    assert cli.main([*train, "--checkpoint_dir=again"]) == 0
+    (metrics,) = tmp_path.glob("again/*/metrics.json")
+    value = json.loads(metrics.read_text())["valid"]["ndcg@10"]
+    assert f"[1/1] {model}: ndcg@10 {value:.4f} on validation" in out
+    assert compare[:4] == ["sweep", "target_users=0.5", "--dataset", "Target"] and compare[-1] == "--tuned=best.yaml"
+    capsys.readouterr()
+    assert cli.main([*compare, "--seeds", "1", "--seed=7"]) == 0
+    assert (
+        f"{model}: best of 1 trials, ndcg@10 {value:.4f} on validation of Target-users50-2" in capsys.readouterr().out
+    )

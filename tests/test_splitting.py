@@ -217,6 +217,29 @@ def test_parts_on_disk_carry_texts_types_times_and_where_they_come_from(shop, ca
     assert all(float(time) >= 1.7e9 for time in table(shop, "Shop-b-a").column("original_timestamp"))
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_source_in_other_words_has_the_same_items_with_some_words_of_each_in_their_order(share, shop):
+    file = shop / "Shop" / "Shop.item"
+    long = " ".join(f"w{n}" for n in range(200))
+    file.write_text(file.read_text().replace(" and", f" {long}"))
+    words = ["split", "Shop", "--data_path", str(shop), "--items", "1", "--overlap-items", "1", "--overwrite"]
+    assert cli.main(words) == 0
+    plain = {name: table(shop, name, "item") for name in ("Shop-a", "Shop-b")}
+    assert cli.main([*words, "--source-words", str(share)]) == 0
+    target, source = table(shop, "Shop-a", "item"), table(shop, "Shop-b", "item")
+    assert target.column("text") == plain["Shop-a"].column("text")
+    for column in ("item_id", "brand", "price"):
+        assert source.column(column) == plain["Shop-b"].column(column)
+    before, after = ([text.split() for text in own.column("text")] for own in (plain["Shop-b"], source))
+    for whole, kept in zip(before, after, strict=True):
+        left = iter(whole)
+        assert all(word in left for word in kept), "a subsequence"
+    assert np.isclose(sum(map(len, after)) / sum(map(len, before)), share, atol=0.03)
+    assert len({tuple(kept) for kept in after}) == len(after), "each text is drawn on its own"
+    about = json.loads((shop / "Shop-b" / "Shop-b.json").read_text())
+    assert about["how"]["source_words"] == share
+
+
 def test_where_the_parts_lie_is_told_and_the_command_that_is_told_finds_them(shop, tmp_path, capsys):
     for words in ([], ["--by", "brand", "--keep-users", "--output", str(tmp_path / "my parts")]):
         assert cli.main(["split", "Shop", "--data_path", str(shop), *words]) == 0
@@ -307,6 +330,9 @@ def test_a_part_of_a_simulated_domain_stays_labelled(tmp_path, capsys):
         ),
         (["Shop", "--by", "brand", "--users", "0.5"], "--users: --by cuts by the values of a column; "),
         (["Shop", "--keep-users"], "--keep-users: it goes with --by; "),
+        (["Shop", "--by", "brand", "--source-words", "0.5"], "--source-words: it goes with a split by shares; "),
+        (["Shop", "--source-words", "0"], "--source-words: 0 leaves the source without texts; "),
+        (["Shop", "--source-words", "2"], "--source-words: 2 is not a number from 0 to 1"),
         (["Shop", "--core", "0"], "--core: 0 is not a whole number above 0; "),
         (["Shop", "--seed", "-1"], "--seed: -1 is not a whole number from 0 upwards; "),
         (["Shop", "--user", "0.5"], "--user: not an option of recbole-metarec split; did you mean --users?"),
@@ -334,5 +360,6 @@ def test_mistakes_in_the_data_leave_it_as_it_was(shop, capsys):
     assert "Shop.item:14: 1 field where the header has 4; " in refusal()
     file.unlink()
     assert "did you mean" in refusal("--by", "item_di")
+    assert "--source-words: Shop has no item texts; " in refusal("--source-words", "0.5")
     (shop / "Shop" / "Shop.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\nu\ti\tsoon\n")
     assert "Shop.inter:2: timestamp 'soon' is not a finite number; " in refusal()

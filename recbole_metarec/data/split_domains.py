@@ -13,6 +13,7 @@ from recbole_metarec.data.atomic import ORIGINAL_TIME, check_inter_file, time_co
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.splitting import Split
 from recbole_metarec.data.table import Table, fail, read_table
+from recbole_metarec.data.text_vectors import drop_words
 from recbole_metarec.data.together import written_together
 from recbole_metarec.data.writing import ITEM, TIME, USER, read_about, write_domain
 from recbole_metarec.errors import ConfigError, DataError
@@ -50,6 +51,26 @@ class Dataset:
             events = events.with_columns(pl.col(column).str.strip_chars().str.split(" ").list.first())
         return events
 
+    def items_with(self, words: float) -> pl.DataFrame | None:
+        """The items with this share, in (0, 1], of the words of each text, drawn at random; one always stays.
+
+        Raises DataError if words are to be dropped and no column holds text.
+        """
+        if words == 1:
+            return self.items
+        texts = (
+            [column for column in self.items.columns if self.types[column] == "token_seq"]
+            if self.items is not None
+            else []
+        )
+        if not texts:
+            raise DataError(
+                f"--source-words: {self.name} has no item texts; leave it out, or give {self.name}.item a column of "
+                "type token_seq"
+            )
+        fewer = (pl.Series(name, drop_words(self.items[name].to_list(), 1 - words)) for name in texts)
+        return self.items.with_columns(fewer)
+
 
 def read_frames(name: str, data_path=None) -> Dataset:
     """Reads NAME.inter and, where it is there, NAME.item.
@@ -73,11 +94,20 @@ def read_frames(name: str, data_path=None) -> Dataset:
     return Dataset(name, _in_time(table), items, types, read_about(folder, name))
 
 
-def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, overwrite: bool = False) -> dict:
+def write_split(
+    dataset: Dataset,
+    split: Split,
+    folder: Path,
+    about: Mapping,
+    overwrite: bool = False,
+    words: Mapping[str, float] | None = None,
+) -> dict:
     """Write each part as ``NAME-PART``, all or none; part -> the name of its domain.
 
-    about: how it was cut, for ``NAME-PART.json``. Raises ConfigError for two parts of one name, DataError for a name
-    that is taken (unless ``overwrite``) and where the disk is full or may not be written to.
+    about: how it was cut, for ``NAME-PART.json``. words: part -> the share, in (0, 1], of the words of each item's text
+    that it keeps, drawn at random; all where nothing is said. Raises ConfigError for two parts of one name, DataError
+    for a name that is taken (unless ``overwrite``), for words to drop where there is no text, and where the disk is
+    full or may not be written to.
     """
     names = _names(dataset.name, split.parts)
     about = {"split_of": dataset.name, "how": dict(about)}
@@ -91,7 +121,7 @@ def write_split(dataset: Dataset, split: Split, folder: Path, about: Mapping, ov
                 place,
                 names[part],
                 events.select(kept),
-                dataset.items,
+                dataset.items_with((words or {}).get(part, 1.0)),
                 about={**about, "part": part, "default_sources": others},
                 types=dataset.types,
             )
