@@ -17,7 +17,7 @@ examples:
   recbole-metarec split Scientific --data_path data --users 0.3 --items 0.5 --overlap-users 0.2 --core 5
         the target gets 30 % of the users and half of the items; 20 % of its users are in the source, too
   recbole-metarec split Scientific --data_path data --items 1 --overlap-items 1 --source-words 0.5
-        two shops of the same goods; the source describes each with half of the words
+        two shops of the same goods; the source describes each with about half of the words
 
 By shares, users and items are drawn at random; an event is in a part that has both its user and its item, so events
 of a user of one part with an item of the other are in none, and an event that would be in both is the target's alone.
@@ -40,7 +40,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--items", metavar="S", help="share of the items in part a (default: 0.5)")
     option("--overlap-users", metavar="S", help="share of part a's users that are in part b, too (default: 0)")
     option("--overlap-items", metavar="S", help="share of part a's items that are in part b, too (default: 0)")
-    option("--source-words", metavar="S", help="share of the words of each item's text that part b keeps (default: 1)")
+    option(
+        "--source-words",
+        metavar="S",
+        help="about this share of the words of each item's text is in part b (default: 1)",
+    )
     option("--core", metavar="K", help="then drop users and items with fewer events in a part, again and again")
     option("--seed", metavar="N", help="seed of what is drawn at random (default: 0)")
     option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")

@@ -30,6 +30,8 @@ examples:
         compares what was found
   recbole-metarec tune --model SASRec --best best.yaml
         puts it in a file, which --tuned=best.yaml reads, whatever the code's version
+  recbole-metarec tune --model MetaRec --dataset Scientific --data_path data --target_users 0.1 --best best.yaml
+        on a shop with a tenth of the users, for a sweep target_users=0.1 --tuned=best.yaml
 
 The first trial is the default configuration; Optuna's TPE proposes the others. Only validation is looked at. The same
 command goes on until there are N trials in all; an interrupted one loses the trial in progress, which is tried again.
@@ -92,6 +94,10 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec.tuning.space import space_file
 
     share = read_share(own.get("target_users", "1"), "", dataset, chosen)
+    if share != 1 and "best" not in own:
+        raise ConfigError(
+            "--target_users: a comparison on shops reads what was found on one of them from a file; add --best FILE"
+        )
     space = Path(own["space"]) if "space" in own else space_file(model)
     base = Path(chosen.get("checkpoint_dir") or "saved")
     storage = own.get("storage") or f"sqlite:///{base}/tuning.sqlite"
@@ -125,12 +131,10 @@ def _tune(model, dataset: str, given: dict, share: float, places: _Places, trial
     seed = given.get("seed", 2020)
     given = {key: value for key, value in given.items() if key != "seed"}
     compare = _comparison_of(dataset, given, share, model.name)
-    typed = set(given)
-    dataset, given = shops_of(share, dataset, given, [seed]).by_seed[seed]
-    if not (model.uses_sources or "sources" in typed):
-        given = {
-            key: value for key, value in given.items() if key != "sources"
-        }  # a shop comes with those of its domain
+    dataset, of_shop = shops_of(share, dataset, given, [seed]).by_seed[seed]
+    if not model.uses_sources and "sources" not in given:  # a shop comes with those of its domain
+        of_shop = {key: value for key, value in of_shop.items() if key != "sources"}
+    given = of_shop
 
     def plan(overrides, tried: int = 0):
         return make_plan([model], dataset, [seed], given, {model.name: Tuned(dict(overrides), tried)})[0]

@@ -28,6 +28,10 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["--meta_transfer=joint"], "--meta_transfer is decided by the model's name; "),
         (["--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
         (["--target_users", "0.1,0.2"], "--target_users: one share; "),
+        (
+            ["--target_users", "0.1"],
+            "--target_users: a comparison on shops reads what was found ",
+        ),
         (["--trails", "2"], "--trails: not an option; did you mean --trials?"),
         (["--dataset", "Sciencific"], "domain Sciencific is not known (did you mean Scientific?)"),
     ],
@@ -46,7 +50,7 @@ def test_mistakes_in_space_and_storage_are_said_before_any_trial(capsys, tmp_pat
         (["--storage", "trials.sqlite"], "--storage: trials.sqlite is not the URL of a storage; "),
         (["--vq_heads=2"], "--vq_heads: none of LRURec reads vq_heads; "),
         (["--sources=Near"], "--sources: none of LRURec reads sources; "),
-        (["--sources=Near", "--target_users=0.5"], "--sources: none of LRURec reads sources; "),
+        (["--sources=Near", "--target_users=0.5", "--best=best.yaml"], "--sources: none of LRURec reads sources; "),
     ):
         assert cli.main([*words, *more]) == 2
         assert capsys.readouterr().err.startswith(f"error: {message}")

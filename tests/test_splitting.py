@@ -218,7 +218,7 @@ def test_parts_on_disk_carry_texts_types_times_and_where_they_come_from(shop, ca
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
-def test_a_source_in_other_words_has_the_same_items_with_some_words_of_each_in_their_order(share, shop):
+def test_a_source_in_fewer_words_has_the_same_items_with_some_words_of_each_in_their_order(share, shop):
     file = shop / "Shop" / "Shop.item"
     long = " ".join(f"w{n}" for n in range(200))
     file.write_text(file.read_text().replace(" and", f" {long}"))
@@ -238,6 +238,20 @@ def test_a_source_in_other_words_has_the_same_items_with_some_words_of_each_in_t
     assert len({tuple(kept) for kept in after}) == len(after), "each text is drawn on its own"
     about = json.loads((shop / "Shop-b" / "Shop-b.json").read_text())
     assert about["how"]["source_words"] == share
+
+
+def test_the_words_that_a_source_keeps_are_drawn_by_the_seed_for_each_text_column(shop):
+    file = shop / "Shop" / "Shop.item"
+    head, *rows = file.read_text().replace(" and", " a b c d e f g h").splitlines()
+    rows = [f"{row}\ts t u v w x y z" for row in rows]
+    file.write_text("\n".join([f"{head}\tmore:token_seq", *rows]) + "\n")
+    dataset = read_frames("Shop", shop)
+    first, again, other = (dataset.items_with(0.5, seed) for seed in (1, 1, 2))
+    assert first.equals(again) and not first.equals(other)
+    for column in ("text", "more"):
+        assert first[column].str.len_chars().sum() < 0.8 * dataset.items[column].str.len_chars().sum()
+    assert first.drop("text", "more").equals(dataset.items.drop("text", "more"))
+    assert dataset.items_with(1.0, 1) is dataset.items
 
 
 def test_where_the_parts_lie_is_told_and_the_command_that_is_told_finds_them(shop, tmp_path, capsys):

@@ -51,12 +51,13 @@ class Dataset:
             events = events.with_columns(pl.col(column).str.strip_chars().str.split(" ").list.first())
         return events
 
-    def items_with(self, words: float) -> pl.DataFrame | None:
-        """The items with this share, in (0, 1], of the words of each text, drawn at random; one always stays.
+    def items_with(self, share_of_words: float, seed: int) -> pl.DataFrame | None:
+        """The items with about this share, in (0, 1], of the words of each text: each word stays or goes by chance, and
+        one always stays.
 
         Raises DataError if words are to be dropped and no column holds text.
         """
-        if words == 1:
+        if share_of_words == 1:
             return self.items
         texts = (
             [column for column in self.items.columns if self.types[column] == "token_seq"]
@@ -68,7 +69,7 @@ class Dataset:
                 f"--source-words: {self.name} has no item texts; leave it out, or give {self.name}.item a column of "
                 "type token_seq"
             )
-        fewer = (pl.Series(name, drop_words(self.items[name].to_list(), 1 - words)) for name in texts)
+        fewer = (pl.Series(name, drop_words(self.items[name].to_list(), 1 - share_of_words, seed)) for name in texts)
         return self.items.with_columns(fewer)
 
 
@@ -100,14 +101,14 @@ def write_split(
     folder: Path,
     about: Mapping,
     overwrite: bool = False,
-    words: Mapping[str, float] | None = None,
+    share_of_words: Mapping[str, float] | None = None,
 ) -> dict:
     """Write each part as ``NAME-PART``, all or none; part -> the name of its domain.
 
-    about: how it was cut, for ``NAME-PART.json``. words: part -> the share, in (0, 1], of the words of each item's text
-    that it keeps, drawn at random; all where nothing is said. Raises ConfigError for two parts of one name, DataError
-    for a name that is taken (unless ``overwrite``), for words to drop where there is no text, and where the disk is
-    full or may not be written to.
+    about: how it was cut, for ``NAME-PART.json``. share_of_words: part -> about how many of the words of each item's
+    text it keeps, in (0, 1], drawn by ``about["seed"]``; all where nothing is said. Raises ConfigError for two parts of
+    one name, DataError for a name that is taken (unless ``overwrite``), for words to drop where there is no text, and
+    where the disk is full or may not be written to.
     """
     names = _names(dataset.name, split.parts)
     about = {"split_of": dataset.name, "how": dict(about)}
@@ -121,7 +122,7 @@ def write_split(
                 place,
                 names[part],
                 events.select(kept),
-                dataset.items_with((words or {}).get(part, 1.0)),
+                dataset.items_with((share_of_words or {}).get(part, 1.0), about["how"].get("seed", 0)),
                 about={**about, "part": part, "default_sources": others},
                 types=dataset.types,
             )

@@ -91,13 +91,13 @@ def encode_domains(
     return TextVectors(vectors[0], tuple(vectors[1:n_domains]), tuple(vectors[n_domains:]))
 
 
-def drop_words(texts: list[str], ratio: float) -> list[str]:
+def drop_words(texts: list[str], ratio: float, seed: int = 0) -> list[str]:
     """Each text without the words that chance drops, each with probability ``ratio``; one word always stays.
 
-    Drawn by the texts alone, as the paper's augmented vectors are made once and for all: runs of other seeds share
-    what an encoder made of them.
+    Drawn by the texts alone unless a seed is given, as the paper's augmented vectors are made once and for all: runs of
+    other seeds share what an encoder made of them.
     """
-    random = numpy_stream(0, "word drop", ratio, cache_key(texts))
+    random = numpy_stream(seed, "word drop", ratio, cache_key(texts))
     dropped = []
     for text in texts:
         words = text.split()
