@@ -70,6 +70,9 @@ def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_t
         raw.append(pair.p[0, 1])
     np.testing.assert_allclose([arm.contrasts[0].difference.p for arm in table.arms[1:]], holm(raw))
     assert table.arms[1].contrasts[0].difference.real, "B ranks ten times better"
+    tests = [[found.rows[identity(run)].test for run in arm.runs] for arm in experiment.arms]
+    over_seeds = [stats.ttest_rel(own, tests[0]).pvalue for own in tests[1:]]
+    np.testing.assert_allclose([arm.contrasts[0].p_seeds for arm in table.arms[1:]], holm(over_seeds))
     assert table.arms[0].contrasts == (None,) and table.arms[0].users == 300
 
 
@@ -137,7 +140,7 @@ def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_p
     first = {identity(arm.runs[0]) for arm in experiment.arms}
     alone = findings(experiment, replace(found, rows={key: row for key, row in found.rows.items() if key in first}))
     contrast = alone.arms[1].contrasts[0]
-    assert contrast.difference.p == 1 and np.isinf(contrast.difference.interval.low)
+    assert contrast.difference.p == 1 and np.isinf(contrast.difference.interval.low) and contrast.p_seeds is None
     assert "[n/a]" in terminal_table(alone, PROTOCOL)
     twin = replace(
         experiment, arms=(experiment.arms[0], replace(experiment.arms[0], value="0")), against=((None,), (0,))

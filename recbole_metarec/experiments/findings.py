@@ -23,7 +23,9 @@ class Contrast:
 
     difference: with its interval and its p, Holm-corrected over the column. relative: to the other arm's mean, None
     where that is 0. over: ``users`` (paired bootstrap) or, where ranks are wanting, ``seeds`` (paired t; a single seed
-    has no interval and p = 1). seeds: how many both have.
+    has no interval and p = 1). seeds: how many both have. p_seeds: of the paired t-test over them, which asks whether
+    other trainings, and other shops where each seed is another, would show the same; Holm-corrected, too, None for a
+    single seed.
     """
 
     reference: str
@@ -31,6 +33,7 @@ class Contrast:
     relative: float | None
     over: str
     seeds: int
+    p_seeds: float | None
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,13 @@ def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found,
         return []
     common = [sorted(set(rows[ours]) & set(rows[theirs])) for ours, theirs in pairs]
     sides = [[[rows[arm][seed] for seed in seeds] for arm in pair] for pair, seeds in zip(pairs, common)]
-    raw = _over_users(sides, found.ranks)
-    raw = [own or _over_seeds(*side) for own, side in zip(raw, sides)]
+    over_seeds = [_over_seeds(*side) for side in sides]
+    raw = [own or other for own, other in zip(_over_users(sides, found.ranks), over_seeds)]
     corrected = holm([own.p for own in raw])
+    several = [n for n, seeds in enumerate(common) if len(seeds) > 1]
+    p_seeds = dict(zip(several, holm([over_seeds[n].p for n in several])))
     contrasts = []
-    for (_, theirs), seeds, own, p in zip(pairs, common, raw, corrected):
+    for n, ((_, theirs), seeds, own, p) in enumerate(zip(pairs, common, raw, corrected)):
         contrasts.append(
             Contrast(
                 reference=experiment.arms[theirs].name,
@@ -142,6 +147,7 @@ def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found,
                 relative=own.interval.mean / own.base if own.base > 0 else None,
                 over=own.over,
                 seeds=len(seeds),
+                p_seeds=float(p_seeds[n]) if n in p_seeds else None,
             )
         )
     return contrasts

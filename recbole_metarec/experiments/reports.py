@@ -85,7 +85,7 @@ def _table(findings: Findings, details: bool = False) -> tuple[list[str], list[l
     header += ["what differs" if not sweep else "data"] * details
     header += ["seeds", "users", "NDCG@10 test", "valid"]
     for name in experiment.columns:
-        header += [f"Δ to {name}, 95 %", "%", "p"]
+        header += [f"Δ to {name}, 95 %", "%", "p", "p over seeds"]
     header += ["guard", "time"]
     return header, [_line(arm, sweep, details) for arm in findings.arms]
 
@@ -104,12 +104,13 @@ def _line(found: ArmFindings, sweep: bool, details: bool) -> list[str]:
 
 def _contrast(contrast: Contrast | None) -> list[str]:
     if contrast is None:
-        return [display.NOTHING] * 3
+        return [display.NOTHING] * 4
     interval = contrast.difference.interval
     ends = "[n/a]" if abs(interval.low) == float("inf") else display.signed_interval(interval)
     mark = "‡" if contrast.over == SEEDS else ""
     share = display.NOTHING if contrast.relative is None else f"{100 * contrast.relative:+.1f}".replace("-", "−")
-    return [f"{display.signed(interval.mean)} {ends}{mark}", share, display.p_value(contrast.difference)]
+    over_seeds = display.NOTHING if contrast.p_seeds is None else display.probability(contrast.p_seeds)
+    return [f"{display.signed(interval.mean)} {ends}{mark}", share, display.p_value(contrast.difference), over_seeds]
 
 
 def notes(findings: Findings) -> list[str]:
@@ -130,7 +131,8 @@ def notes(findings: Findings) -> list[str]:
     found.append(
         "Δ: mean difference over the seeds that both have, with its 95 % interval (paired bootstrap over test users of "
         "NDCG@10 averaged over seeds), each for itself; %: relative to the other's mean; p: Holm-corrected over the "
-        f"{_tests(findings)} of a column. It asks whether other users would show the same; compare it with the ± too."
+        f"{_tests(findings)} of a column. It asks whether other users would show the same; p over seeds (paired t over "
+        "the seeds' differences, corrected alike) whether other trainings would, or other shops where a seed is a shop."
     )
     if findings.over_seeds:
         found.append("‡ over seeds (paired t): the runs' ranks are not at hand, so users could not be paired.")
@@ -192,6 +194,7 @@ def _csv_row(found: ArmFindings, findings: Findings, protocol: Protocol) -> dict
             f"to_{name}_high": own and own.interval.high,
             f"to_{name}_relative": contrast and contrast.relative,
             f"to_{name}_p_holm": own and own.p,
+            f"to_{name}_p_seeds_holm": contrast and contrast.p_seeds,
             f"to_{name}_over": contrast and contrast.over,
         }
     row |= {"guard_fired": found.fired[0], "guard_known": found.fired[1], "seconds": found.seconds}

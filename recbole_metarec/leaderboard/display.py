@@ -52,11 +52,18 @@ def signed_interval(found: Interval) -> str:
 
 
 def p_value(difference: Difference) -> str:
-    """Two or three digits; where no draw contradicted, p is only known to be below."""
-    if difference.p >= 0.1:
-        return f"{difference.p:.2f}"
-    text = f"{difference.p:.4f}" if difference.p < 0.001 else f"{difference.p:.3f}"
-    return f"≤ {text}" if difference.certain else text
+    """As :func:`probability`; where no draw contradicted, p is only known to be below."""
+    text = probability(difference.p)
+    return f"≤ {text}" if difference.certain and difference.p < 0.1 else text
+
+
+def probability(p: float) -> str:
+    """Two or three digits."""
+    if p >= 0.1:
+        return f"{p:.2f}"
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.4f}" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:
