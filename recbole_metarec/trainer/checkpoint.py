@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pth file in saved/") from error
     except Exception as error:  # torch reports a damaged or hostile file by many types
         raise CheckpointError(
-            f"{path}: truncated, or not a checkpoint of this package; train again or take another file"
+            f"{path}: truncated, or not a checkpoint of this package; put back a sound copy or train again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this package; give the path of a .pth file in saved/")
