@@ -66,13 +66,15 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     from recbole_metarec.data.splitting import Shares, split_by_column, split_by_shares
 
     dataset = read_frames(given["name"], data_path)
+    items = None
     if "by" in given:
         split = split_by_column(dataset.with_column(given["by"]), given["by"], "keep_users" not in given, core)
         about = {"by": given["by"], "keep_users": "keep_users" in given, "core": core}
     else:
         split = split_by_shares(dataset.events, Shares(**_SHARES | shares), seed, core)
         about = {**_SHARES, **shares, "core": core, "seed": seed} | ({"source_words": words} if words < 1 else {})
-    names = write_split(dataset, split, output, about, "overwrite" in given, {"b": words})
+        items = {"b": dataset.items_with(words, seed)}
+    names = write_split(dataset, split, output, about, "overwrite" in given, items)
     print(describe(split, names, len(dataset.events)))
     print("written:", ", ".join(str(output / name) for name in names.values()))
     print("next:", train_command(next(iter(names.values())), output))

@@ -59,11 +59,8 @@ class Dataset:
         """
         if share_of_words == 1:
             return self.items
-        texts = (
-            [column for column in self.items.columns if self.types[column] == "token_seq"]
-            if self.items is not None
-            else []
-        )
+        columns = [] if self.items is None else self.items.columns
+        texts = [column for column in columns if self.types[column] == "token_seq"]
         if not texts:
             raise DataError(
                 f"--source-words: {self.name} has no item texts; leave it out, or give {self.name}.item a column of "
@@ -101,14 +98,13 @@ def write_split(
     folder: Path,
     about: Mapping,
     overwrite: bool = False,
-    share_of_words: Mapping[str, float] | None = None,
+    items: Mapping[str, pl.DataFrame | None] | None = None,
 ) -> dict:
     """Write each part as ``NAME-PART``, all or none; part -> the name of its domain.
 
-    about: how it was cut, for ``NAME-PART.json``. share_of_words: part -> about how many of the words of each item's
-    text it keeps, in (0, 1], drawn by ``about["seed"]``; all where nothing is said. Raises ConfigError for two parts of
-    one name, DataError for a name that is taken (unless ``overwrite``), for words to drop where there is no text, and
-    where the disk is full or may not be written to.
+    about: how it was cut, for ``NAME-PART.json``. items: of the parts that do not have the dataset's own. Raises
+    ConfigError for two parts of one name, DataError for a name that is taken (unless ``overwrite``) and where the disk
+    is full or may not be written to.
     """
     names = _names(dataset.name, split.parts)
     about = {"split_of": dataset.name, "how": dict(about)}
@@ -122,7 +118,7 @@ def write_split(
                 place,
                 names[part],
                 events.select(kept),
-                dataset.items_with((share_of_words or {}).get(part, 1.0), about["how"].get("seed", 0)),
+                (items or {}).get(part, dataset.items),
                 about={**about, "part": part, "default_sources": others},
                 types=dataset.types,
             )
