@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_metarec.cli import main
+from recbole_metarec.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

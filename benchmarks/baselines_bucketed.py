@@ -7,8 +7,8 @@ from harness import Figure, Result, alternate, assert_close, main, ratios, secon
 from sides import Side, SomeBatches, build, named, recbole_epoch, recbole_events
 from torch.nn import functional as F
 
-from recbole_metarec.data.dataset import TransferDataset
-from recbole_metarec.data.prefix_rows import trimmed_loaders
+from recbole_metarec.plugin.dataset import TransferDataset
+from recbole_metarec.plugin.prefix_rows import trimmed_loaders
 
 _MODELS = ("SASRec", "GRU4Rec", "BERT4Rec")
 

@@ -5,7 +5,7 @@ import torch
 from harness import Figure, Result, alternate, main, ratios, seconds
 from sides import build
 
-from recbole_metarec.ranking import rank_all
+from recbole_metarec.evaluation.ranking import rank_all
 
 _CHECKED = 512
 

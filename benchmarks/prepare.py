@@ -66,7 +66,7 @@ def _review(user: int, item: int, when: int, rating: int, text: str) -> bytes:
 def ours(raw: Path, folder: Path) -> Path:
     """The command as a user types it."""
     sys.path.insert(0, str(ROOT))  # the clone is what is measured, whatever is installed
-    from recbole_metarec import cli
+    from recbole_metarec.cli import main as cli
 
     assert cli.main(["prepare", "Made", "--raw", str(raw), "--data_path", str(folder), "--core", str(CORE)]) == 0
     return folder / "Made" / "Made.inter"

@@ -14,10 +14,10 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_metarec.baselines import protocol_overrides
-from recbole_metarec.config import OUR_MODELS
-from recbole_metarec.data.loader import TARGET_LIST
-from recbole_metarec.plugin import build_config
+from recbole_metarec.config.checks import OUR_MODELS
+from recbole_metarec.plugin.baselines import protocol_overrides
+from recbole_metarec.plugin.loaders import TARGET_LIST
+from recbole_metarec.plugin.registration import build_config
 
 
 @dataclass

@@ -1,10 +1,10 @@
 """Meta transfer learning across disjoint domains, as a RecBole plugin: importing it is all that RecBole needs."""
 
-from recbole_metarec import launch
+from recbole_metarec.plugin import on_import
 
 __version__ = "0.1.0"
 
-if launch.is_command_line():
-    launch.put_off()
+if on_import.is_command_line():
+    on_import.put_off()
 else:
-    launch.set_up()
+    on_import.set_up()

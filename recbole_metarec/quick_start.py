@@ -8,15 +8,15 @@ from time import time
 
 import numpy as np
 
-from recbole_metarec import run_folder as folder
-from recbole_metarec.analysis.compare import mean_interval, paired_difference
-from recbole_metarec.analysis.pictures import draw_codebook, draw_history, draw_similarity
-from recbole_metarec.data.dataset import user_names
 from recbole_metarec.errors import enough_memory
-from recbole_metarec.ranking import metrics_of, ndcg_at, rank_all
-from recbole_metarec.resuming import is_complete
+from recbole_metarec.evaluation.intervals import mean_interval, paired_difference
+from recbole_metarec.evaluation.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.plugin.dataset import user_names
+from recbole_metarec.runs import folder
+from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
+from recbole_metarec.runs.resume import is_complete
+from recbole_metarec.runs.training import TrainedRun, settled_config, trained
 from recbole_metarec.trainer.trainer import TransferTrainer
-from recbole_metarec.training import TrainedRun, settled_config, trained
 
 __all__ = ["Experiment", "Part", "run_experiment", "settled_config", "validate_experiment"]
 
@@ -79,8 +79,8 @@ def run_experiment(
     model, dataset: None for MetaRec and its embedded target, or those of the run to resume. MetaRec also trains the
     same model without transfer (``transfer_guard``, on unless it is given), so that a run says what the sources were
     worth. overrides: config keys, stronger than the files. resume: a run folder, whose config then lies under
-    everything else that is given, or True: see :func:`recbole_metarec.resuming.opened_run`. On a CPU the result is to
-    the bit that of a run that was never interrupted. Raises MetaRecError for any mistake in what was given, before
+    everything else that is given, or True: see :func:`recbole_metarec.runs.resume.opened_run`. On a CPU the result is
+    to the bit that of a run that was never interrupted. Raises MetaRecError for any mistake in what was given, before
     anything is trained, and where a file cannot be written; KeyboardInterrupt says how to go on.
     """
     started = time()

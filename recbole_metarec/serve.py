@@ -10,14 +10,14 @@ import torch
 from recbole.utils import get_model
 from torch import Tensor
 
-from recbole_metarec.checkpoint_config import config_from_json
+from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
-from recbole_metarec.resources import DEFAULT_DATA_PATH
+from recbole_metarec.plugin.checkpoint_config import config_from_json
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
-from recbole_metarec.words import nearest
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def refused(capsys, tmp_path):
     """Checks that a command line ends in one line that starts so, in exit code 2, and leaves nothing behind."""
 
     def check(argv: list[str], message: str) -> None:
-        from recbole_metarec import cli
+        from recbole_metarec.cli import main as cli
 
         assert cli.main(argv) == 2
         out, err = capsys.readouterr()

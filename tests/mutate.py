@@ -38,19 +38,22 @@ from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.mutating import mutate_code
 
 TESTS, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]
-FINITE = "test_finite.py::test_"
+FINITE = "trainer/test_finite.py::test_"
 TARGETS = {  # the module -> the tests that are about it
-    "model/quantizer": ["test_quantizer.py"],
-    "trainer/meta_step": ["test_meta_step.py", f"{FINITE}weights_sum_to_one_at_every_temperature"],
+    "model/quantizer": ["model/test_quantizer.py"],
+    "trainer/meta_step": ["trainer/test_meta_step.py", f"{FINITE}weights_sum_to_one_at_every_temperature"],
     "trainer/step": [
-        "test_step.py",
-        "test_shares.py",
+        "trainer/test_step.py",
+        "prepare/test_shares.py",
         f"{FINITE}a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training",
     ],
-    "model/lru": ["test_lru.py", f"{FINITE}eigenvalues_and_their_gradient_are_finite_wherever_the_parameters_are"],
-    "model/losses": ["test_losses.py"],
-    "ranking": ["test_ranking.py"],
-    "leaderboard/significance": ["test_significance.py"],
+    "model/lru": [
+        "model/test_lru.py",
+        f"{FINITE}eigenvalues_and_their_gradient_are_finite_wherever_the_parameters_are",
+    ],
+    "model/losses": ["model/test_losses.py"],
+    "evaluation/ranking": ["evaluation/test_ranking.py"],
+    "evaluation/significance": ["evaluation/test_significance.py"],
 }
 GUARDS = {"strict", "frozen", "device"}  # keywords against later mistakes, and for a second device
 OPERATORS = re.compile(
@@ -125,7 +128,7 @@ def preload() -> None:
     package = types.ModuleType("recbole_metarec")
     package.__path__ = [str(ROOT / "recbole_metarec")]
     sys.modules[package.__name__] = package
-    importlib.import_module("recbole_metarec.compat").apply()
+    importlib.import_module("recbole_metarec.plugin.mends").apply()
     del sys.modules[package.__name__]
     for name in ("pandas", "scipy.stats", "polars", "sklearn.decomposition", "torch._dynamo"):
         importlib.import_module(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import F64, random_batch, tiny_metarec
+from support.tiny import F64, random_batch, tiny_metarec
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.serve import Recommender

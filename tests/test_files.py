@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from recbole_metarec.data.files import no_empty_file_left, write_atomically
 from recbole_metarec.errors import DataError
+from recbole_metarec.files import no_empty_file_left, write_atomically
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 import numpy as np
 import torch
 import yaml
-from worlds import TINY, cluster_histories, write_domain
+from support.worlds import TINY, cluster_histories, write_domain
 
-from recbole_metarec.config import known_keys, parse_value, read_yaml
+from recbole_metarec.config.checks import known_keys, parse_value, read_yaml
 from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.batches import SequenceBatches
 from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
-from worlds import TINY, run, write_shop
+from support.item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
+from support.worlds import TINY, run, write_shop
 
 # isort: split
 import recbole.quick_start
 
-from recbole_metarec.cli import main
+from recbole_metarec.cli.main import main
+from recbole_metarec.compare.neighbours import read_mappings
 from recbole_metarec.data.text_vectors import _cached
 from recbole_metarec.errors import CheckpointError, ConfigError, MetaRecError
-from recbole_metarec.experiments.neighbours import read_mappings
-from recbole_metarec.plugin import build_config
+from recbole_metarec.plugin.registration import build_config
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import recbole_metarec
-from recbole_metarec.resources import resource_dir
+from recbole_metarec.config.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[1]
-FIND = (
-    "import recbole_metarec.resources as r; print(*map(r.resource_dir, ('properties', 'dataset_configs')), sep='\\n')"
-)
+FIND = """
+from recbole_metarec.config.resources import resource_dir
+print(*map(resource_dir, ("properties", "dataset_configs")), sep="\\n")
+"""
 
 
 def shipped() -> set[str]:
@@ -24,7 +25,7 @@ def shipped() -> set[str]:
         str(path.relative_to(ROOT))
         for name in ("properties", "dataset_configs")
         for path in (ROOT / name).rglob("*.yaml")
-    } | {f"leaderboard/page/page.{kind}" for kind in ("html", "css", "js")}
+    } | {f"reports/page/page.{kind}" for kind in ("html", "css", "js")}
 
 
 @pytest.fixture(scope="module")

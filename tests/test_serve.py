@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_metarec, tiny_unisrec
+from support.tiny import tiny_metarec, tiny_unisrec
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.serve import Recommender

@@ -15,8 +15,8 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from recbole_metarec.data.files import copy_atomically, make_dir, write_atomically
 from recbole_metarec.data.table import Table, fail, read_table, show
+from recbole_metarec.files import copy_atomically, make_dir, write_atomically
 
 ORIGINAL_TIME = "original_timestamp"
 # Ids that pandas, and so RecBole, reads as "no value": the row would vanish.

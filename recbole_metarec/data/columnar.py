@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.data.atomic import (
     READ_AS_MISSING,
     InterSummary,
@@ -21,7 +22,6 @@ from recbole_metarec.data.atomic import (
     fail_without_rows,
 )
 from recbole_metarec.data.blocks import Block, read_blocks
-from recbole_metarec.data.intervals import Intervals
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.data.table import Table
 from recbole_metarec.data.times import Times, join_times, read_numbers, read_times

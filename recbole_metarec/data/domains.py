@@ -15,17 +15,17 @@ from pathlib import Path
 
 import yaml
 
-from recbole_metarec.data.files import cache_dir
-from recbole_metarec.data.movielens import (
+from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.config.suggestions import nearest, source_fault, source_names
+from recbole_metarec.data.embedded import (
     EMBEDDED_DOMAINS,
     EMBEDDED_TARGET,
     ensure_embedded,
     movielens_dir,
 )
-from recbole_metarec.data.writing import read_about
+from recbole_metarec.data.writer import read_about
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.resources import resource_dir
-from recbole_metarec.words import nearest, source_fault, source_names
+from recbole_metarec.files import cache_dir
 
 __all__ = [
     "DOMAIN_KEYS",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_metarec.data.files import cache_dir, make_dir, write_atomically
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.files import cache_dir, make_dir, write_atomically
 from recbole_metarec.randomness import numpy_stream
 
 TFIDF = "tfidf"

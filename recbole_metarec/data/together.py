@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from recbole_metarec.data.files import make_dir, replace_folders
-from recbole_metarec.data.writing import check_free
+from recbole_metarec.data.writer import check_free
 from recbole_metarec.errors import DataError
+from recbole_metarec.files import make_dir, replace_folders
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.data.loader import TARGET_LIST
+from recbole_metarec.plugin.loaders import TARGET_LIST
 
 
 class EveryPositionRecommender(SequentialRecommender):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from recbole_metarec.compat import load_plain
-from recbole_metarec.data.files import write_atomically
+from recbole_metarec.config.schema import known_keys
 from recbole_metarec.errors import CheckpointError
-from recbole_metarec.keys import known_keys
+from recbole_metarec.files import write_atomically
+from recbole_metarec.plugin.mends import load_plain
 
 FORMAT = "recbole-metarec-1"
 WRITE_REMEDY = "free some space, or choose a checkpoint_dir that you may write to"

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from recbole_metarec.data.files import copy_atomically
+from recbole_metarec.files import copy_atomically
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, SparseAdam
 
+from recbole_metarec.config.suggestions import show
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer
-from recbole_metarec.words import show
 
 _MOST = 2**53  # whole numbers up to here are floats, too
 _NEVER_NEGATIVE = ("step", "exp_avg_sq", "max_exp_avg_sq", "sum", "square_avg")

@@ -7,10 +7,10 @@ from optuna.storages import BaseStorage
 from optuna.study import StudySummary
 from optuna.trial import FrozenTrial
 
-from recbole_metarec.leaderboard.plan import Tuned
-from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
+from recbole_metarec.config.suggestions import show
+from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.jobs.plan import Tuned
 from recbole_metarec.tuning.study import best_of, count_of, subject_of
-from recbole_metarec.words import show
 
 
 def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[dict[str, Tuned], list[str]]:

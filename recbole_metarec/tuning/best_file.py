@@ -14,15 +14,15 @@ from tempfile import TemporaryFile
 
 import yaml
 
-from recbole_metarec.config import check_keys
-from recbole_metarec.data.files import alone_in, write_atomically
+from recbole_metarec.config.checks import check_keys
+from recbole_metarec.config.yaml_files import is_yaml_name, read_yaml
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.leaderboard.models import Competitor
-from recbole_metarec.leaderboard.plan import Tuned
+from recbole_metarec.files import alone_in, write_atomically
+from recbole_metarec.jobs.competitors import Competitor
+from recbole_metarec.jobs.plan import Tuned
 from recbole_metarec.tuning.best import note
 from recbole_metarec.tuning.space import check_is_tunable, check_value
 from recbole_metarec.tuning.study import TuningStudy
-from recbole_metarec.yamlfile import is_yaml_name, read_yaml
 
 _REMEDY = "free some space or choose another --best"
 _FORM = "write config: {KEY: VALUE}, trials: N and, for readers, found: TEXT"

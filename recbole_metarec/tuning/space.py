@@ -10,11 +10,11 @@ from pathlib import Path
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from recbole_metarec.config import check_keys, key_reference, nearest, read_yaml, show
+from recbole_metarec.config.checks import check_keys, key_reference, nearest, read_yaml, show
+from recbole_metarec.config.protocol import PROTOCOL, keys_read_by
+from recbole_metarec.config.resources import resource_dir
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.leaderboard.models import POPULARITY, SET_BY_NAME, Competitor
-from recbole_metarec.protocol import PROTOCOL, keys_read_by
-from recbole_metarec.resources import resource_dir
+from recbole_metarec.jobs.competitors import POPULARITY, SET_BY_NAME, Competitor
 
 Space = dict[str, BaseDistribution]
 # What is the same for every model that is compared, and what says which model or which data it is.

@@ -10,8 +10,8 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from recbole_metarec.data.files import no_empty_file_left
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.files import no_empty_file_left
 
 DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 _TRIES, _PAUSE_SECONDS = 12, 0.25

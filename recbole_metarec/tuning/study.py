@@ -18,8 +18,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_metarec.leaderboard.owner import SILENCE_SECONDS, Owner
-from recbole_metarec.leaderboard.planned import THIS_MACHINE, PlannedRun
+from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.jobs.owner import SILENCE_SECONDS, Owner
 from recbole_metarec.tuning.storage import DATABASE_ERRORS
 
 _ENDED = (ValueError, optuna.exceptions.UpdateFinishedTrialError)  # tell, where another process was first

@@ -7,10 +7,10 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from recbole_metarec.errors import MetaRecError
-from recbole_metarec.leaderboard.owner import HEARTBEAT_SECONDS
-from recbole_metarec.leaderboard.planned import PlannedRun
-from recbole_metarec.leaderboard.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
-from recbole_metarec.leaderboard.worker import check_versions
+from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.jobs.owner import HEARTBEAT_SECONDS
+from recbole_metarec.jobs.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
+from recbole_metarec.jobs.worker import check_versions
 from recbole_metarec.tuning.study import Trial, TuningStudy
 from recbole_metarec.tuning.worker import outcome_file, read_outcome
 

@@ -1,0 +1,232 @@
+"""Everything that a leaderboard shows, worked out once: the reports only lay it out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.intervals import Interval, mean_interval
+from recbole_metarec.evaluation.results import FailedRun, RunResult
+from recbole_metarec.evaluation.segments import Segment
+from recbole_metarec.evaluation.significance import (
+    ALPHA,
+    METRIC,
+    Differences,
+    Spread,
+    UserScores,
+    align,
+    best_baseline,
+    differences,
+    spread,
+    tiers,
+)
+from recbole_metarec.jobs.competitors import POPULARITY
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What was the same for every model, as it stands above every table.
+
+    users, items, interactions: of the target after filtering. split, metric, early_stopping: in words. max_length: L,
+    the most recent events that a model sees. width: d, of its vectors.
+    """
+
+    dataset: str
+    users: int
+    items: int
+    interactions: int
+    split: str
+    metric: str
+    max_length: int
+    width: int
+    early_stopping: str
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the dataset's name says that nobody ever acted in it."""
+        return self.dataset.lower().startswith(("sim-", "simulat"))
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """(what, how) in the order in which they are read."""
+        return (
+            ("Data", f"{self.dataset} (SIMULATED DATA)" if self.simulated else self.dataset),
+            ("Statistics", f"{self.users:,} users, {self.items:,} items, {self.interactions:,} interactions"),
+            ("Split", self.split),
+            ("Metric", self.metric),
+            ("L and d", f"{self.max_length} events of a history, {self.width} numbers per vector"),
+            ("Early stopping", self.early_stopping),
+        )
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        found = [how for _, how in self.facts[:4]] + [f"L = {self.max_length}", f"d = {self.width}"]
+        return " · ".join([*found, f"early stopping: {self.early_stopping}"])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference of NDCG@10 to another model, its 95 % interval for itself, and the Holm-corrected p.
+
+    certain: no draw of users contradicted it, so that p is at most what it is given as.
+    """
+
+    interval: Interval
+    p: float
+    certain: bool
+
+    @property
+    def real(self) -> bool:
+        """Whether it is told apart from none."""
+        return self.p < ALPHA
+
+    @property
+    def verdict(self) -> str:
+        """In one word for every reader."""
+        return "not distinguishable" if not self.real else "better" if self.interval.mean > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model's line.
+
+    place: 1 = highest mean test NDCG@10. valid, test, guarded_test: per metric over seeds. interval: of test NDCG@10
+    over users. difference: to the best baseline, None for that one itself and where there is none.
+    seed_differences: each seed's test NDCG@10 minus the best baseline's mean over its seeds. seconds: mean per run.
+    peak_memory_mib: of the largest run. trials: of the run with fewest.
+    fewer_trials: others were tuned with more, and it has something to tune. runs: by ascending seed.
+    """
+
+    model: str
+    baseline: bool
+    place: int
+    tier: int
+    valid: dict[str, Spread]
+    test: dict[str, Spread]
+    guarded_test: dict[str, Spread]
+    interval: Interval
+    difference: Difference | None
+    seed_differences: tuple[float, ...]
+    seconds: float
+    peak_memory_mib: float
+    parameters: int
+    trials: int
+    fewer_trials: bool
+    runs: tuple[RunResult, ...]
+
+
+@dataclass(frozen=True)
+class SegmentScores:
+    """NDCG@10 of every model, in the order of the entries, over one segment's users."""
+
+    segment: Segment
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A leaderboard. entries: best first. failed: runs without a result."""
+
+    protocol: Protocol
+    entries: tuple[Entry, ...]
+    best_baseline: str | None
+    segments: tuple[SegmentScores, ...] = ()
+    failed: tuple[FailedRun, ...] = ()
+
+
+def compare(
+    results: list[RunResult],
+    protocol: Protocol,
+    baselines: tuple[str, ...],
+    failed: list[FailedRun] = (),
+    segments: tuple[Segment, ...] = (),
+    segment_users: np.ndarray | None = None,
+) -> Comparison:
+    """Works out a leaderboard from runs under one protocol.
+
+    baselines: names; the best of them on validation is what all models are held against.
+    segments: with masks over ``segment_users``, str [U], the tokens of the test users in any order.
+    Raises DataError if runs or segments are not of the same test users.
+    """
+    if not results:
+        return Comparison(protocol, (), None, (), tuple(failed))
+    scores = align(results)
+    tested = differences(scores.means)
+    means = scores.means.mean(axis=1)
+    tier = tiers(means, tested.p)
+    best = best_baseline(results, baselines)
+    most_trials = max(run.trials for run in results)
+    order = sorted(range(len(means)), key=lambda m: (-means[m], scores.models[m]))
+    entries = []
+    for place, m in enumerate(order, start=1):
+        own = _runs_of(scores.models[m], results)
+        fewer = scores.models[m] != POPULARITY and min(run.trials for run in own) < most_trials
+        standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
+        entries.append(_entry(scores, tested, m, best, own, baseline=scores.models[m] in baselines, **standing))
+    by_segment = _segment_scores(scores, order, segments, segment_users)
+    return Comparison(protocol, tuple(entries), best, by_segment, tuple(failed))
+
+
+def _runs_of(model: str, results: list[RunResult]) -> tuple[RunResult, ...]:
+    return tuple(sorted((run for run in results if run.model == model), key=lambda run: run.seed))
+
+
+def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, runs: tuple[RunResult, ...], **standing):
+    """The Entry of model m; ``standing`` is what follows from the other models too."""
+    model = scores.models[m]
+    difference, seed_differences = None, ()
+    if best is not None:
+        b = scores.models.index(best)
+        if m != b:
+            interval = Interval(*(float(square[m, b]) for square in (tested.mean, tested.low, tested.high)))
+            difference = Difference(interval, float(tested.p[m, b]), bool(tested.certain[m, b]))
+        seed_differences = tuple(scores.by_seed[model].mean(axis=1) - scores.by_seed[best].mean())
+    # from the ranks: RecBole's own value is rounded
+    per_seed = spread(scores.by_seed[model].mean(axis=1))
+    return Entry(
+        model=model,
+        valid=_spreads([run.valid for run in runs]),
+        test={METRIC: per_seed} | _spreads([run.test for run in runs], but=METRIC),
+        guarded_test=_spreads([run.guarded_test for run in runs] if all(run.guarded_test for run in runs) else []),
+        interval=_level(scores.means[m]),
+        difference=difference,
+        seed_differences=seed_differences,
+        seconds=float(np.mean([run.seconds for run in runs])),
+        peak_memory_mib=max(run.peak_memory_mib for run in runs),
+        parameters=max(run.parameters for run in runs),
+        trials=min(run.trials for run in runs),
+        runs=runs,
+        **standing,
+    )
+
+
+def _spreads(metrics: list[dict[str, float]], but: str = "") -> dict[str, Spread]:
+    """Per metric that every run has, over the runs."""
+    if not metrics:
+        return {}
+    names = [name for name in metrics[0] if name != but and all(name in own for own in metrics)]
+    return {name: spread([own[name] for own in metrics]) for name in names}
+
+
+def _segment_scores(
+    scores: UserScores, order: list[int], segments: tuple[Segment, ...], users: np.ndarray | None
+) -> tuple[SegmentScores, ...]:
+    if not segments:
+        return ()
+    row = np.argsort(users, kind="stable")
+    if not np.array_equal(np.asarray(users)[row], scores.users):
+        raise DataError("the segments are not of the runs' test users; take both from the same data and split")
+    means = scores.means[order]
+    return tuple(SegmentScores(segment, tuple(map(_level, means[:, segment.mask[row]]))) for segment in segments)
+
+
+def _level(values: np.ndarray) -> Interval:
+    """Mean NDCG of users, float [U], within 0 and 1, which the t interval does not know of.
+
+    Users who are all alike, say with a few zeros, tell nothing of others: the interval is infinite.
+    """
+    if (values == values[0]).all():
+        return Interval(float(values[0]), -np.inf, np.inf)
+    found = mean_interval(values)
+    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))

@@ -1,0 +1,225 @@
+"""What each value of a sweep makes of the runs: another value of a config key, or other data."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from recbole_metarec.config.checks import check_config, check_keys, default_values, key_reference, nearest, parse_value
+from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+from recbole_metarec.config.yaml_files import as_text
+from recbole_metarec.data.domains import recbole_settings, resolve_sources
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.jobs.competitors import SET_BY_NAME
+from recbole_metarec.prepare.subsets import cut_overlap, cut_users, share_name, shops
+
+# Keys that decide what a run is measured by or where it is, or that have an option of their own.
+_NOT_SWEPT = {
+    **dict.fromkeys(("model", "dataset", "data_path", "seed"), "it has an option of its own"),
+    **dict.fromkeys(
+        ("metrics", "topk", "valid_metric", "eval_args", "metric_decimal_place"), "all runs are measured alike"
+    ),
+    **dict.fromkeys(sorted(SET_BY_NAME), "models differ by it: choose with --models, or see recbole-metarec ablate"),
+}
+
+
+Targets = dict[int, tuple[str, dict]]  # of each seed: the target, and the config keys of its runs
+
+
+@dataclass(frozen=True)
+class Shops:
+    """What an experiment is on: a domain, or for each seed another shop with a share of its users."""
+
+    dataset: str
+    share: float
+    by_seed: Targets
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return share_name(self.dataset, self.share)
+
+
+# Keys of the softmax over sources, which is 1 for a single one.
+_OF_WEIGHTS = ("temperature", "gradient_rescaling", "rescale_sign")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a sweep. text: as typed. by_seed: the target and the config keys of the runs with each seed."""
+
+    value: object
+    text: str
+    by_seed: Targets
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """A key that is none of the config's: it decides what data the runs see.
+
+    meaning: for readers. allows: whether a value can be meant. expects: what a value must be. setting: (value, dataset,
+    given, seed) -> the target and the config keys of the runs with this seed. makes_sources: whether the sources are
+    its own.
+    """
+
+    meaning: str
+    allows: Callable[[object], bool]
+    expects: str
+    setting: Callable[[object, str, dict, int], tuple[str, dict]]
+    makes_sources: bool = False
+
+
+def _number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _first_sources(value: int, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
+    names = _sources(dataset, given)
+    if value > len(names):
+        raise ConfigError(
+            f"n_sources: {value} sources, but there are {len(names)} ({', '.join(names) or 'none'}); name more with "
+            "--sources"
+        )
+    return dataset, {**given, "sources": names[:value] or "none"}
+
+
+def _share_of_users(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
+    names = _sources(dataset, given)  # the copy has no default ones
+    # by the seed itself, so that a run can be repeated alone; consecutive seeds have different shops
+    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value, seed % shops(value))
+    # what the domain asks of RecBole holds for a part of it, too
+    return cut, {**recbole_settings(dataset), **given, "sources": names or "none"}
+
+
+def _overlap(kind: str) -> Callable:
+    def setting(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
+        if "sources" in given:
+            raise ConfigError(f"overlap_{kind}: the source is the other half of {dataset}; leave sources out")
+        target, source = cut_overlap(dataset, given.get("data_path") or DEFAULT_DATA_PATH, kind, value)
+        return target, {**recbole_settings(dataset), **given, "sources": [source]}
+
+    return setting
+
+
+def _sources(dataset: str, given: dict) -> list[str]:
+    return resolve_sources(dataset, given.get("sources", "auto"), given.get("data_path") or DEFAULT_DATA_PATH)[0]
+
+
+DATA_KEYS = {
+    "n_sources": DataKey(
+        "the first so many of the sources, in the order of --sources",
+        lambda value: _number(value) and isinstance(value, int) and value >= 0,
+        "an int >= 0",
+        _first_sources,
+    ),
+    "target_users": DataKey(
+        "the target as a shop with this share of its users has it; each seed is another shop, without a user in common "
+        "as long as there are such",
+        lambda value: _number(value) and 0 < value <= 1,
+        "a number in (0, 1]",
+        _share_of_users,
+    ),
+    **{
+        f"overlap_{kind}": DataKey(
+            f"half of the domain as target, the other half as source, which also has this share of the target's {kind} "
+            "(and grows by them)",
+            lambda value: _number(value) and 0 <= value <= 1,
+            "a number in [0, 1]",
+            _overlap(kind),
+            makes_sources=True,
+        )
+        for kind in ("users", "items")
+    },
+}
+
+
+def parse_grid(text: str) -> tuple[str, list]:
+    """Key and values of ``KEY=v1,v2,...``; values as ``--key=`` reads them, a list in brackets.
+
+    Raises ConfigError for anything else, an unknown key, one that cannot be varied, no value, or one given twice.
+    """
+    key, sign, listed = text.partition("=")
+    if not sign:
+        raise ConfigError(f"{text}: not of the form KEY=v1,v2,...; write for example temperature=0.02,0.05,0.1")
+    if key in _NOT_SWEPT:
+        raise ConfigError(f"{key}: not to be varied; {_NOT_SWEPT[key]}")
+    if key not in DATA_KEYS and key not in key_reference("MetaRec"):
+        guess = nearest(key, DATA_KEYS)
+        if guess:
+            raise ConfigError(f"{key}: unknown key; did you mean {guess}?")
+        check_keys([key], {key: "sweep"})
+        raise ConfigError(f"{key}: no key of MetaRec; vary one of its own, {' or '.join(DATA_KEYS)}")
+    parts = _parts(listed)
+    if not all(parts):
+        raise ConfigError(f"{key}: an empty value in {text}; write KEY=v1,v2,...")
+    values = [parse_value(part, key) for part in parts]
+    for value in values:
+        if [own == value for own in values].count(True) > 1:
+            raise ConfigError(f"{key}: {as_text(value)} is given twice; name each value once")
+    return key, values
+
+
+def _parts(listed: str) -> list[str]:
+    """Split at commas, those within brackets aside."""
+    parts, depth = [""], 0
+    for sign in listed:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
+
+
+def check_values(key: str, values: list, dataset: str, given: dict) -> None:
+    """Raises ConfigError for the first value that the key does not allow, with the keys ``given`` beside it."""
+    for value in values:
+        if key not in DATA_KEYS:
+            check_config({**default_values("MetaRec"), **given, "dataset": dataset, key: value}, {key: "sweep"})
+        elif not DATA_KEYS[key].allows(value):
+            raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
+
+
+def settings(key: str, values: list, shops: Shops) -> list[Setting]:
+    """What each value makes of the runs; may write cut domains to the cache. Raises MetaRecError."""
+    found = []
+    for value in values:
+        text = "+".join(value) if isinstance(value, list) else as_text(value)
+        if key in DATA_KEYS:
+            vary = DATA_KEYS[key].setting
+            by_seed = {seed: vary(value, *target, seed) for seed, target in shops.by_seed.items()}
+        else:
+            by_seed = {seed: (dataset, {**given, key: value}) for seed, (dataset, given) in shops.by_seed.items()}
+        found.append(Setting(value, text, by_seed))
+    return found
+
+
+def read_share(text: str, key: str, dataset: str, given: dict) -> float:
+    """``--target_users`` as typed, beside a sweep of ``key`` ("" for none).
+
+    Raises ConfigError for what is no share, and where the sweep itself decides which users the target has.
+    """
+    own, values = parse_grid(f"target_users={text}")
+    if len(values) > 1:
+        raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
+    check_values(own, values, dataset, given)
+    if values != [1] and (key == own or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)):
+        raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
+    return values[0]
+
+
+def shops_of(share: float, dataset: str, given: dict, seeds: Iterable[int]) -> Shops:
+    """The whole target for every seed, or another shop with this share of its users for each.
+
+    May write cut domains to the cache. Raises MetaRecError.
+    """
+    whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
+    return whole if share == 1 else Shops(dataset, share, settings("target_users", [share], whole)[0].by_seed)
+
+
+def weighs_sources(key: str) -> bool:
+    """Whether a key does no more than decide how much each source counts beside the others."""
+    return key in _OF_WEIGHTS or key.startswith("similarity_")
+
+
+def meaning(key: str) -> str:
+    """What a swept key means, for readers."""
+    return DATA_KEYS[key].meaning if key in DATA_KEYS else key_reference("MetaRec")[key].sentence

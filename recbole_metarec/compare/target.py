@@ -1,0 +1,60 @@
+"""What a report says of the target that all models shared: its size, the protocol, and groups of its test users."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from recbole_metarec.compare.leaderboard import Protocol
+from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.segments import Segment, target_segments
+from recbole_metarec.jobs.competitors import WITHOUT_TRANSFER
+from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.plugin.config import build_config, read_dataset
+from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, user_names
+
+
+def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment, ...], np.ndarray]:
+    """(protocol, segments, the tokens of the test users whom their masks are over) as LRURec's run has them.
+
+    overrides: config keys of that run. Raises MetaRecError for a mistake in them or in the data.
+    """
+    data = read_target(dataset, overrides)
+    config = data.config
+    users, groups = target_segments(data.store)
+    if len(users) < 2:
+        raise DataError(f"{dataset}: models are compared over its test users, and there is but one; use more data")
+    protocol = Protocol(
+        dataset=dataset,
+        users=data.user_num - 1,
+        items=data.item_num - 1,
+        interactions=len(data.store.items),
+        split="leave-one-out in time order, whole catalogue ranked",
+        metric=f"{config['valid_metric']} on validation chooses, test is looked at once",
+        max_length=config["MAX_ITEM_LIST_LENGTH"],
+        width=config["embedding_size"],
+        early_stopping=f"{config['stopping_step']} validations without a better one, at most {config['epochs']} epochs",
+    )
+    return protocol, groups, user_names(data, users)
+
+
+def read_target(dataset: str, overrides: Mapping) -> TransferDataset:
+    """The target as LRURec's run reads it. Raises MetaRecError, also for data without a row to rank."""
+    data = read_dataset(build_config(WITHOUT_TRANSFER, dataset, (), dict(overrides)))
+    data.build()  # refuses data without a row to rank
+    return data
+
+
+def check_sources(runs: Iterable[PlannedRun]) -> None:
+    """Reads the sources of the runs, so that a mistake in a file ends a command instead of each of its runs.
+
+    Raises DataError with file and line.
+    """
+    checked = set()
+    for run in runs:
+        if not run.sources:
+            continue
+        config = build_config(run.experiment, run.dataset, (), run.overrides)
+        same = run.dataset, tuple(run.sources), reads_texts(config)
+        if same not in checked:
+            checked.add(same)
+            read_sources(config)

@@ -1,0 +1,103 @@
+"""What an ablation takes away or replaces: each variant is MetaRec with some config keys at other values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from recbole_metarec.config.checks import check_config, check_keys, default_values, key_reference, nearest, parse_value
+from recbole_metarec.config.yaml_files import as_text
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
+
+FULL, NONE = "full", "none"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of an ablation.
+
+    name: as typed and shown. changes: config keys by which it differs from the full model. base: the name in the
+    leaderboard of what is trained with them. meaning: for readers, one clause.
+    """
+
+    name: str
+    meaning: str
+    changes: dict = field(default_factory=dict)
+    base: str = "MetaRec"
+
+    @property
+    def competitor(self) -> Competitor:
+        """The leaderboard's model that it is: a run of one is a run of the other."""
+        base = COMPETITORS[self.base]
+        return replace(base, overrides={**base.overrides, **self.changes})
+
+    @property
+    def text(self) -> str:
+        """Its changes as they would be typed."""
+        return ", ".join(f"{key}={as_text(value)}" for key, value in self.changes.items())
+
+
+_TABLE = (
+    Variant(FULL, "MetaRec as configured"),
+    Variant("no-vq", "source items are read as they are", {"vq_heads": 0}),
+    Variant("one-head", "plain vector quantization", {"vq_heads": 1}),
+    Variant("joint", "a weighted sum of losses in place of the meta step", {"meta_transfer": "joint"}, "Joint"),
+    Variant("pretrain", "sources first, then the target", {"meta_transfer": "pretrain"}, "Pretrain"),
+    Variant("uniform", "every source counts alike", {"gradient_rescaling": "uniform"}),
+    Variant("similarity", "sources count by their similarity", {"gradient_rescaling": "similarity"}),
+    Variant("paper-sign", "the similarity's sign as the paper prints it", {"rescale_sign": "paper"}),
+    Variant("aligned-sign", "the similarity's sign by which agreement counts", {"rescale_sign": "aligned"}),
+    Variant("second-order", "the outer gradient goes through the trial update exactly", {"second_order": True}),
+    Variant("first-order", "the outer gradient takes the trial update as constant", {"second_order": False}),
+    Variant("no-codebook-loss", "codes are not drawn to source items", {"codebook_weight": 0.0}),
+    Variant("no-commitment-loss", "source items are not drawn to codes", {"commitment_weight": 0.0}),
+    Variant("codebook-gradient-loss", "only the codebook loss moves codes", {"codebook_gradient": "loss"}),
+    Variant("codebook-gradient-both", "the task moves codes, too", {"codebook_gradient": "both"}),
+    Variant(NONE, "no transfer: LRURec", base=WITHOUT_TRANSFER),
+)
+VARIANTS = {variant.name: variant for variant in _TABLE}
+
+
+def is_full(variant: Variant, given: Mapping) -> bool:
+    """Whether ``variant`` is the full model once more, with the config keys ``given`` over the defaults."""
+    settled = {**default_values("MetaRec"), **given}
+    return variant.base == "MetaRec" and all(settled.get(key) == value for key, value in variant.changes.items())
+
+
+def chosen_variants(names: list[str] | None, given: Mapping) -> list[Variant]:
+    """The lines of an ablation: the full model first, LRURec last, in between those named or, for None, all others.
+
+    A name may also be ``KEY=value``, or several of them joined by ``+``: a variant of one's own. Of the variants that
+    ship, those that are the full model are left out where none was named.
+    Raises ConfigError for an unknown name, one given twice, and a variant that is the full model once more.
+    """
+    if names is None:
+        between = [variant for variant in VARIANTS.values() if not is_full(variant, given)]
+    else:
+        between = [VARIANTS.get(name) or _own(name, given) for name in names]
+        for variant in between:
+            if names.count(variant.name) > 1:
+                raise ConfigError(f"--variants: {variant.name} is given twice; name each variant once")
+            if variant.name != FULL and is_full(variant, given):
+                raise ConfigError(f"--variants: {variant.name} is the full model ({variant.text}); leave it out")
+    between = [variant for variant in between if variant.name not in (FULL, NONE)]
+    if not between:
+        raise ConfigError(f"--variants: nothing to compare; name some of {', '.join(list(VARIANTS)[1:-1])}")
+    return [VARIANTS[FULL], *between, VARIANTS[NONE]]
+
+
+def _own(name: str, given: Mapping) -> Variant:
+    """A variant of the user's own, ``KEY=value+KEY=value``."""
+    changes = {}
+    for part in name.split("+"):
+        key, sign, text = part.partition("=")
+        if not sign:
+            guess = nearest(name, VARIANTS)
+            advice = f"did you mean {guess}?" if guess else f"use some of {', '.join(VARIANTS)}, or KEY=value"
+            raise ConfigError(f"--variants: unknown variant {name or '(empty)'}; {advice}")
+        check_keys([key], lambda key: "--variants")
+        changes[key] = parse_value(text, "--variants")
+    for key in changes:
+        if key in SET_BY_NAME or key not in key_reference("MetaRec"):
+            raise ConfigError(f"--variants: {key} is no key that makes a variant of MetaRec; leave it out")
+    check_config({**default_values("MetaRec"), **given, **changes}, dict.fromkeys(changes, "--variants"))
+    return Variant(name, "", changes)

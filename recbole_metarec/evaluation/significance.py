@@ -1,0 +1,230 @@
+"""Which differences between models are real: paired tests over users, corrected for their number, and tiers.
+
+What is tested is the mean over the test users of NDCG@10, after each user's value was averaged over a model's seeds.
+The users are drawn anew with replacement, the same ones for every model (paired bootstrap, Efron & Tibshirani 1993,
+chapters 13 and 16); interval and p-value of a difference come from the same draws, so they cannot contradict each
+other. Such a test speaks of other users, not of other seeds: a model's spread over seeds has to be shown beside it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.ranking import ndcg_at
+from recbole_metarec.evaluation.results import RunResult
+
+METRIC = "ndcg@10"  # RecBole's name of what models are chosen and compared by
+ALPHA = 0.05  # after the correction
+_RESAMPLES = 9999
+_CHUNK = 1 << 20  # drawn users held at once
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds and its standard deviation (n - 1), which one seed does not have: None."""
+
+    mean: float
+    std: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class UserScores:
+    """NDCG@10 of every model for the same test users.
+
+    models: names, sorted. users: str [U], sorted tokens. by_seed: per model float64 [S, U], rows by ascending seed.
+    """
+
+    models: tuple[str, ...]
+    users: np.ndarray
+    by_seed: dict[str, np.ndarray]
+
+    @property
+    def means(self) -> np.ndarray:
+        """float64 [M, U], averaged over each model's seeds."""
+        return np.stack([self.by_seed[model].mean(axis=0) for model in self.models])
+
+
+@dataclass(frozen=True)
+class Differences:
+    """All pairs of M models; entry [a, b] is of model a minus model b.
+
+    mean, low, high: float64 [M, M], with the 95 % interval of each pair for itself. p: float64 [M, M], two-sided,
+    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal. certain: bool [M, M], no draw spoke against the sign
+    of the difference, so that p is what this many draws can show at best.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    certain: np.ndarray
+
+
+def spread(values) -> Spread:
+    """Mean and deviation of one value per seed."""
+    values = np.asarray(values, dtype=np.float64)
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
+
+
+def align(results: list[RunResult]) -> UserScores:
+    """Brings every run's users into one order by their tokens.
+
+    Raises DataError if a run has a user twice or other users than the first run, or if a model has a seed twice.
+    """
+    scores: dict[str, dict[int, np.ndarray]] = {}
+    users = None
+    for run in results:
+        order = np.argsort(run.test_users, kind="stable")
+        own = np.asarray(run.test_users)[order]
+        users = own if users is None else users
+        _check_users(run, own, results[0], users)
+        seeds = scores.setdefault(run.model, {})
+        if run.seed in seeds:
+            raise DataError(f"{run.model}, seed {run.seed}: two results of one run; keep one of them")
+        seeds[run.seed] = ndcg_at(np.asarray(run.test_ranks)[order], 10)
+    models = tuple(sorted(scores))
+    by_seed = {model: np.stack([scores[model][seed] for seed in sorted(scores[model])]) for model in models}
+    return UserScores(models, users if users is not None else np.empty(0, dtype=str), by_seed)
+
+
+def _check_users(run: RunResult, own: np.ndarray, first: RunResult, users: np.ndarray) -> None:
+    name = f"{run.model}, seed {run.seed}"
+    if len(run.test_ranks) != len(own):
+        raise DataError(f"{name}: {len(run.test_ranks)} ranks for {len(own)} test users; run it again")
+    twice = own[1:][own[1:] == own[:-1]]
+    if len(twice):
+        raise DataError(f"{name}: test user {twice[0]} has two rows; compare on a split with one test row per user")
+    other = np.setxor1d(own, users, assume_unique=True)
+    if len(other):
+        raise DataError(
+            f"{name}: its test users are not those of {first.model}, seed {first.seed} ({len(other)} differ, such as "
+            f"{other[0]}); compare runs on the same data and split"
+        )
+
+
+def differences(scores: np.ndarray) -> Differences:
+    """Tests every pair of models: scores float64 [M, U], one user per column. The draws are the same in every call.
+
+    p = 2 (1 + smaller tail) / (1 + draws) before the correction, a tail being the draws whose difference is not
+    beyond zero; so models that agree for every user get p = 1.
+    """
+    n_models = len(scores)
+    if n_models < 2:
+        nothing = np.zeros((n_models, n_models))
+        return Differences(nothing, nothing, nothing, nothing + 1, nothing > 0)
+    found = pair_tests(scores, np.transpose(np.triu_indices(n_models, k=1)))
+    p = holm(found.p)
+    means = scores.mean(axis=1)
+    return Differences(
+        means[:, None] - means[None, :],
+        _square(n_models, found.low, -found.high),
+        _square(n_models, found.high, -found.low),
+        _square(n_models, p, p, 1.0),
+        _square(n_models, found.certain, found.certain, False),
+    )
+
+
+@dataclass(frozen=True)
+class PairTests:
+    """What :class:`Differences` holds, for n pairs of models in the order given, p not corrected: float64 [n] each."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    certain: np.ndarray
+
+
+def pair_tests(scores: np.ndarray, pairs: np.ndarray) -> PairTests:
+    """Tests model ``pairs[n, 0]`` against model ``pairs[n, 1]``: scores float64 [M, U], pairs int [n, 2], n > 0."""
+    # so many that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
+    drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
+    tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
+    p = np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1]))
+    means = scores.mean(axis=1)
+    return PairTests(means[pairs[:, 0]] - means[pairs[:, 1]], low, high, p, tail == 0)
+
+
+def _tail_and_ends(apart: np.ndarray) -> tuple[float, float, float]:
+    """(draws in the smaller tail, low, high end of the 95 % interval) of drawn differences of two models."""
+    apart = np.where(np.abs(apart) < 1e-12, 0.0, apart)  # equal means may differ by rounding
+    low, high = np.quantile(apart, (0.025, 0.975))
+    return min((apart <= 0).sum(), (apart >= 0).sum()), low, high
+
+
+def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -> np.ndarray:
+    """[M, M] of values for the pairs above the diagonal, row by row, and for the same pairs the other way round."""
+    square = np.full((n_models, n_models), diagonal)
+    first, second = np.triu_indices(n_models, k=1)
+    square[first, second], square[second, first] = above, below
+    return square
+
+
+def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
+    """float64 [M, resamples]: the models' means over the same drawn users."""
+    n_models, n_users = scores.shape
+
+    def means_of(users: np.ndarray, axis: int) -> np.ndarray:
+        draws = users.reshape(-1, n_users)
+        # how often each user was drawn, times the scores: much less to move than every drawn user's scores
+        own = draws + n_users * np.arange(len(draws))[:, None]
+        times = np.bincount(own.ravel(), minlength=own.size).reshape(own.shape)
+        return (scores @ times.T / n_users).reshape(n_models, *users.shape[:-1])
+
+    drawn = stats.bootstrap(
+        (np.arange(n_users),),
+        means_of,
+        n_resamples=resamples,
+        batch=max(1, _CHUNK // n_users),
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    )
+    return drawn.bootstrap_distribution
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p-values (Holm 1979): float [m], in the order given.
+
+    The k-th smallest (from 0) is multiplied by m - k, is at least the one before it and at most 1.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)))
+    return adjusted
+
+
+def tiers(means: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Groups of models in place of a strict order: int [M], from 1; means [M], corrected p [M, M] of their pairs.
+
+    The best model leads tier 1, and every model that is not significantly worse than this leader (p >= 0.05) is in
+    it. The best of the others leads tier 2, and so on. Two models of one tier need not be alike, only not told apart
+    from its leader; the first of equal means leads.
+    """
+    tier = np.zeros(len(means), dtype=np.int64)
+    while not tier.all():
+        open_ = np.flatnonzero(tier == 0)
+        leader = open_[np.argmax(means[open_])]
+        alike = open_[p[leader, open_] >= ALPHA]
+        tier[alike] = tier[leader] = tier.max() + 1
+    return tier
+
+
+def best_baseline(results: list[RunResult], baselines: tuple[str, ...]) -> str | None:
+    """The one of ``baselines`` with the highest mean NDCG@10 on validation, the first by name of equals; None without.
+
+    The test is not looked at: choosing by it would make the strongest of many lucky baselines the one to beat.
+    Raises DataError if a baseline's validation has no NDCG@10.
+    """
+    found: dict[str, list[float]] = {}
+    for run in results:
+        if run.model in baselines:
+            if METRIC not in run.valid:
+                raise DataError(
+                    f"{run.model}, seed {run.seed}: no {METRIC} on validation; add NDCG to metrics and 10 to topk"
+                )
+            found.setdefault(run.model, []).append(run.valid[METRIC])
+    return min(found, key=lambda model: (-np.mean(found[model]), model), default=None)

@@ -1,0 +1,208 @@
+"""Which runs a comparison consists of: every model with every seed, each under the one protocol."""
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from logging import getLogger
+from pathlib import Path
+
+from recbole_metarec.config.checks import default_values, key_reference
+from recbole_metarec.config.protocol import keys_read_by
+from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+from recbole_metarec.config.schema import reads
+from recbole_metarec.config.yaml_files import as_text
+from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
+from recbole_metarec.data.item_texts import NoTextError, check_text_columns
+from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.jobs.competitors import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
+from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.quick_start import settled_config
+from recbole_metarec.runs import folder
+from recbole_metarec.runs.code_version import code_version
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning on validation found for one model: config keys, and how many configurations it tried."""
+
+    overrides: dict = field(default_factory=dict)
+    trials: int = 0
+
+
+def make_plan(
+    models: Iterable[Competitor],
+    dataset: str,
+    seeds: Iterable[int],
+    given: Mapping,
+    tuned: Mapping[str, Tuned] | None = None,
+) -> list[PlannedRun]:
+    """The runs, seed by seed, so that an interrupted comparison has all models at its first seeds.
+
+    given: config keys for every model that reads them. tuned: per name in the table, stronger than ``given``.
+    Raises MetaRecError for a mistake in what was given or in the data, before anything is run.
+    """
+    _check_all_are_read(models := list(models), given)
+    versions = code_version(), cache(_fingerprint)
+    plans = [_plan_model(model, dataset, given, (tuned or {}).get(model.name, Tuned()), *versions) for model in models]
+    return [_with_seed(plan, seed) for seed in seeds for plan in plans]
+
+
+def _check_all_are_read(models: list[Competitor], given: Mapping) -> None:
+    for key in given:
+        if key != "embedding_size" and not any(key in read_by(model, given) for model in models):
+            names = ", ".join(model.name for model in models)
+            raise ConfigError(f"--{key}: none of {names} reads {key}; leave it out or name a model that does")
+
+
+def read_by(model: Competitor, given: Mapping) -> dict:
+    """Those of the given config keys that ``model`` reads; keys of RecBole count as read by all."""
+    ours = set(key_reference())
+    if model.is_ours or model.experiment == POPULARITY:
+        theirs = key_reference(model.experiment if model.is_ours else WITHOUT_TRANSFER)
+    else:
+        theirs = keys_read_by(model.experiment)
+    return {key: value for key, value in given.items() if key not in ours or key in theirs}
+
+
+def _plan_model(
+    model: Competitor, dataset: str, given: Mapping, tuned: Tuned, code: str, fingerprint: Callable
+) -> PlannedRun:
+    data_path = given.get("data_path") or DEFAULT_DATA_PATH
+    place = find_domain(dataset, data_path)
+    read = read_by(model, given)
+    overrides = {"show_progress": False} | _same_for_all(model, given) | read | tuned.overrides
+    sources = resolve_sources(dataset, given.get("sources", "auto"), data_path)[0] if model.uses_sources else []
+    if model.uses_sources:
+        overrides["sources"] = sources
+    if model.attribute:
+        overrides |= _attributes(model.attribute, place / dataset / f"{dataset}.item", overrides)
+    overrides |= model.overrides
+    configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
+    config = settled_config(configured, dataset, overrides)
+    needs_text = model.needs_text or bool(config.get("text_alignment"))
+    if model.uses_sources and model.needs_text and not reads(model.experiment, "text_alignment"):
+        sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
+        config["sources"] = overrides["sources"] = sources
+    files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
+    data_files = [f"{file}.inter" for file in files]
+    if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
+        data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
+    encoder = Path(str(config.get("text_encoder"))).expanduser()
+    if model.is_ours and needs_text and encoder.is_dir():
+        data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
+    return PlannedRun(
+        model=model.name,
+        experiment=model.experiment,
+        dataset=dataset,
+        sources=sources,
+        seed=config["seed"],
+        overrides=overrides,
+        config=config,
+        code=code,
+        data=fingerprint(tuple(data_files)),
+        data_files=data_files,
+        command="",
+        trials=tuned.trials,
+    )
+
+
+def _same_for_all(model: Competitor, given: Mapping) -> dict:
+    """What RecBole's models would otherwise decide each for themselves: the most epochs, and d."""
+    if model.is_ours or model.experiment == POPULARITY:
+        return {}
+    defaults = default_values(WITHOUT_TRANSFER)
+    return {"epochs": defaults["epochs"], model.width: given.get("embedding_size", defaults["embedding_size"])}
+
+
+def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> bool:
+    """Whether a source has item texts; one that has none teaches a model of texts nothing, and is left out aloud.
+
+    Raises DataError for a malformed header, as the run would.
+    """
+    own = {**config, **{key: value for key, value in recbole_settings(name).items() if key not in overrides}}
+    columns = [own["text_columns"]] if isinstance(own["text_columns"], str) else own["text_columns"]
+    form = own["ITEM_ID_FIELD"], own["field_separator"], own.get("encoding") or "utf-8"
+    try:
+        check_text_columns(folder / name / f"{name}.item", columns, *form)
+    except NoTextError as error:
+        _say_once(f"source {name} is left out: {error}")
+        return False
+    return True
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Plans are made anew for each model, trial and set of tuned keys."""
+    getLogger().warning(line)
+
+
+def _attributes(key: str, item_file: Path, overrides: Mapping) -> dict:
+    """What RecBole's models of item attributes need to be told. Raises DataError if there is none."""
+    columns = overrides.get(key) or text_columns(item_file)
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    inter = (overrides.get("load_col") or default_values(WITHOUT_TRANSFER)["load_col"])["inter"]
+    value = columns if key == "selected_features" else columns[0]
+    return {key: value, "load_col": {"inter": inter, "item": ["item_id", *columns]}}
+
+
+def _fingerprint(files: tuple[str, ...]) -> str:
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        raise DataError(
+            f"{missing[0]}: no such file, and item texts are asked for; leave out text_alignment, or models of texts"
+        )
+    return folder.data_fingerprint([Path(file) for file in files])
+
+
+def _with_seed(plan: PlannedRun, seed: int) -> PlannedRun:
+    run = replace(plan, seed=seed, command=_command(plan, seed))
+    name = f"{plan.model}-{plan.dataset}-{seed}-{run.key[:8]}"
+    folder = Path(plan.overrides.get("checkpoint_dir") or "saved") / "leaderboard" / name
+    return replace(run, folder=str(folder))
+
+
+def _command(plan: PlannedRun, seed: int) -> str:
+    """What repeats this run alone, from the same folder."""
+    keys = {key: value for key, value in plan.overrides.items() if key not in ("sources", "show_progress")}
+    if plan.experiment == POPULARITY:
+        words = ["leaderboard", "--models", POPULARITY, "--seeds", "1"]
+    else:
+        words = ["train", "--model", plan.experiment]
+    words += ["--dataset", plan.dataset]
+    words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
+    words += [f"--{key}={as_text(value)}" for key, value in {"seed": seed, **keys}.items()]
+    return shlex.join(["recbole-metarec", *words])
+
+
+def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: list[RunResult]) -> list[RunResult]:
+    """The results with ``guarded_test`` where MetaRec's transfer guard can be worked out.
+
+    The guard would train the model without transfer from the same seed and deploy the better of the two on
+    validation. That model is LRURec's run to the bit, if that was compared, too, with equal values of its keys.
+    """
+    guarded = {model.name for model in models if model.guarded}
+    planned = {(run.model, run.seed): run for run in plan}
+    found = {(result.model, result.seed): result for result in results}
+    completed = []
+    for result in results:
+        other = found.get((WITHOUT_TRANSFER, result.seed))
+        if result.model in guarded and other is not None and result.guarded_test is None:
+            own, without = (planned[name, result.seed].config for name in (result.model, WITHOUT_TRANSFER))
+            if same_backbone(own, without):
+                fired = _is_no_worse(other, result, own["valid_metric"].lower())
+                result = replace(result, guarded_test=other.test if fired else result.test)
+        completed.append(result)
+    return completed
+
+
+def same_backbone(own: Mapping, without: Mapping) -> bool:
+    """Whether the model without transfer of these two configs is the same."""
+    keys = {*key_reference(WITHOUT_TRANSFER), *without} - THIS_MACHINE - {"model", "MODEL_TYPE"}
+    return all(own.get(key) == without[key] for key in keys)
+
+
+def _is_no_worse(other: RunResult, result: RunResult, metric: str) -> bool:
+    """The guard deploys the model without transfer unless transfer wins; all metrics here grow with quality."""
+    return other.valid[metric] >= result.valid[metric]

@@ -1,0 +1,69 @@
+"""Popularity: every user is shown the items with most training events. The floor that a model must leave below.
+
+RecBole's Pop is made for data without order, with a split of its own; this one counts what the sequential models
+train on and goes through the same ranking.
+"""
+
+from logging import getLogger
+from pathlib import Path
+from time import time
+
+import torch
+
+from recbole_metarec.evaluation.ranking import metrics_of, rank_all
+from recbole_metarec.jobs.competitors import POPULARITY
+from recbole_metarec.plugin.config import build_config, read_dataset, split_dataset
+from recbole_metarec.plugin.dataset import user_names
+from recbole_metarec.runs import folder
+
+
+class _Counts:
+    """What :func:`rank_all` wants of a model: the same scores for everybody, float32 [1, n_items]."""
+
+    def __init__(self, counts: torch.Tensor):
+        self.counts = counts.to(torch.float32)[None]  # whole numbers up to 2^24 stay exact
+
+    def eval(self) -> None:
+        """Nothing to switch."""
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        return self.counts.expand(len(interaction), -1)
+
+
+def run_popularity(dataset: str, overrides: dict) -> Path:
+    """Ranks by popularity in training, writes a run folder as ``run_experiment`` does, and returns it.
+
+    overrides: config keys, those of LRURec. Raises MetaRecError for any mistake in them or in the data.
+    """
+    started = time()
+    config = build_config("LRURec", dataset, (), overrides)
+    train, valid, test = split_dataset(config, read_dataset(config))
+    part = train.dataset
+    counts = torch.bincount(part.inter_feat[part.iid_field], minlength=part.item_num)
+    ranks = {
+        name: rank_all(_Counts(counts), rows, torch.device("cpu")) for name, rows in (("valid", valid), ("test", test))
+    }
+    run_dir = folder.make_run_folder(config["checkpoint_dir"], POPULARITY, dataset, config["seed"])
+    found = {name: {key: float(value) for key, value in metrics_of(own, config).items()} for name, own in ranks.items()}
+    users = user_names(test._dataset, test._dataset.inter_feat[part.uid_field])
+    folder.write_csv(
+        run_dir / "ranks.csv", [{"user_id": u, "rank": r} for u, r in zip(users, ranks["test"].tolist(), strict=True)]
+    )
+    metrics = {
+        "model": POPULARITY,
+        "dataset": dataset,
+        "sources": [],
+        "seed": config["seed"],
+        **found,
+        "test_users": len(users),
+        "epochs": 0,
+        "seconds": time() - started,
+        "peak_memory_mib": folder.peak_memory_mib(torch.device("cpu")),
+        "parameters": part.item_num - 1,
+        "versions": folder.versions(),
+        "git_commit": folder.git_commit(),
+        "data_fingerprint": folder.data_fingerprint([Path(config["data_path"]) / f"{dataset}.inter"]),
+    }
+    folder.write_json(run_dir / "metrics.json", metrics)
+    getLogger().info(f"{POPULARITY}: valid {found['valid']}, test {found['test']}")
+    return run_dir

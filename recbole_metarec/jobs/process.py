@@ -1,0 +1,144 @@
+"""One run in a process of ours: how it is started, what its output tells of it, and how it is brought to an end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+from recbole_metarec.jobs.job import PlannedRun
+
+POLL_SECONDS = 0.2
+_REPORT_SECONDS = 30.0  # between two lines about a run in progress
+_GRACE_SECONDS = 10.0  # for a run that is told to end
+# RecBole's log line after each validation, colours aside
+_EPOCH = re.compile(r"epoch (\d+) evaluating .*?valid_score: ([-\d.]+)")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+
+def log_file(run: PlannedRun) -> Path:
+    """Where everything goes that the run's process prints."""
+    return Path(run.folder) / "output.log"
+
+
+def run_file(run: PlannedRun) -> Path:
+    """Where the run's process reads what it is to do."""
+    return Path(run.folder) / "run.json"
+
+
+def environment(jobs: int) -> dict[str, str]:
+    """Of a run's process, where so many are at work at once: they share the processors."""
+    found = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
+    found.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
+    return found
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """The command that runs a module's ``main`` and, unlike ``python -m``, imports nothing from the current folder.
+
+    That may be a clone of RecBole or hold a ``datasets.py``, which must not decide a number here.
+    """
+    code = f"import sys; sys.path = [p for p in sys.path if p]; from {name} import main; sys.exit(main(sys.argv[1:]))"
+    return sys.executable, "-c", code
+
+
+class RunProcess:
+    """A run in a process of its own. worker: the command that does it, to which the run's file and ``more`` are added.
+
+    The process is told our number, as its last argument, and ends when we are gone.
+    """
+
+    def __init__(self, run: PlannedRun, worker: Sequence[str], more: Sequence[str], environment: Mapping[str, str]):
+        self.run, self.log = run, log_file(run)
+        self._started = self._reported = monotonic()
+        Path(run.folder).mkdir(parents=True, exist_ok=True)
+        run.write(run_file(run))
+        with open(self.log, "ab") as log:
+            # a session of its own: Ctrl-C is ours to pass on, once
+            self.process = subprocess.Popen(
+                [*worker, str(run_file(run)), *more, str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for the signal that killed it."""
+        return self.process.poll()
+
+    @property
+    def lasted(self) -> str:
+        """How long ago it was started, for messages."""
+        return duration(monotonic() - self._started)
+
+    def progress(self) -> str | None:
+        """A line about how far it is, each time that one is due; else None."""
+        if monotonic() - self._reported < _REPORT_SECONDS:
+            return None
+        self._reported = monotonic()
+        epochs = _EPOCH.findall(_COLOUR.sub("", _tail(self.log)))
+        at = f"epoch {epochs[-1][0]}, validation {float(epochs[-1][1]):.4f}, " if epochs else ""
+        return f"{at}{self.lasted} so far"
+
+    def last_words(self) -> str:
+        """Why it ended, if it could not say so itself."""
+        code = self.process.returncode
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+        lines = _COLOUR.sub("", _tail(self.log)).strip().splitlines()
+        return f"exit code {code}" + (f": {lines[-1].strip()}" if lines else "")
+
+
+def end_all(processes: Iterable[RunProcess]) -> None:
+    """Interrupts runs in progress as Ctrl-C would, and kills what does not end."""
+    own = [each.process for each in processes]
+    for process in own:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+    deadline = monotonic() + _GRACE_SECONDS
+    for process in own:
+        try:
+            process.wait(max(0.0, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _python_path() -> str:
+    """Where a process of ours finds this very package, also where another one is installed."""
+    given = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    root = str(Path(__file__).resolve().parents[2])
+    installed = root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    return os.pathsep.join(given if installed else [root, *given])
+
+
+def _tail(file: Path, most: int = 8192) -> str:
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(max(0, os.fstat(opened.fileno()).st_size - most))
+            return opened.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

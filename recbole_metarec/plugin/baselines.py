@@ -1,0 +1,106 @@
+"""RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
+
+from logging import getLogger
+from pathlib import Path
+
+from recbole.utils import get_model, get_trainer
+
+from recbole_metarec.config.checks import check_config, default_values, key_reference
+from recbole_metarec.config.protocol import PROTOCOL, TRAINING, keys_read_by
+from recbole_metarec.config.rules import RECBOLE_KEYS
+from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.files import cache_dir
+from recbole_metarec.plugin.config import read_dataset, split_dataset
+from recbole_metarec.plugin.dataset import TransferDataset, fail_without_held_out
+from recbole_metarec.plugin.mends import load_recbole_checkpoint
+from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
+from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
+
+_FORM = {
+    "USER_ID_FIELD": "user_id",
+    "ITEM_ID_FIELD": "item_id",
+    "TIME_FIELD": "timestamp",
+    "field_separator": "\t",
+    "encoding": "utf-8",
+}
+
+
+def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
+    """The protocol's keys that the user has not ``given``. Warns of given keys that ``model`` does not read.
+
+    Raises ConfigError for a value out of range, as for our own models.
+    """
+    defaults = default_values("LRURec")
+    training = (*PROTOCOL, *TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
+    checked = {key: value for key, value in given.items() if key in training or key in RECBOLE_KEYS}
+    check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
+    unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))
+    if unread:
+        getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
+    return {key: defaults[key] for key in PROTOCOL if key not in given}
+
+
+def load_data(config):
+    """(training, validation, test) loader of one of RecBole's models: trimmed where that changes nothing, else its own.
+
+    The files are checked and, with ``exact_time``, ordered as for our models. Raises DataError with file and line for
+    a malformed file.
+    """
+    if can_trim(config):
+        dataset = TransferDataset(config)
+        getLogger().info(dataset)
+        return trimmed_loaders(config, dataset)
+    config["data_path"] = str(_checked_folder(config))
+    dataset = read_dataset(config)
+    getLogger().info(dataset)
+    loaders = split_dataset(config, dataset)
+    for loader, name in zip(loaders[1:], ("validation", "test")):
+        if not len(loader.dataset):
+            fail_without_held_out(dataset.dataset_path, name)
+    return loaders
+
+
+def _checked_folder(config) -> Path:
+    folder, name = Path(config["data_path"]), config["dataset"]
+    form = [config[key] or default for key, default in _FORM.items()]
+    summary = check_inter_file(folder / f"{name}.inter", *form)
+    if config["exact_time"]:
+        return write_ranked_copy(folder, name, cache_dir() / "exact_time", *form)
+    if summary.repetitions:
+        getLogger().info(f"{name}: {summary.repetitions}")
+    if summary.lost_order:
+        getLogger().warning(f"{name}: {summary.lost_order}")
+    return folder
+
+
+def prepare_s3rec(config, train, folder: Path, reuse: bool = False) -> None:
+    """S3-Rec's first stage, whose weights the model of the second stage reads when it is built.
+
+    Pre-trains with RecBole's S3RecTrainer unless the config has ``train_stage: finetune``, then takes the weights of
+    ``pre_model_path``. Leaves them in ``folder/pretrained.pth`` as plain tensors, which RecBole's bare ``torch.load``
+    reads without unpickling anything, and the config at the second stage. reuse: what an earlier call left there is
+    taken as it is. Raises CheckpointError for a file that only ``trust_pickle`` could read.
+    """
+    ready = folder / "pretrained.pth"
+    if reuse and ready.exists():
+        read_checkpoint(ready)  # raises, where the model's bare torch.load might unpickle
+        config["train_stage"], config["pre_model_path"] = "finetune", str(ready)
+        return
+    if config["train_stage"] == "finetune":
+        weights = load_recbole_checkpoint(config["pre_model_path"], "cpu", config["trust_pickle"])["state_dict"]
+    else:
+        model = get_model("S3Rec")(config, train.dataset).to(config["device"])
+        get_trainer(config["MODEL_TYPE"], "S3Rec")(config, model).fit(train, show_progress=config["show_progress"])
+        weights = model.state_dict()
+    write_checkpoint(ready, {"state_dict": weights})
+    config["train_stage"], config["pre_model_path"] = "finetune", str(ready)
+
+
+def check_depth(config, dataset) -> None:
+    """RecBole's own evaluation looks up the first max(topk) items, which must be there. Raises ConfigError."""
+    deepest, items = max(config["topk"]), dataset.item_num - 1
+    if deepest > items:
+        raise ConfigError(
+            f"topk: the first {deepest} items are asked for, {config['dataset']} has {items}; ask for fewer"
+        )

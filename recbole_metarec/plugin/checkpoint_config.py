@@ -1,0 +1,103 @@
+"""A checkpoint made a Config and a model again, and RecBole's ``load_data_and_model`` for our checkpoints.
+
+Reading one runs no code that the file could bring: tensors are read with ``weights_only``, the config is JSON, the
+model's name must be one of ours, and keys that name pickles are not taken from the file.
+"""
+
+import functools
+import json
+import pickle
+from logging import getLogger
+from pathlib import Path
+
+import torch
+
+from recbole_metarec.config.schema import OUR_MODELS
+from recbole_metarec.errors import CheckpointError, ConfigError, DataError
+from recbole_metarec.plugin import mends
+from recbole_metarec.plugin.config import build_config
+from recbole_metarec.trainer.checkpoint import NOT_FROM_A_FILE, config_to_json, load_model, read_checkpoint
+
+__all__ = ["config_from_json", "config_to_json", "loader"]
+
+
+def config_from_json(text: str, data_path: str | None = None, data_may_be_absent: bool = True):
+    """The Config that ``config_to_json`` wrote, on this machine: its devices, and its data where it is found.
+
+    data_path: the folder with NAME/NAME.inter, if it is no longer where it was.
+    Raises CheckpointError for text that is not such a config; DataError if ``data_path`` is no folder, or the data is
+    missing and may not be.
+    """
+    if data_path is not None and not Path(data_path).expanduser().is_dir():
+        raise DataError(f"data_path: {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
+    try:
+        saved = json.loads(text)
+        model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
+        values = {key: value for key, value in values.items() if key not in NOT_FROM_A_FILE}
+        if model not in OUR_MODELS:
+            raise CheckpointError(f"config: {model!r} is not one of {', '.join(OUR_MODELS)}; it cannot be rebuilt here")
+        if not isinstance(dataset, str) or Path(dataset).name != dataset:
+            raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
+        if data_path is not None:
+            values["data_path"] = data_path
+        if str(values.get("device")).startswith("cuda") and not torch.cuda.is_available():
+            values.pop("device")
+        # gpu_id is no wish of this machine's user, and the data folder may have gone: neither is asked for here
+        places = {key: None if key in ("gpu_id", "data_path") else "config" for key in values}
+        config = build_config(model, dataset, (), values, places, data_may_be_absent)
+    except (CheckpointError, DataError):
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = str(error) if isinstance(error, ConfigError) else "not a config that this package wrote"
+        raise CheckpointError(f"checkpoint: {message}; take another checkpoint") from error
+    config.external_config_dict = {key: values[key] for key in given if key in values}
+    return config
+
+
+def loader(original):
+    """RecBole's ``load_data_and_model``, which also knows this package's checkpoints."""
+
+    @functools.wraps(original)
+    def load_data_and_model(model_file, trust_pickle=False):
+        try:
+            checkpoint = read_checkpoint(model_file)
+        except CheckpointError as error:
+            if not isinstance(error.__cause__, pickle.UnpicklingError):
+                raise
+            return _unpickle(original, model_file, trust_pickle)
+        return _rebuild(checkpoint, model_file)
+
+    return load_data_and_model
+
+
+def _unpickle(original, model_file, trust_pickle: bool):
+    """RecBole's own format is a pickle, which may run any code: only of this process's making or on the user's word."""
+    mends.load_recbole_checkpoint(model_file, "cpu", trust_pickle)  # raises CheckpointError unless it may be read
+    with mends.trusted_pickles():
+        return original(model_file)
+
+
+def _rebuild(checkpoint: dict, model_file):
+    """(config, model, dataset, train, valid, test) of a checkpoint of this package."""
+    from recbole.data.utils import create_samplers, get_dataloader
+    from recbole.utils import get_model, init_logger, init_seed
+
+    from recbole_metarec.plugin.dataset import TransferDataset
+
+    config = config_from_json(checkpoint.get("config"), data_may_be_absent=False)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    getLogger().info(config)
+    # not create_dataset and data_preparation: they unpickle whatever lies at certain places of checkpoint_dir
+    dataset = TransferDataset(config)
+    parts = dataset.build()
+    samplers = create_samplers(config, dataset, parts)
+    train, valid, test = (
+        get_dataloader(config, phase)(config, part, sampler, shuffle=phase == "train" and config["shuffle"])
+        for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True)
+    )
+    init_seed(config["seed"], config["reproducibility"])
+    model = load_model(lambda: get_model(config["model"])(config, train._dataset), checkpoint, model_file)
+    model = model.to(config["device"])
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return config, model, dataset, train, valid, test

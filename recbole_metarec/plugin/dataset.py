@@ -1,0 +1,297 @@
+"""RecBole datasets of this package: the target with its split and the sources beside it."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from logging import getLogger
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
+
+from recbole_metarec.config.intervals import Intervals
+from recbole_metarec.config.schema import reads
+from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
+from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
+from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
+from recbole_metarec.data.item_texts import NoTextError, read_item_texts
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
+from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
+from recbole_metarec.errors import DataError
+from recbole_metarec.files import cache_dir
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source domain: its name, the file it was read from, every user's whole history, and, for a model that reads
+    them, its items' texts in the order of their ids."""
+
+    name: str
+    path: Path
+    store: SequenceStore
+    texts: list[str] | None = None
+
+    def windows(self, longest: int) -> Windows:
+        """Training windows over whole histories: a source has nothing to hold out."""
+        return training_windows(self.store, self.store.lengths, longest)
+
+
+class TransferDataset(SequentialDataset):
+    """The target as RecBole reads, filters and renumbers it, kept as a flat store instead of one row per prefix.
+
+    :meth:`build` gives the training part (with its windows and the sources) and RecBole's leave-one-out rows.
+    Raises DataError, with file and line where there is one, before anything is trained on a misread file.
+    """
+
+    def __init__(self, config):
+        self.store: SequenceStore | None = None
+        self.trained: np.ndarray | None = None
+        try:
+            super().__init__(config)
+        except DataError:
+            raise
+        except ValueError as error:
+            remedy = (
+                "check the filter keys (user_inter_num_interval, item_inter_num_interval, val_interval) and columns"
+            )
+            raise DataError(f"{config['data_path']}: {error}; {remedy}") from error
+
+    def _load_data(self, token, dataset_path):
+        config, folder = self.config, Path(dataset_path)
+        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"])
+        separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
+        summary = check_inter_file(folder / f"{token}.inter", *fields, separator, encoding)
+        _tell(token, summary, config["exact_time"])
+        if config["exact_time"]:
+            folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
+            dataset_path = str(folder)
+        super()._load_data(token, dataset_path)
+
+    def _load_feat(self, filepath, source):
+        feat = super()._load_feat(filepath, source)
+        wanted = set() if feat is None else self._get_load_and_unload_col(source)[0] or set()
+        absent = sorted(wanted - set(feat.columns)) if wanted else ()
+        if absent:
+            raise DataError(f"{filepath}:1: no column {absent[0]}, which load_col asks for; remove it there, or add it")
+        return feat
+
+    def _filter_by_field_value(self):
+        """RecBole takes intervals for names where a column holds names, and leaves out those that it cannot read."""
+        for field, allowed in (self.config["val_interval"] or {}).items():
+            is_number = self.field2type.get(field) in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+            if is_number and Intervals.parse(allowed) is None:
+                raise ValueError(f"val_interval has {allowed!r} for {field}: intervals of it are such as [3,5]")
+            if not is_number and not isinstance(allowed, (list, tuple)):
+                raise ValueError(f"val_interval has {allowed!r} for {field}, of which it takes a list of names")
+        super()._filter_by_field_value()
+
+    def data_augmentation(self):
+        """Orders the events by user and time; prefixes are gathered when they are asked for, never stored."""
+        self._check_field("uid_field", "time_field")
+        self._aug_presets()
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        self.store = SequenceStore.from_events(users, items, self.item_num)
+
+    def build(self):
+        """[training part, validation rows, test rows], each a dataset of its own.
+
+        Raises DataError if no user has a validation row, or none a test row.
+        """
+        self._change_feat_format()
+        split = LeaveOneOut.split(self.store.lengths)
+        self._check_rows(split)
+        train = self.copy(self.inter_feat[_events_before(self.store, split.trained)])
+        train.trained = split.trained
+        lengths = self.store.lengths
+        parts = [self._rows(split.valid, lengths[split.valid] - 2), self._rows(split.test, lengths[split.test] - 1)]
+        return [train, *(self._part(rows) for rows in parts)]
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The source domains, read when training asks for them: a saved model is loaded and served without any."""
+        return read_sources(self.config)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each item in the order of ids. Raises NoTextError where the domain has none."""
+        items = self.id2token(self.iid_field, range(self.item_num))
+        return _texts(self.config, Path(self.dataset_path) / f"{self.dataset_name}.item", items)
+
+    @cached_property
+    def text_vectors(self) -> TextVectors:
+        """Vectors of the item texts of the target and of the sources, in one space."""
+        config = self.config
+        whitening = config["text_whitening"]
+        space = TextSpace(config["text_encoder"], config["text_width"], config["text_space"], whitening)
+        texts = [source.texts or [""] * source.store.n_items for source in self.sources]
+        return encode_domains(self.texts, texts, space, config["drop_ratio"], str(config["device"]))
+
+    def read_ahead(self) -> tuple[Source, ...]:
+        """Reads now what training will ask for, so that a bad file ends a run before it starts; the sources."""
+        if reads_texts(self.config):
+            self.text_vectors  # noqa: B018
+        return self.sources
+
+    def _check_rows(self, split: LeaveOneOut) -> None:
+        for rows, name in ((split.valid, "validation"), (split.test, "test")):
+            if not len(rows):
+                fail_without_held_out(self.dataset_path, name)
+        short = len(self.store.users) - len(split.valid)
+        if short:
+            self.logger.warning(
+                f"{self.dataset_name}: {short} of {len(self.store.users)} users have fewer than 4 events: "
+                f"3 give a test row but no validation row, 2 only training ({len(split.valid)} validation rows, "
+                f"{len(split.test)} test rows)"
+            )
+
+    def _part(self, rows: Interaction) -> "TransferDataset":
+        part = self.copy(rows)
+        part.store = None  # its rows stand in inter_feat
+        return part
+
+    def _rows(self, which: np.ndarray, ends: np.ndarray) -> Interaction:
+        """RecBole's prefix rows with target ``ends`` of users ``which``: every column and its list, and the length."""
+        index, real = self.store.prefix_rows(which, ends, self.max_item_list_len)
+        target = torch.from_numpy(self.store.offsets[which] + ends)
+        index, real = torch.from_numpy(index), torch.from_numpy(real)
+        columns = {self.item_list_length_field: real.sum(dim=1)}
+        for field in self.inter_feat.columns:
+            values = self.inter_feat.interaction[field]
+            columns[field] = values[target]
+            if field != self.uid_field:
+                mask = real.view(real.shape + (1,) * (values.dim() - 1))
+                columns[getattr(self, f"{field}_list_field")] = values[index] * mask.to(values.dtype)
+        return Interaction(columns)
+
+    def __getitem__(self, index, join=True):
+        """Rows as RecBole has them; before the split row r is the r-th of all prefix rows."""
+        if self.store is None or self.trained is not None:
+            return super().__getitem__(index, join)
+        rows = np.arange(int(np.maximum(self.store.lengths - 1, 0).sum()))[np.asarray(index)]
+        ends = np.cumsum(np.maximum(self.store.lengths - 1, 0))
+        which = np.searchsorted(ends, rows, side="right")
+        before = ends[which] - np.maximum(self.store.lengths - 1, 0)[which]
+        found = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
+        return self.join(found) if join else found
+
+
+def fail_without_held_out(folder, part: str) -> NoReturn:
+    """Raise the DataError of a domain without a row in ``part``, which is validation or test."""
+    needed = {"validation": 4, "test": 3}[part]
+    raise DataError(
+        f"{folder}: no {part} row is left: no user has {needed} events or more; "
+        "loosen the filter or bring longer histories"
+    )
+
+
+def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
+    position = np.arange(len(store.items)) - np.repeat(store.offsets[:-1], store.lengths)
+    return torch.from_numpy(np.flatnonzero(position < np.repeat(kept, store.lengths)))
+
+
+def reads_texts(config) -> bool:
+    """Whether the model reads item texts: UniSRec always, the others with ``text_alignment``."""
+    return reads(config["model"], "text_encoder") and (lives_on_texts(config) or bool(config["text_alignment"]))
+
+
+def user_names(dataset, users) -> np.ndarray:
+    """The original names of users, an array even of one, for whom RecBole has a bare text. users: their ids [U]."""
+    return np.atleast_1d(np.asarray(dataset.id2token(dataset.uid_field, users), dtype=str))
+
+
+def lives_on_texts(config) -> bool:
+    """Whether a source without texts can teach the model nothing."""
+    return not reads(config["model"], "text_alignment") and reads(config["model"], "text_encoder")
+
+
+def read_sources(config) -> tuple[Source, ...]:
+    """The source domains that the config asks for, each read, filtered and renumbered as RecBole does.
+
+    Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
+    says so. Raises DataError if a source that was named is missing or malformed.
+    """
+    if not reads(config["model"], "sources") or config["meta_transfer"] == "none":
+        return ()
+    if lives_on_texts(config) and not config["pretrain_epochs"]:
+        return ()
+    # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
+    folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
+    present, missing = resolve_sources(config["dataset"], config["sources"], folder)
+    if missing:
+        getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
+    if warning := sources_warning(config["dataset"], config["sources"], folder):
+        getLogger().warning(warning)
+    sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
+    if lives_on_texts(config) and (present or missing) and not sources:
+        getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
+    return sources
+
+
+def _source_config(config, name: str, folder: Path):
+    own = copy.copy(config)
+    settings = {key: value for key, value in domain_settings(name).items() if key in config}
+    # what the user has set holds for every domain; the rest is the source's own
+    settings = {key: value for key, value in settings.items() if key not in config.external_config_dict}
+    place = {"dataset": name, "data_path": str(folder / name), "meta_transfer": "none"}
+    own.final_config_dict = {**config.final_config_dict, **settings, **place}
+    return own
+
+
+def read_source_items(config, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
+    """A source's events beside the target of ``config``, and its items' names by id, padding first."""
+    store, names = _read_store(_source_config(config, name, folder), folder / name / f"{name}.inter")
+    return store, [str(item) for item in names()]
+
+
+def _read_source(config, name: str, folder: Path) -> Source | None:
+    own, file = _source_config(config, name, folder), folder / name / f"{name}.inter"
+    store, item_names = _read_store(own, file)
+    if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
+        raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
+    texts = None
+    if reads_texts(config):
+        try:
+            texts = _texts(own, file.with_suffix(".item"), item_names())
+        except NoTextError as error:
+            if lives_on_texts(config):
+                getLogger().warning(f"source {name} is left out: {error}")
+                return None
+            getLogger().warning(f"source {name} is aligned by its events alone: {error}")
+    getLogger().info(f"source {name}: {len(store.users)} users, {store.n_items - 1} items, {len(store.items)} events")
+    return Source(name, file, store, texts)
+
+
+def _read_store(config, file: Path) -> tuple[SequenceStore, Callable[[], Sequence[str]]]:
+    """The events of a domain, and what tells the names of its items in the order of their ids, padding first."""
+    try:
+        domain = read_domain(file, Wanted.of(config))
+    except NotColumnar:
+        dataset = TransferDataset(config)
+        dataset._change_feat_format()
+        return dataset.store, lambda: dataset.id2token(dataset.iid_field, range(dataset.item_num))
+    _tell(file.stem, domain.summary, config["exact_time"])
+    return domain.store, lambda: ["[PAD]", *domain.items]
+
+
+def _tell(name: str, summary: InterSummary, exact_time: bool) -> None:
+    """What a user should know about a domain's file, to the log."""
+    if summary.repetitions:
+        getLogger().info(f"{name}: {summary.repetitions}")
+    if summary.lost_order and not exact_time:
+        getLogger().warning(f"{name}: {summary.lost_order}")
+
+
+def _texts(config, file: Path, items: Sequence[str]) -> list[str]:
+    form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
+    return read_item_texts(file, items, _listed(config["text_columns"]), *form)
+
+
+def _listed(value) -> list[str]:
+    """A single value stands for a list of one."""
+    return [value] if isinstance(value, str) else list(value)

@@ -1,0 +1,435 @@
+"""The only place that mends RecBole 1.2.1 for today's NumPy, SciPy, PyTorch, setuptools and Python.
+
+One mend is one function; its docstring names RecBole's fault, since when it shows and when the mend can go.
+``tests/test_compat.py`` has a test that each works and one that each is still needed. ``apply()`` runs them all,
+once, before anything else imports ``recbole``.
+
+Not mended: models that read a pre-trained file in their constructor (S3Rec, RaCT, NeuMF, ConvNCF, NAIS, KD_DAGFM)
+call ``torch.load`` themselves; with PyTorch >= 2.6 a file that RecBole wrote is refused there.
+"""
+
+import ast
+import contextlib
+import functools
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import io
+import os
+import pickle
+import re
+import sys
+import types
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recbole_metarec.errors import CheckpointError, TrainingError
+from recbole_metarec.files import write_atomically
+
+# In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
+_MENDS = (
+    "numpy_aliases",
+    "scipy_dok_update",
+    "quiet_warnings",
+    "ray_for_recbole",
+    "anomaly_detection_off",
+    "config_numpy_aliases",
+    "config_without_eval",
+    "colorama_wraps_once",
+    "trainer_checkpoints",
+    "trainer_names_its_loss",
+)
+_in_force: list[str] = []
+
+
+@dataclass(frozen=True)
+class Mend:
+    """One mend of RecBole: the function's name, what it does and why, and whether it has been applied."""
+
+    name: str
+    reason: str
+    in_force: bool
+
+
+def mends() -> tuple[Mend, ...]:
+    """All mends, in the order in which :func:`apply` runs them."""
+    return tuple(Mend(name, _first_paragraph(globals()[name]), name in _in_force) for name in _MENDS)
+
+
+def _first_paragraph(function) -> str:
+    text = (function.__doc__ or "").split("\n\n")[0]
+    return " ".join(re.sub(r":\w+:(?=`)|`", "", text).split())
+
+
+def apply() -> None:
+    """Apply every mend; a second call does nothing."""
+    for name in _MENDS:
+        if name in _in_force:
+            continue
+        if name == "ray_for_recbole":
+            with ray_for_recbole():
+                importlib.import_module("recbole.quick_start.quick_start")
+        else:
+            globals()[name]()
+        _in_force.append(name)
+
+
+def anomaly_detection_off() -> None:
+    """RecBole's SINE module turns autograd's anomaly detection on for the whole process as soon as it is imported.
+
+    Importing RecBole's sequential models imports it, and from then on every backward pass of every model checks each
+    gradient for NaN and records a traceback for each operation. Shows with any PyTorch. Can go when
+    ``recbole/model/sequential_recommender/sine.py`` no longer calls ``set_detect_anomaly``.
+    """
+    before = torch.is_anomaly_enabled()
+    importlib.import_module("recbole.model.sequential_recommender")
+    torch.autograd.set_detect_anomaly(before)
+
+
+# --- NumPy and SciPy ---------------------------------------------------------------------------------------------
+
+
+def numpy_aliases() -> None:
+    """Give NumPy the old scalar names that RecBole and models written for it use, where NumPy has none of its own.
+
+    RecBole writes ``np.float``, ``np.long``, ``np.str`` (metrics, Interaction, layers, hyper_tuning), gone since
+    NumPy 1.24 (RecBole #1604). NumPy's own names (``np.bool`` and ``np.long`` of NumPy 2) are left alone.
+    Can go when RecBole uses the names of NumPy 2.
+    """
+    old_names = {
+        "bool": np.bool_,
+        "int": np.int_,
+        "float": np.float64,
+        "complex": np.complex128,
+        "object": np.object_,
+        "str": np.str_,
+        "long": np.int_,
+        "unicode": np.str_,
+    }
+    for name, scalar in old_names.items():
+        if name not in vars(np):
+            setattr(np, name, scalar)
+
+
+def config_numpy_aliases() -> None:
+    """Replace ``Config.compatibility_settings``, which every RecBole run calls, by :func:`numpy_aliases`.
+
+    It reads ``np.float_``, ``np.complex_`` and ``np.unicode_``, gone since NumPy 2.0, and overwrites NumPy 2's own
+    ``np.bool`` and ``np.long``. Can go with the RecBole release that does neither (proposed in RecBole #2203).
+    """
+    from recbole.config import Config
+
+    Config.compatibility_settings = lambda self: numpy_aliases()
+
+
+def config_without_eval() -> None:
+    """Read the texts of RecBole's ``config_dict`` and command line as Python literals, which it evaluates as programs.
+
+    Whatever reaches a config could else run any code, ``--dataset="__import__('os').system('...')"``. Numbers, lists,
+    dicts, ``None`` and ``True`` mean what they did; an expression such as ``2*64`` stays text. Can go when RecBole
+    calls ``eval`` no more.
+    """
+    from recbole.config import Config
+
+    Config._convert_config_dict = lambda self, values: _with_literals(values)
+
+
+def _with_literals(values: dict) -> dict:
+    for key, text in values.items():
+        if isinstance(text, str):
+            values[key] = _literal(text)
+    return values
+
+
+def _literal(text: str):
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return value if value is None or isinstance(value, (str, int, float, list, tuple, dict)) else text
+
+
+def scipy_dok_update() -> None:
+    """Give ``dok_matrix`` back its ``_update`` (dict of (row, column) to value, unchecked).
+
+    LightGCN, NGCF, SpectralCF, GCMC, NCL, KGIN and MCCLK fill their graph by it; gone since SciPy 1.13
+    (RecBole #2034). Can go when RecBole builds these graphs from row and column arrays.
+    """
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda self, entries: self._dict.update(entries)
+
+
+# --- ray ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def ray_for_recbole():
+    """Let ``from ray import tune``, which RecBole does at import, succeed; leave NumPy and sys.modules as found.
+
+    RecBole wants ray <= 2.6.3, which reads ``np.bool8`` (gone in NumPy 2.0, RecBole #2215) and ``pkg_resources``
+    (gone in setuptools 81), and has no wheel for Python 3.12 and later. A ray that cannot be imported even so is
+    replaced by :func:`ray_stand_in`. Can go when RecBole imports ray only where it tunes with it.
+    """
+    planted = []
+    try:
+        with warnings.catch_warnings(), _numpy_bool8(), _pkg_resources():
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            importlib.import_module("ray.tune")
+    except Exception as problem:  # whatever keeps ray from being imported, RecBole needs it for tuning only
+        for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
+            del sys.modules[name]
+        planted = ray_stand_in(problem)
+    try:
+        yield
+    finally:
+        # Another library that asks whether ray is installed must get the true answer.
+        for name in planted:
+            sys.modules.pop(name, None)
+
+
+def ray_stand_in(problem: BaseException) -> list[str]:
+    """Plant modules ``ray`` and ``ray.tune``; every use raises AttributeError with the reason that ray is missing.
+
+    ``tune.report`` alone does nothing, as outside a ray session: RecBole's objective_function always calls it.
+    Returns the names planted in sys.modules.
+    """
+
+    def missing(name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"{name}: ray could not be imported ({type(problem).__name__}: {problem}); RecBole 1.2.1 tunes with "
+            "ray <= 2.6.3, which needs Python 3.11 or older. Use RecBole's HyperTuning with hyperopt instead."
+        )
+
+    ray, tune = types.ModuleType("ray"), types.ModuleType("ray.tune")
+    for module in (ray, tune):
+        module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
+        module.__getattr__ = missing
+    ray.__path__ = []
+    ray.tune = tune
+    tune.report = lambda *args, **metrics: None
+    sys.modules.update({"ray": ray, "ray.tune": tune})
+    return ["ray", "ray.tune"]
+
+
+@contextlib.contextmanager
+def _numpy_bool8():
+    """``np.bool8`` while ray's TensorBoard logger makes its tuple of types from it."""
+    if "bool8" in vars(np):
+        yield
+        return
+    np.bool8 = np.bool_
+    try:
+        yield
+    finally:
+        del np.bool8
+
+
+@contextlib.contextmanager
+def _pkg_resources():
+    """The few names that ray takes from ``pkg_resources``, where setuptools no longer has it."""
+    if importlib.util.find_spec("pkg_resources") is not None:
+        yield
+        return
+    import packaging.version
+
+    module = types.ModuleType("pkg_resources")
+    module.__path__ = []
+    module.packaging = packaging
+    module.parse_version = packaging.version.parse
+    module.get_distribution = importlib.metadata.distribution
+    module.require = lambda *requirements: [importlib.metadata.distribution(name) for name in requirements]
+    module.DistributionNotFound = importlib.metadata.PackageNotFoundError
+    vendored = {
+        "pkg_resources": module,
+        "pkg_resources._vendor": types.ModuleType("pkg_resources._vendor"),
+        "pkg_resources._vendor.packaging": packaging,
+        "pkg_resources._vendor.packaging.version": packaging.version,
+    }
+    sys.modules.update(vendored)
+    try:
+        yield
+    finally:
+        for name in vendored:
+            sys.modules.pop(name, None)
+
+
+# --- the terminal --------------------------------------------------------------------------------------------------
+
+
+def colorama_wraps_once() -> None:
+    """Keep RecBole's ``init_logger`` from wrapping sys.stdout anew in every run of a process.
+
+    It calls ``colorama.init`` each time, which puts a wrapper around the last one: output slows with every run, and
+    after about a thousand (a search, a leaderboard) ends in RecursionError. Can go when RecBole calls it once.
+    """
+    import recbole.utils.logger as logger
+    from colorama.ansitowin32 import StreamWrapper
+
+    original = logger.init
+    if getattr(original, "mended", False):
+        return
+
+    @functools.wraps(original)
+    def init(*args, **kwargs):
+        if not isinstance(sys.stdout, StreamWrapper):
+            original(*args, **kwargs)
+
+    init.mended = True
+    logger.init = init
+
+
+def quiet_warnings() -> None:
+    """Hide the warnings about RecBole's own lines that every run repeats and no user can act on.
+
+    ``feat[field].fillna(inplace=True)`` (pandas 2.2; pandas 3 is pinned out since it does nothing there),
+    ``feat[field].agg(len)`` (pandas 2.1, where a column holds lists) and ``torch.cuda.amp.GradScaler`` (PyTorch 2.4).
+    Can go when RecBole writes them in the new way.
+    """
+    for message in ("A value is trying to be set on a copy", "using <built-in function len>", r"`torch\.cuda\.amp\."):
+        warnings.filterwarnings("ignore", message=message, category=FutureWarning, module=r"recbole\.")
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+_written: dict[str, tuple[int, int, int]] = {}
+
+
+def trainer_checkpoints() -> None:
+    """Let RecBole's Trainer read back the checkpoint that this process wrote, and no other pickle unasked.
+
+    RecBole pickles its Config into each checkpoint and reads it by a bare ``torch.load``. Since PyTorch 2.6 that
+    refuses it, so that no run gets to its test result (RecBole #2215, open); before 2.6 it runs any code that a
+    foreign file holds. It also writes over the last good file, which a kill or a full disk then leaves in pieces: here
+    the new file is written beside it. ``torch.load`` itself stays as it is. Trainers that override these methods are
+    not touched.
+    Can go when RecBole saves plain tensors and values.
+    """
+    from recbole.trainer import Trainer
+
+    if getattr(Trainer.evaluate, "mended", False):
+        return
+    save, evaluate, resume = Trainer._save_checkpoint, Trainer.evaluate, Trainer.resume_checkpoint
+
+    @functools.wraps(save)
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        if not (self.config["single_spec"] or self.config["local_rank"] == 0):
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        packed = io.BytesIO()
+        save(self, epoch, verbose=False, saved_model_file=packed, **kwargs)
+        write_atomically(Path(path), [packed.getbuffer()], "free some space, or choose another checkpoint_dir")
+        _written[os.path.realpath(path)] = _fingerprint(path)
+        if verbose:
+            self.logger.info(f"Saving current: {path}")
+
+    @functools.wraps(evaluate)
+    def evaluate_mended(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        if eval_data and load_best_model:
+            path = model_file or self.saved_model_file
+            checkpoint = load_recbole_checkpoint(path, self.device, self.config["trust_pickle"])
+            self.model.load_state_dict(checkpoint["state_dict"])
+            self.model.load_other_parameter(checkpoint.get("other_parameter"))
+            self.logger.info(f"Loading model structure and parameters from {path}")
+        return evaluate(self, eval_data, load_best_model=False, model_file=model_file, show_progress=show_progress)
+
+    @functools.wraps(resume)
+    def resume_checkpoint(self, resume_file):
+        load_recbole_checkpoint(resume_file, "cpu", self.config["trust_pickle"])
+        with trusted_pickles():
+            return resume(self, resume_file)
+
+    evaluate_mended.mended = True
+    Trainer._save_checkpoint, Trainer.evaluate, Trainer.resume_checkpoint = (
+        _save_checkpoint,
+        evaluate_mended,
+        resume_checkpoint,
+    )
+
+
+def trainer_names_its_loss() -> None:
+    """RecBole's trainers end in a bare ``ValueError: Training loss is nan``; it says what to do, and what was kept.
+
+    Still a ValueError. Can go when RecBole says as much.
+    """
+    from recbole.trainer import Trainer
+
+    def _check_nan(self, loss):
+        if not torch.isnan(loss):
+            return
+        kept = Path(self.saved_model_file)
+        best = f"the best model so far is {kept}" if kept.exists() else "no model was saved before it"
+        raise TrainingError(f"the training loss is not finite; lower learning_rate; {best}")
+
+    Trainer._check_nan = _check_nan
+
+
+def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> dict:
+    """A checkpoint as RecBole's Trainer writes it: config, state_dict, other_parameter, optimizer, epoch, ...
+
+    Anything more than tensors and plain values is unpickled only if this process wrote the file and it is unchanged
+    since, or with ``trust_pickle``. Raises CheckpointError if it may not or cannot be read, FileNotFoundError if it is
+    not there.
+    """
+    trusted = trust_pickle is True or wrote_file(path)
+    try:
+        return torch.load(path, map_location=device, weights_only=False) if trusted else load_plain(path, device)
+    except pickle.UnpicklingError as problem:
+        if trusted:
+            raise CheckpointError(f"{path} cannot be read as a checkpoint: {problem}") from problem
+        raise CheckpointError(
+            f"{path} is a pickle that this process did not write, and reading it could run code hidden in it; "
+            "if you know where it comes from, set trust_pickle: true"
+        ) from problem
+    except (RuntimeError, EOFError) as problem:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint, it may be truncated: {problem}") from problem
+
+
+def load_plain(path, device):
+    """Tensors and plain values that ``torch.save`` wrote. Raises what ``torch.load`` raises for anything else.
+
+    Its older formats are refused: there ``weights_only`` runs code with PyTorch < 2.6 (CVE-2025-32434).
+    """
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if not head:
+        raise EOFError("the file is empty")
+    if head != b"PK\x03\x04":
+        raise pickle.UnpicklingError("not the zip that torch.save writes")
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def wrote_file(path) -> bool:
+    """Whether RecBole's Trainer wrote this file in this very process, and nobody has changed it since."""
+    return _written.get(os.path.realpath(path)) == _fingerprint(path)
+
+
+def _fingerprint(path) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+@contextlib.contextmanager
+def trusted_pickles():
+    """While open, a bare ``torch.load`` inside RecBole may unpickle; only for a file that was checked just before."""
+    switch = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(switch)
+    os.environ[switch] = "1"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=f".*{switch}", category=UserWarning)
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            yield
+    finally:
+        if before is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before

@@ -1,0 +1,244 @@
+"""Download of one file: goes on where it was cut off, is checked, and has its name only when it is whole."""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from recbole_metarec.errors import DataError
+from recbole_metarec.files import make_dir
+
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 60
+_GZIP = b"\x1f\x8b"
+
+
+class DownloadError(DataError):
+    """A file cannot be had from its address: no network, no such file, or another one than expected."""
+
+
+class _Interrupted(Exception):
+    """The connection broke; another attempt may go on."""
+
+
+def fetch(url: str, path: Path, sha256: str = "", attempts: int = 5, pause: float = 2.0) -> Path:
+    """Download ``url`` to ``path``, unless it is there, and return ``path``.
+
+    What has come lies in ``NAME.part`` and is kept when the connection breaks, so that the next attempt, now or in
+    another run, asks only for the rest (HTTP Range, If-Range). Each further attempt waits twice as long, ``pause``
+    seconds at first. The length must be what the server says, a ``.gz`` must begin as one, and ``sha256``, if given,
+    must be met, also by a file that is there; then the file is renamed. Another process that fetches the same file is
+    waited for. Raises DownloadError in one line, DataError if the disk is full.
+    """
+    if path.is_file():
+        return _kept(path, sha256)
+    make_dir(path.parent)
+    part = path.with_name(f"{path.name}.part")
+    with _alone(part):
+        if path.is_file():  # another process was faster
+            return _kept(path, sha256)
+        _transfer_all(url, part, attempts, pause)
+        _check(url, part, sha256, named_gzip=path.suffix == ".gz")
+        os.replace(part, path)
+        _tag_file(part).unlink(missing_ok=True)
+    return path
+
+
+def _kept(path: Path, sha256: str) -> Path:
+    """A file that is there already."""
+    if sha256:
+        check_sha256(path, sha256, f"delete {path} and repeat the command, or correct the sum")
+    return path
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Waits until no other process writes ``part``."""
+    lock = part.with_name(f"{part.name}.lock")
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_CREAT | os.O_WRONLY, 0o644)
+        except OSError as error:
+            raise DataError(f"{lock}: cannot be written ({error.strerror}); check the permissions there") from None
+        with os.fdopen(descriptor, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # whoever held it may have removed it, so that a third process has a new one
+            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _transfer_all(url: str, part: Path, attempts: int, pause: float) -> None:
+    reason = None
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(pause * 2 ** (attempt - 1))
+        try:
+            return _transfer(url, part)
+        except _Interrupted as error:
+            reason = error
+    kept = f" ({part.stat().st_size} bytes are kept; the same command goes on from there)" if part.exists() else ""
+    raise DownloadError(f"{url}: cannot be fetched, {reason}{kept}")
+
+
+def check_sha256(path: Path, sha256: str, advice: str = "fetch the file again, or correct the sum") -> str:
+    """The SHA-256 of a file in hex. Raises DataError if it is not ``sha256``, unless that is empty."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(_CHUNK), b""):
+                digest.update(chunk)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    found = digest.hexdigest()
+    if sha256 and found != sha256.lower():
+        raise DataError(f"{path}: its SHA-256 is {found}, not {sha256.lower()}; {advice}")
+    return found
+
+
+def _transfer(url: str, part: Path) -> None:
+    """Append what is missing to ``part``. Raises _Interrupted if some is still missing then."""
+    have = part.stat().st_size if part.exists() else 0
+    with _answer(url, have, part) as response:
+        if response is None:  # all of it had come before
+            return
+        resumed = response.status == 206
+        start, total = _range(response) if resumed else (0, _length(response))
+        if resumed and (start != have or _version(response.headers) != _stored_version(part)):
+            _drop(part)
+            raise _Interrupted("the server went on with another place or another version of the file")
+        try:
+            if not resumed:
+                part.write_bytes(b"")  # before the new version is noted, so that old bytes never pass for new ones
+                _remember(part, response)
+            _save(response, part, start, total)
+        except OSError as error:
+            raise DataError(f"{part}: cannot be written ({error.strerror}); free some space there") from None
+    size = part.stat().st_size
+    if total is not None and size > total:
+        _drop(part)
+    if total is not None and size != total:
+        raise _Interrupted(f"{size} of {total} bytes came")
+
+
+def _save(response, part: Path, have: int, total: int | None) -> None:
+    settings = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
+    with open(part, "ab") as file, tqdm(initial=have, total=total, desc=part.stem, **settings) as bar:
+        for chunk in _chunks(response):
+            file.write(chunk)
+            bar.update(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _chunks(response) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read(_CHUNK)
+        except http.client.IncompleteRead as error:
+            yield error.partial
+            raise _Interrupted("the connection broke in the middle of the file") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _Interrupted(f"the connection broke ({error})") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _answer(url: str, have: int, part: Path) -> Iterator[http.client.HTTPResponse | None]:
+    """The response to a request for everything after ``have`` bytes; None if there is nothing after them."""
+    headers = {"User-Agent": "recbole-metarec", "Accept-Encoding": "identity"}
+    version = _stored_version(part)
+    if have and version:
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        unchanged = _version(error.headers) in ("", version)
+        if error.code == 416 and unchanged and error.headers.get("Content-Range", "").endswith(f"/{have}"):
+            yield None
+            return
+        if error.code == 416:
+            _drop(part)
+            raise _Interrupted("the file there has changed") from None
+        if error.code < 500 and error.code not in (408, 429):
+            raise DownloadError(f"{url}: the server answers {error.code} ({error.reason})") from None
+        raise _Interrupted(f"the server answers {error.code} ({error.reason})") from None
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", None), socket.gaierror):  # no network at all: waiting does not help
+            raise DownloadError(f"{url}: cannot be fetched, no connection ({error.reason.strerror})") from None
+        raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from None
+    with response:
+        yield response
+
+
+def _range(response) -> tuple[int, int | None]:
+    """(where the bytes of a partial answer begin, length of the whole file); -1 and None where it does not say."""
+    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if told is None:
+        return -1, None
+    if told[2] != "*":
+        return int(told[1]), int(told[2])
+    length = _length(response)
+    return int(told[1]), None if length is None else int(told[1]) + length
+
+
+def _length(response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _version(headers) -> str:
+    """What the server calls this version of the file: only that one may be gone on with; "" if it does not say."""
+    tag = headers.get("ETag") or ""
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
+
+
+def _stored_version(part: Path) -> str:
+    tag = _tag_file(part)
+    return tag.read_text(encoding="utf-8") if tag.is_file() else ""
+
+
+def _remember(part: Path, response) -> None:
+    version = _version(response.headers)
+    if version:
+        _tag_file(part).write_text(version, encoding="utf-8")
+    else:
+        _tag_file(part).unlink(missing_ok=True)
+
+
+def _drop(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _tag_file(part).unlink(missing_ok=True)
+
+
+def _tag_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _check(url: str, part: Path, sha256: str, named_gzip: bool) -> None:
+    """Raises DownloadError, and drops the file, if it is not the one that was asked for."""
+    try:
+        with open(part, "rb") as file:
+            start = file.read(2)
+        if named_gzip and start != _GZIP:
+            raise DataError(f"it is not a gzip file (it starts with {start!r})")
+        check_sha256(part, sha256)
+    except DataError as error:
+        _drop(part)
+        raise DownloadError(f"{url}: what came is not the file: {str(error).removeprefix(f'{part}: ')}") from None

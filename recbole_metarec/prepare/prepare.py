@@ -1,0 +1,177 @@
+"""One domain from its raw files: found or fetched, read, filtered, written, and told about in a few lines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recbole_metarec.data.domains import check_name, domain_settings
+from recbole_metarec.data.embedded import EMBEDDED_DOMAINS
+from recbole_metarec.data.writer import ITEM, TIME, USER, check_free, write_domain
+from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.prepare import events as steps
+from recbole_metarec.prepare.download import check_sha256
+from recbole_metarec.prepare.events import Events
+from recbole_metarec.prepare.forms import Form, own_form, public_form
+from recbole_metarec.prepare.report import Report, Stage
+from recbole_metarec.prepare.rows import RowReader
+from recbole_metarec.prepare.sources import RawFiles, beside, find_raw
+from recbole_metarec.prepare.texts import column_texts, metadata_texts
+from recbole_metarec.prepare.vocabulary import Vocabulary
+
+PUBLIC_CORE = 5
+_RECBOLE_EXAMPLE = "ml-100k"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be prepared.
+
+    raw, metadata: files on disk; without ``raw`` the public files of ``edition`` and of ``category`` (both: default of
+    the domain) are fetched. sha256: of the raw file. columns: role (user, item, time, rating) -> column, for a log of
+    the user's own. items, text_columns: a table of item texts. with_text: whether published item texts are fetched.
+    user_core, item_core: events that every user, every item must keep; None for the domain's own rule,
+    which a file in RecBole's form is taken to have met.
+    """
+
+    name: str
+    data_path: Path
+    edition: str = ""
+    category: str = ""
+    raw: Path | None = None
+    metadata: Path | None = None
+    sha256: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    items: Path | None = None
+    text_columns: tuple[str, ...] = ()
+    with_text: bool = True
+    user_core: int | None = None
+    item_core: int | None = None
+    skip_bad_lines: bool = False
+    overwrite: bool = False
+
+
+def prepare_domain(request: Request, show_progress: bool = True) -> Report:
+    """Write ``data_path/NAME/NAME.inter``, ``.item`` where there are texts, and ``.json``; tell what was done.
+
+    Rows that repeat an earlier user, item and time are left out; then users and items with too few events are left
+    out, again and again, until all have enough. Events are in the order of time, those of one time in the file's. The
+    same files give the same domain on every machine. Raises DataError or ConfigError in one line; then nothing is
+    written.
+    """
+    _check_request(request)
+    check_free(request.data_path, request.name, request.overwrite)
+    files = find_raw(request)
+    sha256 = check_sha256(files.reviews, request.sha256)
+    form = own_form(files.reviews, request.columns) if request.columns else public_form(files.reviews, files.edition)
+    least = _least(request, form)
+    reader = RowReader(files.reviews, form, request.skip_bad_lines, show_progress)
+
+    events, users, items = steps.collect(reader.frames())
+    if not len(events):
+        raise DataError(f"{files.reviews}: no event in it can be used; check that it is the right file")
+    stages = [Stage("read", len(events), len(users), len(items))]
+    events = steps.without_repetitions(events)
+    stages.append(Stage("repetitions left out", len(events), len(users), len(items)))
+    if max(least) > 1:
+        events = steps.core(events, *least)
+        stages.append(Stage(_core_label(*least), *events.counts()))
+    if not len(events):
+        raise DataError(
+            f"{files.reviews}: nothing is left when every user has {least[0]} events and every item {least[1]}; give "
+            "a smaller --core"
+        )
+    events = steps.in_order(events)
+    ties = steps.time_ties(events)
+    names, table = _named(events, users, items)
+    texts, texts_from = _texts(request, files, names[ITEM], show_progress)
+    report = Report(
+        request.name,
+        request.data_path / request.name,
+        files,
+        form.edition,
+        stages,
+        time_ties=ties,
+        skipped=reader.skipped,
+        texts=None if texts is None else len(texts),
+        texts_from=texts_from,
+        sha256=sha256,
+        least=least,
+        atomic=form.atomic,
+    )
+    told = {"about": report.about(), "overwrite": request.overwrite, "names": names}
+    write_domain(request.data_path, request.name, table, texts, **told)
+    return report
+
+
+def _check_request(request: Request) -> None:
+    check_name(request.name)
+    if request.name == _RECBOLE_EXAMPLE:
+        raise ConfigError(f"{request.name}: RecBole reads this name from its own package; choose another name")
+    if request.name in EMBEDDED_DOMAINS and not request.raw:
+        raise ConfigError(f"{request.name}: comes with RecBole's package and needs no preparation; just train on it")
+    for option in ("user", "item", "time"):
+        if request.columns and option not in request.columns:
+            raise ConfigError(f"--{option}: not given; a log of your own needs --user, --item and --time, all three")
+        if list(request.columns.values()).count(request.columns.get(option)) > 1:
+            raise ConfigError(f"--{option}: {request.columns[option]} is given for two things; name another column")
+    if request.columns and not request.raw:
+        raise ConfigError("--raw: not given; say which file has the columns of --user, --item and --time")
+    if bool(request.items) != bool(request.text_columns):
+        missing = "text" if request.items else "items"
+        raise ConfigError(f"--{missing}: not given; --items FILE and --text COLUMNS belong together")
+    if request.items and request.metadata:
+        raise ConfigError("--metadata: item texts come from --items already; leave out one of the two")
+    for path, option in ((request.raw, "raw"), (request.metadata, "metadata"), (request.items, "items")):
+        if path and not path.is_file():
+            raise DataError(f"--{option}: there is no file {path}; check the path")
+
+
+def _least(request: Request, form: Form) -> tuple[int, int]:
+    """Events that each user and each item must have: what was asked for, else the domain's rule for a raw file."""
+    raw = not request.columns and not form.atomic
+    rule = domain_settings(request.name).get("preparation", {}) if raw else {}
+    otherwise = PUBLIC_CORE if raw and form.edition else 1
+    chosen = []
+    for own, key in ((request.user_core, "user_inter_num_interval"), (request.item_core, "item_inter_num_interval")):
+        interval = rule.get(key)
+        chosen.append(own or (int(interval.strip("[").split(",")[0]) if interval else otherwise))
+    return chosen[0], chosen[1]
+
+
+def _core_label(user_least: int, item_least: int) -> str:
+    return f"{user_least}-core" if user_least == item_least else f"users {user_least}, items {item_least} or more"
+
+
+def _named(events: Events, users: Vocabulary, items: Vocabulary) -> tuple[dict[str, pl.Series], pl.DataFrame]:
+    """The names of the users and items that are left, and the events with numbers into them.
+
+    ``events`` is emptied on the way, so that no column is held twice.
+    """
+    columns, names = [], {}
+    for column, role, vocabulary in ((USER, "users", users), (ITEM, "items", items)):
+        codes = events.give(role)
+        used = np.flatnonzero(np.bincount(codes))
+        dense = np.zeros(int(used[-1]) + 1, np.uint32)
+        dense[used] = np.arange(len(used), dtype=np.uint32)
+        columns.append(pl.Series(column, dense[codes]))
+        names[column] = vocabulary.names(used)
+    columns.append(pl.Series(TIME, events.give("times")))
+    if events.ratings is not None:
+        columns.append(pl.Series("rating", events.give("ratings")))
+    return names, pl.DataFrame(columns)
+
+
+def _texts(request: Request, files: RawFiles, items: pl.Series, show_progress: bool) -> tuple[pl.DataFrame | None, str]:
+    """Columns item_id and text of the items that are left, and where they come from; (None, "") without any."""
+    wanted, skip = frozenset(items.to_list()), request.skip_bad_lines
+    if request.items:
+        column = request.columns.get("item", "item_id")
+        texts = column_texts(request.items, column, list(request.text_columns), wanted, skip, show_progress)
+        return texts, request.items.name
+    path = files.metadata or (beside(files.reviews) if request.with_text else None)
+    if path is None:
+        return None, ""
+    return metadata_texts(path, wanted, skip, show_progress), path.name

@@ -1,0 +1,96 @@
+"""What was done to a domain, step by step, beside what is published about it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_metarec.data.domains import domain_settings
+from recbole_metarec.prepare.sources import RawFiles
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How much there is after a step."""
+
+    label: str
+    events: int
+    users: int
+    items: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``prepare_domain`` did.
+
+    edition: of the raw file, empty where it has none. stages: in order. time_ties: neighbours in a history with the
+    very same time. skipped: bad lines left out. texts: items with a text, None without item texts. least: events that
+    each user and each item must have. sha256: of the raw file. atomic: whether that is in RecBole's form.
+    """
+
+    name: str
+    folder: Path
+    files: RawFiles
+    edition: str
+    stages: list[Stage]
+    time_ties: int
+    skipped: int
+    texts: int | None
+    texts_from: str
+    sha256: str
+    least: tuple[int, int]
+    atomic: bool = False
+
+    def about(self) -> dict:
+        """Plain values for ``NAME.json``."""
+        return {
+            "raw_file": self.files.reviews.name,
+            "raw_sha256": self.sha256,
+            "raw_address": self.files.address or None,
+            "edition": self._edition or None,
+            "least_events": {"user": self.least[0], "item": self.least[1]},
+            "steps": {stage.label: [stage.events, stage.users, stage.items] for stage in self.stages},
+            "time_ties": self.time_ties,
+            "skipped_lines": self.skipped,
+            "texts_from": self.texts_from or None,
+        }
+
+    def text(self) -> str:
+        """The summary for a terminal."""
+        stages, published = list(self.stages), self._published()
+        if published:
+            stages.append(published)
+        width = max(len(stage.label) for stage in stages)
+        header = f"  {'':{width}s}  {'events':>12s}  {'users':>11s}  {'items':>11s}"
+        rows = [f"  {s.label:{width}s}  {s.events:12,d}  {s.users:11,d}  {s.items:11,d}" for s in stages]
+        source = self.files.reviews.name + (f" ({self._edition})" if self._edition else "")
+        return "\n".join([f"{self.name}, from {source}", header, *rows, *self._notes(), f"  written: {self.folder}"])
+
+    @property
+    def _edition(self) -> str:
+        return self.edition or self.files.edition
+
+    def _published(self) -> Stage | None:
+        """The statistics in the domain's YAML, if they are of this edition."""
+        settings = domain_settings(self.name)
+        known = settings.get("statistics")
+        if not known:
+            return None
+        of = str(known.get("edition", settings["public_source"]["edition"]))
+        if of != self._edition:
+            return None
+        return Stage(f"published ({of})", known["interactions"], known["users"], known["items"])
+
+    def _notes(self) -> list[str]:
+        repeated = self.stages[0].events - self.stages[1].events
+        notes = []
+        if repeated:
+            notes.append(f"  {repeated:,d} rows repeat an earlier user, item and time; the first of each is kept")
+        if self.time_ties:
+            notes.append(f"  {self.time_ties:,d} neighbours in a history share one time; their order is the file's")
+        if self.skipped:
+            notes.append(f"  {self.skipped:,d} bad lines are left out")
+        if max(self.least) == 1:
+            why = ", as a file in RecBole's form is taken to be filtered already" if self.atomic else ""
+            notes.append(f"  every user and item is kept{why}; --core 5 would keep those with five events or more")
+        if self.texts is not None:
+            notes.append(f"  {self.texts:,d} of {self.stages[-1].items:,d} items have a text, from {self.texts_from}")
+        return notes

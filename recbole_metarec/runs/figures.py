@@ -1,0 +1,80 @@
+"""The three pictures of a run: training curve, source similarities and weights, use of the codebook.
+
+Drawn without pyplot, whose backend and open figures belong to whoever runs this, for example to a notebook.
+"""
+
+import io
+from pathlib import Path
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from recbole_metarec.files import write_atomically
+
+
+def draw_history(history: list[dict], path: Path) -> None:
+    """Training loss and validation score per epoch; pre-training passes have epochs below zero."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _line(left, history, "train_loss", "training loss (mean per step)")
+    _line(right, history, "valid_score", "validation score")
+    _write(figure, path)
+
+
+def draw_similarity(source_history: list[dict], path: Path) -> None:
+    """Per source over the epochs: similarity before and after the trial update, gain, and weight, where measured.
+
+    Writes nothing if none of them was measured, as in joint training.
+    """
+    panels = {
+        "similarity_theta": "similarity at theta",
+        "similarity_phi": "similarity at phi",
+        "gain": "gain on the target's loss",
+        "weight": "weight",
+    }
+    _draw_sources(source_history, panels, path)
+
+
+def draw_codebook(source_history: list[dict], path: Path) -> None:
+    """Per source over the epochs: codes in use, perplexity, quantization error, collisions, where measured."""
+    panels = {
+        "codebook_usage": "codes in use (share)",
+        "perplexity": "perplexity of the codes",
+        "relative_error": "quantization error, relative to the items' size",
+        "collisions": "items that share all codes (share)",
+    }
+    _draw_sources(source_history, panels, path)
+
+
+def _draw_sources(rows: list[dict], panels: dict[str, str], path: Path) -> None:
+    panels = {key: title for key, title in panels.items() if any(key in row for row in rows)}
+    if not panels:
+        return
+    names = list(dict.fromkeys(row["source"] for row in rows))
+    n_rows = (len(panels) + 1) // 2
+    figure = Figure(figsize=(10, 3.2 * n_rows), layout="constrained")
+    axes = [figure.add_subplot(n_rows, min(len(panels), 2), place) for place in range(1, len(panels) + 1)]
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    for axis, (key, title) in zip(axes, panels.items(), strict=True):
+        for number, name in enumerate(names):
+            own = [row for row in rows if row["source"] == name]
+            _line(axis, own, key, title, label=name, color=colours[number % len(colours)])
+        if key in ("similarity_theta", "similarity_phi", "gain"):
+            axis.axhline(0.0, color="grey", linewidth=0.8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    _write(figure, path)
+
+
+def _line(axis, rows: list[dict], key: str, title: str, **style) -> None:
+    points = [(row["epoch"], row[key]) for row in rows if key in row]
+    axis.plot([x for x, _ in points], [y for _, y in points], linewidth=1.4, **style)
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.25)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_atomically(path, [picture.getvalue()], "free some space or choose another checkpoint_dir")

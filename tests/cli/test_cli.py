@@ -1,0 +1,186 @@
+"""The command line: what it hands on, what wins over what, and one line for every mistake."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import recbole_metarec
+from recbole_metarec import quick_start
+from recbole_metarec.cli import main as cli
+from recbole_metarec.data.embedded import EMBEDDED_TARGET
+
+
+class Table:
+    def table(self):
+        return "the table"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr("recbole_metarec.data.domains.ensure_embedded", lambda folder: folder)
+
+
+@pytest.fixture()
+def calls(monkeypatch):
+    seen = []
+
+    def run_experiment(**given):
+        seen.append({**given, "argv": list(sys.argv)})
+        return Table()
+
+    monkeypatch.setattr(quick_start, "run_experiment", run_experiment)
+    return seen
+
+
+def error(capsys, *argv) -> str:
+    assert cli.main(list(argv)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.fixture()
+def data(tmp_path):
+    folder = tmp_path / "data"
+    (folder / "Shop").mkdir(parents=True)
+    (folder / "Shop" / "Shop.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\nu\ti\t1\n")
+    return folder
+
+
+def test_no_option_is_metarec_on_the_embedded_target(calls, capsys):
+    assert cli.main(["train"]) == 0
+    assert capsys.readouterr().out == "the table\n"
+    (call,) = calls
+    assert len(call.pop("argv")) == 1
+    assert call == {"model": "MetaRec", "dataset": EMBEDDED_TARGET, "config_files": [], "overrides": {}, "resume": None}
+
+
+def test_options_and_config_keys_in_both_spellings(calls, data, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("epochs: 3\nseed: 4\n")
+    argv = ["train", "--dataset", "Shop", "--model=LRURec", "--data_path", str(data), "--sources", "A,B", "--seed=7",
+            "--config_files", str(path), "--topk=[10, 20]", "--learning_rate=5e-4", "--exact-time",
+            "--user_inter_num_interval=[5,10]", "--clip_grad_norm=None"]  # fmt: skip
+    assert cli.main(argv) == 0
+    assert calls[0]["model"] == "LRURec"
+    assert calls[0]["dataset"] == "Shop"
+    assert calls[0]["config_files"] == [str(path)]
+    assert calls[0]["overrides"] == {
+        "data_path": str(data), "sources": "A,B", "seed": 7, "topk": [10, 20], "learning_rate": 5e-4,
+        "exact_time": True, "user_inter_num_interval": "[5,10]", "clip_grad_norm": None}  # fmt: skip
+
+
+def test_config_files_in_recbole_s_spelling_and_with_spaces_in_their_names(calls, tmp_path):
+    for name in ("a.yaml", "b.yaml", "with space.yaml"):
+        (tmp_path / name).write_text("epochs: 1\n")
+    assert cli.main(["train", "--config_files=a.yaml b.yaml"]) == 0
+    assert cli.main(["train", "--config_files", "with space.yaml", "b.yaml"]) == 0
+    assert [call["config_files"] for call in calls] == [["a.yaml", "b.yaml"], ["with space.yaml", "b.yaml"]]
+
+
+def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, data, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"model: LRURec\ndataset: Shop\ndata_path: {data}\n")
+    assert cli.main(["train", f"--config_files={path}"]) == 0
+    assert cli.main(["train", f"--config_files={path}", "--model", "SASRec"]) == 0
+    (tmp_path / "b.yaml").write_text("model: MetaRec\n")
+    assert cli.main(["train", "--config_files", str(path), "b.yaml"]) == 0  # the later file wins
+    assert [call["model"] for call in calls] == ["LRURec", "SASRec", "MetaRec"]
+    assert {call["dataset"] for call in calls} == {"Shop"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "unknown command trian; did you mean train?"),
+        (["zzz"], "unknown command zzz; the commands are train, leaderboard"),
+        (["train", "--vq_heads=5"], "--vq_heads is 5, which does not divide embedding_size 64; "
+                                    "use 0, 1, 2, 4, 8, 16, 32 or 64"),
+        (["train", "--vq_haeds=4"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
+        (["train", "--vq_haeds", "4"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
+        (["train", "--vq_heads", "4"], "--vq_heads: config keys are given with a sign, as --vq_heads=4"),
+        (["train", "extra"], "extra: not an option; see recbole-metarec train --help"),
+        (["train", "-x"], "-x: not an option; see recbole-metarec train --help"),
+        (["train", "--model", "MetaRek"], "--model: unknown model MetaRek; did you mean MetaRec?"),
+        (["train", "--model", "sasrec"], "--model: unknown model sasrec; did you mean SASRec?"),
+        (["train", "--model", "BPR"], "--model: unknown model BPR; "),
+        (["train", "--seed", "1", "--seed=2"], "--seed: given twice, as 1 and as 2; keep one of them"),
+        (["train", "--epochs=1", "--epochs=2"], "--epochs: given twice, as 1 and as 2; keep one of them"),
+        (["train", "--exact-time", "--exact_time=False"], "--exact_time: given twice, as True and as False; "),
+        (["train", "--seed", "x"], "--seed is x; use an int in [0, 4294967295]"),
+        (["train", "--temperature=0"], "--temperature is 0; use a float > 0"),
+        (["train", "--inner_steps=0"], "--inner_steps is 0; use an int >= 1"),
+        (["train", "--inner_learning_rate=-1"], "--inner_learning_rate is -1; use a float >= 0"),
+        (["train", "--sources", EMBEDDED_TARGET], f"--sources: the target {EMBEDDED_TARGET} is among its sources; "),
+        (["train", "--sources", "A,A"], "--sources: source A is given twice; name each source once"),
+        (["train", "--data_path", "no/folder"], "--data_path no/folder is not a folder; "),
+        (["train", "--model", "SASRec", "--data_path", "no/folder"], "--data_path no/folder is not a"),
+        (["train", "--config_files", "no.yaml"], "no.yaml: no such config file; check the path"),
+        (["train", "--config_files"], "argument --config_files/--config-files: expected at least one argument; "),
+        (["train", "--topk=[1"], "--topk: [1 is not a YAML value; check its brackets and quotes"),
+        (["train", "--dataset", "Sciencific"], "domain Sciencific is not known (did you mean Scientific?)"),
+        (["train", "--dataset", "Scientific"], "domain Scientific is not here"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_one_line_and_exit_code_2(argv, message, calls, capsys):
+    assert error(capsys, *argv).startswith(message)
+    assert calls == []
+
+
+def test_mistakes_in_a_file_name_file_and_line(calls, capsys, tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("# mine\nvq_heads: 5\n")
+    message = f"{path}:2: vq_heads is 5, which does not divide embedding_size 64; use 0, 1, 2, 4, 8, 16, 32 or 64"
+    assert error(capsys, "train", "--config_files", str(path)) == message
+    assert cli.main(["train", "--config_files", str(path), "--vq_heads=8"]) == 0  # what is typed wins
+    assert capsys.readouterr().out == "the table\n"
+    path.write_text("epochs: 1\nvq_haeds: 5\n")
+    assert error(capsys, "train", "--config_files", str(path)).startswith(f"{path}:2: unknown config key vq_haeds; ")
+
+
+@pytest.mark.parametrize(("argv", "shown"), [(["--help"], "train"), ([], "train"), (["train", "--help"], "--sources")])
+def test_help_has_an_example(argv, shown, capsys):
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert shown in out
+    assert "recbole-metarec train --dataset Scientific" in out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"recbole-metarec {recbole_metarec.__version__}\n"
+
+
+def raising(problem):
+    def run_experiment(**given):
+        raise problem
+
+    return run_experiment
+
+
+def test_interruption_disk_and_bugs(monkeypatch, capsys):
+    monkeypatch.setattr(quick_start, "run_experiment", raising(KeyboardInterrupt("the last checkpoint is in saved/x")))
+    assert cli.main(["train"]) == 130
+    assert capsys.readouterr().err == "interrupted; the last checkpoint is in saved/x\n"
+    monkeypatch.setattr(quick_start, "run_experiment", raising(OSError(28, "No space left on device", "saved/x.pth")))
+    assert error(capsys, "train").startswith("saved/x.pth: No space left on device; ")
+    monkeypatch.setattr(quick_start, "run_experiment", raising(PermissionError(13, "Permission denied", "saved")))
+    assert error(capsys, "train").startswith("saved: Permission denied; ")
+    monkeypatch.setattr(quick_start, "run_experiment", raising(ZeroDivisionError("a bug")))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train"])
+
+
+def test_a_reader_that_goes_away_is_no_mistake():
+    command = [sys.executable, "-m", "recbole_metarec", "--help"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, PYTHONUNBUFFERED="1")
+    )
+    process.stdout.close()  # as `| head -0` would
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == b""

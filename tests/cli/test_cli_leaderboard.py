@@ -1,0 +1,89 @@
+"""The leaderboard command: mistakes before anything is run, and a whole comparison on a small shop."""
+
+import re
+import sqlite3
+
+import pytest
+from support.worlds import TINY, write_domain, write_shop
+
+from recbole_metarec.cli import main as cli
+from recbole_metarec.data.embedded import EMBEDDED_TARGET
+
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--models", "LRURec,SASrec"], "--models: unknown model SASrec; did you mean SASRec?"),
+        (["--models", ""], "--models: an empty name; give names such as"),
+        (["--seeds", "0"], "--seeds: 0 is not a whole number above 0; use an int >= 1"),
+        (["--seeds", "2020,2021"], "--seeds: 2020,2021 is not a whole number above 0; "),
+        (["--jobs", "many"], "--jobs: many is not a whole number above 0; "),
+        (["--jobs", "1", "--jobs", "2"], "--jobs: given twice, as 1 and as 2; "),
+        (["--seed=x"], "--seed is x; use an int in [0, 4294967295]"),
+        (["--seed=4294967295", "--seeds", "2"], "--seed is 4294967296; "),
+        (["--seedz", "2"], "--seedz: not an option; did you mean --seed?"),
+        (["--stor=a.sqlite"], "--stor: not an option; did you mean --store?"),
+        (["--topk=[5, 20]", "--valid_metric=NDCG@5"], "--topk is [5, 20]; models are compared by NDCG@10, "),
+        (["--meta_transfer=joint"], "--meta_transfer is what the models differ by; leave it out and"),
+        (["--model=SASRec"], "--model is what the models differ by; "),
+        (["--dropout_prob=2"], "--dropout_prob is 2; "),
+        (["--sources", "A,A"], "--sources: source A is given twice; "),
+        (["--data_path", "no/folder"], "--data_path no/folder is not a folder; "),
+        (["--dataset", "Sciencific"], "domain Sciencific is not known (did you mean Scientific?)"),
+        (["--dataset", EMBEDDED_TARGET, "--sources", EMBEDDED_TARGET], "--sources: the target ml-drama is among its"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, message, refused):
+    refused(["leaderboard", *argv], message)
+
+
+def test_the_name_of_d_in_one_model_is_refused(refused, tmp_path_factory):
+    shops = write_shop(tmp_path_factory.mktemp("shops"))
+    words = ["leaderboard", "--dataset", "Target", "--data_path", str(shops), "--models", "SASRec,LRURec"]
+    refused([*words, "--hidden_size=128"], "--hidden_size: d is the same for every model; use embedding_size")
+
+
+def test_a_key_that_none_of_the_models_reads_and_a_bad_store_are_said_before_any_run(capsys, tmp_path):
+    write_shop(tmp_path / "shops")
+    words = ["leaderboard", "--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--models", "LRURec"]
+    assert cli.main([*words, "--vq_heads=2"]) == 2
+    assert capsys.readouterr().err.startswith("error: --vq_heads: none of LRURec reads vq_heads; ")
+    (tmp_path / "notes.txt").write_text("notes\n" * 300)
+    assert cli.main([*words, "--store", str(tmp_path / "notes.txt")]) == 2
+    assert "notes.txt: file is not a database" in capsys.readouterr().err
+    write_domain(tmp_path / "shops", "Bad", [[1, 2], [2, 3]])
+    assert cli.main([*words[:2], "Bad", *words[3:]]) == 2
+    assert "no validation row is left" in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys):
+    assert cli.main(["leaderboard", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "recbole-metarec leaderboard --dataset Scientific" in out and "Pretrain" in out
+
+
+def test_a_comparison_with_a_failing_model_and_again_without_it(capsys, tmp_path):
+    """LRURec, whose loss explodes, is recorded; Pop is done once, and its line is the same when it is only read."""
+    write_shop(tmp_path / "shops")
+    keys = {**TINY, "learner": "sgd", "learning_rate": 1e30, "state": "ERROR", "device": "cpu"}
+    words = [f"--{key}={value}" for key, value in keys.items() if key not in ("vq_heads",)]
+    words += ["--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--output", "report"]
+    words += ["--models", "Pop,LRURec", "--seeds", "1", "--jobs", "2", "--store", "runs.sqlite"]
+    assert cli.main(["leaderboard", *words]) == 1
+    first, err = capsys.readouterr()
+    assert err == ""
+    assert "Pop seed 7: ndcg@10" in first and "LRURec seed 7: FAILED" in first
+    assert re.search(r"failed: LRURec, seed 7: epoch 0, step .* is not finite; lower learning_rate", first)
+    names = ("leaderboard.csv", "leaderboard.html", "leaderboard.md")
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == list(names)
+    words[words.index("Pop,LRURec")] = "Pop"
+    assert cli.main(["leaderboard", *words]) == 0
+    second = capsys.readouterr().out
+    assert second.startswith("1 of 1 runs are there already: runs.sqlite\n") and "started" not in second
+    lines = [[line.split() for line in text.splitlines() if re.match(r" 1  Pop ", line)] for text in (first, second)]
+    assert lines[0] == lines[1] and len(lines[0]) == 1
+    with sqlite3.connect("runs.sqlite") as base:
+        rows = base.execute("SELECT model, seed, status, parameters FROM runs ORDER BY model").fetchall()
+    assert rows == [("LRURec", 7, "failed", None), ("Pop", 7, "done", 24)]

@@ -1,0 +1,152 @@
+"""The tune command: mistakes before any trial, and a search on a small shop from the first trial to the comparison."""
+
+import json
+import shlex
+import sqlite3
+
+import pytest
+from support.worlds import TINY, write_shop
+
+import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+
+# isort: split
+from recbole_metarec import quick_start
+from recbole_metarec.cli import main as cli
+from recbole_metarec.quick_start import run_experiment, validate_experiment
+
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--model", "SASrec"], "--model: unknown model SASrec; did you mean SASRec?"),
+        (["--model", "Pop"], "--model: Pop counts and has nothing to tune; "),
+        (["--model", "NARM"], "--model: no search space ships for NARM; give one with --space FILE"),
+        (["--trials", "0"], "--trials: 0 is not a whole number above 0; use an int >= 1"),
+        (["--trials", "many"], "--trials: many is not a whole number above 0; "),
+        (["--seed", "x"], "--seed is x; use an int in [0, 4294967295]"),
+        (["--meta_transfer=joint"], "--meta_transfer is decided by the model's name; "),
+        (["--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["--target_users", "0.1,0.2"], "--target_users: one share; "),
+        (
+            ["--target_users", "0.1"],
+            "--target_users: a comparison on shops reads what was found ",
+        ),
+        (["--trails", "2"], "--trails: not an option; did you mean --trials?"),
+        (["--dataset", "Sciencific"], "domain Sciencific is not known (did you mean Scientific?)"),
+    ],
+)
+def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, message, refused):
+    refused(["tune", *argv], message)
+
+
+def test_mistakes_in_space_and_storage_are_said_before_any_trial(capsys, tmp_path):
+    write_shop(tmp_path / "shops")
+    (tmp_path / "my.yaml").write_text("vq_heads: {low: 1, high: 2}\n")
+    words = ["tune", "--model", "LRURec", "--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--device=cpu"]
+    for more, message in (
+        (["--space", "my.yaml"], "my.yaml:1: LRURec does not read vq_heads; "),
+        (["--space", "none.yaml"], "none.yaml: no such config file; "),
+        (["--storage", "trials.sqlite"], "--storage: trials.sqlite is not the URL of a storage; "),
+        (["--vq_heads=2"], "--vq_heads: none of LRURec reads vq_heads; "),
+        (["--sources=Near"], "--sources: none of LRURec reads sources; "),
+        (["--sources=Near", "--target_users=0.5", "--best=best.yaml"], "--sources: none of LRURec reads sources; "),
+    ):
+        assert cli.main([*words, *more]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert not (tmp_path / "saved").exists()
+    leaderboard = ["leaderboard", *words[3:], "--models", "LRURec"]
+    assert cli.main([*leaderboard, "--tuned"]) == 2
+    assert capsys.readouterr().err == (
+        "error: sqlite:///saved/tuning.sqlite: there is no such storage; run recbole-metarec tune first\n"
+    )
+
+
+def test_help_has_an_example_and_the_form_of_a_space(capsys):
+    assert cli.main(["tune", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "recbole-metarec tune --model MetaRec --dataset Scientific" in out
+    assert "learning_rate: {low: 0.0001, high: 0.01, log: True}" in out
+
+
+@pytest.mark.parametrize("model", ["LRURec", "MetaRec", "GRU4Rec"])
+def test_a_trial_finds_what_the_run_finds_on_validation_and_never_ranks_test_rows(model, tmp_path, monkeypatch):
+    keys = {**TINY, "epochs": 1, "device": "cpu", "state": "ERROR", "data_path": str(write_shop(tmp_path / "shops"))}
+    keys = {key: value for key, value in keys.items() if model == "MetaRec" or key != "vq_heads"}
+    keys |= {"transfer_guard": True, "sources": ["Near"]} if model == "MetaRec" else {}
+    whole = run_experiment(model, "Target", overrides={**keys, "checkpoint_dir": "whole"})
+    ranked, rank_all = [], quick_start.rank_all
+    monkeypatch.setattr(quick_start, "rank_all", lambda *args: ranked.append(args[1]) or rank_all(*args))
+    assert validate_experiment(model, "Target", {**keys, "checkpoint_dir": "trial"}) == whole.metrics["valid"]
+    assert len(ranked) == 1
+    (trial,) = (tmp_path / "trial").iterdir()
+    assert {path.name for path in trial.iterdir()}.isdisjoint({"metrics.json", "ranks.csv"})
+
+
+def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path):
+    write_shop(tmp_path / "shops")
+    keys = {**TINY, "epochs": 1, "state": "INFO", "device": "cpu"}
+    keys = {key: value for key, value in keys.items() if key not in ("seed", "vq_heads", "learning_rate")}
+    words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops")]
+    words += [f"--{key}={value}" for key, value in keys.items()]
+    assert cli.main(["tune", "--model", "LRURec", "--trials", "2", "--seed", "7", *words]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "[1/2] LRURec: learning_rate 0.001, weight_decay 0.01: started" in out
+    assert "[2/2] LRURec: ndcg@10 " in out
+    with sqlite3.connect("saved/tuning.sqlite") as connection:
+        values = [row[0] for row in connection.execute("SELECT value FROM trial_values ORDER BY trial_id")]
+    assert len(values) == 2
+    assert f"the best of 2 trials (0 failed) is trial {values.index(max(values))}, ndcg@10 {max(values):.4f}" in out
+    assert not list(tmp_path.glob("saved/tuning/**/*.pth")), "no trial leaves a checkpoint"
+
+    commands = [shlex.split(line.partition(":")[2]) for line in out.splitlines() if line.startswith(("train", "comp"))]
+    (_, *train), (_, *compare) = commands
+    assert cli.main([*train, "--checkpoint_dir=again"]) == 0
+    (metrics,) = tmp_path.glob("again/*/metrics.json")
+    assert json.loads(metrics.read_text())["valid"]["ndcg@10"] == max(values)
+    capsys.readouterr()
+    assert cli.main([*compare, "--seeds", "1", "--seed=7"]) == 0
+    out = capsys.readouterr().out
+    assert f"LRURec: best of 2 trials, ndcg@10 {max(values):.4f} on validation: learning_rate " in out
+    with sqlite3.connect("saved/leaderboard.sqlite") as connection:
+        rows = connection.execute("SELECT model, trials FROM runs ORDER BY model").fetchall()
+        found = connection.execute("SELECT value FROM metrics JOIN runs ON run = id WHERE model = 'LRURec' AND "
+                                   "split = 'valid' AND name = 'ndcg@10'").fetchall()  # fmt: skip
+    assert rows == [("LRURec", 2)] and found == [(max(values),)]
+
+    tune = ["tune", "--model", "LRURec", "--trials", "2", "--seed", "7", "--best", "best.yaml", *words]
+    assert cli.main(tune) == 0
+    assert "--tuned=best.yaml" in capsys.readouterr().out
+    assert cli.main([*compare[:-1], "--tuned=best.yaml", "--seeds", "1", "--seed=7"]) == 0
+    out = capsys.readouterr().out
+    assert f"LRURec: best of 2 trials, ndcg@10 {max(values):.4f} on validation of Target: learning_rate " in out
+    with sqlite3.connect("saved/leaderboard.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,), "it is the same run"
+
+
+@pytest.mark.parametrize("model", ["LRURec", "MetaRec"])
+def test_a_search_on_the_shop_of_its_seed(model, capsys, tmp_path):
+    """What is tuned is what the train command that is told trains, on half of the users; the comparison is on shops."""
+    write_shop(tmp_path / "shops")
+    left_out = ("seed", "learning_rate", *(("vq_heads",) if model == "LRURec" else ()))
+    keys = {key: value for key, value in {**TINY, "epochs": 1, "device": "cpu"}.items() if key not in left_out}
+    words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops")]
+    words += ["--sources", "Near"] * (model == "MetaRec") + [f"--{key}={value}" for key, value in keys.items()]
+    search = ["tune", "--model", model, "--trials", "1", "--seed", "7", "--target_users", "0.5", "--best", "best.yaml"]
+    assert cli.main([*search, *words]) == 0
+    out = capsys.readouterr().out
+    assert f"{model} on Target-users50-2: the best of 1 trials" in out, "an odd seed has the second of two shops"
+    train, compare = (
+        shlex.split(line.partition(":")[2])[1:] for line in out.splitlines() if line.startswith(("train", "comp"))
+    )
+    assert cli.main([*train, "--checkpoint_dir=again"]) == 0
+    (metrics,) = tmp_path.glob("again/*/metrics.json")
+    value = json.loads(metrics.read_text())["valid"]["ndcg@10"]
+    assert f"[1/1] {model}: ndcg@10 {value:.4f} on validation" in out
+    assert compare[:4] == ["sweep", "target_users=0.5", "--dataset", "Target"] and compare[-1] == "--tuned=best.yaml"
+    capsys.readouterr()
+    assert cli.main([*compare, "--seeds", "1", "--seed=7"]) == 0
+    assert (
+        f"{model}: best of 1 trials, ndcg@10 {value:.4f} on validation of Target-users50-2" in capsys.readouterr().out
+    )

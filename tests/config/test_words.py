@@ -1,0 +1,47 @@
+"""Words in messages, and the words for source domains."""
+
+import numpy as np
+import pytest
+
+from recbole_metarec.config.suggestions import nearest, show, source_fault, source_names
+from recbole_metarec.data.domains import known_domains
+
+
+def test_nearest():
+    assert nearest("Sciencific", known_domains()) == "Scientific"
+    assert nearest("OFFICE", known_domains()) == "Office"
+    assert nearest("cellphones", known_domains()) == "Cell_Phones"
+    assert nearest("qqqq", known_domains()) is None
+    assert nearest("anything", []) is None
+
+
+def test_one_slip_in_a_name_out_of_very_many_is_found():
+    """Whatever the slip: a letter changed, left out, put in or exchanged with its neighbour, at any place."""
+    random = np.random.default_rng(0)
+    names = ["".join(random.choice(list("abcdefgh0123"), 10)) for _ in range(3000)]
+    name = names[1234]
+    slips = {name[:i] + "x" + name[i + 1 :] for i in range(10)} | {name[:i] + name[i + 1 :] for i in range(10)}
+    slips |= {name[:i] + "x" + name[i:] for i in range(11)}
+    slips |= {name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(9)}
+    assert {nearest(slip.upper(), names) for slip in slips} == {name}
+    assert nearest("zzzz", names) is None and nearest("", names) is None
+
+
+def test_show():
+    assert show("a\nb") == "a b" and show("") == "''" and show(["a"]) == "['a']"
+    assert len(show("x" * 100)) == 60 and show("x" * 100).endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [("auto", "auto"), (" AUTO ", "auto"), ("none", []), ("None", []), (None, []), ("", []), ([], []), ((), []),
+     ("A", ["A"]), ("A, B", ["A", "B"]), (["A ", "B"], ["A", "B"]), ("A,,B", ["A", "", "B"])],
+)  # fmt: skip
+def test_source_names(given, names):
+    assert source_names(given) == names
+
+
+def test_a_source_stands_once_and_is_not_the_target():
+    assert source_fault(["A", "B"], "C") is None and source_fault([], "C") is None
+    assert source_fault(["A", "B", "A"], "C") == ("source A is given twice", "name each source once")
+    assert source_fault(["A", "C"], "C")[0] == "the target C is among its sources"

@@ -1,0 +1,283 @@
+"""The columnar reader against RecBole's own: the same events, numbers, order, counts, and complaints."""
+
+import copy
+import io
+import random
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+
+# isort: split
+from recbole_metarec.config.intervals import Intervals
+from recbole_metarec.data import blocks, columnar
+from recbole_metarec.data.atomic import check_inter_file
+from recbole_metarec.data.columnar import NotColumnar, Wanted, factorize, read_domain
+from recbole_metarec.errors import DataError
+from recbole_metarec.plugin import dataset
+from recbole_metarec.plugin.dataset import TransferDataset
+from recbole_metarec.plugin.registration import build_config
+
+HEADER = "user_id:token\titem_id:token\ttimestamp:float\trating:float\tshop:token\n"
+BASE = {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating", "shop"]}, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "World").mkdir()
+    (folder / "World" / "World.inter").write_text(HEADER + "u\ti\t1\t1\ta\n")
+    return build_config("LRURec", "World", (), {**BASE, "data_path": str(folder), "state": "ERROR"})
+
+
+def config_for(base, folder, **given):
+    own = copy.copy(base)
+    own.final_config_dict = {**base.final_config_dict, "data_path": str(folder), **given}
+    return own
+
+
+def write(tmp_path, text: str, encoding="utf-8"):
+    folder = tmp_path / "World"
+    folder.mkdir(exist_ok=True)
+    (folder / "World.inter").write_bytes(text.encode(encoding))
+    return folder
+
+
+def by_recbole(config):
+    """(store, item names) as RecBole reads, filters, numbers and orders."""
+    data = TransferDataset(config)
+    data._change_feat_format()
+    names = {field: data.id2token(field, range(1, data.num(field))).tolist() for field in ("user_id", "item_id")}
+    return data.store, names
+
+
+def same(folder, config, block_bytes=None) -> columnar.Domain:
+    store, names = by_recbole(config)
+    ours = read_domain(folder / "World.inter", Wanted.of(config), block_bytes)
+    for part in ("items", "offsets", "users"):
+        theirs, found = getattr(store, part), getattr(ours.store, part)
+        assert theirs.dtype == found.dtype
+        np.testing.assert_array_equal(theirs, found)
+    assert ours.store.n_items == store.n_items
+    assert {"user_id": ours.users.to_list(), "item_id": ours.items.to_list()} == names
+    assert ours.summary == check_inter_file(folder / "World.inter")
+    return ours
+
+
+USERS = ["u", "ü", "0", "00", "a user", 'x"y"', "u" * 30, "-1", "1.0", "пользователь", "e1"]
+ITEMS = ["i", " i", "i ", "#", "5", "05", "i'", "名前", "item\\n", "I", "nan?", "x" * 13]
+KINDS = {
+    "ranks": lambda rng: str(rng.randrange(20)),
+    "seconds": lambda rng: str(1_500_000_000 + rng.randrange(300)),
+    "milliseconds": lambda rng: str(1_500_000_000_000 + rng.randrange(300_000)),
+    "decimals": lambda rng: f"{1_500_000_000 + rng.randrange(3)}.{rng.randrange(10**7):07d}"[: rng.randrange(10, 19)],
+    "odd": lambda rng: rng.choice(["+5", " 5", "5 ", "-0", "007", "5.", ".5", "-.5", "-1.25", "16777217", "16777216"]),
+}  # fmt: skip
+
+
+def some_file(rng: random.Random, kind: str, events: int) -> str:
+    users, items = rng.sample(USERS, rng.randrange(1, len(USERS))), rng.sample(ITEMS, rng.randrange(2, len(ITEMS)))
+    rows = []
+    for _ in range(events):
+        rating = rng.choice(["1", "2", "3.0", "4.5", "5e0", "", "NA"])
+        shop = rng.choice(["a", "b", "c", "", "null"])
+        rows.append("\t".join([rng.choice(users), rng.choice(items), KINDS[kind](rng), rating, shop]))
+    if rng.random() < 0.3:
+        rows += rng.sample(rows, min(3, len(rows)))  # repeated rows
+    if rng.random() < 0.3:
+        rows.insert(rng.randrange(len(rows)), "")  # a blank line
+    ends = rng.choice(["\n", "\n", "\r\n"])
+    return HEADER.replace("\n", ends) + ends.join(rows) + rng.choice(["", ends, ends + ends])
+
+
+FILTERS = [
+    {},
+    {"user_inter_num_interval": "[3,inf)"},
+    {"user_inter_num_interval": "[2,inf)", "item_inter_num_interval": "[2,inf)"},
+    {"item_inter_num_interval": "(1,6];[9,20)"},
+    {"user_inter_num_interval": "(-inf,8]", "item_inter_num_interval": "[2,9)"},
+    {"val_interval": {"rating": "[-1,3]"}},
+    {"val_interval": {"shop": ["a", "c", "null"]}},
+    {"val_interval": {"rating": "(1,5)", "shop": ["a", "b"]}, "user_inter_num_interval": "[2,inf)"},
+    {"val_interval": {"timestamp": "[1500000100,1500000000300000]"}},
+    {"val_interval": {"item_id": ["i", "5", "#", "名前"]}, "item_inter_num_interval": "[2,inf)"},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_files_and_filters_give_recbole_s_store(kind, base, tmp_path):
+    rng, kept = random.Random(kind), 0
+    for number in range(30):
+        folder = write(tmp_path, some_file(rng, kind, rng.randrange(1, 60)))
+        config = config_for(base, folder, **FILTERS[number % len(FILTERS)])
+        size = rng.choice([1, 50, 400, None])
+        if kind == "decimals" and "timestamp" in (config["val_interval"] or ()):
+            continue  # too many digits: see the next test
+        try:
+            by_recbole(config)
+        except DataError as error:
+            assert "Some feat is empty" in str(error)
+            with pytest.raises(DataError, match="no event passes the filters"):
+                read_domain(folder / "World.inter", Wanted.of(config), size)
+            continue
+        kept += 1
+        same(folder, config, size)
+    assert kept > 15
+
+
+def random_numbers(rng: random.Random) -> list[str]:
+    numbers = []
+    for _ in range(600):
+        digits = "".join(rng.choices("0123456789", k=rng.randrange(1, 20)))
+        number = rng.choice([digits, f"0.{digits}", f"{digits[:5]}.{digits[5:]}"])
+        numbers.append(rng.choice(["", "-"]) + number + rng.choice(["", "", f"e{rng.randrange(-30, 30)}"]))
+    return numbers
+
+
+def test_numbers_at_the_edge_of_an_interval_are_held_as_recbole_holds_them_or_left_to_it():
+    """For each number the interval that begins with it: pandas reads some as a neighbour, which may lie outside."""
+    left, held = 0, 0
+    for text in random_numbers(random.Random(0)):
+        read = pd.read_csv(io.StringIO(f"x\n{text}\n"), dtype=np.float64, engine="python")["x"].to_numpy()
+        for interval in (f"[{text},inf)", f"(-inf,{text}]"):
+            intervals = Intervals.parse(interval)
+            try:
+                ours = columnar._numbers_within(pl.Series([text]), intervals)
+            except NotColumnar:
+                left += 1
+                continue
+            held += 1
+            assert ours == intervals.hold(read), text
+    assert left > 100 and held > 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_time_gives_the_order_of_recbole_on_the_ranked_copy(kind, base, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+    rng, moved = random.Random(kind), 0
+    for filters in FILTERS[:4] + FILTERS[5:8]:
+        folder = write(tmp_path, some_file(rng, kind, 40))
+        config = config_for(base, folder, exact_time=True, **filters)
+        moved += same(folder, config, rng.choice([100, None])).summary.moved_float32
+    assert moved or kind in ("ranks", "odd")
+
+
+def test_real_domains_are_read_as_recbole_reads_them(base, data_dir):
+    for name, least in (("Office", 5), ("Scientific", 8)):
+        folder = data_dir / name
+        given = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "dataset": name}
+        given["user_inter_num_interval"] = f"[{least},inf)"
+        config = config_for(base, folder, **given)
+        store, names = by_recbole(config)
+        ours = read_domain(folder / f"{name}.inter", Wanted.of(config), 1 << 18)
+        np.testing.assert_array_equal(store.items, ours.store.items)
+        np.testing.assert_array_equal(store.offsets, ours.store.offsets)
+        assert names["item_id"] == ours.items.to_list()
+
+
+def test_random_damage_is_refused_in_the_same_words(tmp_path):
+    rng, refused, left = random.Random(5), 0, 0
+    for _ in range(250):
+        content = bytearray(some_file(rng, rng.choice(list(KINDS)), 8).encode())
+        for _ in range(rng.randrange(3)):
+            at = rng.randrange(len(HEADER), len(content))
+            content[at : at + rng.randrange(2)] = rng.choice(
+                [b"", b"\t", b"\n", b"x", b'"', b"\xff", b"\0", b".", b"-", b" ", b"NA\t", b"\tNA\t", b"\r", b"e5"]
+            )
+        folder = tmp_path / "World"
+        folder.mkdir(exist_ok=True)
+        path = folder / "World.inter"
+        path.write_bytes(content)
+        size = rng.choice([1, 60, None])
+        try:
+            summary = check_inter_file(path)
+        except DataError as error:
+            refused += 1
+            with pytest.raises(DataError) as ours:
+                read_domain(path, Wanted(), size)
+            if size is None:  # one block is checked as a whole file is
+                assert str(ours.value) == str(error)
+            assert str(ours.value).startswith(f"{path}:")
+        else:
+            try:
+                assert read_domain(path, Wanted(), size).summary == summary
+            except NotColumnar:  # an exponent or too many digits
+                left += 1
+    assert 50 < refused < 200 and left < 15
+
+
+@pytest.mark.parametrize("content", [
+    b"", b" \n\n", b"user_id:token\n", HEADER.encode(), b"\xef\xbb\xbf" + HEADER.encode(),
+    b"\n" + HEADER.encode(), b"user_id:token,item_id:token,timestamp:float\nu,i,1\n", b"user\titem\n",
+    HEADER.encode() + b"u\ti\t1\t\t\nNA\ti\t1\t\t\n", HEADER.encode() + b"u\t\t1\t\t\n",
+    HEADER.encode() + b"\n\n", b"user_id:token\titem_id:token\ttime:float\nu\ti\t1\n"])  # fmt: skip
+def test_a_file_without_header_rows_or_ids_is_refused_in_the_same_words(content, tmp_path):
+    path = tmp_path / "World.inter"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as theirs:
+        check_inter_file(path)
+    with pytest.raises(DataError) as ours:
+        read_domain(path, Wanted())
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_a_fault_in_a_late_block_is_told_with_its_line_in_the_file(tmp_path):
+    rows = [f"u{row // 3}\ti{row % 7}\t{row}\n" for row in range(500)]
+    rows[400] = "u\ti\tyesterday\n"
+    path = tmp_path / "World.inter"
+    path.write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "".join(rows))
+    with pytest.raises(DataError, match=r"World.inter:402: timestamp 'yesterday' is not a finite number"):
+        read_domain(path, Wanted(), 512)
+    path.write_bytes(path.read_bytes().replace(b"yesterday", b"1\xff"))
+    with pytest.raises(DataError, match=r"World.inter:402: byte (\d+) of the file is not utf-8") as error:
+        read_domain(path, Wanted(), 512)
+    assert f"byte {path.read_bytes().index(0xFF)} " in str(error.value)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_domain(tmp_path / "absent.inter", Wanted())
+
+
+ASKED = [
+    {"rm_dup_inter": "first"}, {"threshold": {"rating": 3}}, {"normalize_all": True}, {"encoding": "latin-1"},
+    {"load_col": None}, {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}},
+    {"val_interval": {"price": "[1,2]"}}, {"user_inter_num_interval": "5,inf"}, {"alias_of_item_id": ["shop"]},
+    {"exact_time": True, "val_interval": {"timestamp": "[1,2]"}}, {"item_inter_num_interval": "[5,2]"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_what_only_recbole_does_is_left_to_it(asked, base, tmp_path):
+    with pytest.raises(NotColumnar):
+        Wanted.of(config_for(base, tmp_path, **asked))
+
+
+def test_files_that_only_recbole_can_read_are_read_by_it(base, tmp_path):
+    rows = "".join(f"u{row % 3}\ti{row % 4}\t{row}e2\t1\ta\n" for row in range(12))
+    config = config_for(base, write(tmp_path, HEADER + rows), dataset="World")
+    with pytest.raises(NotColumnar):
+        read_domain(tmp_path / "World" / "World.inter", Wanted.of(config))
+    store, names = dataset._read_store(config, tmp_path / "World" / "World.inter")
+    assert len(store.items) == 12 and list(names()) == ["[PAD]", "i0", "i1", "i2", "i3"]
+
+
+def test_names_of_one_hash_stay_apart(monkeypatch):
+    texts = pl.Series([rng for rng in "abcabdaz"])
+    codes, names = factorize(texts)
+    assert codes.tolist() == [0, 1, 2, 0, 1, 3, 0, 4] and names.to_list() == list("abcdz")
+    monkeypatch.setattr(pl.Series, "hash", lambda self: pl.Series([7] * len(self), dtype=pl.UInt64))
+    again = factorize(texts)
+    assert again[0].tolist() == codes.tolist() and again[1].to_list() == names.to_list()
+
+
+def test_blocks_hold_every_line_once_whatever_their_size(tmp_path):
+    text = HEADER + "".join(f"u{row}\ti\t{row}\t\t\n" for row in range(50))
+    path = tmp_path / "World.inter"
+    path.write_text(text)
+    for size in (1, 7, 64, 10_000):
+        header, found = blocks.read_blocks(path, "\t", size)
+        pieces = list(found)
+        assert header.names == ["user_id", "item_id", "timestamp", "rating", "shop"]
+        assert "".join(block.data.decode() for block in pieces) == text.removeprefix(HEADER)
+        assert all(text.split("\n")[block.first_line - 1] == block.data.decode().split("\n")[0] for block in pieces)

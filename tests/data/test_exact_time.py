@@ -1,0 +1,67 @@
+"""Times that float32 cannot tell apart: with exact_time the true last event is the test item, as RecBole splits."""
+
+import logging
+
+import numpy as np
+import pytest
+from support.worlds import Run, write_domain
+
+USERS, ITEMS, LENGTH = 40, 15, 6
+
+
+@pytest.fixture(params=[1, 1000], ids=["seconds", "milliseconds"])
+def world(request, tmp_path):
+    """Folder and, for each user, items and Unix times: a minute or so in all, where float32 has steps of 128 s."""
+    random = np.random.default_rng(3)
+    items = [random.permutation(ITEMS)[:LENGTH].tolist() for _ in range(USERS)]
+    times = [(1_500_000_000 + random.permutation(90)[:LENGTH]) * request.param for _ in range(USERS)]
+    write_domain(tmp_path, "Clock", items, [row.tolist() for row in times])
+    return tmp_path, items, times
+
+
+def last_items(run: Run, rows) -> dict[str, str]:
+    """User name -> name of the held-out item, in a validation or test set of RecBole."""
+    feat = rows.dataset.inter_feat
+    users = run.dataset.id2token("user_id", feat["user_id"].numpy())
+    return dict(zip(users.tolist(), run.dataset.id2token("item_id", feat["item_id"].numpy()).tolist(), strict=True))
+
+
+def made(folder, **given) -> Run:
+    return Run(
+        folder, "LRURec", "Clock", embedding_size=8, n_layers=1, **({"topk": [5], "valid_metric": "NDCG@5"} | given)
+    )
+
+
+def test_exact_time_holds_out_the_true_last_events(world, monkeypatch):
+    folder, items, times = world
+    monkeypatch.setenv("METAREC_CACHE", str(folder / "cache"))
+    order = [np.argsort(row) for row in times]
+    truth = [
+        {f"Clock-u{user}": f"Clock-{items[user][order[user][place]]}" for user in range(USERS)} for place in (-2, -1)
+    ]
+    exact, coarse = made(folder, exact_time=True), made(folder)
+    assert [last_items(exact, rows) for rows in (exact.valid, exact.test)] == truth
+    without = last_items(coarse, coarse.test)
+    assert without.keys() == truth[1].keys() and without != truth[1]
+
+
+def test_the_training_histories_are_in_the_order_of_the_full_times(world, monkeypatch):
+    folder, items, times = world
+    monkeypatch.setenv("METAREC_CACHE", str(folder / "cache"))
+    run = made(folder, exact_time=True)
+    store = run.train.dataset.store
+    names = run.dataset.id2token("user_id", store.users)
+    for row, name in enumerate(names):
+        user = int(name.removeprefix("Clock-u"))
+        history = run.dataset.id2token("item_id", store.items[store.offsets[row] : store.offsets[row + 1]])
+        assert [int(item.removeprefix("Clock-")) for item in history] == [
+            items[user][i] for i in np.argsort(times[user])
+        ]
+
+
+def test_equal_times_and_repeated_rows_are_logged(tmp_path, caplog):
+    write_domain(tmp_path, "Clock", [[1, 1, 2, 3, 4]] * 3, [[1, 1, 1, 2, 3]] * 3)
+    with caplog.at_level(logging.INFO):
+        made(tmp_path, topk=[3], valid_metric="NDCG@3", state="INFO")
+    told = [record.getMessage() for record in caplog.records if "share one timestamp" in record.getMessage()]
+    assert len(told) == 1 and "3 rows repeat an earlier" in told[0] and "6 neighbours" in told[0]

@@ -1,0 +1,167 @@
+"""The one ranking against brute force, against chance, and against RecBole's own metrics."""
+
+import numpy as np
+import pytest
+import torch
+from support.worlds import Run, cluster_histories, write_domain
+
+# isort: split
+from recbole.data.interaction import Interaction
+from recbole.trainer import Trainer
+
+from recbole_metarec.errors import TrainingError
+from recbole_metarec.evaluation import ranking
+from recbole_metarec.evaluation.ranking import chunk_sizes, metrics_of, ndcg_at, rank_all, ranks_of
+
+
+def brute_force(scores, targets):
+    ranks = []
+    for row, target in zip(scores.tolist(), targets.tolist(), strict=True):
+        higher = sum(score > row[target] for score in row[1:])
+        equal = sum(score == row[target] for item, score in enumerate(row) if item not in (0, target))
+        ranks.append(1 + higher + -(-equal // 2))  # half of the ties, rounded up
+    return ranks
+
+
+@pytest.mark.parametrize("blocks", [None, (5, 7)])
+@pytest.mark.parametrize("levels", [2, 3, 10, None])
+def test_ranks_are_those_of_a_double_loop(monkeypatch, levels, blocks):
+    if blocks:
+        monkeypatch.setattr(ranking, "_EXACT_IN_FLOAT32", blocks[0])
+        monkeypatch.setattr(ranking, "_ROWS_IN_CACHE", blocks[1])
+    scores = torch.randn(50, 21) if levels is None else torch.randint(0, levels, (50, 21)).float()
+    scores[:, 0] = torch.randn(50) * 100  # padding, whatever its score, is no rival
+    targets = torch.randint(1, 21, (50,))
+    ranks = ranks_of(scores, targets)
+    assert ranks.tolist() == brute_force(scores, targets) and ranks.dtype == torch.int64
+    assert ranks.min() >= 1 and ranks.max() <= 20
+
+
+def test_scores_whose_sum_overflows_are_ranked_all_the_same():
+    scores = torch.tensor([[0.0, 3e38, 2e38, 3.1e38, -3e38], [0.0, -3e38, -3e38, -2e38, -3.2e38]])
+    assert ranks_of(scores, torch.tensor([2, 1])).tolist() == [3, 3]
+
+
+def test_ranks_beyond_what_float32_counts_exactly():
+    """2^24 + 3 rivals, all scored higher: an odd number that float32 does not have."""
+    scores = torch.ones(1, (1 << 24) + 5)
+    scores[0, 3] = 0.0
+    assert ranks_of(scores, torch.tensor([3])).item() == (1 << 24) + 4
+
+
+def test_a_constant_scorer_gets_the_middle_of_the_list():
+    for n in (2, 3, 100, 101):  # n - 1 items
+        ranks = ranks_of(torch.full((4, n), 0.7), torch.tensor([1, 1, n - 1, n // 2]))
+        assert ranks.tolist() == [1 + -(-(n - 2) // 2)] * 4
+    # with 100 items that is rank 51: no hit at 10, where counting only the higher scores would say rank 1
+    assert ndcg_at(ranks_of(torch.zeros(4, 101), torch.ones(4, dtype=torch.int64)).numpy(), 10).sum() == 0.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_not_finite_is_an_error(bad):
+    scores, targets = torch.randn(3, 9), torch.tensor([1, 2, 3])
+    scores[1, 8] = bad
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        ranks_of(scores, targets)
+    scores[1, 8], scores[1, 0] = 0.0, bad  # padding may be masked by its model
+    ranks_of(scores, targets)
+
+
+def test_ndcg_is_the_gain_of_one_relevant_item():
+    np.testing.assert_allclose(ndcg_at(np.array([1, 2, 3, 10, 11]), 10), [1, 1 / np.log2(3), 1 / 2, 1 / np.log2(11), 0])
+
+
+class Scorer(torch.nn.Module):
+    """A model whose scores depend on the row's history alone, without ties; notes what it is asked for."""
+
+    def __init__(self, n_items):
+        super().__init__()
+        self.table = torch.randn(n_items, 8, generator=torch.Generator().manual_seed(3))
+        self.asked, self.most, self.with_graph = 0, 0, False
+
+    def full_sort_predict(self, interaction):
+        self.asked, self.most = self.asked + len(interaction), max(self.most, len(interaction))
+        self.with_graph |= torch.is_grad_enabled()
+        rows = interaction["item_id_list"]
+        weights = 0.5 ** torch.arange(rows.shape[1])
+        return (self.table[rows] * weights[:, None] * (rows > 0)[..., None]).sum(dim=1) @ self.table.T
+
+
+@pytest.fixture()
+def shop(tmp_path):
+    write_domain(tmp_path, "Target", cluster_histories(1, 60, 30, 5, 0.8))
+    return tmp_path
+
+
+def test_metrics_equal_recboles_own_where_there_are_no_ties(shop):
+    metrics = ["NDCG", "Recall", "MRR", "Hit", "Precision", "MAP"]
+    run = Run(shop, model="LRURec", embedding_size=8, metrics=metrics, topk=[1, 5, 10], valid_metric="NDCG@5")
+    with torch.no_grad():  # an untrained model scores by its starting values; larger ones leave no rounding ties
+        run.model.item_embedding.weight[1:].normal_()
+    for loader in (run.valid, run.test):
+        ours = run.trainer.evaluate(loader, load_best_model=False)
+        theirs = Trainer.evaluate(run.trainer, loader, load_best_model=False)
+        assert dict(ours) == pytest.approx(dict(theirs), abs=1e-6) and list(ours) == list(theirs)
+        assert 0 < ours["ndcg@10"] < 1
+        ranks = run.trainer.rank(loader)
+        assert ours["ndcg@10"] == pytest.approx(ndcg_at(ranks, 10).mean(), abs=1e-6)
+        assert ours["recall@5"] == pytest.approx((ranks <= 5).mean(), abs=1e-6)
+        assert ours["mrr@10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean(), abs=1e-6)
+
+
+def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):
+    found = []
+    for size in (1, 7, 4096):
+        run = Run(shop, model="LRURec", embedding_size=8, eval_batch_size=size)
+        scorer = Scorer(run.dataset.item_num)
+        found.append(rank_all(scorer, run.test, torch.device("cpu")).tolist())
+        assert scorer.asked == len(run.test._dataset) and not scorer.with_graph and not scorer.training
+    assert found[0] == found[1] == found[2] and len(set(found[0])) > 5
+    monkeypatch.setattr(
+        "recbole_metarec.evaluation.ranking.tqdm", lambda *_, **__: pytest.fail("a bar that nobody asked for")
+    )
+    rank_all(scorer, run.test, torch.device("cpu"))
+    monkeypatch.undo()
+    scorer.most = 0
+    monkeypatch.setattr("recbole_metarec.evaluation.ranking._SCORES_PER_CHUNK", 100)
+    assert rank_all(scorer, run.test, torch.device("cpu"), show_progress=True).tolist() == found[0]
+    assert scorer.most == 100 // run.dataset.item_num == 3
+    assert capsys.readouterr().err == ""  # no terminal, no bar
+
+
+def test_each_rank_is_its_own_rows(shop):
+    """Rows are regrouped by length inside; every rank must come back to the row that it belongs to."""
+    run = Run(shop, model="LRURec", embedding_size=8)
+    scorer = Scorer(run.dataset.item_num)
+    ranks, feat = rank_all(scorer, run.test, torch.device("cpu")), run.test._dataset.inter_feat
+    for row in range(len(feat)):
+        one = Interaction({name: feat[name][row : row + 1] for name in feat.columns})
+        assert ranks[row] == ranks_of(scorer.full_sort_predict(one), one["item_id"]).item()
+
+
+def test_metrics_of_ranks_by_hand(shop):
+    names = ["Recall", "MRR", "NDCG"]
+    run = Run(shop, model="LRURec", embedding_size=8, metrics=names, topk=[2, 4], valid_metric="MRR@4")
+    result = metrics_of(np.array([1, 2, 3, 4, 5, 29]), run.config)
+    expected = {
+        "recall@2": 2 / 6,
+        "recall@4": 4 / 6,
+        "mrr@2": (1 + 1 / 2) / 6,
+        "mrr@4": (1 + 1 / 2 + 1 / 3 + 1 / 4) / 6,
+        "ndcg@2": (1 + 1 / np.log2(3)) / 6,
+        "ndcg@4": (1 + 1 / np.log2(3) + 1 / 2 + 1 / np.log2(5)) / 6,
+    }
+    assert dict(result) == pytest.approx(expected, abs=1e-6)
+
+
+def test_chunks_hold_every_row_once_within_their_bounds(monkeypatch):
+    monkeypatch.setattr(ranking, "_POSITIONS_PER_CHUNK", 40)
+    lengths = sorted([1] * 30 + [2, 3, 3, 5, 8, 13, 50, 50])
+    sizes = chunk_sizes(lengths, 16)
+    assert sum(sizes) == len(lengths) and max(sizes) == 16
+    ends = np.cumsum(sizes)
+    for size, end in zip(sizes, ends):
+        assert size * lengths[end - 1] <= 40 or size == 1  # a row longer than the bound stands alone
+        fits = end < len(lengths) and size < 16
+        assert not fits or (size + 1) * lengths[end] > 40, "a chunk that could take one more row"
+    assert chunk_sizes([1, 2, 3], 0) == [1, 1, 1]  # a row of scores may be longer than a chunk

@@ -1,0 +1,380 @@
+"""Splits keep what they promise: on random datasets, for every share, overlap and core."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from support.worlds import write_domain, write_items
+
+from recbole_metarec.cli import main as cli
+from recbole_metarec.cli import train as cli_train
+from recbole_metarec.cli.options import Parser, split_arguments
+from recbole_metarec.data.domains import resolve_sources
+from recbole_metarec.data.table import read_table
+from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.prepare.split_domains import read_frames
+from recbole_metarec.prepare.splitting import MOST_PARTS, Shares, k_core, split_by_column, split_by_shares
+
+
+def random_events(seed: int, users: int = 40, items: int = 30, events: int = 600) -> pl.DataFrame:
+    random = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in random.integers(users, size=events)],
+            "item_id": [f"i{int(n)}" for n in items * random.random(events) ** 2],
+            "kind": [("", "red", "green", "blue")[n] for n in random.choice(4, events, p=(0.1, 0.5, 0.3, 0.1))],
+            "number": list(range(events)),
+        }
+    )
+
+
+def ids(part: pl.DataFrame, column: str) -> set:
+    return set(part[f"{column}_id"])
+
+
+SHARES = [
+    Shares(),
+    Shares(0.3, 0.8),
+    Shares(0.5, 0.5, 0.4, 0.0),
+    Shares(0.5, 0.5, 0.0, 0.6),
+    Shares(0.25, 0.9, 0.5, 1.0),
+    Shares(0.7, 0.4, 1.0, 1.0),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shares", SHARES)
+def test_shares_and_overlaps_are_exact(shares, seed):
+    """Every user meets every item here, so that no id is lost between the draw and the events."""
+    users, items = 23 + seed, 17 + seed
+    pairs = [(f"u{u}", f"i{i}") for u in range(users) for i in range(items)]
+    events = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row")
+    split = split_by_shares(events, shares, seed)
+    a, b = split.parts["a"], split.parts["b"]
+    for column, total, share, overlap in (
+        ("user", users, shares.users, shares.overlap_users),
+        ("item", items, shares.items, shares.overlap_items),
+    ):
+        in_a, in_b = ids(a, column), ids(b, column)
+        assert len(in_a) == round(share * total)
+        assert len(in_a & in_b) == round(overlap * len(in_a))
+        assert len(in_a | in_b) == total
+        shared = split.shared_users if column == "user" else split.shared_items
+        assert shared.get(("a", "b"), 0) == len(in_a & in_b)
+    shared = len(ids(a, "user") & ids(b, "user")) * len(ids(a, "item") & ids(b, "item"))
+    for part, missing in ((a, 0), (b, shared)):
+        assert len(part) == part["user_id"].n_unique() * part["item_id"].n_unique() - missing
+    assert split.left_to_target == shared
+    assert a.join(b, on=["user_id", "item_id"], how="semi").is_empty()
+    assert split.unused == len(events) - len(a) - len(b)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("core", [0, 2])
+def test_a_part_holds_every_event_of_its_users_with_its_items(shares, seed, core):
+    events = random_events(seed)
+    split = split_by_shares(events, shares, seed, core)
+    rows = {name: set(part["number"]) for name, part in split.parts.items()}
+    for part in split.parts.values():
+        assert part.columns == events.columns
+        assert part["number"].is_sorted()  # the order of the dataset
+        assert part.equals(events.filter(pl.col("number").is_in(part["number"].implode())))
+        if core:
+            for column in ("user_id", "item_id"):
+                assert part[column].value_counts()["count"].min() >= core
+    if not core:
+        for name, part in split.parts.items():
+            users, items = (pl.col(column).is_in(part[column].implode()) for column in ("user_id", "item_id"))
+            of_the_target = rows["a"] if name == "b" else set()
+            assert set(events.filter(users & items)["number"]) - of_the_target == set(part["number"])
+    assert not rows["a"] & rows["b"]  # what the target holds out, the source does not train on
+    assert split.unused == len(events) - len(rows["a"] | rows["b"])
+
+
+def test_the_draw_is_by_seed_and_not_by_the_order_of_rows():
+    events = random_events(1)
+    first = split_by_shares(events, Shares(), 5).parts["a"]
+    assert first.equals(split_by_shares(events, Shares(), 5).parts["a"])
+    assert not first.equals(split_by_shares(events, Shares(), 6).parts["a"])
+    backwards = split_by_shares(events.reverse(), Shares(), 5).parts["a"]
+    assert backwards.reverse().equals(first)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_core_is_what_is_left_however_it_is_reached(seed):
+    """Against removal one id at a time, in random order."""
+    events = random_events(seed, events=150)
+    random, left = np.random.default_rng(seed), events
+    while True:
+        weak = [
+            pl.col(column) == value
+            for column in ("user_id", "item_id")
+            for value, count in left[column].value_counts().iter_rows()
+            if count < 4
+        ]
+        if not weak:
+            break
+        left = left.filter(~weak[random.integers(len(weak))])
+    assert k_core(events, 4).equals(left)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_by_column_every_user_is_in_one_part(seed):
+    events = random_events(seed)
+    split = split_by_column(events, "kind")
+    assert list(split.parts) == sorted(split.parts) and set(split.parts) <= {"red", "green", "blue"}
+    assert not split.shared_users
+    homes = {user: kind for kind, part in split.parts.items() for user in ids(part, "user")}
+    for kind, part in split.parts.items():
+        assert set(part["kind"]) == {kind}
+        mine = [user for user, home in homes.items() if home == kind]
+        assert part.equals(events.filter((pl.col("kind") == kind) & pl.col("user_id").is_in(mine)))
+    assert homes == slow_homes(events)
+    assert split.unused == len(events) - sum(map(len, split.parts.values()))
+
+
+def slow_homes(events: pl.DataFrame) -> dict[str, str]:
+    """The pairs (user, part) one after the other, each accepted if the user is free and the part has room."""
+    valued = events.filter(pl.col("kind") != "")
+    sizes = dict(valued["kind"].value_counts().iter_rows())
+    own = valued.group_by("user_id", "kind").len().iter_rows()
+    order = sorted((-n / sizes[kind], -n, user, kind) for user, kind, n in own)
+    users = valued["user_id"].n_unique()
+    room = {kind: int(np.ceil(users * n / len(valued))) for kind, n in sizes.items()}
+    homes = {}
+    for *_, user, kind in order:
+        if user not in homes and room[kind]:
+            homes[user] = kind
+            room[kind] -= 1
+    return homes
+
+
+def test_by_column_with_users_kept_is_a_partition_of_the_rows_that_have_a_value():
+    events = random_events(2)
+    split = split_by_column(events, "kind", one_domain_each=False)
+    assert {kind: part["number"].to_list() for kind, part in split.parts.items()} == {
+        kind: events.filter(pl.col("kind") == kind)["number"].to_list() for kind in ("blue", "green", "red")
+    }
+    assert split.unused == (events["kind"] == "").sum()
+    for (one, other), n in split.shared_users.items():
+        assert n == len(ids(split.parts[one], "user") & ids(split.parts[other], "user"))
+
+
+def test_columns_that_cannot_cut_and_parts_without_events():
+    events = random_events(3)
+    with pytest.raises(ConfigError, match="column one has 1 value, so it cuts nothing"):
+        split_by_column(events.with_columns(one=pl.lit("x")), "one")
+    with pytest.raises(ConfigError, match=f"has {len(events)} values, .* at most {MOST_PARTS}"):
+        split_by_column(events.with_columns(pl.col("number").cast(pl.String)), "number")
+    with pytest.raises(DataError, match="no event is left in a, b; "):
+        split_by_shares(events, Shares(), 0, core=500)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A domain with times in seconds, a rating, and items with a brand, a price and words."""
+    random = np.random.default_rng(0)
+    histories = [random.integers(12, size=6).tolist() for _ in range(20)]
+    write_domain(tmp_path / "data", "Shop", histories, [[1.7e9 + 10 * n for n in range(6)]] * 20)
+    write_items(tmp_path / "data", "Shop", {n: f"word{n} and\tBrand {n % 3}\t{n}.50" for n in range(12)})
+    file = tmp_path / "data" / "Shop" / "Shop.item"
+    file.write_text(file.read_text().replace("text:token_seq", "text:token_seq\tbrand:token\tprice:float"))
+    return tmp_path / "data"
+
+
+def table(folder, name, kind="inter"):
+    return read_table(folder / name / f"{name}.{kind}", "\t", "utf-8")
+
+
+def test_parts_on_disk_carry_texts_types_times_and_where_they_come_from(shop, capsys):
+    words = ["split", "Shop", "--data_path", str(shop)]
+    assert cli.main([*words, "--overlap-items", "0.5", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    whole = dict(zip(table(shop, "Shop", "item").column("item_id"), table(shop, "Shop", "item").column("text")))
+    for name in ("Shop-a", "Shop-b"):
+        events, items = table(shop, name), table(shop, name, "item")
+        assert events.names == ["user_id", "item_id", "timestamp", "original_timestamp"]
+        assert dict(zip(items.names, items.types)) == {
+            "item_id": "token", "text": "token_seq", "brand": "token", "price": "float"}  # fmt: skip
+        assert set(items.column("item_id")) == set(events.column("item_id"))
+        for item, text, brand, price in zip(*map(items.column, items.names)):
+            number = int(item.removeprefix(b"Shop-"))
+            assert (text, brand, float(price)) == (whole[item], b"Brand %d" % (number % 3), number + 0.5)
+        assert all(float(time) >= 1.7e9 for time in events.column("original_timestamp"))
+        about = json.loads((shop / name / f"{name}.json").read_text())
+        assert about["split_of"] == "Shop" and about["events"] == len(events.lines)
+        assert about["how"] == {
+            "users": 0.5, "items": 0.5, "overlap_users": 0.0, "overlap_items": 0.5, "core": 0, "seed": 3}  # fmt: skip
+    assert resolve_sources("Shop-a", "auto", shop) == (["Shop-b"], [])
+    in_a, in_b = (set(table(shop, name).column("item_id")) for name in ("Shop-a", "Shop-b"))
+    share = f"{len(in_a & in_b)} items ({len(in_a & in_b) / len(in_a):.1%} of those of Shop-a)"
+    assert in_a & in_b and f"Shop-a and Shop-b share {share}" in out and "no two domains share users" in out
+    # a part of a part keeps the times that the first file had
+    assert cli.main(["split", "Shop-b", "--data_path", str(shop)]) == 0
+    assert all(float(time) >= 1.7e9 for time in table(shop, "Shop-b-a").column("original_timestamp"))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_source_in_fewer_words_has_the_same_items_with_some_words_of_each_in_their_order(share, shop):
+    file = shop / "Shop" / "Shop.item"
+    long = " ".join(f"w{n}" for n in range(200))
+    file.write_text(file.read_text().replace(" and", f" {long}"))
+    words = ["split", "Shop", "--data_path", str(shop), "--items", "1", "--overlap-items", "1", "--overwrite"]
+    assert cli.main(words) == 0
+    plain = {name: table(shop, name, "item") for name in ("Shop-a", "Shop-b")}
+    assert cli.main([*words, "--source-words", str(share)]) == 0
+    target, source = table(shop, "Shop-a", "item"), table(shop, "Shop-b", "item")
+    assert target.column("text") == plain["Shop-a"].column("text")
+    for column in ("item_id", "brand", "price"):
+        assert source.column(column) == plain["Shop-b"].column(column)
+    before, after = ([text.split() for text in own.column("text")] for own in (plain["Shop-b"], source))
+    for whole, kept in zip(before, after, strict=True):
+        left = iter(whole)
+        assert all(word in left for word in kept), "a subsequence"
+    assert np.isclose(sum(map(len, after)) / sum(map(len, before)), share, atol=0.03)
+    assert len({tuple(kept) for kept in after}) == len(after), "each text is drawn on its own"
+    about = json.loads((shop / "Shop-b" / "Shop-b.json").read_text())
+    assert about["how"]["source_words"] == share
+
+
+def test_the_words_that_a_source_keeps_are_drawn_by_the_seed_for_each_text_column(shop):
+    file = shop / "Shop" / "Shop.item"
+    head, *rows = file.read_text().replace(" and", " a b c d e f g h").splitlines()
+    rows = [f"{row}\ts t u v w x y z" for row in rows]
+    file.write_text("\n".join([f"{head}\tmore:token_seq", *rows]) + "\n")
+    dataset = read_frames("Shop", shop)
+    first, again, other = (dataset.items_with(0.5, seed) for seed in (1, 1, 2))
+    assert first.equals(again) and not first.equals(other)
+    for column in ("text", "more"):
+        assert first[column].str.len_chars().sum() < 0.8 * dataset.items[column].str.len_chars().sum()
+    assert first.drop("text", "more").equals(dataset.items.drop("text", "more"))
+    assert dataset.items_with(1.0, 1) is dataset.items
+
+
+def test_where_the_parts_lie_is_told_and_the_command_that_is_told_finds_them(shop, tmp_path, capsys):
+    for words in ([], ["--by", "brand", "--keep-users", "--output", str(tmp_path / "my parts")]):
+        assert cli.main(["split", "Shop", "--data_path", str(shop), *words]) == 0
+        *_, written, after = capsys.readouterr().out.splitlines()
+        folders = [Path(text) for text in written.removeprefix("written: ").split(", ")]
+        assert len(folders) > 1 and all((folder / f"{folder.name}.inter").is_file() for folder in folders)
+        parser = Parser()
+        cli_train.add_options(parser)
+        program, command, *typed = shlex.split(after.removeprefix("next: "))
+        assert (program, command) == ("recbole-metarec", "train")
+        given = split_arguments(parser, typed)
+        present, missing = resolve_sources(given["dataset"], "auto", given["data_path"])
+        assert [given["dataset"], *present] == [folder.name for folder in folders] and missing == []
+
+
+def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path, capsys):
+    words = ["split", "Shop", "--data_path", str(shop), "--keep-users", "--output", str(tmp_path / "parts")]
+    assert cli.main([*words, "--by", "brand"]) == 0
+    found = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert found == ["Shop-Brand_0", "Shop-Brand_1", "Shop-Brand_2"]
+    for place, name in enumerate(found):
+        for item in table(tmp_path / "parts", name).column("item_id"):
+            assert int(item.removeprefix(b"Shop-")) % 3 == place
+    capsys.readouterr()
+    dataset = read_frames("Shop", shop)
+    words = dataset.with_column("text")
+    assert words["text"].to_list() == [f"word{item.removeprefix('Shop-')}" for item in words["item_id"]]
+
+
+@pytest.mark.parametrize("column", ["timestamp", "original_timestamp"])
+def test_times_keep_their_order_beyond_what_float64_tells_apart(tmp_path, column):
+    """Nanoseconds, and one fraction among them."""
+    late = list(range(2**60, 2**60 + 40))
+    times = [*map(str, late), f"{2**60 + 40}.5"]
+    random = np.random.default_rng(0)
+    rows = [f"u\ti{place}\t{times[place]}" for place in random.permutation(41)]
+    if column == "original_timestamp":
+        # no order of its own: the ranks say the opposite, so that the original times cannot be taken
+        rows = [f"u\ti{place}\t{40 - place}\t{times[place]}" for place in random.permutation(41)]
+    header = "user_id:token\titem_id:token\ttimestamp:float" + "\toriginal_timestamp:float" * (column != "timestamp")
+    (tmp_path / "Fine").mkdir()
+    (tmp_path / "Fine" / "Fine.inter").write_text("\n".join([header, *rows]) + "\n")
+    events = read_frames("Fine", tmp_path).events
+    expected = [f"i{place}" for place in range(41)]
+    if column == "timestamp":
+        assert events["item_id"].to_list() == expected
+    else:
+        assert events["item_id"].to_list() == expected[::-1] and events["time"].to_list() == list(range(41))
+
+
+def test_a_column_of_the_name_that_times_need_is_refused(shop, capsys):
+    file = shop / "Shop" / "Shop.inter"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header}\ttime:float", *(f"{row}\t7" for row in rows)]) + "\n")
+    assert cli.main(["split", "Shop", "--data_path", str(shop)]) == 2
+    assert "Shop.inter:1: a column is named time, which is kept for " in capsys.readouterr().err
+    assert [path.name for path in shop.iterdir()] == ["Shop"]
+
+
+def test_what_a_source_that_shares_both_does_not_get_is_told(shop, capsys):
+    words = ["split", "Shop", "--data_path", str(shop), "--overlap-users", "1", "--overlap-items", "1"]
+    assert cli.main(words) == 0
+    pairs = [set(zip(*map(table(shop, name).column, ("user_id", "item_id")))) for name in ("Shop-a", "Shop-b")]
+    assert not pairs[0] & pairs[1]
+    events = len(table(shop, "Shop-a").lines)  # all users and items of the target are in the source, too
+    assert f"{events} events have a user and an item of both; they are left out of Shop-b" in capsys.readouterr().out
+
+
+def test_a_part_of_a_simulated_domain_stays_labelled(tmp_path, capsys):
+    small = ["--target-users", "60", "--sources", "0", "--clusters", "4", "--output", str(tmp_path)]
+    assert cli.main(["simulate", *small]) == 0
+    assert cli.main(["split", "sim-target", "--data_path", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "sim-target-a" / "sim-target-a.json").read_text())["simulated"] is True
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: NAME; "),
+        (["Shop", "--users", "1.5"], "--users: 1.5 is not a number from 0 to 1"),
+        (["Shop", "--overlap-items", "x"], "--overlap-items: x is not a number from 0 to 1"),
+        (["Shop", "--users", "0"], "--users: 0 leaves the target without users; "),
+        (["Shop", "--items", "1"], "--items: 1 leaves the source without items; "),
+        (
+            ["Shop", "--items", "1", "--overlap-items", "1", "--overlap-users", "0.5"],
+            "--items: 1 gives the target all ",
+        ),
+        (["Shop", "--by", "brand", "--users", "0.5"], "--users: --by cuts by the values of a column; "),
+        (["Shop", "--keep-users"], "--keep-users: it goes with --by; "),
+        (["Shop", "--by", "brand", "--source-words", "0.5"], "--source-words: it goes with a split by shares; "),
+        (["Shop", "--source-words", "0"], "--source-words: 0 leaves the source without texts; "),
+        (["Shop", "--source-words", "2"], "--source-words: 2 is not a number from 0 to 1"),
+        (["Shop", "--core", "0"], "--core: 0 is not a whole number above 0; "),
+        (["Shop", "--seed", "-1"], "--seed: -1 is not a whole number from 0 upwards; "),
+        (["Shop", "--user", "0.5"], "--user: not an option of recbole-metarec split; did you mean --users?"),
+        (["Shop"], "domain Shop is not known"),
+    ],
+)
+def test_every_mistake_is_one_line_and_leaves_nothing(argv, message, refused, empty_cache):
+    refused(["split", *argv], message)
+
+
+def test_mistakes_in_the_data_leave_it_as_it_was(shop, capsys):
+    def refusal(*words):
+        assert cli.main(["split", "Shop", "--data_path", str(shop), *words]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1
+        assert [path.name for path in shop.iterdir()] == ["Shop"]
+        return err
+
+    assert "--by: Shop has no column brant; did you mean brand?" in refusal("--by", "brant")
+    assert "no event is left in " in refusal("--core", "50")
+    file = shop / "Shop" / "Shop.item"
+    file.write_text(file.read_text().replace("Brand 1", "Brand.2").replace("Brand 2", "brand.2"))
+    assert "the values " in refusal("--by", "brand", "--keep-users")
+    file.write_text(file.read_text() + "short\n")
+    assert "Shop.item:14: 1 field where the header has 4; " in refusal()
+    file.unlink()
+    assert "did you mean" in refusal("--by", "item_di")
+    assert "--source-words: Shop has no item texts; " in refusal("--source-words", "0.5")
+    (shop / "Shop" / "Shop.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\nu\ti\tsoon\n")
+    assert "Shop.inter:2: timestamp 'soon' is not a finite number; " in refusal()

@@ -1,0 +1,148 @@
+"""Runs that train nothing, for tests of what keeps and starts runs; as a script, a worker or a command of them."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from time import monotonic, sleep
+
+if __name__ == "__main__":
+    from support import light
+
+    light.without_training()
+else:
+    import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+
+# isort: split
+import numpy as np
+
+from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.jobs.pool import Runner
+from recbole_metarec.jobs.store import RunStore
+from recbole_metarec.runs import folder as run_folder
+from recbole_metarec.runs.code_version import code_version
+
+USERS = 40
+WORKER = (sys.executable, str(Path(__file__).resolve()), "work")
+
+
+_CODE = cache(code_version)
+
+
+def planned(folder: Path, model: str = "A", seed: int = 1, data: Path | None = None, **overrides) -> PlannedRun:
+    """A run whose output lies under ``folder``. overrides: ``fails`` with a text, ``waits`` for a file."""
+    files = [str(data)] if data else []
+    run = PlannedRun(
+        model=model,
+        experiment=model,
+        dataset="Shop",
+        sources=[],
+        seed=seed,
+        overrides=overrides,
+        config={"valid_metric": "NDCG@10", "learning_rate": 0.1},
+        code=_CODE(),
+        data=run_folder.data_fingerprint([Path(file) for file in files]),
+        data_files=files,
+        command=f"train --model {model} --seed {seed}",
+    )
+    return replace(run, folder=str(folder / f"{model}-{seed}"))
+
+
+def found_by(run: PlannedRun, users: int = USERS) -> RunResult:
+    """What a finished run has found: the same for the same model and seed, whoever asks."""
+    random = np.random.default_rng([run.seed, *run.model.encode()])
+    ranks = random.integers(1, 1000, users)
+    valid, test = ({"ndcg@10": round(float(value), 6), "mrr@10": 0.25} for value in random.random(2))
+    return RunResult(
+        model=run.model,
+        seed=run.seed,
+        valid=valid,
+        test=test,
+        test_users=np.array([f"u{user}" for user in random.permutation(users)]),
+        test_ranks=ranks,
+        seconds=1.5,
+        peak_memory_mib=10.0,
+        parameters=7,
+        command=run.command,
+        history=[{"epoch": 0, "train_loss": 2.0, "valid_score": 0.1, "seconds": 0.5}],
+    )
+
+
+def pretend(run: PlannedRun) -> Path:
+    """An experiment: notes in ``executed`` that it began, waits and fails as it is told, leaves a run folder."""
+    folder = Path(run.folder)
+    with open(folder.parent / "executed", "a") as file:
+        file.write(f"{run.model} {run.seed} {os.getpid()}\n")
+    if "waits" in run.overrides:
+        deadline = monotonic() + 180
+        while not Path(run.overrides["waits"]).exists() and monotonic() < deadline:
+            sleep(0.02)
+    if "fails" in run.overrides:
+        raise RuntimeError(run.overrides["fails"])
+    result = found_by(run)
+    metrics = {"valid": result.valid, "test": result.test, "seconds": 1.5, "peak_memory_mib": {"resident": 10.0}}
+    metrics |= {"parameters": 7, "versions": {"python": "3"}, "git_commit": None}
+    run_folder.write_json(folder / "metrics.json", metrics)
+    pairs = zip(result.test_users, result.test_ranks.tolist())
+    run_folder.write_csv(folder / "ranks.csv", [{"user_id": user, "rank": rank} for user, rank in pairs])
+    run_folder.write_csv(folder / "history.csv", result.history)
+    return folder
+
+
+def executed(folder: Path) -> list[tuple[str, int]]:
+    """(model and seed, process) of every run that has begun, in order."""
+    file = folder / "executed"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(line.rpartition(" ")[0], int(line.rpartition(" ")[2])) for line in lines]
+
+
+def write_plan(file: Path, runs: list[PlannedRun]) -> Path:
+    file.write_text(json.dumps([asdict(run) for run in runs]))
+    return file
+
+
+def _command(plan_file: str, store_file: str, jobs: str) -> int:
+    plan = [PlannedRun(**values) for values in json.loads(Path(plan_file).read_text())]
+    with RunStore(store_file) as store:
+        try:
+            Runner(store, int(jobs), lambda line: print(line, flush=True), WORKER).run(plan)
+        except KeyboardInterrupt as stop:
+            print(stop)
+            return 130
+        return 1 if store.failures(plan) else 0
+
+
+def _race(folder: str, store_file: str, go: str, count: str) -> int:
+    """Waits for the file ``go``, then claims so many runs and finishes those that it gets; prints which."""
+    with RunStore(store_file) as store:
+        Path(f"{go}-{os.getpid()}").touch()
+        while not Path(go).exists():
+            sleep(0.001)
+        for seed in range(int(count)):
+            run = planned(Path(folder), seed=seed)
+            number = store.claim(run)
+            if number is not None:
+                store.finish(number, found_by(run))
+                print(seed)
+                sleep(0.005)  # the other's turn: who waits for a lock asks for it at growing intervals
+    return 0
+
+
+def _write_many(folder: str, store_file: str, first: str, count: str) -> int:
+    with RunStore(store_file) as store:
+        for seed in range(int(first), int(first) + int(count)):
+            run = planned(Path(folder), seed=seed)
+            store.finish(store.claim(run), found_by(run))
+    return 0
+
+
+if __name__ == "__main__":
+    from recbole_metarec.jobs import worker
+
+    what, *arguments = sys.argv[1:]
+    if what == "work":
+        sys.exit(worker.main(arguments, pretend))
+    sys.exit({"command": _command, "race": _race, "write": _write_many}[what](*arguments))
