@@ -192,8 +192,12 @@ def test_the_code_version_follows_what_decides_numbers(tmp_path, monkeypatch):
         file.write_text("x = 2\n")
         assert code.code_version() == first
     seen = {first}
-    for file in ("recbole_metarec/evaluation/ranking.py", "recbole_metarec/model/lru.py", "properties/model/LRURec.yaml",
-                 "recbole_metarec/jobs/popularity.py"):  # fmt: skip
+    for file in (
+        "recbole_metarec/evaluation/ranking.py",
+        "recbole_metarec/model/lru.py",
+        "properties/model/LRURec.yaml",
+        "recbole_metarec/jobs/popularity.py",
+    ):
         (tmp_path / file).write_text("b: 2\n")
         seen.add(code.code_version())
     (package / "model/new.py").write_text("")
