@@ -14,7 +14,7 @@ from million_items import peak_bytes
 from sides import build
 from source_memory import bytes_held
 
-from recbole_metarec.data.columnar import Wanted, read_domain
+from recbole_metarec.data.reader import ReadSpec, read_domain
 
 _TARGET, _SOURCE, _GIB = "Office", "Large", 2**30
 _WRITER = """
@@ -46,7 +46,7 @@ def measure(options) -> Result:
     before = peak_bytes()
     del meta
     times, peaks = {}, {"interpreter, libraries and target": before}
-    times["load"] = seconds(lambda: read_domain(file, Wanted()))
+    times["load"] = seconds(lambda: read_domain(file, ReadSpec()))
     peaks["load"] = peak_bytes()
     meta = build("MetaRec", str(folder), _TARGET, sources=[_SOURCE], source_negatives=options.negatives)
     peaks["load, windows, parameters and optimiser of the source"] = peak_bytes()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
@@ -160,8 +160,8 @@ class _Histories:
     def read(cls, file: Path, config) -> "_Histories":
         version = _version(file)  # before it is read: what is written meanwhile makes it be read again
         try:
-            domain = read_domain(file, Wanted.of(config))
-        except NotColumnar:
+            domain = read_domain(file, ReadSpec.of(config))
+        except NeedsRecBole:
             raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
         names = domain.users.to_list()
         rows = {names[number - 1]: row for row, number in enumerate(domain.store.users.tolist())}

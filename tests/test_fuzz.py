@@ -20,7 +20,7 @@ from support.worlds import TINY, cluster_histories, write_domain
 from recbole_metarec.config.checks import known_keys, parse_value, read_yaml
 from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.batches import SequenceBatches
-from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, prefix_windows, training_windows
 from recbole_metarec.data.table import read_table
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError, MetaRecError
@@ -107,14 +107,14 @@ def test_both_readers_agree_and_neither_misreads(content, block, tmp_path):
         expected = check_inter_file(file)
     except DataError as error:
         assert one_line(error).startswith(f"{file}:")
-        with pytest.raises((DataError, NotColumnar)):  # block by block, it may meet another fault of the file first
-            read_domain(file, Wanted(), block)
+        with pytest.raises((DataError, NeedsRecBole)):  # block by block, it may meet another fault of the file first
+            read_domain(file, ReadSpec(), block)
         return
     users, items, histories = reference_store(content)
     assert (expected.users, expected.items, expected.events) == (len(users), len(items), sum(map(len, histories)))
     try:
-        found = read_domain(file, Wanted(), block)
-    except NotColumnar:
+        found = read_domain(file, ReadSpec(), block)
+    except NeedsRecBole:
         return  # RecBole's own reader has it then
     assert found.summary == expected
     assert (found.users.to_list(), found.items.to_list()) == (users, items)

@@ -99,7 +99,7 @@ class _Keys(dict):
 
 def _wanted(name: str, chosen: dict):
     """How a domain's file is read: the keys of its YAML file, and over them what the user chose."""
-    from recbole_metarec.data.columnar import NotColumnar, Wanted
+    from recbole_metarec.data.reader import NeedsRecBole, ReadSpec
     from recbole_metarec.data.domains import recbole_settings
 
     own = {key: value for key, value in recbole_settings(name).items() if key in _KEYS}
@@ -114,8 +114,8 @@ def _wanted(name: str, chosen: dict):
     keys["load_col"] = {"inter": [*fields, *(keys["val_interval"] or {})]}
     keys["exact_time"] = fields[2] not in (keys["val_interval"] or {})
     try:
-        return Wanted.of(keys)
-    except NotColumnar:
+        return ReadSpec.of(keys)
+    except NeedsRecBole:
         raise ConfigError(
             "a filter of inspect is not an interval; write for example --user_inter_num_interval=[5,inf) or "
             "--val_interval={rating: '[3,inf)'}"

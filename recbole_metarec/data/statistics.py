@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from recbole_metarec.data.atomic import ORIGINAL_TIME, InterSummary
-from recbole_metarec.data.columnar import Domain, NotColumnar, Wanted, read_domain
+from recbole_metarec.data.reader import Domain, NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
 from recbole_metarec.data.table import read_table
 from recbole_metarec.errors import DataError
@@ -76,7 +76,7 @@ class Shared:
     items: int | None
 
 
-def inspect_domain(name: str, folder: Path, wanted: Wanted) -> tuple[Statistics, Domain]:
+def inspect_domain(name: str, folder: Path, wanted: ReadSpec) -> tuple[Statistics, Domain]:
     """Reads and measures ``folder/NAME/NAME.inter``. Raises DataError for a file that is refused."""
     file = folder / name / f"{name}.inter"
     domain = read(file, replace(wanted, also=ORIGINAL_TIME))
@@ -98,11 +98,11 @@ def inspect_domain(name: str, folder: Path, wanted: Wanted) -> tuple[Statistics,
     return found, domain
 
 
-def read(file: Path, wanted: Wanted) -> Domain:
+def read(file: Path, wanted: ReadSpec) -> Domain:
     """The domain of a file. Raises DataError, also for times of a form that is not read here."""
     try:
         return read_domain(file, wanted)
-    except NotColumnar:
+    except NeedsRecBole:
         raise DataError(
             f"{file}: a time or a filtered column is written in a form that is not read here; write plain numbers "
             "without exponent, of at most 18 digits"
@@ -158,7 +158,7 @@ def _span(domain: Domain) -> tuple[float, float] | None:
     return domain.times.span if domain.times.span[0] >= _LEAST_UNIX_TIME else None
 
 
-def _texts(file: Path, items: pl.Series, wanted: Wanted) -> dict[str, int] | None:
+def _texts(file: Path, items: pl.Series, wanted: ReadSpec) -> dict[str, int] | None:
     if not file.is_file():
         return None
     table = read_table(file, wanted.separator, "utf-8")

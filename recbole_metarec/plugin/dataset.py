@@ -17,7 +17,7 @@ from recbole.utils import FeatureType
 from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import reads
 from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
-from recbole_metarec.data.columnar import NotColumnar, Wanted, read_domain
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
@@ -270,8 +270,8 @@ def _read_source(config, name: str, folder: Path) -> Source | None:
 def _read_store(config, file: Path) -> tuple[SequenceStore, Callable[[], Sequence[str]]]:
     """The events of a domain, and what tells the names of its items in the order of their ids, padding first."""
     try:
-        domain = read_domain(file, Wanted.of(config))
-    except NotColumnar:
+        domain = read_domain(file, ReadSpec.of(config))
+    except NeedsRecBole:
         dataset = TransferDataset(config)
         dataset._change_feat_format()
         return dataset.store, lambda: dataset.id2token(dataset.iid_field, range(dataset.item_num))

@@ -7,7 +7,7 @@ from support.worlds import TINY, cluster_histories, write_domain
 
 from recbole_metarec import serve
 from recbole_metarec.cli import main as cli
-from recbole_metarec.data.columnar import read_domain
+from recbole_metarec.data.reader import read_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender

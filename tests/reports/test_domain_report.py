@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from support.worlds import write_domain, write_items
 
 from recbole_metarec.cli import main as cli
-from recbole_metarec.data.columnar import Wanted, read_domain
+from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.data.statistics import Shared, gini, histogram, inspect_domain, share_names
 from recbole_metarec.reports.domain import text_report, warnings
 
@@ -33,7 +33,7 @@ def test_every_number_equals_a_slow_count(tmp_path):
     for seed in range(5):
         rows = some_events(seed)
         write_events(tmp_path, "Shop", rows)
-        found, _ = inspect_domain("Shop", tmp_path, Wanted())
+        found, _ = inspect_domain("Shop", tmp_path, ReadSpec())
         histories, counts = defaultdict(list), Counter(item for _, item, _ in rows)
         for user, item, _ in sorted(rows, key=lambda row: row[2]):
             histories[user].append(item)
@@ -76,7 +76,7 @@ def test_what_is_shared_is_counted_by_name(tmp_path):
     write_events(tmp_path, "A", [("u", "i", 1), ("u", "j", 2), ("v", "i", 3), ("w", "k", 1)])
     write_events(tmp_path, "B", [("v", "k", 1), ("x", "i", 2), ("u", "l", 3)])
     write_events(tmp_path, "C", [("1", "2", 1), ("7", "3", 1)])
-    one, other, numbers = (read_domain(tmp_path / name / f"{name}.inter", Wanted()) for name in "ABC")
+    one, other, numbers = (read_domain(tmp_path / name / f"{name}.inter", ReadSpec()) for name in "ABC")
     shared = share_names(one, "B", other)
     assert (shared.users, shared.items) == (2, 2)
     assert share_names(one, "C", numbers) == Shared("C", 0, 0)
@@ -87,7 +87,7 @@ def test_equal_numbers_are_no_overlap_unless_they_come_from_one_numbering(tmp_pa
     write_events(tmp_path, "B", [("2", "j", 1), ("3", "k", 2)])
     write_events(tmp_path, "C", [("u2", "j", 1), ("3", "k", 2)])
     write_events(tmp_path, "D", [("4", "k", 1), ("5", "k", 2)])
-    one, other, mixed, apart = (read_domain(tmp_path / name / f"{name}.inter", Wanted()) for name in "ABCD")
+    one, other, mixed, apart = (read_domain(tmp_path / name / f"{name}.inter", ReadSpec()) for name in "ABCD")
     assert share_names(one, "B", other) == Shared("B", None, 1)
     assert share_names(one, "B", other, same_numbers=True) == Shared("B", 1, 1)
     assert share_names(other, "C", mixed) == Shared("C", 1, 2)  # a name that is no number: not all are renumbered
@@ -96,13 +96,13 @@ def test_equal_numbers_are_no_overlap_unless_they_come_from_one_numbering(tmp_pa
 
 def test_each_oddity_is_said_and_a_plain_domain_has_none(tmp_path):
     write_domain(tmp_path, "Plain", [[1, 2, 3, 4], [2, 3, 4, 1], [3, 4, 1, 2]])
-    found, _ = inspect_domain("Plain", tmp_path, Wanted())
+    found, _ = inspect_domain("Plain", tmp_path, ReadSpec())
     assert warnings(found) == []
     assert "nothing odd was found" in text_report(found, [], {}, {})
     start = 1_500_000_000
     rows = [("u", "a", start), ("u", "a", start), ("u", "b", start + 60), ("u", "c", start + 50), ("v", "b", start)]
     write_events(tmp_path, "Odd", rows)
-    found, _ = inspect_domain("Odd", tmp_path, Wanted(exact_time=True))
+    found, _ = inspect_domain("Odd", tmp_path, ReadSpec(exact_time=True))
     said = "\n".join(warnings(found))
     for part in (
         "1 rows repeat an earlier",
@@ -122,7 +122,7 @@ def test_ranks_in_place_of_times_do_not_hide_that_the_times_were_equal(tmp_path)
     header = "user_id:token\titem_id:token\ttimestamp:float\toriginal_timestamp:float"
     rows = [("u", "a", 0, 900_000_000), ("u", "b", 1, 900_000_000), ("u", "c", 2, 900_000_005)]
     write_events(tmp_path, "Ranked", rows, header)
-    found, _ = inspect_domain("Ranked", tmp_path, Wanted())
+    found, _ = inspect_domain("Ranked", tmp_path, ReadSpec())
     assert found.summary.time_ties == 0 and found.original.time_ties == 1
     assert "1 neighbours in a history share one time" in "\n".join(warnings(found))
     assert found.span == (900_000_000, 900_000_005)
@@ -131,7 +131,7 @@ def test_ranks_in_place_of_times_do_not_hide_that_the_times_were_equal(tmp_path)
 def test_original_times_that_not_all_events_have_are_not_looked_at(tmp_path):
     header = "user_id:token\titem_id:token\ttimestamp:float\toriginal_timestamp:float"
     write_events(tmp_path, "Part", [("u", "a", 0, 900_000_000), ("u", "b", 1, "")], header)
-    found, _ = inspect_domain("Part", tmp_path, Wanted())
+    found, _ = inspect_domain("Part", tmp_path, ReadSpec())
     assert found.original is None and found.span is None
 
 
@@ -145,14 +145,14 @@ def test_a_file_is_read_once(tmp_path, monkeypatch):
         return own_open(file, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "open", counted)
-    inspect_domain("Ranked", tmp_path, Wanted())
+    inspect_domain("Ranked", tmp_path, ReadSpec())
     assert opened.count(str(tmp_path / "Ranked" / "Ranked.inter")) == 1
 
 
 def test_texts_are_counted_for_the_items_of_the_catalogue_only(tmp_path):
     write_domain(tmp_path, "Shop", [[1, 2, 3]])
     write_items(tmp_path, "Shop", {1: "a hammer", 2: " ", 9: "not sold"})
-    found, _ = inspect_domain("Shop", tmp_path, Wanted())
+    found, _ = inspect_domain("Shop", tmp_path, ReadSpec())
     assert found.texts == {"text": 1}
     assert "2 items have no text in column text" in "\n".join(warnings(found))
 

@@ -1,7 +1,7 @@
 """A domain read column by column with polars: the store that RecBole's reader would give, of files it cannot hold.
 
 Rows are checked, counted, filtered, numbered and ordered as :func:`check_inter_file` and RecBole's Dataset do;
-``tests/test_columnar.py`` compares the three. What a config may ask for beyond that is left to RecBole's reader.
+``tests/test_reader.py`` compares the three. What a config may ask for beyond that is left to RecBole's reader.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _ONLY_RECBOLE = (
 _EXACT_DIGITS, _SMALL_EXPONENT = 15, "^[^eE]*([eE][+-]?0*[0-7])? *$"  # 10**22 is the largest exact power
 
 
-class NotColumnar(Exception):
+class NeedsRecBole(Exception):
     """Only RecBole's own reader can tell what this file or config means."""
 
 
@@ -62,7 +62,7 @@ class TimeColumn:
 class Domain:
     """A domain as it was read. users, items: their names in the order of their ids, which count from 1.
 
-    also: by the column of that name of :class:`Wanted`; None unless all events have a time there.
+    also: by the column of that name of :class:`ReadSpec`; None unless all events have a time there.
     """
 
     store: SequenceStore
@@ -78,7 +78,7 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReadSpec:
     """What is read of a file, by RecBole's keys.
 
     fields: user, item, time. values: column -> intervals as text, or a list of allowed words. users, items: how many
@@ -95,21 +95,21 @@ class Wanted:
     also: str = ""
 
     @classmethod
-    def of(cls, config) -> "Wanted":
-        """What a RecBole Config asks for. Raises NotColumnar if that is more than this module does."""
+    def of(cls, config) -> "ReadSpec":
+        """What a RecBole Config asks for. Raises NeedsRecBole if that is more than this module does."""
         if any(config[key] for key in _ONLY_RECBOLE) or set(config["load_col"] or ()) != {"inter"}:
-            raise NotColumnar
+            raise NeedsRecBole
         if (config["encoding"] or "utf-8").lower() not in ("utf-8", "utf8"):
-            raise NotColumnar
+            raise NeedsRecBole
         fields = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
         values, loaded = config["val_interval"] or {}, config["load_col"]["inter"]
         # RecBole would filter the ranked copy, whose times are ranks
         if not set(values) <= set(loaded) or (config["exact_time"] and fields[2] in values):
-            raise NotColumnar
+            raise NeedsRecBole
         counts = [config[f"{side}_inter_num_interval"] for side in ("user", "item")]
         rules = [None if text is None else Intervals.parse(text) for text in counts]
         if any(rule is None and text is not None for rule, text in zip(rules, counts)):
-            raise NotColumnar
+            raise NeedsRecBole
         return cls(fields, config["field_separator"], values, *rules, bool(config["exact_time"]))
 
 
@@ -124,11 +124,11 @@ class _Part:
     kept: np.ndarray | None
 
 
-def read_domain(path: Path, wanted: Wanted, block_bytes: int | None = None) -> Domain:
+def read_domain(path: Path, wanted: ReadSpec, block_bytes: int | None = None) -> Domain:
     """Reads ``NAME.inter``; holds about 50 bytes per event meanwhile, and 4 (and 16 per user) afterwards.
 
     Raises DataError ("PATH:LINE: what is wrong; what to do") for what :func:`check_inter_file` refuses and if no event
-    passes the filters, NotColumnar for what only RecBole's reader can read.
+    passes the filters, NeedsRecBole for what only RecBole's reader can read.
     """
     header, blocks = read_blocks(Path(path), wanted.separator, block_bytes)
     check_columns(header, *wanted.fields)
@@ -139,7 +139,7 @@ def read_domain(path: Path, wanted: Wanted, block_bytes: int | None = None) -> D
         fail_without_rows(path)
     times = join_times([part.times for part in parts])
     if times is None:
-        raise NotColumnar
+        raise NeedsRecBole
     more = join_times([part.also for part in parts]) if all(part.also for part in parts) else None
     kept = np.concatenate([part.kept for part in parts]) if filters else None
     users, user_names = _joined([part.users for part in parts])
@@ -152,7 +152,7 @@ def read_domain(path: Path, wanted: Wanted, block_bytes: int | None = None) -> D
 
 def _build(
     path,
-    wanted: Wanted,
+    wanted: ReadSpec,
     events: tuple[np.ndarray, np.ndarray, Times],
     names: tuple[pl.Series, pl.Series],
     kept: np.ndarray | None,
@@ -194,7 +194,7 @@ def _read(block: Block, fields: tuple[str, str, str], filters: Mapping, also: st
     times = read_times(frame[fields[2]])
     if times is None or any(names.is_in(_MISSING).any() for _, names in (users, items)):
         check_rows(block.table(), *fields)  # says what is wrong, and where
-        raise NotColumnar
+        raise NeedsRecBole
     kept = np.ones(len(frame), bool) if filters else None
     for field, passes in filters.items():
         kept &= passes(frame[field])
@@ -233,7 +233,7 @@ def _value_filters(header: Table, values: Mapping) -> dict:
             named = [word for word in allowed if word not in _MISSING]
             filters[field] = lambda texts, named=named: texts.is_in(named).to_numpy()
         else:
-            raise NotColumnar
+            raise NeedsRecBole
     return filters
 
 
@@ -244,7 +244,7 @@ def _numbers_within(texts: pl.Series, intervals: Intervals) -> np.ndarray:
     numbers = read_numbers(texts)
     # pandas, which reads for RecBole, is out by a last digit in longer ones, which may lie on the edge of an interval
     if numbers is None or not (_few_digits(texts) & texts.str.contains(_SMALL_EXPONENT)).all():
-        raise NotColumnar
+        raise NeedsRecBole
     return intervals.hold(numbers) & ~missing.to_numpy()
 
 
@@ -253,7 +253,7 @@ def _few_digits(texts: pl.Series) -> pl.Series:
     return texts.str.replace_all(r"[eE].*$|[^0-9]", "").str.len_bytes() <= _EXACT_DIGITS
 
 
-def _within_counts(users: np.ndarray, items: np.ndarray, kept: np.ndarray | None, wanted: Wanted) -> np.ndarray:
+def _within_counts(users: np.ndarray, items: np.ndarray, kept: np.ndarray | None, wanted: ReadSpec) -> np.ndarray:
     """bool [n], the events whose user and item have as many of them as is wanted."""
     kept = np.ones(len(users), bool) if kept is None else kept
     while True:

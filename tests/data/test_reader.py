@@ -1,4 +1,4 @@
-"""The columnar reader against RecBole's own: the same events, numbers, order, counts, and complaints."""
+"""The reader against RecBole's own: the same events, numbers, order, counts, and complaints."""
 
 import copy
 import io
@@ -13,9 +13,9 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from recbole_metarec.config.intervals import Intervals
-from recbole_metarec.data import blocks, columnar
+from recbole_metarec.data import blocks, reader
 from recbole_metarec.data.atomic import check_inter_file
-from recbole_metarec.data.columnar import NotColumnar, Wanted, factorize, read_domain
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, factorize, read_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin import dataset
 from recbole_metarec.plugin.dataset import TransferDataset
@@ -54,9 +54,9 @@ def by_recbole(config):
     return data.store, names
 
 
-def same(folder, config, block_bytes=None) -> columnar.Domain:
+def same(folder, config, block_bytes=None) -> reader.Domain:
     store, names = by_recbole(config)
-    ours = read_domain(folder / "World.inter", Wanted.of(config), block_bytes)
+    ours = read_domain(folder / "World.inter", ReadSpec.of(config), block_bytes)
     for part in ("items", "offsets", "users"):
         theirs, found = getattr(store, part), getattr(ours.store, part)
         assert theirs.dtype == found.dtype
@@ -121,7 +121,7 @@ def test_random_files_and_filters_give_recbole_s_store(kind, base, tmp_path):
         except DataError as error:
             assert "Some feat is empty" in str(error)
             with pytest.raises(DataError, match="no event passes the filters"):
-                read_domain(folder / "World.inter", Wanted.of(config), size)
+                read_domain(folder / "World.inter", ReadSpec.of(config), size)
             continue
         kept += 1
         same(folder, config, size)
@@ -145,8 +145,8 @@ def test_numbers_at_the_edge_of_an_interval_are_held_as_recbole_holds_them_or_le
         for interval in (f"[{text},inf)", f"(-inf,{text}]"):
             intervals = Intervals.parse(interval)
             try:
-                ours = columnar._numbers_within(pl.Series([text]), intervals)
-            except NotColumnar:
+                ours = reader._numbers_within(pl.Series([text]), intervals)
+            except NeedsRecBole:
                 left += 1
                 continue
             held += 1
@@ -172,7 +172,7 @@ def test_real_domains_are_read_as_recbole_reads_them(base, data_dir):
         given["user_inter_num_interval"] = f"[{least},inf)"
         config = config_for(base, folder, **given)
         store, names = by_recbole(config)
-        ours = read_domain(folder / f"{name}.inter", Wanted.of(config), 1 << 18)
+        ours = read_domain(folder / f"{name}.inter", ReadSpec.of(config), 1 << 18)
         np.testing.assert_array_equal(store.items, ours.store.items)
         np.testing.assert_array_equal(store.offsets, ours.store.offsets)
         assert names["item_id"] == ours.items.to_list()
@@ -197,14 +197,14 @@ def test_random_damage_is_refused_in_the_same_words(tmp_path):
         except DataError as error:
             refused += 1
             with pytest.raises(DataError) as ours:
-                read_domain(path, Wanted(), size)
+                read_domain(path, ReadSpec(), size)
             if size is None:  # one block is checked as a whole file is
                 assert str(ours.value) == str(error)
             assert str(ours.value).startswith(f"{path}:")
         else:
             try:
-                assert read_domain(path, Wanted(), size).summary == summary
-            except NotColumnar:  # an exponent or too many digits
+                assert read_domain(path, ReadSpec(), size).summary == summary
+            except NeedsRecBole:  # an exponent or too many digits
                 left += 1
     assert 50 < refused < 200 and left < 15
 
@@ -220,7 +220,7 @@ def test_a_file_without_header_rows_or_ids_is_refused_in_the_same_words(content,
     with pytest.raises(DataError) as theirs:
         check_inter_file(path)
     with pytest.raises(DataError) as ours:
-        read_domain(path, Wanted())
+        read_domain(path, ReadSpec())
     assert str(ours.value) == str(theirs.value)
 
 
@@ -230,13 +230,13 @@ def test_a_fault_in_a_late_block_is_told_with_its_line_in_the_file(tmp_path):
     path = tmp_path / "World.inter"
     path.write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "".join(rows))
     with pytest.raises(DataError, match=r"World.inter:402: timestamp 'yesterday' is not a finite number"):
-        read_domain(path, Wanted(), 512)
+        read_domain(path, ReadSpec(), 512)
     path.write_bytes(path.read_bytes().replace(b"yesterday", b"1\xff"))
     with pytest.raises(DataError, match=r"World.inter:402: byte (\d+) of the file is not utf-8") as error:
-        read_domain(path, Wanted(), 512)
+        read_domain(path, ReadSpec(), 512)
     assert f"byte {path.read_bytes().index(0xFF)} " in str(error.value)
     with pytest.raises(DataError, match="cannot be read"):
-        read_domain(tmp_path / "absent.inter", Wanted())
+        read_domain(tmp_path / "absent.inter", ReadSpec())
 
 
 ASKED = [
@@ -249,15 +249,15 @@ ASKED = [
 
 @pytest.mark.parametrize("asked", ASKED, ids=str)
 def test_what_only_recbole_does_is_left_to_it(asked, base, tmp_path):
-    with pytest.raises(NotColumnar):
-        Wanted.of(config_for(base, tmp_path, **asked))
+    with pytest.raises(NeedsRecBole):
+        ReadSpec.of(config_for(base, tmp_path, **asked))
 
 
 def test_files_that_only_recbole_can_read_are_read_by_it(base, tmp_path):
     rows = "".join(f"u{row % 3}\ti{row % 4}\t{row}e2\t1\ta\n" for row in range(12))
     config = config_for(base, write(tmp_path, HEADER + rows), dataset="World")
-    with pytest.raises(NotColumnar):
-        read_domain(tmp_path / "World" / "World.inter", Wanted.of(config))
+    with pytest.raises(NeedsRecBole):
+        read_domain(tmp_path / "World" / "World.inter", ReadSpec.of(config))
     store, names = dataset._read_store(config, tmp_path / "World" / "World.inter")
     assert len(store.items) == 12 and list(names()) == ["[PAD]", "i0", "i1", "i2", "i3"]
 
