@@ -12,8 +12,8 @@ from torch import Tensor
 
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.plugin.checkpoint_config import config_from_json

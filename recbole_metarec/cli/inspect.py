@@ -99,8 +99,8 @@ class _Keys(dict):
 
 def _wanted(name: str, chosen: dict):
     """How a domain's file is read: the keys of its YAML file, and over them what the user chose."""
-    from recbole_metarec.data.reader import NeedsRecBole, ReadSpec
     from recbole_metarec.data.domains import recbole_settings
+    from recbole_metarec.data.reader import NeedsRecBole, ReadSpec
 
     own = {key: value for key, value in recbole_settings(name).items() if key in _KEYS}
     keys = _Keys(

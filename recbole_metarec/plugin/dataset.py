@@ -17,9 +17,9 @@ from recbole.utils import FeatureType
 from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import reads
 from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
-from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
 from recbole_metarec.errors import DataError
