@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
@@ -20,25 +19,11 @@ from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ra
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
-from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, Windows, training_windows
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_windows
+from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source domain: its name, the file it was read from, every user's whole history, and, for a model that reads
-    them, its items' texts in the order of their ids."""
-
-    name: str
-    path: Path
-    store: SequenceStore
-    texts: list[str] | None = None
-
-    def windows(self, longest: int) -> Windows:
-        """Training windows over whole histories: a source has nothing to hold out."""
-        return training_windows(self.store, self.store.lengths, longest)
 
 
 class TransferDataset(SequentialDataset):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from recbole_metarec.data.batches import SequenceBatch, SequenceBatches
 from recbole_metarec.data.sequences import SequenceStore, training_windows
+from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextVectors
-from recbole_metarec.plugin.dataset import Source
 from recbole_metarec.randomness import stream_seed
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.step import StepResult
