@@ -9,7 +9,7 @@ from torch.nn import functional as F
 # isort: split
 from recbole.data.interaction import Interaction
 
-from recbole_metarec.plugin.loaders import TARGET_LIST
+from recbole_metarec.data.batches import TARGET_LIST
 
 
 def measure(options) -> Result:

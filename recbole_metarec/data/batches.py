@@ -10,6 +10,9 @@ from torch import Tensor
 from recbole_metarec.data.sequences import SequenceStore, Windows
 from recbole_metarec.randomness import numpy_stream
 
+# RecBole's Interaction field of training batches: the next item at every position, 0 for none.
+TARGET_LIST = "target_id_list"
+
 # Rows are sorted by length only among this many batches' worth of randomly drawn rows: enough for little padding,
 # few enough that a batch's members change from epoch to epoch.
 _BATCHES_PER_POOL = 16

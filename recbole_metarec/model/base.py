@@ -6,8 +6,7 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
-from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.plugin.loaders import TARGET_LIST
+from recbole_metarec.data.batches import TARGET_LIST, SequenceBatch
 
 
 class EveryPositionRecommender(SequentialRecommender):

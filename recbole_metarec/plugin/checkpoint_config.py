@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 
+from recbole_metarec.config.saved_config import NOT_FROM_A_FILE
 from recbole_metarec.config.schema import OUR_MODELS
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import mends
 from recbole_metarec.plugin.config import build_config
-from recbole_metarec.trainer.checkpoint import NOT_FROM_A_FILE, config_to_json, load_model, read_checkpoint
-
-__all__ = ["config_from_json", "config_to_json", "loader"]
+from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 
 
 def config_from_json(text: str, data_path: str | None = None, data_may_be_absent: bool = True):

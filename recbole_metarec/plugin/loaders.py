@@ -7,11 +7,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_metarec.data.batches import SequenceBatches
+from recbole_metarec.data.batches import TARGET_LIST, SequenceBatches
 from recbole_metarec.data.sequences import Windows, training_windows
 from recbole_metarec.plugin.dataset import TransferDataset
-
-TARGET_LIST = "target_id_list"  # Interaction field of training batches: the next item at every position, 0 for none
 
 
 class SequenceLoader:

@@ -30,6 +30,7 @@ import torch
 
 from recbole_metarec.errors import CheckpointError, TrainingError
 from recbole_metarec.files import write_atomically
+from recbole_metarec.trainer.checkpoint import load_plain
 
 # In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
 _MENDS = (
@@ -391,20 +392,6 @@ def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> 
         ) from problem
     except (RuntimeError, EOFError) as problem:
         raise CheckpointError(f"{path} cannot be read as a checkpoint, it may be truncated: {problem}") from problem
-
-
-def load_plain(path, device):
-    """Tensors and plain values that ``torch.save`` wrote. Raises what ``torch.load`` raises for anything else.
-
-    Its older formats are refused: there ``weights_only`` runs code with PyTorch < 2.6 (CVE-2025-32434).
-    """
-    with open(path, "rb") as file:
-        head = file.read(4)
-    if not head:
-        raise EOFError("the file is empty")
-    if head != b"PK\x03\x04":
-        raise pickle.UnpicklingError("not the zip that torch.save writes")
-    return torch.load(path, map_location=device, weights_only=True)
 
 
 def wrote_file(path) -> bool:

@@ -26,15 +26,12 @@ from recbole_metarec.config.checks import (
 from recbole_metarec.config.schema import recbole_models
 from recbole_metarec.data.domains import find_domain, recbole_settings
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.plugin.checkpoint_config import config_from_json, config_to_json, loader
+from recbole_metarec.plugin.checkpoint_config import loader
 from recbole_metarec.plugin.config import (
-    build_config,
     data_may_be_absent,
     nothing_unpickled,
     places_given,
 )
-
-__all__ = ["build_config", "config_from_json", "config_to_json", "register"]
 
 # beyond RecBole's own, these change a dataset
 _DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")

@@ -1,39 +1,19 @@
 """Checkpoints that are data only: tensors and plain values, the config as JSON, written beside and renamed."""
 
 import io
-import json
 import os
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
-from recbole_metarec.config.schema import known_keys
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.files import write_atomically
-from recbole_metarec.plugin.mends import load_plain
 
 FORMAT = "recbole-metarec-1"
 WRITE_REMEDY = "free some space, or choose a checkpoint_dir that you may write to"
-# Config derives these anew from the rest and from the machine it is on.
-_DERIVED = (
-    "device",
-    "MODEL_TYPE",
-    "MODEL_INPUT_TYPE",
-    "eval_type",
-    "valid_metric_bigger",
-    "single_spec",
-    "local_rank",
-    "train_neg_sample_args",
-    "valid_neg_sample_args",
-    "test_neg_sample_args",
-    "model",
-    "dataset",
-    "data_path",
-)
-# A checkpoint may not decide that a pickle is read, nor that anything is sent to a service.
-NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle", "log_wandb")
 
 
 def write_checkpoint(path: str | Path, content: dict) -> None:
@@ -64,6 +44,20 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this package; give the path of a .pth file in saved/")
     return content
+
+
+def load_plain(path, device):
+    """Tensors and plain values that ``torch.save`` wrote. Raises what ``torch.load`` raises for anything else.
+
+    Its older formats are refused: there ``weights_only`` runs code with PyTorch < 2.6 (CVE-2025-32434).
+    """
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if not head:
+        raise EOFError("the file is empty")
+    if head != b"PK\x03\x04":
+        raise pickle.UnpicklingError("not the zip that torch.save writes")
+    return torch.load(path, map_location=device, weights_only=True)
 
 
 def _check_container(path: str | Path) -> None:
@@ -130,26 +124,3 @@ def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapp
                 "the data or embedding_size has changed since"
             )
     return found
-
-
-def config_to_json(config, **deployed) -> str:
-    """The settings of a Config of one of OUR_MODELS, with all defaults, so that later defaults do not change it.
-
-    Objects that are no settings (added while running) are left out. deployed: what is different of keys that the
-    model has, because it is no longer trained.
-    """
-    data_path = {**config.internal_config_dict, **config.external_config_dict}["data_path"]
-    values, known = {"data_path": os.path.abspath(data_path)}, known_keys()
-    for key, value in config.final_config_dict.items():
-        if key not in known or key in _DERIVED or key in NOT_FROM_A_FILE:
-            continue
-        try:
-            json.dumps(value)
-        except TypeError:
-            continue
-        values[key] = value
-    values |= {key: value for key, value in deployed.items() if key in values}
-    if "device" in config.external_config_dict:
-        values["device"] = str(config["device"])
-    given = [key for key in config.external_config_dict if key in values]
-    return json.dumps({"model": config["model"], "dataset": config["dataset"], "given": given, "values": values})

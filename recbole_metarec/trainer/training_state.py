@@ -3,8 +3,9 @@
 from pathlib import Path
 from time import time
 
+from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.errors import CheckpointError
-from recbole_metarec.trainer.checkpoint import config_to_json, read_checkpoint, weights_for, write_checkpoint
+from recbole_metarec.trainer.checkpoint import read_checkpoint, weights_for, write_checkpoint
 from recbole_metarec.trainer.state_checks import CheckedState, alike, described
 
 

@@ -13,8 +13,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 
-from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.plugin.loaders import TARGET_LIST
+from recbole_metarec.data.batches import TARGET_LIST, SequenceBatch
 
 MODES = ("text", "text_and_id")
 INPUTS = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 0], [6, 0, 0, 0]])

@@ -27,9 +27,10 @@ from recbole.utils import get_model, get_trainer
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_metarec.config.checks import OUR_MODELS, default_values
+from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import registration as plugin
-from recbole_metarec.plugin.checkpoint_config import config_from_json, config_to_json
+from recbole_metarec.plugin.checkpoint_config import config_from_json
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.loaders import SequenceLoader
 from recbole_metarec.trainer.checkpoint import write_checkpoint
