@@ -17,7 +17,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_metarec.config.checks import OUR_MODELS
 from recbole_metarec.data.batches import TARGET_LIST
 from recbole_metarec.plugin.baselines import protocol_overrides
-from recbole_metarec.plugin.registration import build_config
+from recbole_metarec.plugin.config import build_config
 
 
 @dataclass

@@ -22,7 +22,7 @@ from recbole_metarec.cli.main import main
 from recbole_metarec.compare.neighbours import read_mappings
 from recbole_metarec.data.text_vectors import _cached
 from recbole_metarec.errors import CheckpointError, ConfigError, MetaRecError
-from recbole_metarec.plugin.registration import build_config
+from recbole_metarec.plugin.config import build_config
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint

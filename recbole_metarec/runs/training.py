@@ -19,9 +19,8 @@ from recbole_metarec.data.embedded import EMBEDDED_TARGET
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
 from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
-from recbole_metarec.plugin.config import read_dataset, split_dataset
+from recbole_metarec.plugin.config import build_config, read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
-from recbole_metarec.plugin.registration import build_config
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.resume import RunStart, given_to_run, opened_run
 from recbole_metarec.trainer.trainer import TransferTrainer

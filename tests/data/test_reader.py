@@ -18,8 +18,8 @@ from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, factorize, read_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin import dataset
+from recbole_metarec.plugin.config import build_config
 from recbole_metarec.plugin.dataset import TransferDataset
-from recbole_metarec.plugin.registration import build_config
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\trating:float\tshop:token\n"
 BASE = {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating", "shop"]}, "device": "cpu"}

@@ -14,8 +14,8 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.plugin.baselines import load_data, protocol_overrides
+from recbole_metarec.plugin.config import build_config
 from recbole_metarec.plugin.prefix_rows import READ_NO_PADDING, PrefixLoader
-from recbole_metarec.plugin.registration import build_config
 from recbole_metarec.quick_start import run_experiment
 
 

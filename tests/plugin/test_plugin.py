@@ -31,6 +31,7 @@ from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import registration as plugin
 from recbole_metarec.plugin.checkpoint_config import config_from_json
+from recbole_metarec.plugin.config import build_config
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.loaders import SequenceLoader
 from recbole_metarec.trainer.checkpoint import write_checkpoint
@@ -188,14 +189,14 @@ def test_build_config_takes_texts_as_they_are_and_no_arguments(shop, monkeypatch
     monkeypatch.setattr(sys, "argv", ["script.py", "--epochs=3", "stray"])
     given = settings(shop, wandb_project="max", checkpoint_dir="1 + 1")
     before = copy.deepcopy(given)
-    config = plugin.build_config("MetaRec", "Shop", (), given)
+    config = build_config("MetaRec", "Shop", (), given)
     assert (config["wandb_project"], config["checkpoint_dir"], config["epochs"]) == ("max", "1 + 1", 1)
     assert given == before
     assert sys.argv == ["script.py", "--epochs=3", "stray"]
     with pytest.raises(ConfigError, match=r"^--vq_heads is 3, which does not divide"):
-        plugin.build_config("MetaRec", "Shop", (), {**given, "vq_heads": 3}, {"vq_heads": "--vq_heads"})
+        build_config("MetaRec", "Shop", (), {**given, "vq_heads": 3}, {"vq_heads": "--vq_heads"})
     with pytest.raises(ConfigError, match=r"^config_dict: unknown config key nobody"):
-        plugin.build_config("SASRec", "ml-100k", (), {"nobody": 1})
+        build_config("SASRec", "ml-100k", (), {"nobody": 1})
     assert sys.argv == ["script.py", "--epochs=3", "stray"]
 
 

@@ -21,9 +21,9 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.ranking import rank_all
 from recbole_metarec.plugin.baselines import protocol_overrides
+from recbole_metarec.plugin.config import build_config
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.prefix_rows import READ_NO_PADDING, BatchMask, can_trim, trimmed_loaders
-from recbole_metarec.plugin.registration import build_config
 
 L = 12
 SMALL = ONE_LAYER | {"MAX_ITEM_LIST_LENGTH": L}
