@@ -72,7 +72,7 @@ def carry_out(request: RunRequest, experiment, folder: str, warning: str = "") -
     from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER
     from recbole_metarec.jobs.plan import read_by
     from recbole_metarec.jobs.store import RunStore
-    from recbole_metarec.reports.experiments import terminal_table, write_reports
+    from recbole_metarec.reports.study import terminal_table, write_reports
 
     rows = RowsFile(request.own["rows"]) if "rows" in request.own else None
     if rows:  # a mistake in it is said before anything is run

@@ -1,4 +1,4 @@
-"""Does what is missing of an experiment, through the leaderboard's runner, and gathers what all its runs have found."""
+"""Does what is missing of a study, through the leaderboard's runner, and gathers what all its runs have found."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from recbole_metarec.compare.cost import Cost, estimate
 from recbole_metarec.compare.rows import Identity, Ranks, Row, RowsFile, identity, ranks_of, row_of
-from recbole_metarec.compare.study import Arm, Experiment
+from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.results import FailedRun
 from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.jobs.job import PlannedRun
@@ -20,7 +20,7 @@ _PLACES = {"data_path": "data", **dict.fromkeys(("checkpoint_dir", "store", "out
 
 @dataclass(frozen=True)
 class Found:
-    """What is known of an experiment's runs. rows, ranks: by identity; failures: of those that ended with an error."""
+    """What is known of a study's runs. rows, ranks: by identity; failures: of those that ended with an error."""
 
     rows: dict[Identity, Row]
     ranks: dict[Identity, Ranks]
@@ -28,25 +28,25 @@ class Found:
 
 
 class Execution:
-    """One experiment, the store of its runs and, where there is one, the file of rows.
+    """One study, the store of its runs and, where there is one, the file of rows.
 
     A run that either of them holds is not done again; of a run that both hold the store's figures are taken, which are
     of the code as it is.
     """
 
-    def __init__(self, experiment: Experiment, store: RunStore, rows: RowsFile | None):
-        self.experiment, self.store, self.file = experiment, store, rows
+    def __init__(self, study: Study, store: RunStore, rows: RowsFile | None):
+        self.study, self.store, self.file = study, store, rows
         self._written = rows.rows() if rows else {}
 
     @property
     def missing(self) -> list[PlannedRun]:
         """What is still to be done, in the plan's order."""
-        plan = [run for run in self.experiment.plan if identity(run) not in self._written]
+        plan = [run for run in self.study.plan if identity(run) not in self._written]
         return [run for run in plan if self.store.status(run) != "done"]
 
     def cost(self) -> Cost:
         """Of what is missing."""
-        return estimate(self.experiment.plan, self.missing, self.store.durations(), self._written.values())
+        return estimate(self.study.plan, self.missing, self.store.durations(), self._written.values())
 
     def run(self, jobs: int = 1, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER) -> Found:
         """Does what is missing and adds each finished run to the file of rows. Raises as the runner does."""
@@ -67,35 +67,35 @@ class Execution:
         stored = self._stored()
         if not self.file:
             return stored
-        wanted = {identity(run) for run in self.experiment.plan}
+        wanted = {identity(run) for run in self.study.plan}
         rows = {key: row for key, row in self.file.rows().items() if key in wanted}
         ranks = {key: own for key, own in self.file.ranks().items() if key in wanted and key not in stored.rows}
         return Found({**rows, **stored.rows}, {**ranks, **stored.ranks}, stored.failures)
 
     def _stored(self) -> Found:
         results = {}
-        for run in self.experiment.plan:
+        for run in self.study.plan:
             for result in self.store.results([run]):
                 results[identity(run)] = run, result
         rows, ranks = {}, {}
         valid = {key: row.valid for key, row in self._written.items()}
         valid |= {key: result.valid[METRIC] for key, (_, result) in results.items()}
-        for number, arm in enumerate(self.experiment.arms):
+        for number, arm in enumerate(self.study.arms):
             reference = self._reference(number)
             for seed, run in enumerate(arm.runs):
                 key = identity(run)
                 if key not in results or key in rows:
                     continue
                 guard = _guard(arm, run, reference.runs[seed], valid) if reference else ""
-                rows[key] = row_of(*results[key], self.experiment.name, arm.name, portable(run.command), guard)
+                rows[key] = row_of(*results[key], self.study.name, arm.name, portable(run.command), guard)
                 ranks[key] = ranks_of(results[key][1])
-        missing = [run for run in self.experiment.plan if identity(run) not in self._written]
+        missing = [run for run in self.study.plan if identity(run) not in self._written]
         return Found(rows, ranks, self.store.failures(missing))
 
     def _reference(self, number: int) -> Arm | None:
         """The arm without transfer that arm ``number`` is held against: the last column's."""
-        place = self.experiment.against[number][-1]
-        return None if place is None else self.experiment.arms[place]
+        place = self.study.against[number][-1]
+        return None if place is None else self.study.arms[place]
 
 
 def portable(command: str) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment has found: every arm's figures, and its difference to what it is held against."""
+"""What a study has found: every arm's figures, and its difference to what it is held against."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy import stats
 from recbole_metarec.compare.execution import Found
 from recbole_metarec.compare.leaderboard import Difference
 from recbole_metarec.compare.rows import Ranks, Row, identity
-from recbole_metarec.compare.study import Arm, Experiment
+from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.intervals import Interval, mean_interval
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import Spread, holm, pair_tests, spread
@@ -55,9 +55,9 @@ class ArmFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """A whole experiment. codes: versions of the code that its rows are of."""
+    """A whole study. codes: versions of the code that its rows are of."""
 
-    experiment: Experiment
+    study: Study
     arms: tuple[ArmFindings, ...]
     codes: tuple[str, ...]
     found: Found
@@ -68,20 +68,20 @@ class Findings:
         return any(own and own.over == SEEDS for arm in self.arms for own in arm.contrasts)
 
 
-def findings(experiment: Experiment, found: Found) -> Findings:
+def findings(study: Study, found: Found) -> Findings:
     """Works out the table. Arms without any finished run have no figures."""
-    rows = [_rows(arm, found) for arm in experiment.arms]
-    contrasts = [[None] * len(experiment.columns) for _ in experiment.arms]
-    for column in range(len(experiment.columns)):
-        pairs = [(n, row[column]) for n, row in enumerate(experiment.against) if row[column] is not None]
+    rows = [_rows(arm, found) for arm in study.arms]
+    contrasts = [[None] * len(study.columns) for _ in study.arms]
+    for column in range(len(study.columns)):
+        pairs = [(n, row[column]) for n, row in enumerate(study.against) if row[column] is not None]
         pairs = [(ours, theirs) for ours, theirs in pairs if set(rows[ours]) & set(rows[theirs])]
-        for (ours, _), own in zip(pairs, _contrasts(experiment, rows, found, pairs)):
+        for (ours, _), own in zip(pairs, _contrasts(study, rows, found, pairs)):
             contrasts[ours][column] = own
     arms = tuple(
-        _arm(arm, list(own.values()), found, tuple(held)) for arm, own, held in zip(experiment.arms, rows, contrasts)
+        _arm(arm, list(own.values()), found, tuple(held)) for arm, own, held in zip(study.arms, rows, contrasts)
     )
     codes = tuple(sorted({row.code for own in rows for row in own.values()}))
-    return Findings(experiment, arms, codes, found)
+    return Findings(study, arms, codes, found)
 
 
 def _rows(arm: Arm, found: Found) -> dict[int, Row]:
@@ -127,7 +127,7 @@ class _Raw:
     base: float
 
 
-def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found, pairs) -> list[Contrast]:
+def _contrasts(study: Study, rows: list[dict[int, Row]], found: Found, pairs) -> list[Contrast]:
     """One column's, in the order of ``pairs`` of numbers of arms."""
     if not pairs:
         return []
@@ -142,7 +142,7 @@ def _contrasts(experiment: Experiment, rows: list[dict[int, Row]], found: Found,
     for n, ((_, theirs), seeds, own, p) in enumerate(zip(pairs, common, raw, corrected)):
         contrasts.append(
             Contrast(
-                reference=experiment.arms[theirs].name,
+                reference=study.arms[theirs].name,
                 difference=Difference(own.interval, float(p), own.certain),
                 relative=own.interval.mean / own.base if own.base > 0 else None,
                 over=own.over,

@@ -1,4 +1,4 @@
-"""An experiment as its arms: what is trained, and what each arm is held against."""
+"""A study as its arms: what is trained, and what each arm is held against."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ _MAKES_SOURCES = {key for key, own in DATA_KEYS.items() if own.makes_sources}
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of an experiment: one model under one setting, with every seed.
+    """One line of a study: one model under one setting, with every seed.
 
     model: as shown; a curve of a sweep is the arms of one model. value: what is varied, "" if the arm stands for every
     value. x: its number, None if it has none. detail: for readers. runs: by seed. guarded: whether the transfer guard
@@ -38,7 +38,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Study:
     """What is compared on one target, or with each seed on another shop of it.
 
     kind: ``ablate`` or ``sweep``. key: what is varied, "" in an ablation. columns: names of the references. against:
@@ -73,7 +73,7 @@ class Experiment:
         return list(once.values())
 
 
-def ablation(variants: list[Variant], shops: Shops, tuned: Mapping[str, Tuned] | None = None) -> Experiment:
+def ablation(variants: list[Variant], shops: Shops, tuned: Mapping[str, Tuned] | None = None) -> Study:
     """The full model, its variants and LRURec. variants: as ``chosen_variants`` gives them.
 
     tuned: what was found for MetaRec, which all variants get, and for LRURec. Raises MetaRecError as ``make_plan``.
@@ -88,7 +88,7 @@ def ablation(variants: list[Variant], shops: Shops, tuned: Mapping[str, Tuned] |
     )
     full, none = (next(n for n, arm in enumerate(arms) if arm.model == name) for name in (FULL, NONE))
     against = tuple((full if n != full else None, none if n != none else None) for n in range(len(arms)))
-    return Experiment("ablate", shops.name, "", arms, (FULL, NONE), against)
+    return Study("ablate", shops.name, "", arms, (FULL, NONE), against)
 
 
 def sweep(
@@ -97,7 +97,7 @@ def sweep(
     models: list[Competitor],
     shops: Shops,
     tuned: Mapping[str, Tuned] | None = None,
-) -> Experiment:
+) -> Study:
     """Every model at every value, against LRURec at each value that concerns it. Raises MetaRecError as ``make_plan``.
 
     A model that a value does not concern has the same runs at all of them, and one arm.
@@ -123,7 +123,7 @@ def sweep(
             # an arm for all values is held against a reference for all values, or against none
             alone = len(set(own)) == 1 < len(set(references.values()))
             against[place] = (None if name == WITHOUT_TRANSFER or alone else references[n],)
-    return Experiment("sweep", shops.name, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
+    return Study("sweep", shops.name, key, tuple(arms), (WITHOUT_TRANSFER,), tuple(against))
 
 
 def _runs_of(

@@ -1,4 +1,4 @@
-"""What an experiment's table says: differences over the right users and seeds, corrected, and shown as they are."""
+"""What a study's table says: differences over the right users and seeds, corrected, and shown as they are."""
 
 import csv
 import io
@@ -18,16 +18,16 @@ from recbole_metarec.compare.cost import estimate
 from recbole_metarec.compare.execution import Found
 from recbole_metarec.compare.findings import SEEDS, USERS, findings
 from recbole_metarec.compare.rows import Ranks, identity, ranks_of, row_of
-from recbole_metarec.compare.study import Arm, Experiment
+from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import differences, holm
-from recbole_metarec.reports.experiments import markdown, table_csv, terminal_table, write_reports
+from recbole_metarec.reports.study import markdown, table_csv, terminal_table, write_reports
 
 SEED = (1, 2, 3)
 
 
 def world(folder, names="ABCD", ranks=True, kind="ablate"):
-    """(experiment of arms held against the first, everything found)."""
+    """(study of arms held against the first, everything found)."""
     arms = tuple(
         Arm(
             name,
@@ -48,7 +48,7 @@ def world(folder, names="ABCD", ranks=True, kind="ablate"):
             kept[identity(run)] = ranks_of(result)
     against = ((None,), *((0,) for _ in arms[1:]))
     key = "" if kind == "ablate" else "temperature"
-    return Experiment(kind, "Shop", key, arms, (arms[0].name,), against), Found(rows, kept if ranks else {}, [])
+    return Study(kind, "Shop", key, arms, (arms[0].name,), against), Found(rows, kept if ranks else {}, [])
 
 
 def by_user(found, arm) -> np.ndarray:
@@ -56,9 +56,9 @@ def by_user(found, arm) -> np.ndarray:
 
 
 def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_the_column(tmp_path):
-    experiment, found = world(tmp_path)
-    table = findings(experiment, found)
-    scores = np.stack([by_user(found, arm) for arm in experiment.arms])
+    study, found = world(tmp_path)
+    table = findings(study, found)
+    scores = np.stack([by_user(found, arm) for arm in study.arms])
     raw = []
     for n, arm in enumerate(table.arms[1:], start=1):
         pair = differences(scores[[n, 0]])  # a single pair: nothing to correct
@@ -70,7 +70,7 @@ def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_t
         raw.append(pair.p[0, 1])
     np.testing.assert_allclose([arm.contrasts[0].difference.p for arm in table.arms[1:]], holm(raw))
     assert table.arms[1].contrasts[0].difference.real, "B ranks ten times better"
-    tests = [[found.rows[identity(run)].test for run in arm.runs] for arm in experiment.arms]
+    tests = [[found.rows[identity(run)].test for run in arm.runs] for arm in study.arms]
     over_seeds = [stats.ttest_rel(own, tests[0]).pvalue for own in tests[1:]]
     np.testing.assert_allclose([arm.contrasts[0].p_seeds for arm in table.arms[1:]], holm(over_seeds))
     assert table.arms[0].contrasts == (None,) and table.arms[0].users == 300
@@ -78,13 +78,13 @@ def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_t
 
 def test_seeds_of_other_users_are_pooled_and_those_of_the_same_averaged(tmp_path):
     """Seeds 1 and 3 have the same 300 users, seed 2 has 120 others: 420 in all, each of them once."""
-    experiment, found = world(tmp_path)
-    for arm in experiment.arms:
+    study, found = world(tmp_path)
+    for arm in study.arms:
         place = identity(arm.runs[1])
         found.ranks[place] = Ranks("others", found.ranks[place].ranks[:120])
-    table = findings(experiment, found)
+    table = findings(study, found)
     scores = []
-    for arm in experiment.arms:
+    for arm in study.arms:
         one, two, three = (ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in arm.runs)
         scores.append(np.array([*((one + three) / 2), *two]))
     for n, arm in enumerate(table.arms[1:], start=1):
@@ -98,17 +98,17 @@ def test_seeds_of_other_users_are_pooled_and_those_of_the_same_averaged(tmp_path
 
 @pytest.mark.parametrize("way", ["no ranks", "one run's ranks", "other users"])
 def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, way):
-    experiment, found = world(tmp_path)
+    study, found = world(tmp_path)
     ranks = dict(found.ranks)
-    last = identity(experiment.arms[3].runs[2])
+    last = identity(study.arms[3].runs[2])
     if way == "other users":
         ranks[last] = Ranks("others", ranks[last].ranks)
     else:
         del ranks[last]
     if way == "no ranks":
         ranks = {}
-    table = findings(experiment, replace(found, ranks=ranks))
-    ours, theirs = ([found.rows[identity(run)].test for run in experiment.arms[n].runs] for n in (3, 0))
+    table = findings(study, replace(found, ranks=ranks))
+    ours, theirs = ([found.rows[identity(run)].test for run in study.arms[n].runs] for n in (3, 0))
     wanted = stats.ttest_rel(ours, theirs)
     contrast = table.arms[3].contrasts[0]
     assert contrast.over == SEEDS
@@ -121,12 +121,12 @@ def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, wa
 
 
 def test_only_seeds_that_both_have_are_compared_and_what_is_wanting_is_shown(tmp_path):
-    experiment, found = world(tmp_path)
-    gone = [identity(experiment.arms[0].runs[0]), *(identity(run) for run in experiment.arms[2].runs)]
+    study, found = world(tmp_path)
+    gone = [identity(study.arms[0].runs[0]), *(identity(run) for run in study.arms[2].runs)]
     rows = {key: row for key, row in found.rows.items() if key not in gone}
-    table = findings(experiment, replace(found, rows=rows))
+    table = findings(study, replace(found, rows=rows))
     contrast = table.arms[1].contrasts[0]
-    both = [np.mean([ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in experiment.arms[n].runs[1:]])
+    both = [np.mean([ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in study.arms[n].runs[1:]])
             for n in (1, 0)]  # fmt: skip
     assert contrast.seeds == 2
     np.testing.assert_allclose(contrast.difference.interval.mean, both[0] - both[1])
@@ -136,15 +136,13 @@ def test_only_seeds_that_both_have_are_compared_and_what_is_wanting_is_shown(tmp
 
 
 def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_path):
-    experiment, found = world(tmp_path, ranks=False)
-    first = {identity(arm.runs[0]) for arm in experiment.arms}
-    alone = findings(experiment, replace(found, rows={key: row for key, row in found.rows.items() if key in first}))
+    study, found = world(tmp_path, ranks=False)
+    first = {identity(arm.runs[0]) for arm in study.arms}
+    alone = findings(study, replace(found, rows={key: row for key, row in found.rows.items() if key in first}))
     contrast = alone.arms[1].contrasts[0]
     assert contrast.difference.p == 1 and np.isinf(contrast.difference.interval.low) and contrast.p_seeds is None
     assert "[n/a]" in terminal_table(alone, PROTOCOL)
-    twin = replace(
-        experiment, arms=(experiment.arms[0], replace(experiment.arms[0], value="0")), against=((None,), (0,))
-    )
+    twin = replace(study, arms=(study.arms[0], replace(study.arms[0], value="0")), against=((None,), (0,)))
     for ranks in (found.ranks, world(tmp_path)[1].ranks):
         contrast = findings(twin, replace(found, ranks=ranks)).arms[1].contrasts[0]
         assert contrast.difference.interval.mean == 0 and contrast.difference.p == 1
@@ -152,17 +150,17 @@ def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_p
 
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])
 def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path, kind):
-    experiment, found = world(tmp_path, kind=kind)
-    key = identity(experiment.arms[1].runs[0])
+    study, found = world(tmp_path, kind=kind)
+    key = identity(study.arms[1].runs[0])
     found.rows[key] = replace(found.rows[key], code="older")
-    table = findings(experiment, found)
+    table = findings(study, found)
     text = markdown(table, PROTOCOL, "recbole-metarec again")
     assert "older" in text and "2 versions of the code" in text and "SIMULATED DATA" in text
     for arm in table.arms:
         assert all(f"{row.test:.4f}" in text for row in arm.rows)
     rows = list(csv.DictReader(io.StringIO(table_csv(table, PROTOCOL))))
     assert [row["model"] for row in rows] == list("ABCD") and len({len(row) for row in rows}) == 1
-    name = experiment.columns[0]
+    name = study.columns[0]
     assert float(rows[1][f"to_{name}"]) == table.arms[1].contrasts[0].difference.interval.mean
     assert rows[0][f"to_{name}"] == "" and rows[0]["seeds"] == "1 2 3"
     files = write_reports(table, PROTOCOL, "again", tmp_path)
@@ -171,21 +169,21 @@ def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path
 
 
 def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_shops(tmp_path):
-    experiment, found = world(tmp_path)
+    study, found = world(tmp_path)
     said = "Every model, LRURec included, reads item texts", "Each seed is another shop"
-    assert not any(line in markdown(findings(experiment, found), PROTOCOL, "again") for line in said)
+    assert not any(line in markdown(findings(study, found), PROTOCOL, "again") for line in said)
 
     def read(run, number):
         return replace(run, config={**run.config, "text_alignment": True}, dataset=f"Shop-{number}")
 
-    arms = tuple(replace(arm, runs=tuple(map(read, arm.runs, range(3)))) for arm in experiment.arms)
-    text = markdown(findings(replace(experiment, arms=arms), Found({}, {}, [])), PROTOCOL, "again")
+    arms = tuple(replace(arm, runs=tuple(map(read, arm.runs, range(3)))) for arm in study.arms)
+    text = markdown(findings(replace(study, arms=arms), Found({}, {}, [])), PROTOCOL, "again")
     assert all(line in text for line in said)
 
 
 def test_a_report_without_any_finished_run_has_no_picture(tmp_path):
-    experiment, _ = world(tmp_path)
-    table = findings(experiment, Found({}, {}, []))
+    study, _ = world(tmp_path)
+    table = findings(study, Found({}, {}, []))
     assert [file.suffix for file in write_reports(table, PROTOCOL, "again", tmp_path)] == [".md", ".csv"]
 
 

@@ -18,19 +18,19 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole_metarec.compare import rows as rows_module
 from recbole_metarec.compare.execution import Execution, portable
 from recbole_metarec.compare.rows import COLUMNS, RowsFile, config_hash, identity, ranks_of, row_of
-from recbole_metarec.compare.study import Arm, Experiment
+from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.errors import DataError
 from recbole_metarec.jobs.store import RunStore
 
 
-def experiment(folder: Path, seeds=(1, 2), **overrides) -> Experiment:
+def experiment(folder: Path, seeds=(1, 2), **overrides) -> Study:
     """Arms A and B, B held against A. overrides: of every run of B."""
     (folder / "data").write_text("user\n1\n2\n")
     arms = [
         Arm(name, "", None, "", tuple(planned(folder / "runs", name, seed, folder / "data", **own) for seed in seeds))
         for name, own in (("A", {}), ("B", overrides))
     ]
-    return Experiment("ablate", "Shop", "", tuple(arms), ("A",), ((None,), (0,)))
+    return Study("ablate", "Shop", "", tuple(arms), ("A",), ((None,), (0,)))
 
 
 def carry_out(folder: Path, rows: RowsFile | None, store: str = "runs.sqlite", **kwargs):

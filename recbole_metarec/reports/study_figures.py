@@ -1,4 +1,4 @@
-"""The picture of an experiment: differences of an ablation's variants, curves of a sweep's models.
+"""The picture of a study: differences of an ablation's variants, curves of a sweep's models.
 
 Drawn without pyplot, whose backend and open figures belong to whoever runs this, for example to a notebook.
 """
@@ -19,9 +19,9 @@ _WIDE = 20.0  # largest over smallest value from which on an axis is logarithmic
 
 def picture(findings: Findings, protocol: Protocol) -> bytes:
     """A PNG of the whole table."""
-    experiment = findings.experiment
-    figure = _forest(findings) if experiment.kind == "ablate" else _curves(findings)
-    target = f"{experiment.dataset} (SIMULATED DATA)" if protocol.simulated else experiment.dataset
+    study = findings.study
+    figure = _forest(findings) if study.kind == "ablate" else _curves(findings)
+    target = f"{study.dataset} (SIMULATED DATA)" if protocol.simulated else study.dataset
     seeds = max(len(arm.rows) for arm in findings.arms)
     figure.suptitle(f"{target}: test NDCG@10, {seeds} seed{'s' * (seeds != 1)}", fontsize=10)
     content = io.BytesIO()
@@ -31,7 +31,7 @@ def picture(findings: Findings, protocol: Protocol) -> bytes:
 
 def _forest(findings: Findings) -> Figure:
     """A panel per reference: each variant's difference with its interval, filled where it is told apart from none."""
-    arms, columns = findings.arms, findings.experiment.columns
+    arms, columns = findings.arms, findings.study.columns
     figure = Figure(figsize=(4.2 + 3.2 * len(columns), 1.4 + 0.32 * len(arms)), layout="constrained")
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for column, (axis, name) in enumerate(zip(panels, columns)):
@@ -77,7 +77,7 @@ def _curves(findings: Findings) -> Figure:
                 _difference(right, arm.contrasts[0], place, colour, along_x=False)
     for axis, title in ((left, "level: mean and each seed"), (right, f"difference to {models[0]}, 95 % interval")):
         axis.set_title(title, fontsize=9)
-        axis.set_xlabel(findings.experiment.key)
+        axis.set_xlabel(findings.study.key)
         axis.grid(alpha=0.25)
         if wide:
             axis.set_xscale("log")

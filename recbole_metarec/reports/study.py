@@ -1,4 +1,4 @@
-"""An experiment's table in the terminal, as Markdown and as CSV, and its picture."""
+"""A study's table in the terminal, as Markdown and as CSV, and its picture."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from recbole_metarec.compare.settings import meaning
 from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.files import write_atomically
 from recbole_metarec.reports import display
-from recbole_metarec.reports.experiment_figures import picture
+from recbole_metarec.reports.study_figures import picture
 from recbole_metarec.reports.leaderboard import cell
 
 _REMEDY = "free some space or choose another --output"
@@ -22,9 +22,9 @@ _REMEDY = "free some space or choose another --output"
 def write_reports(findings: Findings, protocol: Protocol, command: str, folder: Path) -> tuple[Path, ...]:
     """Writes KIND.md, KIND.csv and KIND.png into ``folder``, which must exist; each is replaced as a whole.
 
-    command: repeats the experiment. Raises DataError if a file cannot be written.
+    command: repeats the study. Raises DataError if a file cannot be written.
     """
-    kind = findings.experiment.kind
+    kind = findings.study.kind
     contents = {"md": markdown(findings, protocol, command).encode(), "csv": table_csv(findings, protocol).encode()}
     if any(arm.test for arm in findings.arms):
         contents["png"] = picture(findings, protocol)
@@ -35,9 +35,9 @@ def write_reports(findings: Findings, protocol: Protocol, command: str, folder: 
 
 def title(findings: Findings) -> str:
     """What was done, in one line."""
-    experiment = findings.experiment
-    what = f"Sweep of {experiment.key}" if experiment.kind == "sweep" else "Ablation"
-    return f"{what} on {experiment.dataset}"
+    study = findings.study
+    what = f"Sweep of {study.key}" if study.kind == "sweep" else "Ablation"
+    return f"{what} on {study.dataset}"
 
 
 def terminal_table(findings: Findings, protocol: Protocol) -> str:
@@ -56,12 +56,12 @@ def _wrapped(text: str) -> str:
 
 
 def markdown(findings: Findings, protocol: Protocol, command: str) -> str:
-    """The whole experiment as GitHub's Markdown."""
+    """The whole study as GitHub's Markdown."""
     header, rows = _table(findings, details=True)
     table = tabulate([[cell(text) for text in row] for row in rows], header, tablefmt="pipe", disable_numparse=True)
     parts = [f"# {cell(title(findings))}", f"_{cell(protocol.line)}_", f"    {command}", table]
     if any(arm.test for arm in findings.arms):
-        parts.append(f"![{cell(title(findings))}]({findings.experiment.kind}.png)")
+        parts.append(f"![{cell(title(findings))}]({findings.study.kind}.png)")
     parts.append("\n".join(f"- {cell(note)}" for note in notes(findings)))
     if failed := _failed(findings):
         parts += ["## Failed runs", "\n".join(f"- {cell(line)}" for line in failed)]
@@ -79,12 +79,12 @@ def markdown(findings: Findings, protocol: Protocol, command: str) -> str:
 
 
 def _table(findings: Findings, details: bool = False) -> tuple[list[str], list[list[str]]]:
-    experiment = findings.experiment
-    sweep = experiment.kind == "sweep"
-    header = [experiment.key, "model"] if sweep else ["variant"]
+    study = findings.study
+    sweep = study.kind == "sweep"
+    header = [study.key, "model"] if sweep else ["variant"]
     header += ["what differs" if not sweep else "data"] * details
     header += ["seeds", "users", "NDCG@10 test", "valid"]
-    for name in experiment.columns:
+    for name in study.columns:
         header += [f"Δ to {name}, 95 %", "%", "p", "p over seeds"]
     header += ["guard", "time"]
     return header, [_line(arm, sweep, details) for arm in findings.arms]
@@ -115,15 +115,15 @@ def _contrast(contrast: Contrast | None) -> list[str]:
 
 def notes(findings: Findings) -> list[str]:
     """What a reader must know to read the table, one sentence each."""
-    experiment = findings.experiment
+    study = findings.study
     found = ["NDCG@10: mean ± standard deviation over seeds (n/a: one seed has none), of the unguarded model."]
-    if experiment.kind == "sweep":
-        found.append(f"{experiment.key}: {meaning(experiment.key)}")
+    if study.kind == "sweep":
+        found.append(f"{study.key}: {meaning(study.key)}")
         if len({arm.arm.runs[0].dataset for arm in findings.arms}) > 1:
             found.append("Each share of users is a target of its own, with its own test users: compare within a share.")
-    if all(run.config.get("text_alignment") for arm in experiment.arms for run in arm.runs):
+    if all(run.config.get("text_alignment") for arm in study.arms for run in arm.runs):
         found.append("Every model, LRURec included, reads item texts beside ids (text_alignment).")
-    if any(len({run.dataset for run in arm.runs}) > 1 for arm in experiment.arms):
+    if any(len({run.dataset for run in arm.runs}) > 1 for arm in study.arms):
         found.append(
             "Each seed is another shop: the users of all of them are pooled, and ± is over shops, too. "
             "The statistics above are of the whole domain that they are part of."
@@ -148,9 +148,7 @@ def notes(findings: Findings) -> list[str]:
 
 
 def _tests(findings: Findings) -> str:
-    counts = [
-        sum(arm.contrasts[k] is not None for arm in findings.arms) for k in range(len(findings.experiment.columns))
-    ]
+    counts = [sum(arm.contrasts[k] is not None for arm in findings.arms) for k in range(len(findings.study.columns))]
     return f"{max(counts, default=0)} differences"
 
 
@@ -160,7 +158,7 @@ def _trials(findings: Findings) -> str:
 
 
 def _failed(findings: Findings) -> list[str]:
-    shown = {(run.model, run.command): run.title for run in findings.experiment.plan}
+    shown = {(run.model, run.command): run.title for run in findings.study.plan}
     return [f"failed: {shown.get((own.model, own.command), own.model)}: {own.error}" for own in findings.found.failures]
 
 
@@ -175,18 +173,18 @@ def table_csv(findings: Findings, protocol: Protocol) -> str:
 
 
 def _csv_row(found: ArmFindings, findings: Findings, protocol: Protocol) -> dict:
-    experiment, arm = findings.experiment, found.arm
-    row = {"experiment": experiment.name, "simulated": protocol.simulated}
+    study, arm = findings.study, found.arm
+    row = {"experiment": study.name, "simulated": protocol.simulated}
     row |= {"dataset": "+".join(dict.fromkeys(run.dataset for run in arm.runs))}
-    row |= {"sources": "+".join(arm.runs[0].sources), "model": arm.model, experiment.key or "changes": arm.value}
-    if experiment.kind == "ablate":
+    row |= {"sources": "+".join(arm.runs[0].sources), "model": arm.model, study.key or "changes": arm.value}
+    if study.kind == "ablate":
         row["changes"] = arm.detail
     row |= {"seeds": " ".join(str(own.seed) for own in found.rows), "users": found.users}
     for name, spread in (("valid", found.valid), ("test", found.test)):
         row |= {f"{name}_{METRIC}_mean": spread and spread.mean, f"{name}_{METRIC}_std": spread and spread.std}
     level = found.level
     row |= {f"test_{METRIC}_low": level and max(0.0, level.low), f"test_{METRIC}_high": level and level.high}
-    for name, contrast in zip(experiment.columns, found.contrasts):
+    for name, contrast in zip(study.columns, found.contrasts):
         own = contrast and contrast.difference
         row |= {
             f"to_{name}": own and own.interval.mean,
