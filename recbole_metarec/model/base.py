@@ -12,12 +12,10 @@ from recbole_metarec.data.batches import TARGET_LIST, SequenceBatch
 class EveryPositionRecommender(SequentialRecommender):
     """A causal model, which may learn from every position of a history at once.
 
-    target_negatives: negatives of a sampled softmax on the target, 0 for the whole catalogue. row_gradients: whether
-    the gradient of its item table may then be a sparse tensor of the rows that were read.
+    target_negatives: negatives of a sampled softmax on the target, 0 for the whole catalogue.
     """
 
     target_negatives = 0
-    row_gradients = False
     _kept = None
 
     def kept(self, make: Callable):

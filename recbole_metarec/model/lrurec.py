@@ -45,8 +45,6 @@ class LRURec(EveryPositionRecommender):
         if config["text_alignment"]:
             self.text_map = TextMap(self.n_items, config["text_width"], width, config["text_dropout_prob"])
         self.target_negatives = config["target_negatives"]
-        dense = config["learner"] != "adamw" or config["clip_grad_norm"] or self.text_map
-        self.row_gradients = not dense
         self._loss_stream: torch.Generator | None = None
         trained = getattr(dataset, "trained", None)  # a model that only serves has no training part
         counts = None if trained is None else dataset.store.item_counts(trained)
@@ -79,11 +77,10 @@ class LRURec(EveryPositionRecommender):
         """Next-item loss of the target under trial weights, mean over the predicted positions.
 
         parameters: as ``named_parameters``. generator: the dropout masks (and negatives); None drops nothing.
-        plain: use operations that can be differentiated twice. rows_only: with a sampled softmax, the gradient of the
-        item table is a sparse tensor of the rows that were read, where the learner can do with that.
+        plain: use operations that can be differentiated twice. rows_only: the gradient of the item table is a sparse
+        tensor of the rows that were read; needs a sampled softmax, and a table that is not read through a text map.
         """
         table, bias = self.item_table(parameters, generator), parameters["item_bias"]
-        rows_only = rows_only and self.row_gradients and self.target_negatives > 0
         vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
         states = self.encode(parameters, vectors, generator, plain)
         items = table, bias, self.popularity

@@ -42,8 +42,6 @@ class MetaRec(LRURec):
         self.commitment_weight = config["commitment_weight"]
         self.quantize_output = config["quantize_output"]
         self.source_negatives = config["source_negatives"]
-        # the gradients of the sources' tables are then sparse tensors of the rows that were read
-        self.sparse_sources = self.row_gradients and self.source_negatives > 0 and not self.quantize_output
         self.register_buffer("candidate_codes", self._popular_items(config["vq_codes"], dataset), persistent=False)
         self._warned = False
 
@@ -72,17 +70,18 @@ class MetaRec(LRURec):
         batch: SequenceBatch,
         generator: torch.Generator | None = None,
         plain: bool = False,
+        rows_only: bool = False,
     ) -> Tensor:
         """L_src: next-item loss of quantized source sequences, plus codebook and commitment loss (MetaRec, section 3).
 
         The sequence is read through the codebook, the answer is sought in the source's own table. Vector quantization
-        losses are means over the unique items of the batch.
+        losses are means over the unique items of the batch. rows_only: the gradient of the source's table is a sparse
+        tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
         """
-        rows_only = self.sparse_sources
         whole = self.source_table(parameters, source)
         items, place = torch.unique(batch.inputs, return_inverse=True)
         padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
-        own = self._read(parameters, source, whole, items[padded:], generator)
+        own = self._read(parameters, source, whole, items[padded:], generator, rows_only)
         codebook = self.item_table(parameters)
         vectors, penalty = self._through_codebook(codebook, own)
         vectors = F.pad(vectors, (0, 0, padded, 0))
@@ -100,10 +99,12 @@ class MetaRec(LRURec):
             return source.table
         return self.text_map.added(source.table, parameters["text_map.weight"], source.texts, None)
 
-    def _read(self, parameters, source: SourceItems, whole: Tensor, items: Tensor, generator) -> Tensor:
+    def _read(
+        self, parameters, source: SourceItems, whole: Tensor, items: Tensor, generator, rows_only: bool
+    ) -> Tensor:
         """The rows of ``items`` [U] as they are read: texts are dropped out there alone, not in the whole catalogue."""
         if self.text_map is None or source.texts is None:
-            return F.embedding(items, whole, sparse=self.sparse_sources)
+            return F.embedding(items, whole, sparse=rows_only)
         weight, texts = parameters["text_map.weight"], source.texts[items]
         return self.text_map.added(F.embedding(items, source.table), weight, texts, generator)
 

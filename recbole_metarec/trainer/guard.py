@@ -45,9 +45,8 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     model = copy.deepcopy(trainer.model)
     model.load_state_dict(weights)
     trainer.logger.info("transfer guard: the same model without transfer")
-    other = type(trainer)(config, model)
+    other = type(trainer)(config, model, whole_table=True)
     other.saved_model_file = str(files["no_transfer"])
-    other.rows_only = False
     # the second run of this process would write its curves into the first one's
     other.tensorboard = SummaryWriter(str(Path(trainer.tensorboard.log_dir) / "no_transfer"))
     if trainer.resumed and other.training_state_file.exists():

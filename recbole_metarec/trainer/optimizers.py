@@ -14,6 +14,16 @@ def parameter_groups(model: torch.nn.Module) -> list[dict]:
     return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
 
 
+def steps_by_rows(config, negatives: str) -> bool:
+    """Whether a table that a loss with ``config[negatives]`` reads is stepped by the rows that were read.
+
+    The full softmax reads every row; other learners and clipping know no sparse gradient; and a table that is read
+    through a text map gets a dense one.
+    """
+    is_plain_adamw = config["learner"] == "adamw" and not config["clip_grad_norm"]
+    return bool(config[negatives]) and is_plain_adamw and not config["text_alignment"]
+
+
 def fused(optimizer: Optimizer) -> Optimizer:
     """The same optimiser, stepping all its parameters in one kernel where it can.
 

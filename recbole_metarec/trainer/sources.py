@@ -26,7 +26,9 @@ class SourceSide:
         seed: int,
         device: torch.device,
         texts: np.ndarray | None = None,
+        rows_only: bool = False,
     ):
+        """rows_only: the gradient of its table is a sparse tensor of the rows that were read."""
         self.name = source.name
         windows = source.windows(longest)
         self.stream = BatchStream(SequenceBatches(source.store, windows, budget, seed, source.name))
@@ -39,7 +41,7 @@ class SourceSide:
         counts = source.store.item_counts(source.store.lengths)
         texts = None if texts is None else torch.from_numpy(texts).to(device)
         self.items = SourceItems(self.table, self.bias, negatives_distribution(counts, device), texts)
-        self.device = device
+        self.rows_only, self.device = rows_only, device
 
     @property
     def own(self) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,7 @@ class StepResult:
 def plain_step(
     model, parameters: Tensors, batch: SequenceBatch, streams: Streams, rows_only: bool = False
 ) -> StepResult:
-    """The target alone: LRURec. rows_only: see ``target_loss``."""
+    """The target alone: LRURec. rows_only: the gradient of its item table is a sparse tensor."""
     loss = model.target_loss(parameters, batch, streams("target"), rows_only=rows_only)
     return StepResult(loss.detach(), meta.gradients(loss, parameters))
 
@@ -114,7 +114,10 @@ def joint_step(
     A source whose loss or gradient is not finite is left out of the mean.
     """
     losses = [
-        model.source_loss(parameters, side.items, side.next_batch(), streams("source", side.name)) for side in sources
+        model.source_loss(
+            parameters, side.items, side.next_batch(), streams("source", side.name), rows_only=side.rows_only
+        )
+        for side in sources
     ]
     all_losses = torch.stack(losses).detach()
     usable = all_losses.isfinite().tolist()
@@ -191,7 +194,8 @@ class MetaStep:
         plain = self.settings.second_order
 
         def loss_on(batch):
-            return lambda phi: self.model.source_loss(phi, side.items, batch, streams("source", side.name), plain)
+            generator = streams("source", side.name)
+            return lambda phi: self.model.source_loss(phi, side.items, batch, generator, plain, side.rows_only)
 
         losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
         return meta.trial_update(parameters, losses, side.own, self.state.log_rates, plain)

@@ -23,7 +23,7 @@ from recbole_metarec.trainer.diagnostics import (
 )
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.meta_step import finite
-from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups
+from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, steps_by_rows
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
 from recbole_metarec.trainer.training_state import TrainingState
@@ -34,15 +34,18 @@ class TransferTrainer(TrainingState, Trainer):
 
     history, source_history: one row per epoch, and per epoch and source. With ``record`` set (a function of no
     argument) it is called after each validation, when both are up to date. spent_before: seconds of kept work that was
-    done before the run was resumed.
+    done before the run was resumed. whole_table: the item table moves as with transfer, whole in every step.
     """
 
     moves_all = True  # whether every step moves every parameter that requires a gradient
 
-    def __init__(self, config, model):
+    def __init__(self, config, model, whole_table: bool = False):
+        self.transfer = (config["meta_transfer"] if config["model"] == "MetaRec" else None) or "none"
+        # with transfer the whole table moves in every step, and so it must in what is compared with it
+        self.rows_only = self.transfer == "none" and not whole_table and steps_by_rows(config, "target_negatives")
+        self.sources_by_rows = steps_by_rows(config, "source_negatives") and not config["quantize_output"]
         super().__init__(config, model)
         self.seed = config["seed"]
-        self.transfer = (config["meta_transfer"] if config["model"] == "MetaRec" else None) or "none"
         self.saved_model_file = _unused(Path(self.saved_model_file))
         self.history: list[dict] = []
         self.source_history: list[dict] = []
@@ -50,8 +53,6 @@ class TransferTrainer(TrainingState, Trainer):
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
         self.record = None
-        # with transfer the whole table moves in every step, and so it must in what is compared with it
-        self.rows_only = self.transfer == "none"
         self._steps_done = 0
         self._started, self.spent_before = time(), 0.0
         self._resumed: dict | None = None
@@ -67,13 +68,12 @@ class TransferTrainer(TrainingState, Trainer):
         if "params" in kwargs:
             return fused(super()._build_optimizer(**kwargs))
         dense = fused(super()._build_optimizer(params=parameter_groups(self.model)))
-        by_rows = self.model.row_gradients and self.model.target_negatives
-        return RowwiseOptimizer(dense, [self.model.item_embedding.weight]) if by_rows else dense
+        return RowwiseOptimizer(dense, [self.model.item_embedding.weight]) if self.rows_only else dense
 
     def _optimizer_for_sources(self, tables, biases):
         groups = [{"params": tables}, {"params": biases, "weight_decay": 0.0}]
         dense = self._build_optimizer(params=groups)
-        return RowwiseOptimizer(dense, tables) if self.model.sparse_sources else dense
+        return RowwiseOptimizer(dense, tables) if self.sources_by_rows else dense
 
     # -- fitting -----------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class TransferTrainer(TrainingState, Trainer):
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
         texts = vectors.sources if vectors else [None] * len(dataset.sources)
         sides = [
-            SourceSide(source, *size, self.seed, self.device, own)
+            SourceSide(source, *size, self.seed, self.device, own, self.sources_by_rows)
             for source, own in zip(dataset.sources, texts, strict=True)
         ]
         self.sources = SourceSides(sides, self._optimizer_for_sources)

@@ -95,6 +95,8 @@ STEP_DEFAULTS = {
 class Side:
     """A source that gives prepared batches, as SourceSide does."""
 
+    rows_only = False
+
     def __init__(self, name, items, batches):
         self.name, self.items, self.batches = name, items, list(batches)
 

@@ -144,8 +144,8 @@ class NoGradient(torch.autograd.Function):
 def spoil_gradient(model, items):
     original = model.source_loss
 
-    def source_loss(parameters, own, *rest):
-        loss = original(parameters, own, *rest)
+    def source_loss(parameters, own, *rest, **given):
+        loss = original(parameters, own, *rest, **given)
         return NoGradient.apply(loss) if own is items else loss
 
     model.source_loss = source_loss

@@ -96,7 +96,7 @@ def test_where_rows_cannot_be_stepped_alone_sampling_still_trains(shop, given):
     trainer = made.trainer
     if not len(trainer.sources):
         assert not isinstance(trainer.optimizer, RowwiseOptimizer)
-    elif not trainer.model.sparse_sources:
+    elif not trainer.sources_by_rows:
         assert not isinstance(trainer.sources.optimizer, RowwiseOptimizer)
 
 

@@ -35,7 +35,7 @@ def test_the_similarity_of_the_target_with_itself_tends_to_one():
 def test_the_similarity_of_a_negated_loss_tends_to_minus_one(monkeypatch):
     model, same, _, batch = two_sides()
     loss_of = model.source_loss
-    monkeypatch.setattr(model, "source_loss", lambda *args: -loss_of(*args))
+    monkeypatch.setattr(model, "source_loss", lambda *args, **given: -loss_of(*args, **given))
     step, parameters, _ = step_on(model, [same], alpha=1e-7)
     measured = step(parameters, batch, no_streams).measured
     assert measured["similarity_theta"].item() == pytest.approx(-1.0, abs=1e-5)
@@ -255,7 +255,7 @@ def test_a_joint_step_without_a_usable_source_has_no_gradient():
 
 def test_the_plain_step_is_the_targets_gradient_by_rows_where_that_is_asked_for():
     model, _, _, batch = tiny_metarec(target_negatives=3)
-    model.row_gradients, model.popularity = True, torch.ones(12, dtype=F64).index_fill(0, torch.tensor(0), 0.0) / 11
+    model.popularity = torch.ones(12, dtype=F64).index_fill(0, torch.tensor(0), 0.0) / 11
     parameters = dict(model.named_parameters())
     dense, by_rows = (plain_step(model, parameters, batch, Streams("cpu", 1), **given) for given in
                       ({}, {"rows_only": True}))  # fmt: skip
