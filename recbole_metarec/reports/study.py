@@ -13,8 +13,8 @@ from recbole_metarec.compare.settings import meaning
 from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.files import write_atomically
 from recbole_metarec.reports import display
-from recbole_metarec.reports.study_figures import picture
 from recbole_metarec.reports.leaderboard import cell
+from recbole_metarec.reports.study_figures import picture
 
 _REMEDY = "free some space or choose another --output"
 
