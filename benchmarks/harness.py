@@ -152,7 +152,8 @@ def main(measure: Callable[[argparse.Namespace], Result], **own: dict) -> None:
 
 def write_row(folder: Path, row: str, content: dict, took: float) -> None:
     """folder/ROW.json: the numbers with the machine, the commit and the date they belong to."""
-    from recbole_metarec.runs.folder import git_commit, write_json
+    from recbole_metarec.files import write_json
+    from recbole_metarec.runs.folder import git_commit
 
     folder.mkdir(parents=True, exist_ok=True)
     stamp = {"date": time.strftime("%Y-%m-%d"), "commit": git_commit(), "seconds": round(took, 1)}

@@ -1,6 +1,11 @@
-"""Where prepared files go, and how a file is written so that nobody ever reads half of it."""
+"""Where prepared files go, how a file is written so that nobody reads half of it, and locks between processes."""
 
-import fcntl
+import csv
+import errno
+import hashlib
+import io
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -11,6 +16,8 @@ from pathlib import Path
 from recbole_metarec.errors import DataError
 
 _CACHE_REMEDY = "free some space there, or set METAREC_CACHE to a folder that you may write to"
+_RUN_REMEDY = "free some space or choose another checkpoint_dir"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of a network file system
 
 
 def cache_dir() -> Path:
@@ -58,16 +65,75 @@ def write_atomically(path: Path, chunks: Iterable[bytes], remedy: str = _CACHE_R
     return path
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of a run as :func:`write_atomically` does."""
+    write_atomically(path, [text.encode()], _RUN_REMEDY)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes JSON; numpy numbers become plain ones, and infinities and NaN become null, for which JSON has no sign."""
+    write_text(path, json.dumps(plain_values(content), indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Writes rows under the union of their columns, in the order of first appearance."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def plain_values(value):
+    """The same value made of what JSON and YAML know: dicts with text keys, lists, text and finite numbers."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    if hasattr(value, "item") and not getattr(value, "ndim", 1):  # a number of numpy's
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def data_fingerprint(files: Iterable[Path | str]) -> str:
+    """Hexadecimal SHA-256 over the contents of files, in their order. Raises OSError."""
+    digest = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256()
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                content.update(chunk)
+        digest.update(content.digest())
+    return digest.hexdigest()
+
+
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time; for files that are replaced as wholes, and so cannot be locked themselves."""
-    folder.mkdir(parents=True, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY)
+def locked(path: Path, seconds: float = -1) -> Iterator[bool]:
+    """Whether this process alone holds the lock file ``path`` while this is open; False if another one does.
+
+    seconds: how long to wait for it, negative for as long as it takes. The system frees the lock when its process
+    ends, however it ends. A file system without locks lets everybody in. Raises DataError if ``path`` cannot be made.
+    """
+    from filelock import FileLock, Timeout  # it brings asyncio, and most commands lock nothing
+
+    lock, alone = FileLock(path, timeout=seconds), True
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        alone = False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise DataError(f"{path}: cannot be locked ({error.strerror}); check the rights to its folder") from None
+    try:
+        yield alone
     finally:
-        os.close(opened)
+        if alone:
+            path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone and makes a new one
+            lock.release()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.intervals import mean_interval, paired_difference
 from recbole_metarec.evaluation.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.files import write_csv, write_json
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
@@ -92,7 +93,7 @@ def run_experiment(
         _write_ranks(run.run_dir, run.test, parts)
         _draw(run.run_dir, run.trainer)
         metrics = _metrics(run, parts, time() - started)
-        folder.write_json(run.run_dir / "metrics.json", metrics)
+        write_json(run.run_dir / "metrics.json", metrics)
     for part in parts:
         getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
     return Experiment(run.run_dir, metrics, parts)
@@ -180,7 +181,7 @@ def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
     rows = [
         {"user_id": u, **dict(zip(columns, own, strict=True))} for u, own in zip(users, ranks.tolist(), strict=True)
     ]
-    folder.write_csv(run_dir / "ranks.csv", rows)
+    write_csv(run_dir / "ranks.csv", rows)
 
 
 def _draw(run_dir: Path, trainer) -> None:

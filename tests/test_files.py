@@ -1,11 +1,15 @@
-"""Files are written whole or not at all, and a failure says what can be done about it."""
+"""Files are written whole or not at all, a failure says what can be done about it, and locks keep others out."""
 
+import json
 import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from recbole_metarec.errors import DataError
-from recbole_metarec.files import no_empty_file_left, write_atomically
+from recbole_metarec.files import data_fingerprint, locked, no_empty_file_left, write_atomically, write_json
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,61 @@ def test_an_empty_file_goes_with_the_error_that_came_after_it_and_no_other_does(
     with no_empty_file_left(new):
         new.touch()
     assert new.exists()
+
+
+def test_json_knows_no_infinity_and_no_numpy(tmp_path):
+    write_json(tmp_path / "a", {1: np.float32(0.5), "b": (np.int64(3), float("nan"), np.bool_(True), np.str_("x"))})
+    assert json.loads((tmp_path / "a").read_text()) == {"1": 0.5, "b": [3, None, True, "x"]}
+
+
+def test_a_fingerprint_is_of_contents_in_their_order(tmp_path):
+    for name, content in (("a", "x"), ("b", "y"), ("c", "x"), ("d", "xy"), ("e", "")):
+        (tmp_path / name).write_text(content)
+    prints = {word: data_fingerprint([tmp_path / name for name in word]) for word in ("ab", "cb", "ba", "de", "d")}
+    assert prints["ab"] == prints["cb"] and len(set(prints.values())) == 4
+
+
+_COUNT = """
+import sys
+from pathlib import Path
+from recbole_metarec.files import locked
+file, lock = Path(sys.argv[1]), Path(sys.argv[2])
+for _ in range(100):
+    with locked(lock) as alone:
+        assert alone
+        file.write_text(str(int(file.read_text()) + 1))
+"""
+_HOLD = """
+import sys, time
+from pathlib import Path
+from recbole_metarec.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_processes_under_one_lock_lose_no_count_and_leave_no_lock_file(tmp_path):
+    count, lock = tmp_path / "count", tmp_path / "new" / "lock"
+    count.write_text("0")
+    words = [sys.executable, "-c", _COUNT, str(count), str(lock)]
+    assert [process.wait(120) for process in [subprocess.Popen(words) for _ in range(4)]] == [0] * 4
+    assert count.read_text() == "400" and not lock.exists()
+
+
+def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path):
+    words = [sys.executable, "-c", _HOLD, str(tmp_path / "lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with locked(tmp_path / "lock", seconds=0) as alone:
+            assert not alone
+        assert (tmp_path / "lock").exists()
+        holder.kill()
+    with locked(tmp_path / "lock", seconds=0) as alone:
+        assert alone
+        with locked(tmp_path / "lock", seconds=0) as twice:
+            assert not twice
+    assert not (tmp_path / "lock").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="lock: cannot be locked"), locked(tmp_path / "file" / "lock"):
+        pass

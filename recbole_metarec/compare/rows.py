@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_metarec.config.machine_keys import THIS_MACHINE
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.evaluation.significance import METRIC
-from recbole_metarec.files import alone_in, write_atomically
-from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.files import locked, write_atomically
+from recbole_metarec.jobs.job import PlannedRun
 
 # A config key that did not exist when rows were written -> the value with which a run is as it was before: rows stay
 # those of the runs that have it.
@@ -196,7 +197,7 @@ class RowsFile:
 
         Raises DataError if a file cannot be read or written; each is then as it was.
         """
-        with alone_in(self.path.parent):
+        with locked(self.path.with_name(f".{self.path.name}.lock")):
             known, kept = self.rows(), self.ranks()
             before = dict(known)
             for row in rows:

@@ -6,34 +6,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from recbole_metarec.config.machine_keys import THIS_MACHINE
 from recbole_metarec.errors import DataError
-from recbole_metarec.runs.folder import write_json
-
-# Keys that say where or how a run is done and not what it finds.
-THIS_MACHINE = frozenset(
-    (
-        "checkpoint_dir",
-        "data_path",
-        "dataloaders_save_path",
-        "device",
-        "gpu_id",
-        "group_offset",
-        "ip",
-        "local_rank",
-        "log_wandb",
-        "nproc",
-        "offset",
-        "port",
-        "save_dataloaders",
-        "seed",
-        "show_progress",
-        "state",
-        "use_gpu",
-        "wandb_project",
-        "worker",
-        "world_size",
-    )
-)
+from recbole_metarec.files import write_json
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_metarec.config.checks import default_values, key_reference
+from recbole_metarec.config.machine_keys import THIS_MACHINE
 from recbole_metarec.config.protocol import keys_read_by
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.schema import reads
@@ -16,10 +17,10 @@ from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.competitors import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
-from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.quick_start import settled_config
-from recbole_metarec.runs import folder
 from recbole_metarec.runs.code_version import code_version
 
 
@@ -153,7 +154,7 @@ def _fingerprint(files: tuple[str, ...]) -> str:
         raise DataError(
             f"{missing[0]}: no such file, and item texts are asked for; leave out text_alignment, or models of texts"
         )
-    return folder.data_fingerprint([Path(file) for file in files])
+    return data_fingerprint(files)
 
 
 def _with_seed(plan: PlannedRun, seed: int) -> PlannedRun:

@@ -11,6 +11,7 @@ from time import time
 import torch
 
 from recbole_metarec.evaluation.ranking import metrics_of, rank_all
+from recbole_metarec.files import data_fingerprint, write_csv, write_json
 from recbole_metarec.jobs.competitors import POPULARITY
 from recbole_metarec.plugin.config import build_config, read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import user_names
@@ -46,7 +47,7 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
     run_dir = folder.make_run_folder(config["checkpoint_dir"], POPULARITY, dataset, config["seed"])
     found = {name: {key: float(value) for key, value in metrics_of(own, config).items()} for name, own in ranks.items()}
     users = user_names(test._dataset, test._dataset.inter_feat[part.uid_field])
-    folder.write_csv(
+    write_csv(
         run_dir / "ranks.csv", [{"user_id": u, "rank": r} for u, r in zip(users, ranks["test"].tolist(), strict=True)]
     )
     metrics = {
@@ -62,8 +63,8 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
         "parameters": part.item_num - 1,
         "versions": folder.versions(),
         "git_commit": folder.git_commit(),
-        "data_fingerprint": folder.data_fingerprint([Path(config["data_path"]) / f"{dataset}.inter"]),
+        "data_fingerprint": data_fingerprint([Path(config["data_path"]) / f"{dataset}.inter"]),
     }
-    folder.write_json(run_dir / "metrics.json", metrics)
+    write_json(run_dir / "metrics.json", metrics)
     getLogger().info(f"{POPULARITY}: valid {found['valid']}, test {found['test']}")
     return run_dir

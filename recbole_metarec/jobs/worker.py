@@ -15,10 +15,10 @@ import numpy as np
 
 from recbole_metarec.errors import DataError, MetaRecError
 from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.heartbeat import INTERRUPTED, Heartbeat
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.store import RunStore
-from recbole_metarec.runs import folder
 from recbole_metarec.runs.code_version import code_version
 
 STORED, FAILED, IN_OTHER_HANDS = 0, 3, 4  # exit codes
@@ -74,7 +74,7 @@ def check_versions(run: PlannedRun) -> None:
     """The key must name what really ran. Raises DataError."""
     if run.code != code_version():
         raise DataError("the code has changed since this run was planned; start the command again")
-    if run.data != folder.data_fingerprint([Path(file) for file in run.data_files]):
+    if run.data != data_fingerprint(run.data_files):
         raise DataError(f"{', '.join(run.data_files)}: changed since this run was planned; start the command again")
 
 

@@ -14,10 +14,9 @@ from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.writer import USER, check_free, read_about, write_domain
 from recbole_metarec.errors import DataError
-from recbole_metarec.files import cache_dir, make_dir, replace_folders
+from recbole_metarec.files import cache_dir, data_fingerprint, make_dir, replace_folders
 from recbole_metarec.prepare.split_domains import Dataset, read_frames
 from recbole_metarec.prepare.splitting import Shares, split_by_shares
-from recbole_metarec.runs.folder import data_fingerprint
 
 _RULE = 1  # to be raised when the same domain and share give other files than before
 _CORE = 3  # events of every user and item in a half: a user needs three for a test row

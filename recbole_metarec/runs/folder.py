@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 import os
 import platform
 import re
@@ -17,11 +13,6 @@ import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-import yaml
-
-from recbole_metarec.files import write_atomically
 
 if TYPE_CHECKING:  # commands that train nothing need no torch
     import torch
@@ -39,53 +30,6 @@ def make_run_folder(parent: str | Path, model: str, dataset: str, seed: int) -> 
     folder = Path(parent) / f"{model}-{dataset}-{seed}-{stamp}-{uuid.uuid4().hex[:6]}"
     folder.mkdir(exist_ok=False)
     return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that it is either the old one or the new one, whole."""
-    write_atomically(path, [text.encode()], "free some space or choose another checkpoint_dir")
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes JSON; numpy numbers become plain ones, and so do infinities (null: JSON has none)."""
-    write_text(path, json.dumps(_plain(content), indent=2) + "\n")
-
-
-def yaml_text(content: dict) -> str:
-    """The config of a run as YAML, readable again by ``--config_files``."""
-    return yaml.safe_dump(_plain(content), sort_keys=True, allow_unicode=True)
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """Writes rows under the union of their columns, in the order of first appearance."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def data_fingerprint(files: list[Path]) -> str:
-    """SHA-256 over the interaction files that the run has read, in their order."""
-    digest = hashlib.sha256()
-    for path in files:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest() if sys.version_info >= (3, 11)
-                          else hashlib.sha256(file.read()).digest())  # fmt: skip
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Which folder a run works in: a new one, or with ``--resume`` that of an unfinished run of the very same config."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,10 +8,13 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
+import yaml
+
+from recbole_metarec.config.machine_keys import THIS_MACHINE
 from recbole_metarec.config.suggestions import show, source_names
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.jobs.job import THIS_MACHINE
+from recbole_metarec.files import locked, plain_values, write_json, write_text
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.code_version import code_version
 
@@ -32,7 +34,7 @@ class RunStart:
     def differences(self, run_dir: Path) -> list[str]:
         """What is different of the run in ``run_dir``, a sentence each; nothing if it may go on as this one."""
         then = read_yaml(run_dir / "config.yaml")[0]
-        now = parse_value(folder.yaml_text(self.settings))  # through YAML, as the other ones went
+        now = parse_value(yaml_text(self.settings))  # through YAML, as the other ones went
         for values in (then, now):
             values |= {"sources": source_names(values["sources"])} if "sources" in values else {}
         found = [
@@ -61,7 +63,9 @@ def opened_run(parent: str | Path, start: RunStart, resume: str | Path | bool | 
     else:
         run_dir = _named(Path(resume), start)
     run_dir = _begin(Path(parent), start) if run_dir is None else run_dir
-    with _in_hand(run_dir):
+    with locked(run_dir / "lock", seconds=0) as alone:
+        if not alone:
+            raise ConfigError(f"--resume: {run_dir} is already running in another process; wait for its end")
         for leftover in run_dir.glob(".*.tmp"):  # of a write that was killed
             leftover.unlink()
         yield run_dir
@@ -95,8 +99,8 @@ def _begin(parent: Path, start: RunStart) -> Path:
     try:
         given = start.given | {"model": model, "dataset": dataset}
         origin = {"given": given, "data": start.data, "code": code_version(), "versions": folder.versions()}
-        folder.write_json(run_dir / _ORIGIN, origin)
-        folder.write_text(run_dir / "config.yaml", folder.yaml_text(start.settings))
+        write_json(run_dir / _ORIGIN, origin)
+        write_text(run_dir / "config.yaml", yaml_text(start.settings))
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
@@ -157,14 +161,6 @@ def _origin(run_dir: Path) -> dict:
         raise DataError(f"{run_dir / _ORIGIN}: cannot be read ({error}); start the run anew") from None
 
 
-@contextmanager
-def _in_hand(run_dir: Path) -> Iterator[None]:
-    """Locks the run; the system frees it when this process ends, however it ends."""
-    with open(run_dir / _ORIGIN, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"--resume: {run_dir} is being trained by another process; wait for its end") from None
-        except OSError:  # a network file system without locks
-            pass
-        yield
+def yaml_text(settings: dict) -> str:
+    """The config of a run as YAML, readable again by ``--config_files``."""
+    return yaml.safe_dump(plain_values(settings), sort_keys=True, allow_unicode=True)

@@ -17,11 +17,11 @@ from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.files import data_fingerprint, write_csv
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
 from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
 from recbole_metarec.plugin.config import build_config, read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
-from recbole_metarec.runs import folder
 from recbole_metarec.runs.resume import RunStart, given_to_run, opened_run
 from recbole_metarec.trainer.trainer import TransferTrainer
 
@@ -78,7 +78,7 @@ def _read(config) -> TrainedRun:
         loaders = load_data(config)
         sources = ()
         check_depth(config, loaders[0].dataset)
-    return TrainedRun(config, *loaders, sources, folder.data_fingerprint(_data_files(config, sources)))
+    return TrainedRun(config, *loaders, sources, data_fingerprint(_data_files(config, sources)))
 
 
 def _fit(run: TrainedRun) -> None:
@@ -174,6 +174,6 @@ def _data_files(config, sources) -> list[Path]:
 
 
 def _write_histories(run_dir: Path, history: list[dict], source_history: list[dict]) -> None:
-    folder.write_csv(run_dir / "history.csv", history)
+    write_csv(run_dir / "history.csv", history)
     if source_history:
-        folder.write_csv(run_dir / "sources.csv", source_history)
+        write_csv(run_dir / "sources.csv", source_history)

@@ -7,8 +7,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudySummary
 from optuna.trial import FrozenTrial
 
+from recbole_metarec.config.machine_keys import THIS_MACHINE
 from recbole_metarec.config.suggestions import show
-from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned
 from recbole_metarec.tuning.study import best_of, count_of, subject_of
 

@@ -17,7 +17,7 @@ import yaml
 from recbole_metarec.config.checks import check_keys
 from recbole_metarec.config.yaml_files import is_yaml_name, read_yaml
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.files import alone_in, write_atomically
+from recbole_metarec.files import locked, write_atomically
 from recbole_metarec.jobs.competitors import Competitor
 from recbole_metarec.jobs.plan import Tuned
 from recbole_metarec.tuning.best import note
@@ -53,7 +53,7 @@ def put_best(path: Path, study: TuningStudy) -> None:
         "trials": study.count(),
         "found": f"{metric} {best.value:.4f} on validation of {run.dataset}{sources}",
     }
-    with alone_in(path.parent):  # searches of several models may end in the same moment
+    with locked(path.with_name(f".{path.name}.lock")):  # searches of several models may end in the same moment
         known = read_yaml(path)[0] if path.exists() else {}
         text = yaml.safe_dump(known | {run.model: entry}, sort_keys=False, default_flow_style=None, width=1000)
         write_atomically(path, [text.encode()], _REMEDY)

@@ -18,7 +18,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_metarec.jobs.job import THIS_MACHINE, PlannedRun
+from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.owner import SILENCE_SECONDS, Owner
 from recbole_metarec.tuning.storage import DATABASE_ERRORS
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_metarec.errors import MetaRecError
+from recbole_metarec.files import write_json
 from recbole_metarec.jobs.heartbeat import INTERRUPTED, Heartbeat
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.worker import FAILED, check_versions
-from recbole_metarec.runs.folder import write_json
 
 
 def outcome_file(run: PlannedRun) -> Path:

@@ -15,9 +15,9 @@ from recbole_metarec.compare.settings import Shops, check_values, parse_grid, re
 from recbole_metarec.compare.study import ablation, sweep
 from recbole_metarec.compare.variants import VARIANTS, chosen_variants
 from recbole_metarec.config.checks import check_config, default_values
+from recbole_metarec.config.machine_keys import THIS_MACHINE
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.jobs.competitors import competitors
-from recbole_metarec.jobs.job import THIS_MACHINE
 from recbole_metarec.jobs.plan import Tuned, make_plan
 from recbole_metarec.prepare.subsets import chosen_users
 

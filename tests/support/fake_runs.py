@@ -19,10 +19,10 @@ else:
 import numpy as np
 
 from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.files import data_fingerprint, write_csv, write_json
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.pool import Runner
 from recbole_metarec.jobs.store import RunStore
-from recbole_metarec.runs import folder as run_folder
 from recbole_metarec.runs.code_version import code_version
 
 USERS = 40
@@ -44,7 +44,7 @@ def planned(folder: Path, model: str = "A", seed: int = 1, data: Path | None = N
         overrides=overrides,
         config={"valid_metric": "NDCG@10", "learning_rate": 0.1},
         code=_CODE(),
-        data=run_folder.data_fingerprint([Path(file) for file in files]),
+        data=data_fingerprint(files),
         data_files=files,
         command=f"train --model {model} --seed {seed}",
     )
@@ -85,10 +85,10 @@ def pretend(run: PlannedRun) -> Path:
     result = found_by(run)
     metrics = {"valid": result.valid, "test": result.test, "seconds": 1.5, "peak_memory_mib": {"resident": 10.0}}
     metrics |= {"parameters": 7, "versions": {"python": "3"}, "git_commit": None}
-    run_folder.write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     pairs = zip(result.test_users, result.test_ranks.tolist())
-    run_folder.write_csv(folder / "ranks.csv", [{"user_id": user, "rank": rank} for user, rank in pairs])
-    run_folder.write_csv(folder / "history.csv", result.history)
+    write_csv(folder / "ranks.csv", [{"user_id": user, "rank": rank} for user, rank in pairs])
+    write_csv(folder / "history.csv", result.history)
     return folder
 
 
