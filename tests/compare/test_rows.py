@@ -153,7 +153,7 @@ def test_a_run_that_fails_leaves_no_row_and_is_tried_again(tmp_path, rows):
 _SCRIPT = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path[:0] = {folders!r}
 from test_rows import RowsFile, carry_out
 folder = Path(sys.argv[1])
 carry_out(folder, RowsFile(folder / "results" / "rows.csv"), waits=str(folder / "go"))
@@ -162,8 +162,8 @@ carry_out(folder, RowsFile(folder / "results" / "rows.csv"), waits=str(folder / 
 
 def test_rows_are_there_as_runs_finish_and_outlive_a_killed_command_and_its_store(tmp_path, rows):
     script = tmp_path / "script.py"
-    here = Path(__file__).resolve().parents[1]
-    script.write_text(_SCRIPT.format(tests=str(here), root=str(here.parent)))
+    here = Path(__file__).resolve()
+    script.write_text(_SCRIPT.format(folders=[str(folder) for folder in here.parents[:3]]))
     process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], cwd=tmp_path)
     deadline = monotonic() + 120
     while len(rows.rows()) < 2 and monotonic() < deadline and process.poll() is None:  # A's two; B's wait

@@ -14,9 +14,8 @@ import psutil
 import pytest
 import torch
 from support import fake_runs
-from support.fake_runs import found_by, planned
+from support.fake_runs import assert_complete, begun, command, found_by, planned, until
 from support.worlds import TINY, cluster_histories, write_domain
-from test_runner import assert_complete, begun, command, until
 
 from recbole_metarec.cli import main as cli
 from recbole_metarec.errors import DataError

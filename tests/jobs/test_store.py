@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from support import fake_runs
-from support.fake_runs import found_by, planned
+from support.fake_runs import found_by, planned, same
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.jobs.owner import Owner
@@ -29,15 +29,6 @@ def store(tmp_path):
 
 def finish(store, run, result=None):
     store.finish(store.claim(run), result or found_by(run), "folder", {"python": "3"})
-
-
-def same(one, other) -> bool:
-    """Whether two results say the same, users in any order."""
-    for result in (one, other):
-        assert len(result.test_users) == len(set(result.test_users.tolist()))
-    ranks = [dict(zip(result.test_users.tolist(), result.test_ranks.tolist())) for result in (one, other)]
-    plain = [{k: v for k, v in vars(result).items() if not k.startswith("test_")} for result in (one, other)]
-    return ranks[0] == ranks[1] and plain[0] == plain[1]
 
 
 def test_a_result_comes_back_as_it_went_in(store, tmp_path):

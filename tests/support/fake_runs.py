@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
     from support import light
 
     light.without_training()
@@ -17,6 +21,7 @@ else:
 
 # isort: split
 import numpy as np
+import psutil
 
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.files import data_fingerprint, write_csv, write_json
@@ -102,6 +107,59 @@ def executed(folder: Path) -> list[tuple[str, int]]:
 def write_plan(file: Path, runs: list[PlannedRun]) -> Path:
     file.write_text(json.dumps([asdict(run) for run in runs]))
     return file
+
+
+def same(one, other) -> bool:
+    """Whether two results say the same, users in any order."""
+    for result in (one, other):
+        assert len(result.test_users) == len(set(result.test_users.tolist()))
+    ranks = [dict(zip(result.test_users.tolist(), result.test_ranks.tolist())) for result in (one, other)]
+    plain = [{k: v for k, v in vars(result).items() if not k.startswith("test_")} for result in (one, other)]
+    return ranks[0] == ranks[1] and plain[0] == plain[1]
+
+
+def command(folder, plan, jobs=1, store=None) -> subprocess.Popen:
+    """A command in a process of its own, with its lines to be read."""
+    script = str(Path(__file__).resolve())
+    store = store or folder / "runs.sqlite"
+    words = [sys.executable, script, "command", write_plan(folder / "plan.json", plan), store]
+    return subprocess.Popen(
+        [*words, str(jobs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # tests that were started in the background ignore it, and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def until(condition, seconds=120.0):
+    """Waits for what another process does; an assertion if it never does."""
+    deadline = monotonic() + seconds
+    while not (value := condition()):
+        assert monotonic() < deadline, "nothing happened"
+        sleep(0.02)
+    return value
+
+
+def is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def results(folder, plan):
+    with RunStore(folder / "runs.sqlite") as store:
+        return store.results(plan)
+
+
+def assert_complete(folder, plan):
+    """All runs of the plan are there, each as if nothing had ever been killed."""
+    found = results(folder, plan)
+    assert len(found) == len(plan)
+    assert all(same(found_by(run), result) for run, result in zip(plan, found, strict=True))
+
+
+def begun(folder) -> Counter:
+    return Counter(name for name, _ in executed(folder))
 
 
 def _command(plan_file: str, store_file: str, jobs: str) -> int:

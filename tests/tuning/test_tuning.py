@@ -15,8 +15,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from support import fake_trials
+from support.fake_runs import until
 from support.fake_trials import DEFAULTS, SPACE, base, executed, tune, url, value
-from test_runner import until
 
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.jobs.owner import SILENCE_SECONDS, Owner

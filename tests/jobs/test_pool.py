@@ -4,63 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
-from time import monotonic, sleep
 
-import psutil
 import pytest
-from support import fake_runs
-from support.fake_runs import WORKER, executed, found_by, planned, write_plan
-from test_store import same
+from support.fake_runs import WORKER, assert_complete, begun, command, executed, is_gone, planned, results, until
 
 from recbole_metarec.jobs.pool import Runner
 from recbole_metarec.jobs.process import log_file, python_module
 from recbole_metarec.jobs.store import RunStore
-
-
-def command(folder, plan, jobs=1, store=None) -> subprocess.Popen:
-    """A command in a process of its own, with its lines to be read."""
-    script = str(Path(fake_runs.__file__))
-    store = store or folder / "runs.sqlite"
-    words = [sys.executable, script, "command", write_plan(folder / "plan.json", plan), store]
-    return subprocess.Popen(
-        [*words, str(jobs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # tests that were started in the background ignore it, and so would their children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def until(condition, seconds=120.0):
-    """Waits for what another process does; an assertion if it never does."""
-    deadline = monotonic() + seconds
-    while not (value := condition()):
-        assert monotonic() < deadline, "nothing happened"
-        sleep(0.02)
-    return value
-
-
-def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-def results(folder, plan):
-    with RunStore(folder / "runs.sqlite") as store:
-        return store.results(plan)
-
-
-def assert_complete(folder, plan):
-    """All runs of the plan are there, each as if nothing had ever been killed."""
-    found = results(folder, plan)
-    assert len(found) == len(plan)
-    assert all(same(found_by(run), result) for run, result in zip(plan, found, strict=True))
-
-
-def begun(folder) -> Counter:
-    return Counter(name for name, _ in executed(folder))
 
 
 @pytest.mark.parametrize("who", ["command", "run"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from support.item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
+from support.same_runs import assert_same_run
 from support.worlds import TINY, write_shop
-from test_kill import assert_same_run
 
 from recbole_metarec import quick_start
 from recbole_metarec.cli.main import main

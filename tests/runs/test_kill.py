@@ -3,7 +3,6 @@
 METAREC_KILLS is how many kills must hit a run at work; half of them come at any time, half at a write of a file.
 """
 
-import csv
 import json
 import os
 import random
@@ -14,10 +13,9 @@ from math import ceil
 from pathlib import Path
 
 import pytest
-import torch
+from support.same_runs import assert_same_run
 from support.worlds import TINY, write_items, write_shop
 
-from recbole_metarec.config.schema import OUR_MODELS
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
 KILLS = int(os.environ.get("METAREC_KILLS", "12"))
@@ -31,7 +29,6 @@ CONFIGS = {
     "recbole": ("SASRec", {"hidden_size": 8, "inner_size": 8, "n_heads": 2, "hidden_dropout_prob": 0.3}),
     "sampled": ("STAMP", {"epochs": 6}),
 }
-UNREPEATABLE = {"git_commit", "seconds", "peak_memory_mib", "checkpoint_dir"}
 
 
 class Nursery:
@@ -45,7 +42,7 @@ class Nursery:
         root = Path(__file__).resolve().parents[2]
         places = {"PYTHONPATH": str(root), "METAREC_CACHE": str(folder / "cache"), "MPLBACKEND": "agg"}
         self.process = subprocess.Popen(
-            [sys.executable, str(root / "tests" / "kill_nursery.py")],
+            [sys.executable, str(root / "tests" / "support" / "kill_nursery.py")],
             cwd=folder, env={**os.environ, **places}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout.readline() == "ready\n"
@@ -97,51 +94,6 @@ def phase(run_dir: Path | None) -> str:
     if not state.exists():
         return "first epoch"
     return "pretraining" if read_checkpoint(state)["epoch"] < 0 else "epochs"
-
-
-def assert_same(one, other, where: str) -> None:
-    """Equality to the bit of whatever a checkpoint or a JSON file holds, but for what no run can repeat."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one.keys() - UNREPEATABLE:
-            if key == "config" and isinstance(one[key], str):
-                own, its = (json.loads(text) for text in (one[key], other[key]))
-                for found in (own, its):
-                    found["given"].sort()  # files and the command line give in another order
-                assert_same(own, its, f"{where}: {key}")
-            else:
-                assert_same(one[key], other[key], f"{where}: {key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for number, (own, its) in enumerate(zip(one, other, strict=True)):
-            assert_same(own, its, f"{where}[{number}]")
-    elif isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), where
-    else:
-        assert one == other and type(one) is type(other), where
-
-
-def content(path: Path):
-    if path.suffix == ".json":
-        return json.loads(path.read_text())
-    if path.suffix == ".csv":
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
-    return read_checkpoint(path)
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    names = {path.name for path in one.iterdir()}
-    assert names == {path.name for path in other.iterdir()}, "something half-written has stayed"
-    ours = json.loads((one / "metrics.json").read_text())["model"] in OUR_MODELS
-    compared = [
-        name
-        for name in sorted(names)
-        if name.endswith((".json", ".csv", "-last.pth")) or (ours and name.endswith(".pth"))
-    ]
-    assert {"metrics.json", "history.csv", "ranks.csv", "model-last.pth"} <= set(compared)
-    for name in compared:
-        assert_same(content(one / name), content(other / name), name)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
