@@ -44,9 +44,12 @@ TARGETS = {  # the module -> the tests that are about it
     "trainer/meta_step": ["trainer/test_meta_step.py", f"{FINITE}weights_sum_to_one_at_every_temperature"],
     "trainer/step": [
         "trainer/test_step.py",
-        "prepare/test_shares.py",
         f"{FINITE}a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training",
     ],
+    "trainer/transfer_step": ["trainer/test_step.py", "trainer/test_shares.py"],
+    "trainer/transfer_state": ["trainer/test_step.py"],
+    "trainer/weighting": ["trainer/test_step.py"],
+    "trainer/shares": ["trainer/test_shares.py"],
     "model/lru": [
         "model/test_lru.py",
         f"{FINITE}eigenvalues_and_their_gradient_are_finite_wherever_the_parameters_are",

@@ -1,65 +1,10 @@
-"""What is recorded of each source in each epoch, and the failures of transfer that are said aloud."""
+"""The failures of transfer that a user is warned of."""
 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
-from torch import Tensor
-
-from recbole_metarec.model.quantizer import codebook_use
-
 PATIENCE = 3  # epochs in a row that a sign must show
-QUANTITIES = ("weight", "share", "entropy", "similarity_phi", "similarity_theta", "gain", "loss", "skipped")
-
-
-class EpochRecord:
-    """Means over the steps of an epoch, of what was finite, summed on the device: nothing here waits for a number."""
-
-    def __init__(self):
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
-        self._steps = 0
-
-    def add(self, measured: dict[str, Tensor]) -> None:
-        """measured: name of a quantity -> float [M] of one step; a quantity may be missing in a step."""
-        self._steps += 1
-        for name, value in measured.items():
-            value = value.to(torch.float32)
-            finite = value.isfinite()
-            value = torch.where(finite, value, 0.0)
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts[name] + finite if name in self._counts else finite.to(torch.int64)
-
-    def rows(self, epoch: int, names: list[str]) -> list[dict]:
-        """One row per source: epoch, source, steps, and the mean of each quantity that was measured (skipped: the count
-        of steps that were). None where nothing was measured, as in the target's epochs after pre-training."""
-        if not self._sums:
-            return []
-        rows = [{"epoch": epoch, "source": name, "steps": self._steps} for name in names]
-        for quantity in (q for q in QUANTITIES if q in self._sums):
-            scale = 1 if quantity == "skipped" else self._counts[quantity].clamp(min=1)
-            for row, value in zip(rows, (self._sums[quantity] / scale).tolist(), strict=True):
-                row[quantity] = value
-        return rows
-
-
-def add_codebook_use(rows: list[dict], sources, model) -> None:
-    """Adds usage, perplexity, quantization error and collisions of each source's whole table to its row."""
-    if not model.vq_heads:
-        return
-    weights = {name: value.detach() for name, value in model.named_parameters()}
-    codebook = model.item_table(weights)
-    for row, side in zip(rows, sources, strict=True):
-        vectors = model.source_table(weights, side.items).detach()[1:]
-        use = codebook_use(vectors, codebook, model.vq_heads, model.candidate_codes)
-        row |= {
-            "codebook_usage": use.usage,
-            "perplexity": use.perplexity,
-            "quantization_error": use.error,
-            "relative_error": use.error / float(vectors.square().mean()),
-            "collisions": use.collisions,
-        }
 
 
 @dataclass

@@ -16,17 +16,18 @@ from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_metarec.trainer.diagnostics import (
     PATIENCE,
-    EpochRecord,
     FailureSigns,
-    add_codebook_use,
     lost_sources,
 )
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
+from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use
 from recbole_metarec.trainer.meta_step import finite
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, steps_by_rows
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
-from recbole_metarec.trainer.step import MetaStep, StepResult, TransferSettings, TransferState, joint_step, plain_step
+from recbole_metarec.trainer.step import StepResult, joint_step, plain_step
 from recbole_metarec.trainer.training_state import TrainingState
+from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_step import MetaStep
 
 
 class TransferTrainer(TrainingState, Trainer):

@@ -11,7 +11,7 @@ import yaml
 import recbole_metarec
 from recbole_metarec.config.checks import OUR_MODELS, default_values, key_reference, known_keys
 from recbole_metarec.config.resources import resource_dir
-from recbole_metarec.trainer.step import TransferSettings
+from recbole_metarec.trainer.transfer_state import TransferSettings
 
 FILES = sorted(path for path in resource_dir("properties").rglob("*.yaml") if path.parent.name != "search")
 PACKAGE = Path(recbole_metarec.__file__).resolve().parent

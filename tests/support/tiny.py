@@ -13,7 +13,8 @@ from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.metarec import MetaRec, SourceItems
 from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_step import MetaStep
 
 F64 = torch.float64
 FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",

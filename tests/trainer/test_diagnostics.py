@@ -5,7 +5,8 @@ import math
 import torch
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
-from recbole_metarec.trainer.diagnostics import EpochRecord, FailureSigns
+from recbole_metarec.trainer.diagnostics import FailureSigns
+from recbole_metarec.trainer.measuring import EpochRecord
 
 
 def row(epoch: int, source: str, **values) -> dict:

@@ -10,7 +10,8 @@ from support.tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
 from recbole_metarec.compare.settings import weighs_sources
 from recbole_metarec.config.checks import key_reference
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_step import MetaStep
 
 # -- a quadratic, whose every gradient is known ------------------------------------------------------------------------
 
@@ -310,8 +311,14 @@ def test_the_keys_that_weigh_sources_are_all_that_change_nothing_with_one_source
         model, items, batch, target_batch = tiny_metarec(vq_heads=0)
         batches = [[batch, random_batch(10)], [random_batch(10), random_batch(10)]][:n_sources]
         sides = [
-            SimpleNamespace(name=str(n), items=items, own=(items.table, items.bias), next_batch=iter(own).__next__)
-            for n, own in enumerate(batches)
+            SimpleNamespace(
+                name=str(number),
+                items=items,
+                own=(items.table, items.bias),
+                next_batch=iter(drawn).__next__,
+                rows_only=False,
+            )
+            for number, drawn in enumerate(batches)
         ]
         parameters = dict(model.named_parameters())
         state = TransferState(rates(parameters, 0.01), torch.zeros(n_sources, dtype=F64))

@@ -19,7 +19,9 @@ from support.tiny import (
 
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.step import MetaStep, TransferSettings, TransferState, joint_step, plain_step
+from recbole_metarec.trainer.step import joint_step, plain_step
+from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_step import MetaStep
 
 
 def test_the_similarity_of_the_target_with_itself_tends_to_one():

@@ -12,13 +12,12 @@ from support.tiny import (
     two_sides,
 )
 
+from recbole_metarec.trainer.shares import deal
 from recbole_metarec.trainer.step import plain_step
 
 
 def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weights():
-    model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1))
-    step, _, _ = step_on(model, [same, other], target_batch="split")
     generator = torch.Generator().manual_seed(0)
 
     def rows(part):
@@ -26,33 +25,29 @@ def test_shares_are_disjoint_rows_of_the_target_batch_in_proportion_to_the_weigh
 
     for weight in (0.0, 0.3, 0.5, 0.9, 1.0):
         weights = torch.tensor([weight, 1.0 - weight])
-        drawn = [step._shares(batch, weights, lambda *name: generator) for _ in range(400)]
-        for shares, sizes in drawn:
-            assert sizes.tolist() == [int((share.targets > 0).sum()) for share in shares]
-            assert all(len(share) for share in shares)
-            assert sorted(row for share in shares for row in rows(share)) == sorted(rows(batch))
-        first = np.array([len(shares[0]) for shares, _ in drawn])
+        drawn = [deal(batch, weights, generator) for _ in range(400)]
+        for shares in drawn:
+            assert shares.events.tolist() == [int((share.targets > 0).sum()) for share in shares.batches]
+            assert all(len(share) for share in shares.batches)
+            assert sorted(row for share in shares.batches for row in rows(share)) == sorted(rows(batch))
+        first = np.array([len(shares.batches[0]) for shares in drawn])
         assert first.max() - first.min() <= 1, "systematic sampling rounds up or down, no more"
         assert abs(first.mean() - (1 + weight * 7)) < 4 * 0.5 / np.sqrt(400)
-        assert len({str(rows(shares[0])) for shares, _ in drawn}) > 1
+        assert len({str(rows(shares.batches[0])) for shares in drawn}) > 1
 
 
 def test_the_same_streams_deal_the_same_rows():
-    model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    dealt = [step._shares(batch, torch.tensor([0.55, 0.45]), no_streams)[0] for _ in range(30)]
+    dealt = [deal(batch, torch.tensor([0.55, 0.45]), no_streams("share")).batches for _ in range(30)]
     for shares in dealt[1:]:
         assert all(torch.equal(one.inputs, other.inputs) for one, other in zip(dealt[0], shares, strict=True))
 
 
 def test_the_rows_of_three_sources_are_dealt_out_whole_and_in_proportion():
-    model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1))
-    step, _, _ = step_on(model, [same, other, same], target_batch="split")
     generator = torch.Generator().manual_seed(0)
     weights = torch.tensor([0.5, 0.125, 0.375])
-    drawn = [step._shares(batch, weights, lambda *name: generator)[0] for _ in range(200)]
+    drawn = [deal(batch, weights, generator).batches for _ in range(200)]
     sizes = np.array([[len(share) for share in shares] for shares in drawn])
     assert (sizes.sum(axis=1) == 11).all() and (np.abs(sizes - (1 + 8 * weights.numpy())) <= 1).all()
     assert np.abs(sizes.mean(axis=0) - (1 + 8 * weights.numpy())).max() < 4 * 0.5 / np.sqrt(200)
@@ -83,20 +78,15 @@ def test_a_source_whose_trial_the_target_cannot_be_measured_after_is_left_out(gi
 
 @pytest.mark.parametrize("rows, dealt", [(3, False), (4, True), (5, True)])
 def test_a_batch_of_too_few_rows_is_not_dealt_out(rows, dealt):
-    model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 3, 2, 1)[:rows])
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    shares, sizes = step._shares(batch, torch.tensor([1.0, 0.0]), no_streams)
-    assert [len(share) for share in shares] == ([rows - 1, 1] if dealt else [rows, rows])
-    assert (sizes is not None) == dealt
+    shares = deal(batch, torch.tensor([1.0, 0.0]), no_streams("share"))
+    assert [len(share) for share in shares.batches] == ([rows - 1, 1] if dealt else [rows, rows])
+    assert (shares.events is not None) == dealt
 
 
 def test_where_no_source_is_usable_rows_are_dealt_evenly():
-    model, same, other, _ = two_sides()
     batch = random_batch(12, lengths=(5, 4, 4, 3, 3, 2, 2, 1))
-    step, _, _ = step_on(model, [same, other], target_batch="split")
-    shares, _ = step._shares(batch, torch.zeros(2), no_streams)
-    assert [len(share) for share in shares] == [4, 4]
+    assert [len(share) for share in deal(batch, torch.zeros(2), no_streams("share")).batches] == [4, 4]
 
 
 def test_with_dealt_rows_every_target_event_counts_alike():

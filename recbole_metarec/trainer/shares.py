@@ -1,0 +1,46 @@
+"""Which rows of the target batch each source is tried on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.trainer import meta_step as meta
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A target batch per source. events: how many each predicts, float [M]; None where all sources have the same."""
+
+    batches: list[SequenceBatch]
+    events: Tensor | None = None
+
+    def counted(self, weights: Tensor, usable: Tensor) -> Tensor:
+        """What each share counts in the update, float [M]: as the source's weight.
+
+        Rows that were dealt out by weight count by their number instead, so that every target event counts alike.
+        """
+        return weights if self.events is None else meta.renormalised(self.events, usable)
+
+
+def deal(batch: SequenceBatch, weights: Tensor, generator: torch.Generator) -> Shares:
+    """Random disjoint rows of the batch for each source, in proportion to its weight (float [M]), drawn anew each time.
+
+    So none of the target's events is wasted on a source that hardly counts; each source gets one row at least, so that
+    it goes on being measured. A batch of few long histories cannot be dealt out: every source gets the whole of it.
+    """
+    count, device = len(weights), batch.inputs.device
+    if len(batch) < 2 * count:
+        return Shares([batch] * count)
+    if not bool(weights.any()):  # no source is usable: the step will say so
+        weights = torch.ones_like(weights)
+    start = torch.rand(1, generator=generator, device=device)
+    # systematic sampling: the expected number of rows is exactly in proportion
+    dealt = len(batch) - count
+    ends = (start + weights.cumsum(0) / weights.sum() * dealt).floor().long().clamp(max=dealt).tolist()
+    sizes = [1 + end - before for before, end in zip([0, *ends[:-1]], ends, strict=True)]
+    sizes[-1] = len(batch) - sum(sizes[:-1])
+    order = torch.randperm(len(batch), generator=generator, device=device)
+    batches = [batch.rows(rows) for rows in order.split(sizes)]
+    return Shares(batches, torch.stack([(share.targets > 0).sum() for share in batches]).to(weights.dtype))

@@ -1,0 +1,97 @@
+"""How the meta transfer is set, and what it carries from step to step."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recbole_metarec.trainer.meta_step import Tensors
+from recbole_metarec.trainer.state_checks import CheckedState
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """The config keys of the meta transfer, each by its own name."""
+
+    inner_steps: int
+    second_order: bool
+    target_batch: str
+    gradient_rescaling: str
+    rescale_sign: str
+    similarity_at: str
+    similarity_over: str
+    similarity_momentum: float
+    temperature: float
+    source_weight: float
+    diagnostics_every: int
+
+    def compared(self, names: list[str]) -> list[str]:
+        """Names of the parameters that the similarity runs over."""
+        if self.similarity_over == "all":
+            return list(names)
+        codes = ["item_embedding.weight"] if self.similarity_over == "encoder_and_codes" else []
+        return [name for name in names if name.startswith("encoder.") or name in codes]
+
+
+@dataclass
+class TransferState:
+    """What the meta transfer carries from step to step; all of it belongs to the checkpoint.
+
+    log_rates: log(alpha) of each parameter tensor. smoothed: float [M], running mean of the sources' scores.
+    steps: outer steps done. rate_optimizer: None keeps alpha fixed.
+    """
+
+    log_rates: Tensors
+    smoothed: Tensor
+    steps: int = 0
+    rate_optimizer: torch.optim.Optimizer | None = None
+
+    @classmethod
+    def initial(cls, alphas: dict[str, float], learning_rate: float, n_sources: int, device) -> "TransferState":
+        """alphas: of each named parameter, where it starts; a learning rate above 0 lets each go its own way."""
+        rates = {name: torch.tensor(float(alpha), device=device).log() for name, alpha in alphas.items()}
+        rates = {name: rate.requires_grad_(learning_rate > 0) for name, rate in rates.items()}
+        learner = torch.optim.Adam(rates.values(), lr=learning_rate) if learning_rate > 0 else None
+        return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
+
+    def smooth(self, scores: Tensor, usable: Tensor, momentum: float) -> None:
+        """Moves the running means [M] by the scores [M] of a step; the first step's scores are taken as they are.
+
+        A source that is not usable, bool [M], keeps what is known of it.
+        """
+        momentum = momentum if self.steps else 0.0
+        moved = momentum * self.smoothed + (1.0 - momentum) * scores
+        self.smoothed = torch.where(usable & scores.isfinite(), moved, self.smoothed)
+
+    def learn_rates(self, gradient: Tensors) -> None:
+        """One step of alpha's own learner, if it has one. gradient: by log(alpha) of each parameter."""
+        if self.rate_optimizer is None:
+            return
+        for name, rate in self.log_rates.items():
+            rate.grad = gradient[name]
+        self.rate_optimizer.step()
+
+    def state_dict(self) -> dict:
+        """Tensors and plain values only; a copy, which further steps leave as it is."""
+        rates = {name: value.detach().clone() for name, value in self.log_rates.items()}
+        learner = copy.deepcopy(self.rate_optimizer.state_dict()) if self.rate_optimizer else None
+        return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}
+
+    def checked(self, state: CheckedState, most: int) -> dict:
+        """What :meth:`state_dict` gave after at most so many steps. Raises CheckpointError if it is anything else."""
+        steps, learner = state.count("steps", most=most), None
+        if self.rate_optimizer:
+            learner = state.optimizer("rate_optimizer", self.rate_optimizer, steps, "all" if steps else "none")
+        elif state["rate_optimizer"] is not None:
+            state.refuse("rate_optimizer", "this run learns no rates")
+        rates, smoothed = state.tensors("log_rates", self.log_rates), state.tensor("smoothed", self.smoothed)
+        return {"log_rates": rates, "smoothed": smoothed, "steps": steps, "rate_optimizer": learner}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on where :meth:`state_dict` was taken."""
+        for name, value in state["log_rates"].items():
+            self.log_rates[name].data.copy_(value)
+        self.smoothed, self.steps = state["smoothed"].clone(), state["steps"]
+        if self.rate_optimizer:
+            self.rate_optimizer.load_state_dict(state["rate_optimizer"])

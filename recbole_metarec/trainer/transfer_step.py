@@ -1,0 +1,132 @@
+"""The bi-level step of MetaRec: try an update on each source, ask the target whether it helped, weigh, update."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.randomness import Streams
+from recbole_metarec.trainer import meta_step as meta
+from recbole_metarec.trainer.measuring import StepMeasurer
+from recbole_metarec.trainer.meta_step import Tensors
+from recbole_metarec.trainer.shares import Shares, deal
+from recbole_metarec.trainer.sources import SourceSide, SourceSides
+from recbole_metarec.trainer.step import StepResult
+from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
+from recbole_metarec.trainer.weighting import WEIGHTINGS
+
+
+class Passes(list):
+    """What a pass found for each source. usable: bool [M], whether all of it is finite."""
+
+    def __init__(self, passes: Iterable, is_finite: Callable[..., Tensor]):
+        super().__init__(passes)
+        self.usable = torch.stack([is_finite(one) for one in self])
+
+
+@dataclass(frozen=True)
+class SourceWeights:
+    """values: float [M], 0 where a source is not usable (bool [M]). scores: made in this step, float [M], or None."""
+
+    values: Tensor
+    usable: Tensor
+    scores: Tensor | None = None
+
+
+class MetaStep:
+    """The step that is the paper (MetaRec, section 4). With theta the shared parameters, S_i fresh batches of source i
+    and T a batch of the target:
+
+        trials   phi_i = theta - alpha grad L_src(theta; S_i)          once for each of K batches
+        shares   T_i, the rows of T that source i is tried on          all of T, or disjoint rows
+        outers   g_i = (d phi_i / d theta) grad L_tgt(phi_i; T_i)      exact, or with d phi_i / d theta = I
+        weights  w = softmax(s / tau), s_i = Sim(g_i, theta - phi_i)   s_i smoothed over steps
+        update   sum_i w_i g_i + source_weight sum_i w_i grad L_src(theta; S_i)
+
+    With ``similarity_at: theta`` the scores read grad L_tgt(theta; T) in the place of g_i, before T is shared out.
+    """
+
+    def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState):
+        self.model, self.sources, self.settings, self.state = model, sources, settings, state
+        self.weighting = WEIGHTINGS[settings.gradient_rescaling](settings)
+        self.measurer = StepMeasurer(model, sources, settings)
+
+    def __call__(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
+        """Gradient of theta and of the sources' tables; moves the smoothed scores and alpha, nothing else."""
+        trials = self._trials(parameters, streams)
+        at_theta = self._target_at_theta(parameters, batch, streams)
+        prior = self._weights("theta", trials, [at_theta] * len(trials), trials.usable)
+        shares = self._shares(batch, prior, streams)
+        outers = self._outers(parameters, trials, shares, streams)
+        weights = self._weights("phi", trials, outers, trials.usable & outers.usable)
+        counted = shares.counted(weights.values, weights.usable)
+        gradient = self._update(counted, weights.values, trials, outers)
+        measured = self.measurer.of_step(trials, weights, counted, {"theta": prior.scores, "phi": weights.scores})
+        if self.measurer.is_due(self.state.steps):
+            measured |= self.measurer.of_trials(parameters, trials, shares, outers, at_theta, streams)
+        self.state.learn_rates(meta.weighted_sum(counted, [outer.rates for outer in outers]))
+        self.state.steps += 1
+        loss = at_theta.loss if self.weighting.scores_at == "theta" else _weighted_loss(counted, outers)
+        own = [trial.own if ok else None for trial, ok in zip(trials, weights.usable.tolist(), strict=True)]
+        return StepResult(loss, gradient, own, measured)
+
+    def _trials(self, parameters: Tensors, streams: Streams) -> Passes:
+        return Passes([self._trial(parameters, side, streams) for side in self.sources], meta.finite_trial)
+
+    def _trial(self, parameters: Tensors, side: SourceSide, streams: Streams) -> meta.Trial:
+        exact, generator = self.settings.second_order, streams("source", side.name)
+
+        def loss_on(batch):
+            return lambda phi: self.model.source_loss(phi, side.items, batch, generator, exact, side.rows_only)
+
+        losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
+        return meta.trial_update(parameters, losses, side.own, self.state.log_rates, exact)
+
+    def _target_at_theta(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult | None:
+        """The target's loss before any trial, and its gradient by the compared parameters, where they are asked for."""
+        if self.weighting.scores_at != "theta" and not self.measurer.is_due(self.state.steps):
+            return None
+        compared = {name: parameters[name] for name in self.settings.compared(list(parameters))}
+        spared = {name: value.detach() for name, value in parameters.items()}
+        loss = self.model.target_loss(spared | compared, batch, streams("target"))
+        return StepResult(loss.detach(), meta.gradients(loss, compared))
+
+    def _weights(self, place: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:
+        """target: per source what holds the target's gradient at ``place``, which new scores may read."""
+        scores = None
+        if self.weighting.scores_at == place:
+            scores = self.weighting.scores(trials, [one.gradient for one in target])
+            self.state.smooth(scores, usable, self.settings.similarity_momentum)
+        return SourceWeights(self.weighting.weights(self.state.smoothed, usable), usable, scores)
+
+    def _shares(self, batch: SequenceBatch, weights: SourceWeights, streams: Streams) -> Shares:
+        if self.settings.target_batch == "shared":
+            return Shares([batch] * len(self.sources))
+        return deal(batch, weights.values, streams("share"))
+
+    def _outers(self, parameters: Tensors, trials: Passes, shares: Shares, streams: Streams) -> Passes:
+        sides = zip(self.sources, trials, shares.batches, strict=True)
+        return Passes([self._outer(parameters, *side, streams) for side in sides], meta.finite_outer)
+
+    def _outer(self, parameters: Tensors, side: SourceSide, trial: meta.Trial, share: SequenceBatch, streams: Streams):
+        exact, generator = self.settings.second_order, streams("outer", side.name)
+
+        def target_loss(phi):
+            return self.model.target_loss(phi, share, generator, exact)
+
+        return meta.outer_gradient(parameters, trial, target_loss, self.state.log_rates, exact)
+
+    def _update(self, counted: Tensor, weights: Tensor, trials: Passes, outers: Passes) -> Tensors:
+        gradient = meta.weighted_sum(counted, [outer.gradient for outer in outers])
+        if not self.settings.source_weight:
+            return gradient
+        along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
+        return {name: value + self.settings.source_weight * along[name] for name, value in gradient.items()}
+
+
+def _weighted_loss(counted: Tensor, outers: Passes) -> Tensor:
+    """sum_i counted_i L_tgt(phi_i; T_i); the loss of a source that does not count may be anything."""
+    losses = torch.stack([outer.loss for outer in outers])
+    return torch.where(counted > 0, counted * losses, 0.0).sum()
