@@ -34,7 +34,7 @@ examples:
         on a shop with a tenth of the users, for a sweep target_users=0.1 --tuned=best.yaml
 
 The first trial is the default configuration; Optuna's TPE proposes the others. Only validation is looked at. The same
-command goes on until there are N trials in all; an interrupted one loses the trial in progress, which is tried again.
+command continues until N trials are done; an interrupted trial is tried again.
 Commands on several machines may share one storage. Other code, data, config keys or space make another study.
 
 Any config key may be given as --key=value; it keeps that value in all trials.
@@ -164,8 +164,8 @@ def _tune(model, dataset: str, given: dict, share: float, places: _Places, trial
 def _report(study, plan) -> str:
     """The best configuration, as text."""
     best, default, failed, running = study.best(), study.default(), study.failed(), study.running()
-    tried = study.count() - running
-    lines = [f"{running} trials are still in the hands of other commands"] if running else []
+    tried = study.count()
+    lines = [f"{running} trials are still running in other commands"] if running else []
     if best is None:
         last = f"; the last error: {failed[-1]}" if failed else ""
         return "\n".join([*lines, f"none of {tried} trials has ended well{last}"])

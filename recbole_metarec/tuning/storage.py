@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
+from warnings import catch_warnings, simplefilter
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -14,6 +16,7 @@ from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import no_empty_file_left
 
 DATABASE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60  # a trial without a heartbeat for so long has lost its process
 _TRIES, _PAUSE_SECONDS = 12, 0.25
 _WAIT_SECONDS = 120  # for SQLite's lock, which another process holds for milliseconds
 
@@ -42,7 +45,7 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
             raise ConfigError(f"{name}: there is no such storage; run recbole-metarec tune first")
         file.parent.mkdir(parents=True, exist_ok=True)
         options = {"connect_args": {"timeout": _WAIT_SECONDS}}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a failed trial we print the error ourselves
     try:
         with no_empty_file_left(file):
             storage = _opened(url, options)
@@ -58,12 +61,19 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
 
 def _opened(url: str, options: dict | None) -> RDBStorage:
     """Another command may be making the tables in this very moment, which takes it several steps."""
-    for _ in range(_TRIES - 1):
-        try:
-            return RDBStorage(url, options)
-        except SQLAlchemyError:
-            sleep(_PAUSE_SECONDS)
-    return RDBStorage(url, options)
+    with catch_warnings():
+        simplefilter("ignore", ExperimentalWarning)
+        heartbeat = {
+            "heartbeat_interval": HEARTBEAT_SECONDS,
+            "grace_period": GRACE_SECONDS,
+            "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
+        }
+        for _ in range(_TRIES - 1):
+            try:
+                return RDBStorage(url, options, **heartbeat)
+            except SQLAlchemyError:
+                sleep(_PAUSE_SECONDS)
+        return RDBStorage(url, options, **heartbeat)
 
 
 def _fault(name: str, error: Exception) -> DataError:

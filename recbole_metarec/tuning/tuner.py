@@ -1,17 +1,16 @@
-"""Brings a study to so many trials, one after the other, each a run in a process of its own."""
+"""Runs the trials of a study one after the other, each in a process of its own."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 
 from recbole_metarec.errors import MetaRecError
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.jobs.owner import HEARTBEAT_SECONDS
 from recbole_metarec.jobs.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
 from recbole_metarec.jobs.worker import check_versions
-from recbole_metarec.tuning.study import Trial, TuningStudy
+from recbole_metarec.tuning.study import Trial, TrialError, TuningStudy
 from recbole_metarec.tuning.worker import outcome_file, read_outcome
 
 WORKER = python_module("recbole_metarec.tuning.worker")
@@ -37,66 +36,53 @@ class Tuner:
         self._total = 0
 
     def run(self, total: int) -> None:
-        """Goes on until ``total`` trials count. One that fails is recorded, and the next one is begun.
+        """Continues until ``total`` trials count. One that fails is recorded, and the next one is begun.
 
         Raises KeyboardInterrupt if it is interrupted and DataError if code or data have changed since the study was
-        begun; the trial in hand is then tried again by the next command.
+        begun; the next command tries that trial again.
         """
         self._total = total
-        self.study.free_abandoned()
-        if there := self.study.count():
-            self.say(f"{there} of {total} trials are there already or in hand: {self.study.name}")
+        if count := self.study.count() + self.study.running():
+            self.say(f"{count} of {total} trials are done or in progress: {self.study.name}")
         try:
-            while (trial := self.study.begin(total)) is not None:
-                try:
-                    self._do(trial)
-                except BaseException:
-                    self.study.give_back(trial)
-                    raise
+            self.study.optimize(total, self._evaluate)
         except KeyboardInterrupt:
+            count = self.study.count()
             raise KeyboardInterrupt(
-                f"{self.study.count()} of {total} trials are in {self.study.name}; the same command does the rest"
+                f"{count} of {total} trials are done in {self.study.name}; rerun the command to continue"
             ) from None
 
-    def _do(self, trial: Trial) -> None:
+    def _evaluate(self, trial: Trial) -> float:
+        """The trial's value on validation. Raises TrialError if it has none."""
         check_versions(self.study.base)
         try:
             run = replace(self.plan(trial.overrides), folder=str(self.folder / f"trial-{trial.number:04d}"))
         except MetaRecError as error:  # values that do not go together
-            self._failed(trial, str(error))
-            return
+            raise self._failed(trial, str(error)) from None
         outcome_file(run).unlink(missing_ok=True)
         self._tell(trial, f"{', '.join(f'{key} {value}' for key, value in trial.overrides.items())}: started")
         process = RunProcess(run, self.worker, (), environment(1))
         try:
-            self._wait(process, trial)
+            while process.exit_code is None:
+                sleep(POLL_SECONDS)
+                if line := process.progress():
+                    self._tell(trial, line)
         except BaseException:
             end_all([process])
             raise
         outcome = read_outcome(run) or {"error": process.last_words()}
         value = outcome.get("valid", {}).get(self._metric)
-        if value is not None and math.isfinite(value):
-            self.study.finish(trial, value)
-            best = self.study.best()
-            so_far = f"best {best.value:.4f} (trial {best.number})"
-            self._tell(trial, f"{self._metric} {value:.4f} on validation, {process.lasted}; {so_far}")
-        else:
+        if value is None or not math.isfinite(value):
             check_versions(self.study.base)  # no fault of the configuration, if they have changed
-            self._failed(trial, outcome.get("error", f"{self._metric} is not finite"), f" (see {process.log})")
+            raise self._failed(trial, outcome.get("error", f"{self._metric} is not finite"), f" (see {process.log})")
+        best = max(filter(None, (self.study.best(), replace(trial, value=value))), key=lambda each: each.value)
+        result = f"{self._metric} {value:.4f} on validation, {process.lasted}"
+        self._tell(trial, f"{result}; best {best.value:.4f} (trial {best.number})")
+        return value
 
-    def _wait(self, process: RunProcess, trial: Trial) -> None:
-        beaten = monotonic()
-        while process.exit_code is None:
-            sleep(POLL_SECONDS)
-            if line := process.progress():
-                self._tell(trial, line)
-            if monotonic() - beaten >= HEARTBEAT_SECONDS:
-                beaten = monotonic()
-                self.study.beat(trial)
-
-    def _failed(self, trial: Trial, error: str, where: str = "") -> None:
-        self.study.fail(trial, error)
-        self._tell(trial, f"FAILED: {error}{where}")
+    def _failed(self, trial: Trial, error: str, log: str = "") -> TrialError:
+        self._tell(trial, f"FAILED: {error}{log}")
+        return TrialError(error)
 
     def _tell(self, trial: Trial, text: str) -> None:
-        self.say(f"[{trial.place}/{self._total}] {self.study.base.model}: {text}")
+        self.say(f"[{trial.rank}/{self._total}] {self.study.base.model}: {text}")

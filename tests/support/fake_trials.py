@@ -20,10 +20,12 @@ from support import fake_runs
 
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.tuning import storage
 from recbole_metarec.tuning.storage import storage_at
 from recbole_metarec.tuning.study import TuningStudy
 from recbole_metarec.tuning.tuner import Tuner
 
+storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 3  # so that a killed trial is soon known to be dead
 WORKER = (sys.executable, str(Path(__file__).resolve()), "work")
 SPACE = {"a": FloatDistribution(0.0, 1.0), "b": CategoricalDistribution(["wrong", "right", "bad", "odd"])}
 DEFAULTS = {"a": 0.9, "b": "wrong"}
@@ -69,8 +71,8 @@ def executed(folder: Path) -> list[dict]:
 def tune(folder: Path, total: int, run: PlannedRun | None = None, space=SPACE, say=print, worker=WORKER):
     """The study after a command that brought it to so many trials: (best, count, errors)."""
     run = run or base(folder)
-    with storage_at(url(folder)) as storage:
-        study = TuningStudy(storage, run, space)
+    with storage_at(url(folder)) as trials:
+        study = TuningStudy(trials, run, space)
         Tuner(study, lambda overrides: plan(run, overrides), Path(folder), say, worker).run(total)
         return study.best(), study.count(), study.failed()
 

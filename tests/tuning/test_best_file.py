@@ -16,7 +16,7 @@ from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import competitors
 from recbole_metarec.jobs.plan import Tuned
 from recbole_metarec.tuning.best_file import check_writable, put_best, read_best
-from recbole_metarec.tuning.study import TuningStudy
+from recbole_metarec.tuning.study import TrialError, TuningStudy
 
 GOOD = "LRURec:\n  config: {learning_rate: 0.002, n_layers: 1}\n  trials: 7\n  found: by hand\n"
 
@@ -25,14 +25,16 @@ GOOD = "LRURec:\n  config: {learning_rate: 0.002, n_layers: 1}\n  trials: 7\n  f
 def study(tmp_path_factory):
     """Of a model A, some of whose trials fail."""
     run = replace(base(tmp_path_factory.mktemp("study")), sources=["Near", "Far"])
-    found = TuningStudy(optuna.storages.InMemoryStorage(), run, SPACE)
-    while trial := found.begin(9):
+    study = TuningStudy(optuna.storages.InMemoryStorage(), run, SPACE)
+
+    def evaluate(trial):
         config = run.config | trial.overrides
         if config["b"] in ("bad", "odd"):
-            found.fail(trial, "no")
-        else:
-            found.finish(trial, value(config["a"], config["b"]))
-    return found
+            raise TrialError("no")
+        return value(config["a"], config["b"])
+
+    study.optimize(9, evaluate)
+    return study
 
 
 def test_the_best_is_put_in_with_what_it_was_found_on(study, tmp_path):

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from time import time
 
 import optuna
 import pytest
@@ -19,7 +18,6 @@ from support.fake_runs import until
 from support.fake_trials import DEFAULTS, SPACE, base, executed, tune, url, value
 
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.jobs.owner import SILENCE_SECONDS, Owner
 from recbole_metarec.jobs.plan import Tuned
 from recbole_metarec.tuning.best import best_found
 from recbole_metarec.tuning.storage import storage_at, storage_name
@@ -41,15 +39,13 @@ def study_in(folder) -> optuna.Study:
 def search(storage, total, run, space=EASY) -> TuningStudy:
     """A study brought to ``total`` trials in this process."""
     study = TuningStudy(storage, run, space)
-    while (trial := study.begin(total)) is not None:
-        study.finish(trial, value(**{**DEFAULTS, **trial.overrides}))
+    study.optimize(total, lambda trial: value(**{**DEFAULTS, **trial.overrides}))
     return study
 
 
 @pytest.fixture
 def memory():
-    with storage_at("sqlite:///:memory:") as storage:
-        yield storage
+    return optuna.storages.InMemoryStorage()
 
 
 def trials_of(storage, study: TuningStudy) -> list:
@@ -68,12 +64,12 @@ def test_a_known_optimum_is_found_and_the_default_is_the_first_trial(tmp_path, m
 def test_a_search_in_pieces_is_the_search_in_one(tmp_path, memory):
     """No generator starts anew: what is proposed follows from the seed and the trials so far."""
     whole = trials_of(memory, search(memory, 16, base(tmp_path)))
-    with storage_at("sqlite:///:memory:") as other:
-        for total in (1, 4, 13, 16):
-            study = search(other, total, base(tmp_path))
-        pieces = trials_of(other, study)
-        assert [trial.params for trial in pieces] == [trial.params for trial in whole]
-        seeded = trials_of(other, search(other, 3, base(tmp_path, seed=2)))
+    other = optuna.storages.InMemoryStorage()
+    for total in (1, 4, 13, 16):
+        study = search(other, total, base(tmp_path))
+    pieces = trials_of(other, study)
+    assert [trial.params for trial in pieces] == [trial.params for trial in whole]
+    seeded = trials_of(other, search(other, 3, base(tmp_path, seed=2)))
     assert seeded[0].params == whole[0].params and seeded[1].params != whole[1].params
 
 
@@ -84,7 +80,7 @@ def test_trials_run_in_processes_a_failing_one_counts_and_the_same_command_goes_
     assert said[0] == "[1/3] A: a 0.9, b wrong: started" and "ndcg@10 0.0775 on validation" in said[1]
     best, count, errors = tune(tmp_path, 9, say=said.append)
     assert count == 9
-    assert f"3 of 9 trials are there already or in hand: {base(tmp_path).model}-Shop-" in "\n".join(said)
+    assert f"3 of 9 trials are done or in progress: {base(tmp_path).model}-Shop-" in "\n".join(said)
     proposed = [trial.params for trial in study_in(tmp_path).trials]
     tried = Counter(params["b"] for params in proposed)
     assert tried["bad"] and tried["odd"], "the seed proposes both kinds of failure"
@@ -109,11 +105,11 @@ def test_an_interrupted_trial_is_tried_again_and_the_budget_is_kept_to_the_trial
     output = first.communicate(timeout=180)[0]
     if how == signal.SIGINT:
         assert first.returncode == 130
-        assert output.rstrip().endswith("; the same command does the rest") and "1 of 4 trials are in A-Shop-" in output
+        assert "1 of 4 trials are done in A-Shop-" in output
     (tmp_path / "hold").unlink()
     second = command(tmp_path, 4)
     output = second.communicate(timeout=180)[0]
-    assert second.returncode == 0 and output.startswith("1 of 4 trials are there already or in hand"), output
+    assert second.returncode == 0, output
     tried = executed(tmp_path)
     assert tried[2] == tried[1], "the same configuration"
     trials = study_in(tmp_path).trials
@@ -144,39 +140,44 @@ def test_two_commands_at_once_share_the_budget(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], outputs
     trials = study_in(tmp_path).trials
     counted = [trial for trial in trials if trial.value is not None or "error" in trial.user_attrs]
-    # what one command drew as the other took the last place waits for whoever asks for more
     assert len(counted) == 6 and optuna.trial.TrialState.RUNNING not in [trial.state for trial in trials]
     assert len({tuple(trial.params.values()) for trial in counted}) >= 5, "no two draw the same, but the first perhaps"
 
 
-def test_of_two_that_ask_in_the_same_moment_the_later_one_steps_back(tmp_path, memory, monkeypatch):
-    study = TuningStudy(memory, base(tmp_path), EASY)
-    first = study.begin(1)
-    monkeypatch.setattr(TuningStudy, "count", lambda self: 0)  # what the other saw before ours was there
-    assert study.begin(1) is None
-    monkeypatch.undo()
-    assert study.count() == study.running() == 1
-    study.finish(first, 0.5)
-    assert study.begin(1) is None and study.best() == replace(first, value=0.5)
+def test_of_two_that_ask_in_the_same_moment_the_later_one_steps_back(tmp_path, monkeypatch):
+    with storage_at(url(tmp_path)) as trials:
+        ours, theirs = (TuningStudy(trials, base(tmp_path), EASY) for _ in range(2))
+        evaluated = []
+
+        def evaluate(trial):
+            evaluated.append(trial.number)
+            with monkeypatch.context() as unaware:  # the other command looked before our trial was there
+                unaware.setattr(TuningStudy, "_has_room", lambda *_: not unaware.setattr(TuningStudy, "_has_room", no))
+                theirs.optimize(1, evaluate)
+            return 0.5
+
+        def no(*_):
+            return False
+
+        ours.optimize(1, evaluate)
+        assert evaluated == [0] and ours.count() == 1 and ours.best().value == 0.5
 
 
-def test_a_trial_on_another_host_lives_as_long_as_it_is_heard_of(tmp_path, monkeypatch):
-    with storage_at(url(tmp_path)) as storage:
-        study = TuningStudy(storage, base(tmp_path), EASY)
-        with monkeypatch.context() as there:
-            there.setattr(Owner, "this_process", lambda: Owner("elsewhere", 1, 1.0))
-            theirs = study.begin(2)
-        assert study.begin(1) is None and study.running() == 1, "it holds its place"
-        ours = study.begin(2)
-        assert (theirs.place, ours.place) == (1, 2) and study.begin(2) is None
-        later = time() + SILENCE_SECONDS + 1
-        monkeypatch.setattr("recbole_metarec.tuning.study.time", lambda: later)
-        again = study.begin(2)
-        assert again.overrides == theirs.overrides and again.number != theirs.number
-        study.finish(theirs, 0.9)  # it was only slow: too late
-        study.finish(ours, 0.5)
-        study.finish(again, 0.4)
-        assert study.count() == 2 and study.best().value == 0.5
+def test_a_trial_that_another_command_gave_up_for_dead_is_dropped_and_tried_again(tmp_path):
+    with storage_at(url(tmp_path)) as trials:
+        study, evaluated = TuningStudy(trials, base(tmp_path), EASY), []
+
+        def evaluate(trial):
+            if not evaluated:
+                stale = study_in(tmp_path).trials[trial.number]
+                trials.set_trial_state_values(stale._trial_id, optuna.trial.TrialState.FAIL)
+                trials.get_heartbeat_stale_trial_callback()(study_in(tmp_path), stale)
+            evaluated.append(trial.overrides)
+            return 0.9 - 0.1 * len(evaluated)
+
+        study.optimize(2, evaluate)
+        assert evaluated[0] == evaluated[1] == DEFAULTS, "the same configuration"
+        assert len(evaluated) == 3 and study.count() == 2 and study.best().value == pytest.approx(0.7)
 
 
 def test_other_code_data_config_seed_or_space_are_another_study(tmp_path):
@@ -254,7 +255,7 @@ def test_the_storage_holds_one_number_of_a_trial_and_it_is_validations(tmp_path)
         attributes = {row[0] for row in connection.execute("SELECT key FROM trial_user_attributes")}
         (steps,) = connection.execute("SELECT count(*) FROM trial_intermediate_values").fetchone()
     assert values == [value(**row) for row in executed(tmp_path)] and steps == 0
-    assert attributes == {"default", "owner", "heartbeat"}
+    assert attributes == {"default"}
 
 
 @pytest.mark.parametrize(
