@@ -14,10 +14,10 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_metarec.config.checks import OUR_MODELS
+from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.config.schema import OUR_MODELS
 from recbole_metarec.data.batches import TARGET_LIST
-from recbole_metarec.plugin.baselines import protocol_overrides
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.config import recbole_config
 
 
 @dataclass
@@ -41,8 +41,7 @@ def build(model: str, data_path: str, dataset: str = "Scientific", **given) -> S
     values = quiet | given
     if model not in OUR_MODELS:
         del values["device"]
-        values = protocol_overrides(model, dataset, {}) | values
-    config = build_config(model, dataset, (), values)
+    config = recbole_config(RunConfig.read(model, dataset, (), values))
     init_seed(config["seed"], True)
     data = create_dataset(config)
     train, valid, _ = data_preparation(config, data)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recbole_metarec.config.checks import Key, key_reference
+from recbole_metarec.config.schema import Key, key_reference
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 START, END = "<!-- keys -->", "<!-- end of keys -->"

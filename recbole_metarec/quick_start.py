@@ -8,6 +8,7 @@ from time import time
 
 import numpy as np
 
+from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.intervals import mean_interval, paired_difference
 from recbole_metarec.evaluation.ranking import metrics_of, ndcg_at, rank_all
@@ -16,6 +17,7 @@ from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.runs.resume import is_complete
+from recbole_metarec.runs.settings import make_run_config
 from recbole_metarec.runs.training import TrainedRun, settled_config, trained
 from recbole_metarec.trainer.trainer import TransferTrainer
 
@@ -84,8 +86,14 @@ def run_experiment(
     to the bit that of a run that was never interrupted. Raises MetaRecError for any mistake in what was given, before
     anything is trained, and where a file cannot be written; KeyboardInterrupt says how to go on.
     """
+    return run_from_config(make_run_config(model, dataset, UserKeys.read(config_files, overrides), resume), resume)
+
+
+@enough_memory()
+def run_from_config(run_config: RunConfig, resume=None) -> Experiment:
+    """:func:`run_experiment` for a RunConfig, of :func:`recbole_metarec.runs.settings.make_run_config`."""
     started = time()
-    with trained(model, dataset, config_files, overrides or {}, resume) as run:
+    with trained(run_config, resume) as run:
         parts = _evaluate(run)
         if is_complete(run.run_dir):
             metrics = json.loads((run.run_dir / "metrics.json").read_text(encoding="utf-8"))
@@ -105,7 +113,7 @@ def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, 
 
     The test rows are never ranked, so that whatever is chosen by this was not chosen by them.
     """
-    with trained(model, dataset, (), overrides) as run:
+    with trained(make_run_config(model, dataset, UserKeys.read((), overrides))) as run:
         _load_best(run, next(iter(_checkpoints(run.config, run.trainer).values())))
         return _numbers(metrics_of(rank_all(run.trainer.model, run.valid, run.config["device"]), run.config))
 

@@ -17,7 +17,8 @@ import torch
 import yaml
 from support.worlds import TINY, cluster_histories, write_domain
 
-from recbole_metarec.config.checks import known_keys, parse_value, read_yaml
+from recbole_metarec.config.schema import known_keys
+from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.batches import SequenceBatches
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain

@@ -20,9 +20,10 @@ import recbole.quick_start
 
 from recbole_metarec.cli.main import main
 from recbole_metarec.compare.neighbours import read_mappings
+from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.data.text_vectors import _cached
 from recbole_metarec.errors import CheckpointError, ConfigError, MetaRecError
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
@@ -157,7 +158,9 @@ def one_item(content, value):
 def as_wide_as_one_number(content, width):
     """Tensors of the shapes that the config asks for, each of which repeats one number of the file."""
     config = with_config(content, embedding_size=width, vq_heads=1)
-    build = build_config("MetaRec", "Target", (), {"embedding_size": width, "vq_heads": 1, "n_layers": 1}, {}, True)
+    build = recbole_config(
+        RunConfig.read("MetaRec", "Target", (), {"embedding_size": width, "vq_heads": 1, "n_layers": 1}), True
+    )
     with torch.device("meta"):
         shapes = recbole.quick_start.quick_start.get_model("MetaRec")(build, Catalogue(len(content["items"])))
     weights = {name: torch.zeros(1).expand(value.shape) for name, value in shapes.state_dict().items()}
@@ -298,7 +301,7 @@ def test_a_text_given_for_a_key_is_never_a_program(shop, monkeypatch, text, caps
     wrong = {"seed": text, "topk": [text], "eval_args": {"mode": text}, "wandb_project": text, "valid_metric": text}
     for key, value in wrong.items():
         try:
-            build_config("LRURec", "Target", (), {"data_path": str(shop), key: value})
+            recbole_config(RunConfig.read("LRURec", "Target", (), {"data_path": str(shop), key: value}))
         except MetaRecError as error:
             assert key in str(error)
         else:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_metarec.config.checks import OUR_MODELS, check_keys, known_keys, nearest, parse_value, read_yaml
+from recbole_metarec.config.recbole_files import recbole_models
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import recbole_models
-from recbole_metarec.config.suggestions import source_names
+from recbole_metarec.config.schema import OUR_MODELS, check_keys, keys_in, known_keys
+from recbole_metarec.config.suggestions import nearest, source_names
+from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
 
 
@@ -159,7 +160,7 @@ def _check_keys(keys: list[str], options: set[str]) -> None:
         guess = nearest(key, {*known_keys(), *(name[2:] for name in options)})
         if f"--{guess}" in options and key not in known_keys():
             raise ConfigError(f"--{key}: not an option; did you mean --{guess}?")
-    check_keys(keys, lambda key: f"--{key}")
+    check_keys(keys, {key: f"--{key}" for key in keys})
 
 
 def options_only(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
@@ -206,7 +207,7 @@ def _read_files(files: list[str]) -> tuple[dict, dict]:
 
 def _is_text(key: str) -> bool:
     """Names, paths, and RecBole's intervals such as [5,10] are no YAML."""
-    return key in ("data_path", "checkpoint_dir", "dataset", "model") or key.endswith("_num_interval")
+    return key in keys_in("text")
 
 
 def check_model(name, where: str) -> None:

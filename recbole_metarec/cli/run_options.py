@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_metarec.cli.options import Settings, count, domain_options, options_of, split_arguments, stand_ins
-from recbole_metarec.config.checks import check_config, default_values
+from recbole_metarec.config.origins import located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import said_at
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import default_values
 from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import is_yaml_name
 from recbole_metarec.errors import ConfigError
@@ -85,7 +86,7 @@ class RunRequest:
         n_seeds = count(found.get("seeds", str(_DEFAULT_SEEDS)), "--seeds")
         choose = " and choose with --models" if "models" in own else ""
         for key in sorted(set(fixed) & set(given)):
-            raise ConfigError(f"{said_at(places[key], f'{key} is what {differ}')}; leave it out{choose}")
+            raise ConfigError(f"{located(places[key], f'{key} is what {differ}')}; leave it out{choose}")
         dataset, first = given.pop("dataset", EMBEDDED_TARGET), given.pop("seed", 2020)
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
             check_config({**default_values("MetaRec"), **given, "dataset": dataset, "seed": seed}, places)
@@ -159,5 +160,5 @@ def _check_metric(chosen: dict, places: dict) -> None:
     topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))
     for key, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(name).upper() for name in metrics])):
         if missing:
-            problem = said_at(places[key], f"{key} is {show(chosen[key])}")
+            problem = located(places[key], f"{key} is {show(chosen[key])}")
             raise ConfigError(f"{problem}; models are compared by NDCG@10, so keep it in")

@@ -13,7 +13,8 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.serve import Recommender
 
 _CLUSTERS, _EPOCHS = 4, 4
@@ -35,7 +36,9 @@ def self_test(folder: Path) -> dict:
     """
     for number, name in enumerate(("Target", "Source")):
         _write_world(folder, name, seed=number)
-    config = build_config("MetaRec", "Target", (), {**_TINY, "sources": ["Source"], "data_path": str(folder)})
+    config = recbole_config(
+        RunConfig.read("MetaRec", "Target", (), {**_TINY, "sources": ["Source"], "data_path": str(folder)})
+    )
     init_seed(config["seed"], True)
     train, valid, _ = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], True)

@@ -4,7 +4,7 @@ import argparse
 
 from recbole_metarec.cli import experiments
 from recbole_metarec.cli.experiments import carry_out, read_request, share_in
-from recbole_metarec.config.schema import said_at
+from recbole_metarec.config.origins import located
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.on_import import recbole_ready
 
@@ -48,7 +48,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise ConfigError("sweep: nothing to vary; write KEY=v1,v2,..., for example temperature=0.02,0.05,0.1")
     key, values = parse_grid(request.own["grid"])
     if key in request.given:
-        raise ConfigError(f"{said_at(request.places[key], f'{key} is what is varied')}; leave it out")
+        raise ConfigError(f"{located(request.places[key], f'{key} is what is varied')}; leave it out")
     check_values(key, values, request.dataset, request.given)
     share = share_in(request, key)
     warning = ""

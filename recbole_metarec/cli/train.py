@@ -3,8 +3,7 @@
 import argparse
 
 from recbole_metarec.cli.options import Settings, check_model, domain_options, options_of, split_arguments, stand_ins
-from recbole_metarec.config.checks import OUR_MODELS, check_config, default_values, normalised
-from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.config.schema import reads
 from recbole_metarec.plugin.on_import import recbole_ready
 
@@ -51,41 +50,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     """Trains, evaluates and prints the table. Raises MetaRecError before any training."""
-    given = split_arguments(parser, arguments)
-    simulate, resume = given.pop("simulate", False), given.pop("resume", None)
-    settings = Settings.of(given)
-    chosen, places = settings.chosen, settings.places
-    if resume not in (None, True):
-        from recbole_metarec.runs.resume import given_to_run
+    from recbole_metarec.data.domains import find_domain, resolve_sources
+    from recbole_metarec.runs.settings import make_run_config
 
-        chosen = given_to_run(resume) | chosen
-        places = dict.fromkeys(chosen, f"{resume}") | places
-
-    model = chosen.get("model", "MetaRec")
-    check_model(model, places.get("model", "defaults"))
-    from recbole_metarec.config.rules import check_files
-    from recbole_metarec.data.domains import EMBEDDED_TARGET, find_domain, resolve_sources
-
-    dataset = chosen.get("dataset", EMBEDDED_TARGET)
-    if model in OUR_MODELS:
-        defaults = default_values(model)
-        check_config({**defaults, **normalised(chosen, defaults), "dataset": dataset}, places)
-    else:
-        check_files(chosen, places)
-    simulated = stand_ins(dataset, chosen, places) if simulate else {}
-    chosen, dataset = {**chosen, **simulated}, simulated.pop("dataset", dataset)
+    typed = split_arguments(parser, arguments)
+    simulate, resume = typed.pop("simulate", False), typed.pop("resume", None)
+    settings = Settings.of(typed)
+    user = UserKeys(settings.chosen, settings.places)
+    if "model" in user.values:
+        check_model(user.values["model"], user.origins["model"])
+    run_config = make_run_config(None, None, user, resume)
+    if simulate:
+        stands_in = stand_ins(run_config.dataset, run_config.user.values, run_config.user.origins)
+        user |= UserKeys.of(stands_in, "--simulate")
+        run_config = make_run_config(None, None, user, resume)
     # before the heavy imports: a mistyped name is answered at once
-    data_path = chosen.get("data_path") or DEFAULT_DATA_PATH
-    find_domain(dataset, data_path)
-    if reads(model, "sources") and chosen.get("meta_transfer") != "none":
-        resolve_sources(dataset, chosen.get("sources", "auto"), data_path)
+    find_domain(run_config.dataset, run_config["data_path"])
+    if reads(run_config.model, "sources") and run_config.values.get("meta_transfer") != "none":
+        resolve_sources(run_config.dataset, run_config["sources"], run_config["data_path"])
 
-    overrides = {key: value for key, value in settings.overrides.items() if key not in ("model", "dataset")} | simulated
     with recbole_ready():
         from recbole_metarec import quick_start
 
-        result = quick_start.run_experiment(
-            model=model, dataset=dataset, config_files=settings.files, overrides=overrides, resume=resume
-        )
+        result = quick_start.run_from_config(run_config, resume)
     print(result.table())
     return 0

@@ -14,9 +14,10 @@ from recbole_metarec.cli.options import (
     stand_ins,
     warn_of_sources,
 )
-from recbole_metarec.config.checks import check_config, default_values
+from recbole_metarec.config.origins import located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import said_at
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import default_values
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.on_import import recbole_ready
 
@@ -82,7 +83,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     dataset = chosen.pop("dataset", EMBEDDED_TARGET)
     for key in sorted(SET_BY_NAME & set(chosen)):
-        problem = said_at(places[key], f"{key} is decided by the model's name")
+        problem = located(places[key], f"{key} is decided by the model's name")
         raise ConfigError(f"{problem}; leave it out and choose with --model")
     check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
     chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}

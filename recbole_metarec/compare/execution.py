@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from recbole_metarec.compare.cost import Cost, estimate
 from recbole_metarec.compare.rows import Identity, Ranks, Row, RowsFile, identity, ranks_of, row_of
 from recbole_metarec.compare.study import Arm, Study
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.evaluation.results import FailedRun
 from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.jobs.job import PlannedRun
@@ -14,8 +15,7 @@ from recbole_metarec.jobs.plan import same_backbone
 from recbole_metarec.jobs.pool import WORKER, Runner
 from recbole_metarec.jobs.store import RunStore
 
-# What a command says of where things are on somebody's machine -> what is said of it to others, if anything.
-_PLACES = {"data_path": "data", **dict.fromkeys(("checkpoint_dir", "store", "output", "rows", "device", "gpu_id"))}
+_FILE_OPTIONS = {"store", "output", "rows"}
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,17 @@ class Execution:
 
 def portable(command: str) -> str:
     """A command without what it says of one machine."""
-    kept, words = [], iter(shlex.split(command))
+    kept, words, of_machine = [], iter(shlex.split(command)), keys_in("machine") | _FILE_OPTIONS
     for word in words:
         key, sign, _ = word.partition("=")
         key = key.removeprefix("--").replace("-", "_")
-        if not word.startswith("--") or key not in _PLACES:
+        if not word.startswith("--") or key not in of_machine:
             kept.append(word)
             continue
         if not sign:
             next(words, None)
-        if _PLACES[key]:
-            kept.append(f"--{key}={_PLACES[key]}")
+        if key == "data_path":
+            kept.append("--data_path=data")
     return shlex.join(kept)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.evaluation.significance import METRIC
@@ -78,7 +78,7 @@ COLUMNS = {_TITLES.get(field.name, field.name): field.name for field in fields(R
 
 def config_hash(run: PlannedRun) -> str:
     """Equal for two runs exactly if what is trained and how is equal: code, data, seed and machine aside."""
-    config = {key: value for key, value in run.config.items() if key not in THIS_MACHINE}
+    config = {key: value for key, value in run.config.items() if key not in keys_in("machine", "repetition")}
     if config.get("text_alignment") is False:
         config |= {key: value for key, value in _UNREAD.items() if key in config}
     config = {key: value for key, value in config.items() if not (key in NEUTRAL and NEUTRAL[key] == value)}

@@ -3,21 +3,20 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from recbole_metarec.config.checks import check_config, check_keys, default_values, key_reference, nearest, parse_value
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.yaml_files import as_text
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import check_keys, default_values, key_reference, keys_in
+from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import SET_BY_NAME
 from recbole_metarec.prepare.subsets import cut_overlap, cut_users, share_name, shops
 
-# Keys that decide what a run is measured by or where it is, or that have an option of their own.
+# Scopes of keys that are not to be varied, and why.
 _NOT_SWEPT = {
-    **dict.fromkeys(("model", "dataset", "data_path", "seed"), "it has an option of its own"),
-    **dict.fromkeys(
-        ("metrics", "topk", "valid_metric", "eval_args", "metric_decimal_place"), "all runs are measured alike"
-    ),
-    **dict.fromkeys(sorted(SET_BY_NAME), "models differ by it: choose with --models, or see recbole-metarec ablate"),
+    "option": "it has an option of its own",
+    "measure": "all runs are measured alike",
+    "by_name": "models differ by it: choose with --models, or see recbole-metarec ablate",
 }
 
 
@@ -36,10 +35,6 @@ class Shops:
     def name(self) -> str:
         """As it is shown."""
         return share_name(self.dataset, self.share)
-
-
-# Keys of the softmax over sources, which is 1 for a single one.
-_OF_WEIGHTS = ("temperature", "gradient_rescaling", "rescale_sign")
 
 
 @dataclass(frozen=True)
@@ -139,8 +134,9 @@ def parse_grid(text: str) -> tuple[str, list]:
     key, sign, listed = text.partition("=")
     if not sign:
         raise ConfigError(f"{text}: not of the form KEY=v1,v2,...; write for example temperature=0.02,0.05,0.1")
-    if key in _NOT_SWEPT:
-        raise ConfigError(f"{key}: not to be varied; {_NOT_SWEPT[key]}")
+    for scope, reason in _NOT_SWEPT.items():
+        if key in keys_in(scope):
+            raise ConfigError(f"{key}: not to be varied; {reason}")
     if key not in DATA_KEYS and key not in key_reference("MetaRec"):
         guess = nearest(key, DATA_KEYS)
         if guess:
@@ -217,7 +213,7 @@ def shops_of(share: float, dataset: str, given: dict, seeds: Iterable[int]) -> S
 
 def weighs_sources(key: str) -> bool:
     """Whether a key does no more than decide how much each source counts beside the others."""
-    return key in _OF_WEIGHTS or key.startswith("similarity_")
+    return key in keys_in("source_weights")
 
 
 def meaning(key: str) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from recbole_metarec.compare.leaderboard import Protocol
+from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.segments import Segment, target_segments
 from recbole_metarec.jobs.competitors import WITHOUT_TRANSFER
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.plugin.config import build_config, read_dataset
+from recbole_metarec.plugin.config import read_dataset, recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, user_names
 
 
@@ -39,7 +40,7 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
 
 def read_target(dataset: str, overrides: Mapping) -> TransferDataset:
     """The target as LRURec's run reads it. Raises MetaRecError, also for data without a row to rank."""
-    data = read_dataset(build_config(WITHOUT_TRANSFER, dataset, (), dict(overrides)))
+    data = read_dataset(recbole_config(RunConfig.read(WITHOUT_TRANSFER, dataset, (), overrides)))
     data.build()  # refuses data without a row to rank
     return data
 
@@ -53,7 +54,7 @@ def check_sources(runs: Iterable[PlannedRun]) -> None:
     for run in runs:
         if not run.sources:
             continue
-        config = build_config(run.experiment, run.dataset, (), run.overrides)
+        config = recbole_config(RunConfig.read(run.experiment, run.dataset, (), run.overrides))
         same = run.dataset, tuple(run.sources), reads_texts(config)
         if same not in checked:
             checked.add(same)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from recbole_metarec.config.checks import check_config, check_keys, default_values, key_reference, nearest, parse_value
-from recbole_metarec.config.yaml_files import as_text
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import check_keys, default_values, key_reference
+from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
 
@@ -94,7 +96,7 @@ def _own(name: str, given: Mapping) -> Variant:
             guess = nearest(name, VARIANTS)
             advice = f"did you mean {guess}?" if guess else f"use some of {', '.join(VARIANTS)}, or KEY=value"
             raise ConfigError(f"--variants: unknown variant {name or '(empty)'}; {advice}")
-        check_keys([key], lambda key: "--variants")
+        check_keys([key], {key: "--variants"})
         changes[key] = parse_value(text, "--variants")
     for key in changes:
         if key in SET_BY_NAME or key not in key_reference("MetaRec"):

@@ -1,9 +1,15 @@
 """RecBole's intervals of numbers, such as ``[5,inf)`` or ``(0,1];[3,4)``."""
 
+from __future__ import annotations
+
+import operator
 import re
 from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # --help can do without
+    import numpy as np
 
 _FORM = re.compile(r"\s*([\[(])([^,;]+),([^,;]+)([\])])\s*")
 
@@ -30,7 +36,7 @@ class Intervals:
     parts: tuple[Interval, ...]
 
     @classmethod
-    def parse(cls, text) -> "Intervals | None":
+    def parse(cls, text) -> Intervals | None:
         """None for what RecBole would complain about or read in its own way."""
         parts = []
         for part in str(text).split(";"):
@@ -46,4 +52,4 @@ class Intervals:
 
     def hold(self, numbers: np.ndarray) -> np.ndarray:
         """bool [n], which of the numbers lie in any of the intervals."""
-        return np.logical_or.reduce([part.holds(numbers) for part in self.parts])
+        return reduce(operator.or_, (part.holds(numbers) for part in self.parts))

@@ -3,26 +3,7 @@
 import json
 import os
 
-from recbole_metarec.config.schema import known_keys
-
-# Config derives these anew from the rest and from the machine it is on.
-_DERIVED = (
-    "device",
-    "MODEL_TYPE",
-    "MODEL_INPUT_TYPE",
-    "eval_type",
-    "valid_metric_bigger",
-    "single_spec",
-    "local_rank",
-    "train_neg_sample_args",
-    "valid_neg_sample_args",
-    "test_neg_sample_args",
-    "model",
-    "dataset",
-    "data_path",
-)
-# A checkpoint may not decide that a pickle is read, nor that anything is sent to a service.
-NOT_FROM_A_FILE = ("dataset_save_path", "dataloaders_save_path", "trust_pickle", "log_wandb")
+from recbole_metarec.config.schema import keys_in, known_keys
 
 
 def config_to_json(config, **deployed) -> str:
@@ -33,8 +14,9 @@ def config_to_json(config, **deployed) -> str:
     """
     data_path = {**config.internal_config_dict, **config.external_config_dict}["data_path"]
     values, known = {"data_path": os.path.abspath(data_path)}, known_keys()
+    left_out = keys_in("derived", "user_only") | {"device", "model", "dataset", "data_path"}
     for key, value in config.final_config_dict.items():
-        if key not in known or key in _DERIVED or key in NOT_FROM_A_FILE:
+        if key not in known or key in left_out:
             continue
         try:
             json.dumps(value)

@@ -1,30 +1,61 @@
-"""Every config key of this package with its default, type and range, and the keys that RecBole knows.
+"""The table of config keys: type, range, default, meaning and scopes of every key that this package has or restricts.
 
-The reference is read from the comments of the shipped ``properties/*.yaml``: beside each key stands
-``(type, range) One sentence.``, and that very text is what values are checked against.
+Its one home are the shipped files ``properties/*.yaml``, in RecBole's form, one line for each key::
+
+    key: default   # (type, range; scopes) Sentence.
+
+``overall.yaml`` and ``model/NAME.yaml`` hold the keys of this package's models, ``recbole.yaml`` those of RecBole's own
+that are restricted or need a scope. To add a key, add its line. A scope is what code asks keys for (:func:`keys_in`);
+all of them stand in ``SCOPES``.
 """
 
-import ast
+import copy
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
+from recbole_metarec.config.origins import Origins, located, origin_of
+from recbole_metarec.config.recbole_files import recbole_keys, recbole_model_keys
 from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.config.suggestions import nearest, show
 from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
 
 OUR_MODELS = ("LRURec", "MetaRec", "UniSRec")
-Where = Mapping | Callable[[str], str]
 LARGEST_INT = 2**31 - 1  # where a key names no bound of its own; beyond int64 PyTorch itself gives up
+SCOPES = {
+    "data": "changes the dataset that is read",
+    "recbole_reader": "asks for what only RecBole's own reader does",
+    "protocol": "must be equal for all models of a comparison",
+    "measure": "decides what runs are measured by, which is the same for all",
+    "shared": "the same for all models of a comparison, so not for tuning",
+    "by_name": "set by the name of a model in the leaderboard",
+    "option": "has an option of its own in the commands that compare, and a place of its own in a run's identity",
+    "repetition": "tells repetitions of a run apart",
+    "machine": "says where or how a run is done and not what it finds, so no part of a run's identity",
+    "derived": "worked out anew by RecBole's Config from the rest and from the machine",
+    "user_only": "never taken from a checkpoint: it would decide that a pickle is read or that something is sent",
+    "fixed": "has no other value than its default with this package's models",
+    "source_weights": "only decides how much each source counts beside the others",
+    "text": "literal text on the command line, never YAML",
+}
 
 _TYPES = {"int", "float", "bool", "str", "list", "dict", "none"}
+_UNCHECKED = ("any", "computed")  # as the user likes; by RecBole alone, so that no user knows the key
 _LINE = re.compile(r"^(?P<name>\w+):\s*(?P<value>.*?)\s*#\s\((?P<spec>.+?)\)\s(?P<sentence>\S.*)$")
 _INTERVAL = re.compile(r"^in ([\[(])(\S+), (\S+)([\])])$")
+_SYMBOLS = {
+    "lr": "learning_rate",
+    "batch_size": "train_batch_size",
+    "tau": "temperature",
+    "heads": "vq_heads",
+    "patience": "stopping_step",
+    "max_seq_length": "MAX_ITEM_LIST_LENGTH",
+    "wd": "weight_decay",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +66,7 @@ class Key:
     default: object
     kind: str
     rule: str
+    scopes: frozenset[str]
     sentence: str
     file: str
 
@@ -42,6 +74,11 @@ class Key:
     def choices(self) -> tuple[str, ...]:
         """Allowed words, for ``one of: a b c``; else empty."""
         return tuple(self.rule.removeprefix("one of: ").split()) if self.rule.startswith("one of: ") else ()
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether there is a type that its values must have."""
+        return self.kind not in _UNCHECKED
 
     @property
     def expects(self) -> str:
@@ -54,6 +91,8 @@ class Key:
 
     def allows(self, value) -> bool:
         """Whether ``value`` has the type and lies in the range; a single value stands for a list of one."""
+        if not self.is_checked:
+            return True
         for kind in self.kind.split(" or "):
             if kind == "list" and isinstance(value, (list, tuple)):
                 return (len(value) > 0 or self.kind != "list") and all(self._fits_item(item) for item in value)
@@ -64,6 +103,20 @@ class Key:
             if kind in _TYPES and _is_kind(value, kind):
                 return self._in_range(value)
         return False
+
+    def check(self, value, origins: Origins) -> None:
+        """Raise ConfigError ``ORIGIN: key is value; use ...`` for a value that is not allowed."""
+        if self.allows(value):
+            return
+        advice = f"use {self.expects}"
+        guess = nearest(value, self.choices) if self.choices and isinstance(value, str) else None
+        if guess:
+            advice += f" (did you mean {guess}?)"
+        if isinstance(value, int) and value > LARGEST_INT and self.allows(LARGEST_INT) > self.allows(LARGEST_INT + 1):
+            advice += f", at most {LARGEST_INT}"
+        if self.kind == "none":
+            advice = f"it must stay empty: {self.sentence.split(': ', 1)[-1].rstrip('.')}"
+        raise ConfigError(f"{located(origin_of(origins, self.name), f'{self.name} is {show(value)}')}; {advice}")
 
     def _fits_item(self, item) -> bool:
         if self.rule:
@@ -107,16 +160,21 @@ def _in_interval(value: float, rule: str) -> bool:
     return above and (value <= float(high) if right == "]" else value < float(high))
 
 
-def _parse_spec(spec: str, place: str) -> tuple[str, str]:
-    """Type and range of ``type, range``. Raises ValueError for anything that could not be checked later."""
+def _parse_spec(spec: str, line: str) -> tuple[str, str, frozenset[str]]:
+    """Type, range and scopes of ``type, range; scopes``. Raises ValueError for anything that means nothing."""
+    spec, _, scopes = spec.partition("; ")
     kind, _, rule = spec.partition(", ")
-    words = kind.split(" or ")
-    known = not rule or rule.startswith("one of: ") or _INTERVAL.match(rule) or re.match(r"^>=? -?[\d.]+$", rule)
-    if not (set(words) & _TYPES) or not known:
-        raise ValueError(f"{place}: ({spec}) is not a type and a range that can be checked")
-    return kind, rule
+    is_type = bool(set(kind.split(" or ")) & _TYPES) or kind in _UNCHECKED
+    is_rule = not rule or rule.startswith("one of: ") or _INTERVAL.match(rule) or re.match(r"^>=? -?[\d.]+$", rule)
+    if not is_type or not is_rule:
+        raise ValueError(f"{line}: ({spec}) is not a type and a range that can be checked")
+    unknown = sorted(set(scopes.split()) - set(SCOPES))
+    if unknown:
+        raise ValueError(f"{line}: {unknown[0]} is no scope; use some of {', '.join(SCOPES)}")
+    return kind, rule, frozenset(scopes.split())
 
 
+@cache
 def _read_keys(path: Path) -> dict[str, Key]:
     values, lines = read_yaml(path)
     text = path.read_text(encoding="utf-8").splitlines()
@@ -124,9 +182,9 @@ def _read_keys(path: Path) -> dict[str, Key]:
     for name, number in lines.items():
         match = _LINE.match(text[number - 1])
         if match is None:
-            raise ValueError(f"{path}:{number}: {name} lacks its `# (type, range) sentence`")
-        kind, rule = _parse_spec(match["spec"], f"{path}:{number}")
-        keys[name] = Key(name, values[name], kind, rule, match["sentence"], f"{path.parent.name}/{path.name}")
+            raise ValueError(f"{path}:{number}: {name} lacks its `# (type, range; scopes) sentence`")
+        spec = _parse_spec(match["spec"], f"{path}:{number}")
+        keys[name] = Key(name, values[name], *spec, match["sentence"], f"{path.parent.name}/{path.name}")
     return keys
 
 
@@ -138,104 +196,72 @@ def _property_files(model: str | None) -> list[Path]:
 
 @cache
 def key_reference(model: str | None = None) -> dict[str, Key]:
-    """Every key of one of OUR_MODELS, or of all of them, in the order of ``properties/``."""
+    """Every key of one of this package's models, or of all of them, in the order of ``properties/``."""
     keys = {}
     for path in _property_files(model):
         keys.update(_read_keys(path))
     return keys
 
 
+@cache
+def restricted_keys() -> dict[str, Key]:
+    """The keys of RecBole's own that ``properties/recbole.yaml`` tells about."""
+    return _read_keys(resource_dir("properties") / "recbole.yaml")
+
+
+@cache
+def key_table() -> dict[str, Key]:
+    """Every key of this package and those of RecBole's that it restricts."""
+    return {**restricted_keys(), **key_reference()}
+
+
+@cache
+def keys_in(*scopes: str) -> frozenset[str]:
+    """The keys that have one of these scopes. Raises ValueError for a scope that ``SCOPES`` does not know."""
+    if unknown := set(scopes) - set(SCOPES):
+        raise ValueError(f"{', '.join(sorted(unknown))}: no scope of config keys")
+    return frozenset(name for name, key in key_table().items() if key.scopes & set(scopes))
+
+
 def reads(model: str, key: str) -> bool:
-    """Whether ``model`` is one of OUR_MODELS and has the key ``key``, such as ``sources`` or ``text_encoder``."""
+    """Whether ``model`` is one of this package's and has the key ``key``, such as ``sources`` or ``text_encoder``."""
     return model in OUR_MODELS and key in key_reference(model)
 
 
+@cache
+def common_keys() -> frozenset[str]:
+    """The keys that every model reads, those of RecBole, too: ``properties/overall.yaml``."""
+    return frozenset(_read_keys(resource_dir("properties") / "overall.yaml"))
+
+
+def keys_read_by(model: str) -> set[str]:
+    """Keys of this package that a model of RecBole reads, too: those of all models, and those of its own names."""
+    return common_keys() | recbole_model_keys(model)
+
+
 def default_values(model: str) -> dict:
-    """Defaults of one of OUR_MODELS: ``properties/overall.yaml`` under ``properties/model/MODEL.yaml``; fresh."""
-    values = {}
-    for path in _property_files(model):
-        values.update(read_yaml(path)[0])
-    return values
-
-
-# Options of RecBole's own run scripts and of its Config that stand in no properties file.
-_OPTIONS = (
-    "model",
-    "dataset",
-    "config_files",
-    "config_file_list",
-    "device",
-    "nproc",
-    "world_size",
-    "ip",
-    "port",
-    "group_offset",
-    "offset",
-    "local_rank",
-    "neg_sampling",
-    "training_neg_sample_num",
-    "encoding",
-)
-
-
-def recbole_root() -> Path:
-    """The folder of RecBole's package, which is not imported. Raises ImportError where it is not installed."""
-    spec = find_spec("recbole")
-    if spec is None:
-        raise ImportError("recbole is not installed; recbole-metarec doctor says what is missing")
-    return Path(next(iter(spec.submodule_search_locations)))
+    """Defaults of one of this package's models: ``properties/overall.yaml`` under ``model/MODEL.yaml``; fresh."""
+    return {name: copy.deepcopy(key.default) for name, key in key_reference(model).items()}
 
 
 @cache
 def known_keys() -> dict[str, str]:
-    """Every key that this package or RecBole knows -> "ours", "recbole", or the RecBole model that alone reads it.
-
-    RecBole's keys are taken from its files without importing it: its properties, its argument lists.
-    """
-    keys = {}
-    root = recbole_root()
-    for path in sorted(root.glob("properties/model/*.yaml")):
-        for name in re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
-            keys.setdefault(name, path.stem)
-    for path in [
-        *root.glob("properties/*.yaml"),
-        *root.glob("properties/quick_start_config/*.yaml"),
-        root / "properties/dataset/sample.yaml",
-        root / "properties/dataset/ml-100k.yaml",
-    ]:
-        keys.update(dict.fromkeys(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE), "recbole"))
-    for node in ast.walk(ast.parse((root / "utils/argument_list.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            keys[node.value] = "recbole"
-    keys.update(dict.fromkeys(_OPTIONS, "recbole"))
-    keys.update(dict.fromkeys(key_reference(), "ours"))
-    return keys
+    """Every key that a user may set -> "ours", "recbole", or the RecBole model that alone reads it."""
+    listed = {name: "recbole" for name, key in restricted_keys().items() if key.kind != "computed"}
+    return {**recbole_keys(), **listed, **dict.fromkeys(key_reference(), "ours")}
 
 
-@cache
-def recbole_models(kind: str = "*") -> list[str]:
-    """Names of RecBole's models, from its source: importing them all takes seconds, and some libraries are not here.
-
-    kind: ``sequential``, ``general``, ... or all.
-    """
-    root = recbole_root()
-    files = sorted(root.glob(f"model/{kind}_recommender/__init__.py"))
-    return [name for file in files for name in re.findall(r"import (\w+)", file.read_text(encoding="utf-8"))]
+def unknown_key_error(key: str, origin: str) -> ConfigError:
+    """The error for a key that nobody knows, naming the nearest known one; this package's own keys come first."""
+    guess = _SYMBOLS.get(key.lower()) or nearest(key, key_reference()) or nearest(key, known_keys())
+    advice = f"did you mean {guess}?" if guess else "the README lists every key"
+    named = "" if origin == f"--{key}" else f" {key}"
+    return ConfigError(f"{origin}: unknown config key{named}; {advice}")
 
 
-def said_at(place: str, problem: str) -> str:
-    """``PLACE: problem``; but ``--key is ...`` where a problem that begins with a key was typed as that very option."""
-    typed = place.startswith("--") and problem.startswith(f"{place[2:]} ")
-    return f"--{problem}" if typed else f"{place}: {problem}"
-
-
-def place_of(where: Where, *names: str) -> str:
-    """Where the first of ``names`` that the user gave was given; "defaults" if none was."""
-    get = where.get if isinstance(where, Mapping) else where
-    return next((place for place in map(get, names) if place), "defaults")
-
-
-def fail(where: Where, names, problem: str, advice: str) -> NoReturn:
-    """Raise ConfigError at the place of ``names``, one key or several that conflict."""
-    names = (names,) if isinstance(names, str) else names
-    raise ConfigError(f"{said_at(place_of(where, *names), problem)}; {advice}")
+def check_keys(keys: Iterable[str], origins: Origins) -> None:
+    """Raise ConfigError for the first of ``keys`` that neither this package nor RecBole knows."""
+    known = known_keys()
+    for key in keys:
+        if key not in known:
+            raise unknown_key_error(str(key), origin_of(origins, key))

@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 
 from recbole_metarec.config.intervals import Intervals
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.data.atomic import (
     READ_AS_MISSING,
     InterSummary,
@@ -28,21 +29,6 @@ from recbole_metarec.data.times import Times, join_times, read_numbers, read_tim
 from recbole_metarec.errors import DataError
 
 _MISSING = ["", *(word.decode() for word in READ_AS_MISSING)]
-# What changes the events, their order or their numbers in RecBole's reader, and is not done here.
-_ONLY_RECBOLE = (
-    "rm_dup_inter",
-    "threshold",
-    "normalize_field",
-    "normalize_all",
-    "discretization",
-    "numerical_features",
-    "preload_weight",
-    "unload_col",
-    "additional_feat_suffix",
-    "alias_of_user_id",
-    "alias_of_item_id",
-    "benchmark_filename",
-)
 _EXACT_DIGITS, _SMALL_EXPONENT = 15, "^[^eE]*([eE][+-]?0*[0-7])? *$"  # 10**22 is the largest exact power
 
 
@@ -97,7 +83,7 @@ class ReadSpec:
     @classmethod
     def of(cls, config) -> "ReadSpec":
         """What a RecBole Config asks for. Raises NeedsRecBole if that is more than this module does."""
-        if any(config[key] for key in _ONLY_RECBOLE) or set(config["load_col"] or ()) != {"inter"}:
+        if any(config[key] for key in keys_in("recbole_reader")) or set(config["load_col"] or ()) != {"inter"}:
             raise NeedsRecBole
         if (config["encoding"] or "utf-8").lower() not in ("utf-8", "utf8"):
             raise NeedsRecBole

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_metarec.config.checks import OUR_MODELS, nearest
-from recbole_metarec.config.protocol import keys_read_by
-from recbole_metarec.config.schema import recbole_models
+from recbole_metarec.config.recbole_files import recbole_models
+from recbole_metarec.config.schema import OUR_MODELS, keys_in, keys_read_by
+from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, DataError
 
 POPULARITY = "Pop"
@@ -73,7 +73,7 @@ DEFAULT_MODELS = tuple(
     name for name in (POPULARITY, "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec") if name in COMPETITORS
 )
 # Keys by which the lines above differ: a value for every model would make one line another.
-SET_BY_NAME = frozenset(("item_vectors", "text_alignment", "meta_transfer", "transfer_guard", "model"))
+SET_BY_NAME = keys_in("by_name")
 
 
 def default_models(has_text: bool) -> list[Competitor]:

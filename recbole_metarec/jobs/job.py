@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import write_json
 
@@ -39,7 +39,7 @@ class PlannedRun:
     @cached_property
     def key(self) -> str:
         """Equal for two runs exactly if model, config, seed, code and data are: hexadecimal SHA-256."""
-        config = {name: value for name, value in self.config.items() if name not in THIS_MACHINE}
+        config = {name: value for name, value in self.config.items() if name not in keys_in("machine", "repetition")}
         parts = [self.model, self.experiment, self.dataset, self.sources, self.seed, config, self.code, self.data]
         text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -7,11 +7,8 @@ from functools import cache
 from logging import getLogger
 from pathlib import Path
 
-from recbole_metarec.config.checks import default_values, key_reference
-from recbole_metarec.config.machine_keys import THIS_MACHINE
-from recbole_metarec.config.protocol import keys_read_by
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import reads
+from recbole_metarec.config.schema import default_values, key_reference, keys_in, keys_read_by, reads
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
@@ -200,7 +197,7 @@ def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: l
 
 def same_backbone(own: Mapping, without: Mapping) -> bool:
     """Whether the model without transfer of these two configs is the same."""
-    keys = {*key_reference(WITHOUT_TRANSFER), *without} - THIS_MACHINE - {"model", "MODEL_TYPE"}
+    keys = {*key_reference(WITHOUT_TRANSFER), *without} - keys_in("machine", "repetition") - {"model", "MODEL_TYPE"}
     return all(own.get(key) == without[key] for key in keys)
 
 

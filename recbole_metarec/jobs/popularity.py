@@ -10,10 +10,11 @@ from time import time
 
 import torch
 
+from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.evaluation.ranking import metrics_of, rank_all
 from recbole_metarec.files import data_fingerprint, write_csv, write_json
 from recbole_metarec.jobs.competitors import POPULARITY
-from recbole_metarec.plugin.config import build_config, read_dataset, split_dataset
+from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
 
@@ -37,7 +38,7 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
     overrides: config keys, those of LRURec. Raises MetaRecError for any mistake in them or in the data.
     """
     started = time()
-    config = build_config("LRURec", dataset, (), overrides)
+    config = recbole_config(RunConfig.read("LRURec", dataset, (), overrides))
     train, valid, test = split_dataset(config, read_dataset(config))
     part = train.dataset
     counts = torch.bincount(part.inter_feat[part.iid_field], minlength=part.item_num)

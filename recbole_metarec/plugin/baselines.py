@@ -5,9 +5,8 @@ from pathlib import Path
 
 from recbole.utils import get_model, get_trainer
 
-from recbole_metarec.config.checks import check_config, default_values, key_reference
-from recbole_metarec.config.protocol import PROTOCOL, TRAINING, keys_read_by
-from recbole_metarec.config.rules import RECBOLE_KEYS
+from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.config.schema import OUR_MODELS, key_reference, keys_read_by
 from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.files import cache_dir
@@ -26,19 +25,13 @@ _FORM = {
 }
 
 
-def protocol_overrides(model: str, dataset: str, given: dict) -> dict:
-    """The protocol's keys that the user has not ``given``. Warns of given keys that ``model`` does not read.
-
-    Raises ConfigError for a value out of range, as for our own models.
-    """
-    defaults = default_values("LRURec")
-    training = (*PROTOCOL, *TRAINING, *(["pretrain_epochs"] if model == "S3Rec" else []))
-    checked = {key: value for key, value in given.items() if key in training or key in RECBOLE_KEYS}
-    check_config(defaults | checked | {"dataset": dataset}, lambda key: f"--{key}")
-    unread = sorted(set(given) & set(key_reference()) - keys_read_by(model))
+def warn_of_unread_keys(run: RunConfig) -> None:
+    """Says which of the keys that the user gave one of RecBole's own models does not read."""
+    if run.model in OUR_MODELS:
+        return
+    unread = sorted(run.user.values.keys() & key_reference().keys() - keys_read_by(run.model))
     if unread:
-        getLogger().warning(f"{model} is RecBole's own and does not read {', '.join(unread)}")
-    return {key: defaults[key] for key in PROTOCOL if key not in given}
+        getLogger().warning(f"{run.model} is RecBole's own and does not read {', '.join(unread)}")
 
 
 def load_data(config):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from recbole_metarec.config.saved_config import NOT_FROM_A_FILE
-from recbole_metarec.config.schema import OUR_MODELS
+from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.schema import OUR_MODELS, keys_in
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import mends
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 
 
@@ -32,7 +32,7 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
     try:
         saved = json.loads(text)
         model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
-        values = {key: value for key, value in values.items() if key not in NOT_FROM_A_FILE}
+        values = {key: value for key, value in values.items() if key not in keys_in("user_only")}
         if model not in OUR_MODELS:
             raise CheckpointError(f"config: {model!r} is not one of {', '.join(OUR_MODELS)}; it cannot be rebuilt here")
         if not isinstance(dataset, str) or Path(dataset).name != dataset:
@@ -42,8 +42,8 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
         if str(values.get("device")).startswith("cuda") and not torch.cuda.is_available():
             values.pop("device")
         # gpu_id is no wish of this machine's user, and the data folder may have gone: neither is asked for here
-        places = {key: None if key in ("gpu_id", "data_path") else "config" for key in values}
-        config = build_config(model, dataset, (), values, places, data_may_be_absent)
+        user = UserKeys(values, dict.fromkeys(values.keys() - {"gpu_id", "data_path"}, "config"))
+        config = recbole_config(RunConfig.build(model, dataset, user), data_may_be_absent)
     except (CheckpointError, DataError):
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,52 +1,159 @@
-"""RecBole's Config for one run, from files and values, without a look at ``sys.argv``."""
+"""RecBole's Config, made of a RunConfig at the edge; and the same checks where a user calls RecBole himself."""
 
+import functools
+import logging
+import os
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
-from recbole_metarec.config.checks import check_keys, read_yaml
-from recbole_metarec.plugin.on_import import shielded_argv
+from recbole_metarec.config.origins import DEFAULTS, fail
+from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.schema import OUR_MODELS, known_keys, unknown_key_error
+from recbole_metarec.config.suggestions import show
+from recbole_metarec.data.domains import find_domain
+from recbole_metarec.errors import DataError
 
-# Set while a Config is being built, for the hooks that check it.
-places_given: ContextVar[dict | None] = ContextVar("places_given", default=None)  # key -> where it was given
-data_may_be_absent: ContextVar[bool] = ContextVar("data_may_be_absent", default=False)
+
+class _ConfigOfRun(Config):
+    """Takes what was given from a RunConfig: texts as they are (RecBole would make ``[1]`` a list), no ``sys.argv``."""
+
+    def __init__(self, run: RunConfig, data_may_be_absent: bool):
+        self.run_config, self.data_may_be_absent = run, data_may_be_absent
+        super().__init__(run.model, run.dataset)
+
+    def _load_variable_config_dict(self, config_dict):
+        return dict(self.run_config.user.values)
+
+    def _load_cmd_line(self):
+        return {}
 
 
-def build_config(
-    model: str,
-    dataset: str,
-    config_files=(),
-    overrides: dict | None = None,
-    places: dict | None = None,
-    without_data: bool = False,
-) -> Config:
-    """RecBole's Config for one run: defaults under the files, in their order, under ``overrides``.
+def recbole_config(run: RunConfig, data_may_be_absent: bool = False) -> Config:
+    """RecBole's Config for one run: its own defaults under those of ``run`` under what the user gave.
 
-    Texts are taken as they are (RecBole would make ``[1]`` a list), ``sys.argv`` is not read, nothing given is changed.
-    places: where an override was given, for messages (``--key``); else ``config_dict``.
-    without_data: build it although the data is not there, as for serving a saved model.
-    Raises ConfigError for an unknown key, a value out of range or keys in conflict, DataError if there is no data.
+    data_may_be_absent: as for serving a saved model. Raises ConfigError for a GPU that is not there, else DataError if
+    there is no data.
     """
-    values, found = {}, {}
-    for path in config_files:
-        in_file, lines = read_yaml(path)
-        values.update(in_file)
-        found.update({key: f"{path}:{line}" for key, line in lines.items()})
-    values.update(overrides or {})
-    found.update({key: (places or {}).get(key, "config_dict") for key in overrides or {}})
-    check_keys(values, found)
-    literal = {key: repr(str(value)) if isinstance(value, str) else value for key, value in values.items()}
-    tokens = places_given.set(found), data_may_be_absent.set(without_data)
+    config = _ConfigOfRun(run, data_may_be_absent)
+    del config.run_config, config.data_may_be_absent
+    config.__class__ = Config  # RecBole pickles it into its checkpoints, which then need no class of ours
+    return config
+
+
+def hook_config() -> None:
+    """Make RecBole's Config check and complete what it is given for our models, whoever makes it."""
+    _wrap("_load_config_files", _remember_files)
+    _wrap("_load_variable_config_dict", _copy_config_dict)
+    _wrap("_load_internal_config_dict", _lay_defaults)
+    _wrap("_set_default_parameters", _find_data)
+    _wrap("_init_device", _choose_device)
+
+
+def _wrap(name: str, hook) -> None:
+    original = getattr(Config, name)
+
+    @functools.wraps(original)
+    def wrapped(self, *args):
+        return hook(original, self, *args)
+
+    setattr(Config, name, wrapped)
+
+
+def _remember_files(original, config, files):
+    values = original(config, files)
+    config.__dict__["_metarec_files"] = tuple(files or ())
+    return values
+
+
+def _copy_config_dict(original, config, config_dict):
+    """RecBole converts the texts in config_dict in place; the caller's dict stays as it was given."""
+    return original(config, dict(config_dict) if config_dict else config_dict)
+
+
+def _lay_defaults(original, config, model, model_class, dataset):
+    """Lay our defaults over RecBole's, under what the user gave."""
+    original(config, model, model_class, dataset)
+    files = config.__dict__.pop("_metarec_files", ())
+    run = config.__dict__.get("run_config")
+    if run is None and model in OUR_MODELS:
+        run = _run_of(config, model, dataset, files)
+    if run is None:
+        return
+    check_gpu(run)
+    config.internal_config_dict.update(run.defaults)
+    config.external_config_dict.update(run.user.values)
+    for key in run.user.values if model in OUR_MODELS else ():
+        if (owner := known_keys()[key]) not in ("ours", "recbole"):
+            logging.getLogger().warning(f"{run.origin(key)}: {key} belongs to {owner}; it does nothing here")
+
+
+def _run_of(config, model: str, dataset: str, files) -> RunConfig:
+    """The RunConfig of what RecBole has read by itself: files, a dict, and the arguments of the program."""
+    lines = UserKeys.read(files).origins
+    user = UserKeys(config.file_config_dict, lines) | UserKeys.of(config.variable_config_dict, "config_dict")
+    typed = dict(config.cmd_config_dict)
+    for key in [key for key in typed if key not in known_keys()]:
+        # RecBole reads the arguments of whatever program runs it, so an unknown one may be that program's own
+        logging.getLogger().warning(f"{unknown_key_error(key, f'--{key}')} (ignored: it may be this program's own)")
+        del typed[key]
+    return RunConfig.build(model, dataset, user | UserKeys.of(typed, "--{}"))
+
+
+def _is_checked(config) -> bool:
+    return config.model in OUR_MODELS or "run_config" in config.__dict__
+
+
+def _find_data(original, config):
+    """Replace RecBole's data_path/NAME by the folder where the domain's files are, made ready if it is embedded."""
+    data_path = config.final_config_dict["data_path"]
+    original(config)
+    if not _is_checked(config):
+        return
     try:
-        with shielded_argv():
-            return Config(model=model, dataset=dataset, config_dict=literal)
-    finally:
-        places_given.reset(tokens[0])
-        data_may_be_absent.reset(tokens[1])
+        folder = find_domain(config.dataset, data_path)
+    except DataError:
+        if not config.__dict__.get("data_may_be_absent"):
+            raise
+        folder = Path(data_path)
+    config.final_config_dict["data_path"] = str(folder.absolute() / config.dataset)
+
+
+def _choose_device(original, config):
+    """RecBole reads gpu_id alone; here ``use_gpu: False`` and ``device`` mean what they say."""
+    device = config.final_config_dict.get("device")
+    original(config)
+    if not _is_checked(config):
+        return
+    if device is not None:
+        config.final_config_dict["device"] = torch.device(device)
+    elif not config.final_config_dict["use_gpu"]:
+        config.final_config_dict["device"] = torch.device("cpu")
+
+
+def check_gpu(run: RunConfig) -> None:
+    """Raises ConfigError for a GPU that the user asked for, by ``device: cuda`` or a ``gpu_id``, and that is not there.
+
+    ``use_gpu: True`` and ``gpu_id: 0`` as RecBole's defaults only mean "if there is one".
+    """
+    device = str(run["device"] or "")
+    wishes = {"device": device.startswith("cuda"), "gpu_id": run["gpu_id"] not in (None, "", ())}
+    asked = [key for key, is_wish in wishes.items() if is_wish and run.origin(key) != DEFAULTS]
+    if not asked or run["use_gpu"] is False or device == "cpu":
+        return
+    key, value = asked[0], show(str(run[asked[0]]))
+    if not torch.cuda.is_available():
+        fail(run.user.origins, key, f"{key} is {value}, but PyTorch sees no GPU", f"remove {key}, or use device: cpu")
+    numbers = [part.strip() for part in str(run["gpu_id"]).strip("()[]").split(",")]
+    count = torch.cuda.device_count()
+    is_counted = "CUDA_VISIBLE_DEVICES" not in os.environ and all(number.isdigit() for number in numbers)
+    if "gpu_id" in asked and is_counted and max(map(int, numbers)) >= count:
+        problem = f"gpu_id is {show(str(run['gpu_id']))}, but there are {count} GPUs, counted from 0"
+        fail(run.user.origins, "gpu_id", problem, f"use a number below {count}")
 
 
 @contextmanager

@@ -5,38 +5,16 @@ Every hook acts for OUR_MODELS alone; with any other model RecBole behaves as it
 
 import functools
 import inspect
-import logging
 import sys
-from pathlib import Path
 
-import torch
 from recbole.config import Config
 
-from recbole_metarec.config.checks import (
-    OUR_MODELS,
-    check_config,
-    check_keys,
-    default_values,
-    known_keys,
-    nearest,
-    normalised,
-    read_yaml,
-    unknown_key_error,
-)
-from recbole_metarec.config.schema import recbole_models
-from recbole_metarec.data.domains import find_domain, recbole_settings
-from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.config.recbole_files import recbole_models
+from recbole_metarec.config.schema import OUR_MODELS, keys_in
+from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.checkpoint_config import loader
-from recbole_metarec.plugin.config import (
-    data_may_be_absent,
-    nothing_unpickled,
-    places_given,
-)
-
-# beyond RecBole's own, these change a dataset
-_DATA_KEYS = ("sources", "exact_time", "data_path", "encoding")
-_DATA_KEYS += ("text_columns", "text_encoder", "text_width", "text_space", "text_whitening")
-_DATA_KEYS += ("drop_ratio", "pretrain_epochs")
+from recbole_metarec.plugin.config import hook_config, nothing_unpickled
 
 
 def register() -> None:
@@ -52,7 +30,7 @@ def register() -> None:
     _register_datasets_and_trainers()
     _register_loaders()
     _register_reading()
-    _register_config()
+    hook_config()
     _register_quick_start()
 
 
@@ -112,7 +90,7 @@ def _register_datasets_and_trainers() -> None:
     for name in OUR_MODELS:
         setattr(recbole.data.dataset, f"{name}Dataset", TransferDataset)
         setattr(recbole.trainer, f"{name}Trainer", TextTrainer if name == "UniSRec" else TransferTrainer)
-    dataset_arguments.extend(key for key in _DATA_KEYS if key not in dataset_arguments)
+    dataset_arguments.extend(sorted(keys_in("data") - set(dataset_arguments)))
 
 
 def _register_loaders() -> None:
@@ -170,96 +148,3 @@ def _register_quick_start() -> None:
         return original(*args, **kwargs)
 
     _replace(original, run)
-
-
-def _register_config() -> None:
-    _wrap("_load_config_files", _remember_files)
-    _wrap("_load_variable_config_dict", _copy_config_dict)
-    _wrap("_load_internal_config_dict", _load_our_defaults)
-    _wrap("_set_default_parameters", _find_data)
-    _wrap("_init_device", _choose_device)
-
-
-def _wrap(name: str, hook) -> None:
-    original = getattr(Config, name)
-
-    @functools.wraps(original)
-    def method(self, *args):
-        return hook(original, self, *args)
-
-    setattr(Config, name, method)
-
-
-def _remember_files(original, config, files):
-    values = original(config, files)
-    config.__dict__["_metarec_files"] = tuple(files or ())
-    return values
-
-
-def _copy_config_dict(original, config, config_dict):
-    """RecBole converts the texts in config_dict in place; the caller's dict stays as it was given."""
-    return original(config, dict(config_dict) if config_dict else config_dict)
-
-
-def _load_our_defaults(original, config, model, model_class, dataset):
-    """Lay our defaults over RecBole's, under what the user gave; then check what the user gave."""
-    original(config, model, model_class, dataset)
-    files = config.__dict__.pop("_metarec_files", ())
-    if model not in OUR_MODELS:
-        return
-    defaults = config.internal_config_dict
-    defaults.update(default_values(model))
-    defaults.update({key: value for key, value in recbole_settings(dataset).items() if key in known_keys()})
-    config.external_config_dict = normalised(config.external_config_dict, defaults)
-    places = places_given.get()
-    _check_external(config, {"dataset": dataset}, _external_places(config, files) if places is None else places)
-
-
-def _external_places(config, files) -> dict[str, str]:
-    places = {}
-    for path in files:
-        places.update({key: f"{path}:{line}" for key, line in read_yaml(path)[1].items()})
-    places.update(dict.fromkeys(config.variable_config_dict, "config_dict"))
-    places.update({key: f"--{key}" for key in config.cmd_config_dict})
-    return places
-
-
-def _check_external(config, names: dict, places: dict) -> None:
-    external, known = config.external_config_dict, known_keys()
-    chosen = {*config.file_config_dict, *config.variable_config_dict}
-    for key in [key for key in external if key not in known and key not in chosen]:
-        # RecBole reads the arguments of whatever program runs it, so an unknown one may be that program's own
-        logging.getLogger().warning(f"{unknown_key_error(key, f'--{key}')} (ignored: it may be this program's own)")
-    check_keys(chosen, places)
-    for key in external:
-        if known.get(key, "ours") not in ("ours", "recbole"):
-            place = places.get(key, "defaults")
-            logging.getLogger().warning(f"{place}: {key} belongs to {known[key]}; it does nothing here")
-    check_config({**config.internal_config_dict, **external, **names}, places)
-
-
-def _find_data(original, config):
-    """Replace RecBole's data_path/NAME by the folder where the domain's files are, made ready if it is embedded."""
-    given = config.final_config_dict["data_path"]
-    original(config)
-    if config.model not in OUR_MODELS:
-        return
-    try:
-        folder = find_domain(config.dataset, given)
-    except DataError:
-        if not data_may_be_absent.get():
-            raise
-        folder = Path(given)
-    config.final_config_dict["data_path"] = str(folder.absolute() / config.dataset)
-
-
-def _choose_device(original, config):
-    """RecBole reads gpu_id alone; here ``use_gpu: False`` and ``device`` mean what they say."""
-    wanted = config.final_config_dict.get("device")
-    original(config)
-    if config.model not in OUR_MODELS:
-        return
-    if wanted is not None:
-        config.final_config_dict["device"] = torch.device(wanted)
-    elif not config.final_config_dict["use_gpu"]:
-        config.final_config_dict["device"] = torch.device("cpu")

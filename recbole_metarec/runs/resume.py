@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.suggestions import show, source_names
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError, DataError
@@ -18,7 +18,7 @@ from recbole_metarec.files import locked, plain_values, write_json, write_text
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.code_version import code_version
 
-_FREE = THIS_MACHINE - {"seed"} | {"trust_pickle"}  # a run goes on whatever these are
+_FREE = keys_in("machine", "user_only")  # a run goes on whatever these are
 _ORIGIN = "started.json"
 
 

@@ -11,18 +11,16 @@ from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_metarec.config.checks import OUR_MODELS
-from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.yaml_files import read_yaml
-from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.embedded import EMBEDDED_TARGET
-from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.schema import OUR_MODELS
+from recbole_metarec.errors import DataError
 from recbole_metarec.files import data_fingerprint, write_csv
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
-from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_s3rec, protocol_overrides
-from recbole_metarec.plugin.config import build_config, read_dataset, split_dataset
+from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_s3rec, warn_of_unread_keys
+from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
-from recbole_metarec.runs.resume import RunStart, given_to_run, opened_run
+from recbole_metarec.runs.resume import RunStart, opened_run
+from recbole_metarec.runs.settings import make_run_config, repeatable_settings
 from recbole_metarec.trainer.trainer import TransferTrainer
 
 
@@ -45,22 +43,16 @@ class TrainedRun:
 
 
 @contextmanager
-def trained(model: str | None, dataset: str | None, config_files, overrides: dict, resume=None) -> Iterator[TrainedRun]:
+def trained(run_config: RunConfig, resume=None) -> Iterator[TrainedRun]:
     """A run whose training is done; while this is open, its folder is no other process's."""
-    if not isinstance(overrides, dict):
-        raise ConfigError(f"overrides: {overrides!r} are no config keys; give a dict: {{'epochs': 5}}")
-    in_files = {key: value for path in config_files for key, value in read_yaml(path)[0].items()}
-    earlier = given_to_run(resume) if resume and resume is not True else {}
-    names = earlier.pop("model", "MetaRec"), earlier.pop("dataset", EMBEDDED_TARGET)
-    model, dataset = model or names[0], dataset or names[1]
-    overrides = {key: value for key, value in earlier.items() if key not in in_files} | overrides
-    given = in_files | overrides
-    config = build_config(model, dataset, config_files, _completed(model, dataset, given, overrides))
-    settings = _own_settings(config, given)
-    given |= {key: settings[key] for key in ("data_path",) if key in given}  # absolute
+    config = recbole_config(run_config)
+    user = dict(run_config.user.values)
+    settings = repeatable_settings(config.final_config_dict, user)
+    user |= {key: settings[key] for key in ("data_path",) if key in user}  # absolute
+    warn_of_unread_keys(run_config)
     _open_log(config)
     run = _read(config)
-    opened = opened_run(config["checkpoint_dir"], RunStart(settings, given, run.data), resume)
+    opened = opened_run(config["checkpoint_dir"], RunStart(settings, user, run.data), resume)
     with opened as run.run_dir, _told_how_to_go_on(run.run_dir):
         _fit(run)
         yield run
@@ -124,17 +116,8 @@ def settled_config(model: str, dataset: str, overrides: dict) -> dict:
 
     Raises MetaRecError as it does for a mistake in what was given.
     """
-    return _own_settings(build_config(model, dataset, (), _completed(model, dataset, overrides, overrides)), overrides)
-
-
-def _completed(model: str, dataset: str, given: dict, overrides: dict) -> dict:
-    """The user's overrides and, where neither they nor the files say otherwise (``given``), what a run needs."""
-    if model not in OUR_MODELS:
-        protocol = protocol_overrides(model, dataset, given)
-        place = find_domain(dataset, given.get("data_path") or DEFAULT_DATA_PATH)
-        return protocol | overrides | {"data_path": str(place)}
-    extra = {"transfer_guard": True} if model == "MetaRec" else {}
-    return {key: value for key, value in extra.items() if key not in given} | overrides
+    run_config = make_run_config(model, dataset, UserKeys.read((), overrides))
+    return repeatable_settings(recbole_config(run_config).final_config_dict, run_config.user.values)
 
 
 def _open_log(config) -> None:
@@ -147,19 +130,6 @@ def _open_log(config) -> None:
             root.removeHandler(handler)
             handler.close()
     init_logger(config)
-
-
-def _own_settings(config, given: dict) -> dict:
-    """What the user may set, as plain values, so that ``--config_files config.yaml`` repeats the run."""
-    derived = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "data_path"}
-    derived |= {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "checkpoint_dir"}
-    derived |= {"MASK_INDEX", "MASK_ITEM_SEQ", "POS_ITEMS", "NEG_ITEMS"}  # written there by RecBole's BERT4Rec loader
-    derived |= {"gpu_id", "use_gpu"}  # a default here, a wish that may fail elsewhere
-    values = {key: value for key, value in config.final_config_dict.items() if key not in derived}
-    values |= {key: given[key] for key in ("device", "gpu_id", "use_gpu", "checkpoint_dir") if key in given}
-    if given.get("data_path"):
-        values["data_path"] = str(Path(given["data_path"]).expanduser().absolute())
-    return values | {"train_neg_sample_args": None}
 
 
 def _data_files(config, sources) -> list[Path]:

@@ -7,7 +7,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudySummary
 from optuna.trial import FrozenTrial
 
-from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.suggestions import show
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned
@@ -66,7 +66,7 @@ def _differences(run: PlannedRun, attributes: dict) -> list[str]:
         found.append(f"sources {','.join(attributes['sources']) or 'none'}")
     elif attributes["data"] != run.data:
         found.append("other data files")
-    config = {key: value for key, value in run.config.items() if key not in THIS_MACHINE}
+    config = {key: value for key, value in run.config.items() if key not in keys_in("machine", "repetition")}
     for key in sorted(config.keys() | attributes["config"].keys()):
         theirs = attributes["config"].get(key)
         if theirs != config.get(key):

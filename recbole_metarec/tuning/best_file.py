@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 import yaml
 
-from recbole_metarec.config.checks import check_keys
+from recbole_metarec.config.schema import check_keys
 from recbole_metarec.config.yaml_files import is_yaml_name, read_yaml
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.files import locked, write_atomically

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from recbole_metarec.config.checks import check_keys, key_reference, nearest, read_yaml, show
-from recbole_metarec.config.protocol import PROTOCOL, keys_read_by
 from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.config.schema import check_keys, key_reference, keys_in, keys_read_by
+from recbole_metarec.config.suggestions import nearest, show
+from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import POPULARITY, SET_BY_NAME, Competitor
+from recbole_metarec.jobs.competitors import POPULARITY, Competitor
 
 Space = dict[str, BaseDistribution]
-# What is the same for every model that is compared, and what says which model or which data it is.
-_HELD = {*PROTOCOL, *SET_BY_NAME, "epochs", "exact_time", "sources", "embedding_size", "dataset", "data_path", "seed"}
 _FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A, B]}"
 
 
@@ -55,7 +54,7 @@ def read_space(path: Path, model: Competitor, config: Mapping, given: Mapping) -
 
 def check_is_tunable(key: str, model: Competitor, place: str) -> None:
     """Raises ConfigError for a key that the model does not read or that all models share. place: of the key."""
-    if key in _HELD or key == model.width:
+    if key in keys_in("protocol", "shared", "by_name", "option") or key == model.width:
         raise ConfigError(f"{place}: {key} is not for tuning: all models that are compared share it; remove it")
     read = key_reference(model.experiment) if model.is_ours else keys_read_by(model.experiment)
     if key not in read:

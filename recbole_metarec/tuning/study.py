@@ -19,7 +19,7 @@ from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.jobs.job import PlannedRun
 
 _DIGITS = 4  # of a tried value that are kept: more would be noise, in commands to be typed
@@ -182,7 +182,7 @@ def subject_of(run: PlannedRun) -> str:
 
 def _attributes(base: PlannedRun) -> dict:
     """What a study tells of itself, for whoever looks for the best configuration."""
-    config = {key: value for key, value in base.config.items() if key not in THIS_MACHINE}
+    config = {key: value for key, value in base.config.items() if key not in keys_in("machine", "repetition")}
     return {
         "subject": subject_of(base),
         "model": base.model,

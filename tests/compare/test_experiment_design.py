@@ -14,8 +14,8 @@ from recbole_metarec.cli import sweep as cli_sweep
 from recbole_metarec.compare.settings import Shops, check_values, parse_grid, read_share, settings, shops_of
 from recbole_metarec.compare.study import ablation, sweep
 from recbole_metarec.compare.variants import VARIANTS, chosen_variants
-from recbole_metarec.config.checks import check_config, default_values
-from recbole_metarec.config.machine_keys import THIS_MACHINE
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import default_values, keys_in
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.jobs.competitors import competitors
 from recbole_metarec.jobs.plan import Tuned, make_plan
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def config_of(run) -> dict:
-    return {key: value for key, value in run.config.items() if key not in THIS_MACHINE}
+    return {key: value for key, value in run.config.items() if key not in keys_in("machine", "repetition")}
 
 
 def leaderboard(name: str, given, **kwargs):

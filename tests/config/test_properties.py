@@ -1,16 +1,31 @@
 """The shipped defaults are documented, and no key is read that nobody may set, nor set that nobody reads."""
 
+import dataclasses
 import importlib.util
 import itertools
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 import recbole_metarec
-from recbole_metarec.config.checks import OUR_MODELS, default_values, key_reference, known_keys
+from recbole_metarec.config import schema
+from recbole_metarec.config.recbole_files import recbole_root
 from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import (
+    OUR_MODELS,
+    SCOPES,
+    default_values,
+    key_reference,
+    key_table,
+    keys_in,
+    known_keys,
+    restricted_keys,
+)
+from recbole_metarec.errors import ConfigError
 from recbole_metarec.trainer.transfer_state import TransferSettings
 
 FILES = sorted(path for path in resource_dir("properties").rglob("*.yaml") if path.parent.name != "search")
@@ -27,26 +42,70 @@ BY_RECBOLE = {"load_col", "normalize_all", "loss_type", "train_neg_sample_args",
 def test_every_key_has_type_range_and_a_sentence(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         if re.match(r"^\w+:", line):
-            assert re.match(r"^\w+: .*# \((int|float|bool|str|list|dict|none|all|auto)\b.*\) \S.*[.]$", line), line
+            assert re.match(
+                r"^\w+: .*# \((int|float|bool|str|list|dict|none|all|auto|any|computed)\b.*\) \S.*[.]$", line
+            ), line
 
 
 def test_files_and_reference_name_the_same_keys():
     named = {key for path in FILES for key in yaml.safe_load(path.read_text(encoding="utf-8"))}
-    assert named == set(key_reference())
-    assert all(path.stem in (*OUR_MODELS, "overall") for path in FILES)
+    assert named == set(key_table())
+    assert all(path.stem in (*OUR_MODELS, "overall", "recbole") for path in FILES)
+    assert not set(key_reference()) & set(restricted_keys())  # one home for each
 
 
 def test_a_key_of_several_models_means_the_same_in_all():
     for one, other in itertools.combinations(OUR_MODELS, 2):
         for name in set(default_values(one)) & set(default_values(other)):
             ours, theirs = key_reference(one)[name], key_reference(other)[name]
-            assert (ours.kind, ours.rule, ours.sentence) == (theirs.kind, theirs.rule, theirs.sentence)
+            assert dataclasses.replace(ours, default=0, file="") == dataclasses.replace(theirs, default=0, file="")
+
+
+def test_the_defaults_of_recbole_s_own_keys_are_recbole_s():
+    shipped = {}
+    for file in ("overall.yaml", "dataset/sample.yaml"):
+        shipped |= yaml.safe_load((recbole_root() / "properties" / file).read_text(encoding="utf-8"))
+    ours = {name: key.default for name, key in restricted_keys().items() if name in shipped}
+    assert len(ours) > 30
+    assert ours == {name: shipped[name] for name in ours}
+    assert all(key.default is None for name, key in restricted_keys().items() if name not in shipped)
+
+
+def test_every_scope_has_keys_and_code_that_asks_for_it():
+    asked = set(re.findall(r"""["'](\w+)["']""", " ".join(re.findall(r"keys_in\(([^()]*)\)", " ".join(CODE.values())))))
+    asked |= {scope for scope in SCOPES if f'    "{scope}": "' in CODE[PACKAGE / "compare" / "settings.py"]}
+    assert asked == set(SCOPES)
+    assert all(keys_in(scope) for scope in SCOPES)
+    with pytest.raises(ValueError, match="machines: no scope"):
+        keys_in("machines")
+
+
+def test_a_key_is_added_by_one_line(tmp_path, monkeypatch):
+    shutil.copytree(resource_dir("properties"), tmp_path / "properties")
+    path = tmp_path / "properties" / "model" / "MetaRec.yaml"
+    caches = (schema.key_reference, schema.key_table, schema.keys_in, schema.known_keys, schema.restricted_keys)
+    monkeypatch.setattr(schema, "resource_dir", lambda name: tmp_path / name)
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("patience_of_users: 3   # (int, >= 1; machine by_name) How long they wait.\n")
+        [cache.cache_clear() for cache in caches]
+        assert known_keys()["patience_of_users"] == "ours"
+        assert default_values("MetaRec")["patience_of_users"] == 3
+        assert "patience_of_users" in keys_in("machine") & keys_in("by_name")
+        with pytest.raises(ConfigError, match="^my.yaml:2: patience_of_users is 0; use an int >= 1"):
+            check_config(default_values("MetaRec") | {"patience_of_users": 0}, {"patience_of_users": "my.yaml:2"})
+        path.write_text("patience_of_users: 3   # (int, >= 1; mashine) How long they wait.\n", encoding="utf-8")
+        schema._read_keys.cache_clear()
+        schema.key_reference.cache_clear()
+        with pytest.raises(ValueError, match=r"MetaRec\.yaml:1: mashine is no scope"):
+            schema.key_reference("MetaRec")
+    finally:
+        [cache.cache_clear() for cache in (*caches, schema._read_keys)]
 
 
 def test_every_key_that_the_code_reads_is_known():
-    computed = {"device", "MODEL_TYPE", "eval_type", "valid_metric_bigger", "MODEL_INPUT_TYPE", "single_spec"}
     for path, text in CODE.items():
-        unknown = set(re.findall(READ, text)) - set(known_keys()) - computed
+        unknown = set(re.findall(READ, text)) - set(known_keys()) - keys_in("derived")
         assert not unknown, f"{path.name} reads {unknown}"
 
 

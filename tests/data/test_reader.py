@@ -13,12 +13,13 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from recbole_metarec.config.intervals import Intervals
+from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.data import blocks, reader
 from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, factorize, read_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin import dataset
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\trating:float\tshop:token\n"
@@ -30,7 +31,7 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     (folder / "World").mkdir()
     (folder / "World" / "World.inter").write_text(HEADER + "u\ti\t1\t1\ta\n")
-    return build_config("LRURec", "World", (), {**BASE, "data_path": str(folder), "state": "ERROR"})
+    return recbole_config(RunConfig.read("LRURec", "World", (), {**BASE, "data_path": str(folder), "state": "ERROR"}))
 
 
 def config_for(base, folder, **given):

@@ -11,10 +11,11 @@ from support.item_worlds import OF_MODEL, ONE_LAYER, named_rows, write_shop_with
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at
-from recbole_metarec.plugin.baselines import load_data, protocol_overrides
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.baselines import load_data
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.prefix_rows import READ_NO_PADDING, PrefixLoader
 from recbole_metarec.quick_start import run_experiment
 
@@ -26,7 +27,7 @@ def shop(tmp_path_factory):
 
 def config_of(shop, model, **given):
     values = ONE_LAYER | {"data_path": str(shop)} | given
-    return build_config(model, "Target", (), protocol_overrides(model, "Target", values) | values)
+    return recbole_config(RunConfig.read(model, "Target", (), values))
 
 
 def run(shop, model, **given):

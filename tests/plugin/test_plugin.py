@@ -26,12 +26,13 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import get_model, get_trainer
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_metarec.config.checks import OUR_MODELS, default_values
+from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.saved_config import config_to_json
+from recbole_metarec.config.schema import OUR_MODELS, default_values
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import registration as plugin
 from recbole_metarec.plugin.checkpoint_config import config_from_json
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.loaders import SequenceLoader
 from recbole_metarec.trainer.checkpoint import write_checkpoint
@@ -93,7 +94,7 @@ def test_registering_again_changes_nothing():
 def test_recboles_own_models_keep_config_loaders_and_dataset():
     script = textwrap.dedent("""
         import json, sys
-        from {module} import compat
+        from {module}.plugin import mends as compat
         compat.apply()
         {register}
         from recbole.config import Config
@@ -185,18 +186,18 @@ def test_device_and_use_gpu_mean_what_they_say(shop):
     assert Config("LRURec", "Shop", None, settings(shop, device="cpu"))["device"] == torch.device("cpu")
 
 
-def test_build_config_takes_texts_as_they_are_and_no_arguments(shop, monkeypatch):
+def test_the_config_of_a_run_takes_texts_as_they_are_and_no_arguments(shop, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["script.py", "--epochs=3", "stray"])
     given = settings(shop, wandb_project="max", checkpoint_dir="1 + 1")
     before = copy.deepcopy(given)
-    config = build_config("MetaRec", "Shop", (), given)
+    config = recbole_config(RunConfig.read("MetaRec", "Shop", (), given))
     assert (config["wandb_project"], config["checkpoint_dir"], config["epochs"]) == ("max", "1 + 1", 1)
     assert given == before
     assert sys.argv == ["script.py", "--epochs=3", "stray"]
     with pytest.raises(ConfigError, match=r"^--vq_heads is 3, which does not divide"):
-        build_config("MetaRec", "Shop", (), {**given, "vq_heads": 3}, {"vq_heads": "--vq_heads"})
+        RunConfig.build("MetaRec", "Shop", UserKeys.of(given, "config_dict") | UserKeys.of({"vq_heads": 3}, "--{}"))
     with pytest.raises(ConfigError, match=r"^config_dict: unknown config key nobody"):
-        build_config("SASRec", "ml-100k", (), {"nobody": 1})
+        RunConfig.read("SASRec", "ml-100k", (), {"nobody": 1})
     assert sys.argv == ["script.py", "--epochs=3", "stray"]
 
 

@@ -18,10 +18,10 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.transform import MaskItemSequence
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.ranking import rank_all
-from recbole_metarec.plugin.baselines import protocol_overrides
-from recbole_metarec.plugin.config import build_config
+from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.prefix_rows import READ_NO_PADDING, BatchMask, can_trim, trimmed_loaders
 
@@ -36,7 +36,7 @@ def shop(tmp_path_factory):
 
 def config_of(shop, model, **given):
     values = SMALL | OF_MODEL.get(model, {}) | {"data_path": str(shop)} | given
-    return build_config(model, "Target", (), protocol_overrides(model, "Target", values) | values)
+    return recbole_config(RunConfig.read(model, "Target", (), values))
 
 
 class Both:

@@ -8,7 +8,7 @@ import torch
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
-from recbole_metarec.config.checks import default_values
+from recbole_metarec.config.schema import default_values
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.metarec import MetaRec, SourceItems
 from recbole_metarec.model.unisrec import UniSRec

@@ -8,7 +8,7 @@ import torch
 from support.tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
 
 from recbole_metarec.compare.settings import weighs_sources
-from recbole_metarec.config.checks import key_reference
+from recbole_metarec.config.schema import key_reference
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import MetaStep

@@ -1,0 +1,135 @@
+"""What one run is asked to do: every config key of its model with the value and its origin, read once, checked once."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_metarec.config.dataset_files import recbole_settings
+from recbole_metarec.config.origins import Origins, origin_of
+from recbole_metarec.config.rules import check_config
+from recbole_metarec.config.schema import (
+    OUR_MODELS,
+    check_keys,
+    common_keys,
+    default_values,
+    keys_in,
+    keys_read_by,
+    known_keys,
+    restricted_keys,
+)
+from recbole_metarec.config.yaml_files import read_yaml
+from recbole_metarec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class UserKeys:
+    """The config keys that a user gave. origins: of each of them: ``my.yaml:12``, ``--key``, ``config_dict``."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    origins: Origins = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, files: Iterable[str | Path], overrides: Mapping | None = None, origin: str = "config_dict"):
+        """The keys of YAML files, later ones stronger, under ``overrides``, which are of one ``origin``.
+
+        origin: as in :meth:`of`. Raises ConfigError ``FILE:LINE`` for a file that cannot be read.
+        """
+        user = cls()
+        if not isinstance(overrides or {}, Mapping):
+            raise ConfigError(f"overrides: {overrides!r} are no config keys; give a dict: {{'epochs': 5}}")
+        for path in files:
+            values, lines = read_yaml(path)
+            user |= cls(values, {key: f"{path}:{line}" for key, line in lines.items()})
+        return user | cls.of(overrides or {}, origin)
+
+    @classmethod
+    def of(cls, values: Mapping, origin: str) -> "UserKeys":
+        """Keys of one origin, in which ``{}`` stands for the key; nothing is checked."""
+        return cls(dict(values), {key: origin.format(key) for key in values})
+
+    def __or__(self, stronger: "UserKeys") -> "UserKeys":
+        return UserKeys({**self.values, **stronger.values}, {**self.origins, **stronger.origins})
+
+    def without(self, *keys: str) -> "UserKeys":
+        """All but some keys."""
+        return UserKeys({key: value for key, value in self.values.items() if key not in keys}, self.origins)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one run; nothing in it is changed any more.
+
+    model: one of this package or of RecBole's. values: every key that this package knows or restricts, and whatever
+    else the user gave; RecBole's Config has further defaults, for other keys. defaults: what this package lays over
+    RecBole's defaults, under what the user gave. user: what that was, completed (:func:`completed`).
+    """
+
+    model: str
+    dataset: str
+    values: Mapping[str, object]
+    defaults: Mapping[str, object]
+    user: UserKeys
+
+    @classmethod
+    def read(cls, model: str, dataset: str, config_files=(), overrides: Mapping | None = None) -> "RunConfig":
+        """Of YAML files, in their order, under ``overrides``. Raises ConfigError for any mistake in them."""
+        return cls.build(model, dataset, UserKeys.read(config_files, overrides))
+
+    @classmethod
+    def build(cls, model: str, dataset: str, user: UserKeys, changed_defaults: Mapping | None = None) -> "RunConfig":
+        """Completes and checks what the user gave for a model and a dataset.
+
+        changed_defaults: stronger than the shipped ones, weaker than the user. Raises ConfigError ``ORIGIN: what is
+        wrong; what to do`` for an unknown key, a value out of range, or keys in conflict.
+        """
+        check_keys(user.values, user.origins)
+        is_ours = model in OUR_MODELS
+        defaults = _our_defaults(model, dataset) if is_ours else _protocol_defaults()
+        defaults |= changed_defaults or {}
+        user = UserKeys(completed(user.values, defaults), user.origins)
+        checked = user.values if is_ours else _checked_of_recbole_model(model, user.values)
+        base = defaults if is_ours else default_values("LRURec")
+        check_config({**base, **checked, "dataset": dataset}, user.origins)
+        recboles = {
+            name: copy.deepcopy(key.default) for name, key in restricted_keys().items() if key.kind != "computed"
+        }
+        values = {**recboles, **defaults, **user.values, "model": model, "dataset": dataset}
+        return cls(model, dataset, values, defaults, user)
+
+    def __getitem__(self, key: str):
+        return self.values[key]
+
+    def origin(self, key: str) -> str:
+        """Where the key's value came from: as in :class:`UserKeys`, or ``defaults``."""
+        return origin_of(self.user.origins, key)
+
+
+def completed(values: Mapping, defaults: Mapping) -> dict:
+    """What the user gave, in the form that is checked and handed on: ``None`` written as a word is None, ``sources``
+    without any is ``none``, and a partial ``eval_args`` is completed (RecBole would complete it with a random split).
+    """
+    values = {key: None if value == "None" else value for key, value in values.items()}
+    if values.get("sources", "") is None:
+        values["sources"] = "none"
+    if isinstance(values.get("eval_args"), dict):
+        values["eval_args"] = {**defaults["eval_args"], **values["eval_args"]}
+    return values
+
+
+def _our_defaults(model: str, dataset: str) -> dict:
+    of_dataset = {key: value for key, value in recbole_settings(dataset).items() if key in known_keys()}
+    return {**default_values(model), **of_dataset}
+
+
+def _protocol_defaults() -> dict:
+    """What RecBole's own models share with ours; the rest they decide each for themselves."""
+    defaults = default_values("LRURec")
+    return {key: defaults[key] for key in keys_in("protocol")}
+
+
+def _checked_of_recbole_model(model: str, values: Mapping) -> dict:
+    """Those keys that mean in a model of RecBole's what they mean in ours."""
+    strict = {name for name, key in restricted_keys().items() if key.is_checked} | common_keys()
+    strict |= {"pretrain_epochs"} & keys_read_by(model)
+    return {key: value for key, value in values.items() if key in strict}

@@ -1,0 +1,36 @@
+"""The RunConfig of an experiment, and what a run folder keeps of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.schema import keys_in, reads
+from recbole_metarec.data.embedded import EMBEDDED_TARGET
+from recbole_metarec.runs.resume import given_to_run
+
+
+def make_run_config(model: str | None, dataset: str | None, user: UserKeys, resume=None) -> RunConfig:
+    """What :func:`recbole_metarec.quick_start.run_experiment` runs for what the user gave, checked.
+
+    model, dataset: None for those among the user's keys, else of the run to ``resume``, else MetaRec and its embedded
+    target. resume: of a run folder the keys that it was started with lie under everything else. Raises ConfigError.
+    """
+    if resume and resume is not True:
+        user = UserKeys.of(given_to_run(resume), str(resume)) | user
+    model = model or user.values.get("model") or "MetaRec"
+    dataset = dataset or user.values.get("dataset") or EMBEDDED_TARGET
+    # a run also trains the baseline without transfer, where the model has one
+    defaults = {"transfer_guard": True} if reads(model, "transfer_guard") else {}
+    return RunConfig.build(model, dataset, user.without("model", "dataset"), defaults)
+
+
+def repeatable_settings(config: Mapping, user: Mapping) -> dict:
+    """Every key of RecBole's Config of a run as plain values, so that ``--config_files config.yaml`` repeats it.
+
+    user: what the user gave. What is of this machine counts only where it was given.
+    """
+    values = {key: value for key, value in config.items() if key not in keys_in("derived", "machine")}
+    values |= {key: user[key] for key in keys_in("machine") & user.keys()}
+    if user.get("data_path"):
+        values["data_path"] = str(Path(user["data_path"]).expanduser().absolute())
+    return values | {"train_neg_sample_args": None}

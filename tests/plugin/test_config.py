@@ -1,0 +1,42 @@
+"""RecBole's Config as it is made of a RunConfig: GPUs that were asked for, and what a pickle of it holds."""
+
+import pickle
+
+import pytest
+import torch
+from recbole.config import Config
+
+from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.plugin.config import check_gpu, recbole_config
+
+
+def run(**user) -> RunConfig:
+    return RunConfig.read("MetaRec", "ml-drama", (), user)
+
+
+@pytest.mark.parametrize("user", [{"gpu_id": 0}, {"gpu_id": "0,1"}, {"device": "cuda:1"}])
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(user, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"^config_dict: {next(iter(user))} is .* no GPU"):
+        check_gpu(run(**user))
+    check_gpu(run())  # RecBole's defaults only mean "if there is one"
+    check_gpu(run(**user, use_gpu=False))
+
+
+def test_a_gpu_number_beyond_the_last_is_an_error(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="gpu_id is 2, but there are 2 GPUs"):
+        check_gpu(run(gpu_id="2"))
+    check_gpu(run(gpu_id="0,1"))
+
+
+@pytest.mark.parametrize("model", ["MetaRec", "SASRec"])
+def test_the_config_is_recbole_s_own_class_and_survives_a_pickle(model):
+    config = recbole_config(RunConfig.read(model, "ml-drama", (), {"checkpoint_dir": "1 + 1", "epochs": 3}))
+    again = pickle.loads(pickle.dumps(config))
+    assert type(again) is Config
+    assert again.final_config_dict == config.final_config_dict
+    assert (again["checkpoint_dir"], again["epochs"], again["eval_args"]["order"]) == ("1 + 1", 3, "TO")
