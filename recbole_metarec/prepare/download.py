@@ -1,24 +1,20 @@
-"""Download of one file: goes on where it was cut off, is checked, and has its name only when it is whole."""
+"""Download of one file: resumes where it was cut off, is checked, and gets its name only when it is whole."""
 
-import fcntl
 import hashlib
-import http.client
 import os
 import re
-import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import requests
 from tqdm import tqdm
 
 from recbole_metarec.errors import DataError
-from recbole_metarec.files import make_dir
+from recbole_metarec.files import locked, make_dir
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 14  # bytes; what had come of a chunk when the connection breaks is lost
 _TIMEOUT_SECONDS = 60
 _GZIP = b"\x1f\x8b"
 
@@ -41,12 +37,12 @@ def fetch(url: str, path: Path, sha256: str = "", attempts: int = 5, pause: floa
     waited for. Raises DownloadError in one line, DataError if the disk is full.
     """
     if path.is_file():
-        return _kept(path, sha256)
+        return _verified(path, sha256)
     make_dir(path.parent)
     part = path.with_name(f"{path.name}.part")
-    with _alone(part):
+    with locked(part.with_name(f"{part.name}.lock")):
         if path.is_file():  # another process was faster
-            return _kept(path, sha256)
+            return _verified(path, sha256)
         _transfer_all(url, part, attempts, pause)
         _check(url, part, sha256, named_gzip=path.suffix == ".gz")
         os.replace(part, path)
@@ -54,32 +50,11 @@ def fetch(url: str, path: Path, sha256: str = "", attempts: int = 5, pause: floa
     return path
 
 
-def _kept(path: Path, sha256: str) -> Path:
+def _verified(path: Path, sha256: str) -> Path:
     """A file that is there already."""
     if sha256:
         check_sha256(path, sha256, f"delete {path} and repeat the command, or correct the sum")
     return path
-
-
-@contextmanager
-def _alone(part: Path) -> Iterator[None]:
-    """Waits until no other process writes ``part``."""
-    lock = part.with_name(f"{part.name}.lock")
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_WRONLY, 0o644)
-        except OSError as error:
-            raise DataError(f"{lock}: cannot be written ({error.strerror}); check the permissions there") from None
-        with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # whoever held it may have removed it, so that a third process has a new one
-            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
-                continue
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
 
 
 def _transfer_all(url: str, part: Path, attempts: int, pause: float) -> None:
@@ -91,7 +66,7 @@ def _transfer_all(url: str, part: Path, attempts: int, pause: float) -> None:
             return _transfer(url, part)
         except _Interrupted as error:
             reason = error
-    kept = f" ({part.stat().st_size} bytes are kept; the same command goes on from there)" if part.exists() else ""
+    kept = f" ({part.stat().st_size} bytes are kept; rerun the command to continue from there)" if part.exists() else ""
     raise DownloadError(f"{url}: cannot be fetched, {reason}{kept}")
 
 
@@ -100,32 +75,34 @@ def check_sha256(path: Path, sha256: str, advice: str = "fetch the file again, o
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            for chunk in iter(lambda: file.read(_CHUNK), b""):
+            for chunk in iter(lambda: file.read(1 << 20), b""):
                 digest.update(chunk)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    found = digest.hexdigest()
-    if sha256 and found != sha256.lower():
-        raise DataError(f"{path}: its SHA-256 is {found}, not {sha256.lower()}; {advice}")
-    return found
+    checksum = digest.hexdigest()
+    if sha256 and checksum != sha256.lower():
+        raise DataError(f"{path}: its SHA-256 is {checksum}, not {sha256.lower()}; {advice}")
+    return checksum
 
 
 def _transfer(url: str, part: Path) -> None:
     """Append what is missing to ``part``. Raises _Interrupted if some is still missing then."""
-    have = part.stat().st_size if part.exists() else 0
-    with _answer(url, have, part) as response:
+    size = part.stat().st_size if part.exists() else 0
+    with _answer(url, size, part) as response:
         if response is None:  # all of it had come before
             return
-        resumed = response.status == 206
+        resumed = response.status_code == 206
         start, total = _range(response) if resumed else (0, _length(response))
-        if resumed and (start != have or _version(response.headers) != _stored_version(part)):
+        if resumed and (start != size or _version(response) != _stored_version(part)):
             _drop(part)
-            raise _Interrupted("the server went on with another place or another version of the file")
+            raise _Interrupted("the server continued at another place or with another version of the file")
         try:
             if not resumed:
                 part.write_bytes(b"")  # before the new version is noted, so that old bytes never pass for new ones
                 _remember(part, response)
             _save(response, part, start, total)
+        except requests.RequestException as error:  # an OSError, too, but of the network
+            raise _Interrupted(f"the connection broke in the middle of the file ({error})") from None
         except OSError as error:
             raise DataError(f"{part}: cannot be written ({error.strerror}); free some space there") from None
     size = part.stat().st_size
@@ -135,78 +112,71 @@ def _transfer(url: str, part: Path) -> None:
         raise _Interrupted(f"{size} of {total} bytes came")
 
 
-def _save(response, part: Path, have: int, total: int | None) -> None:
+def _save(response: requests.Response, part: Path, start: int, total: int | None) -> None:
     settings = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
-    with open(part, "ab") as file, tqdm(initial=have, total=total, desc=part.stem, **settings) as bar:
-        for chunk in _chunks(response):
+    with open(part, "ab") as file, tqdm(initial=start, total=total, desc=part.stem, **settings) as bar:
+        for chunk in response.iter_content(_CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _chunks(response) -> Iterator[bytes]:
-    while True:
-        try:
-            chunk = response.read(_CHUNK)
-        except http.client.IncompleteRead as error:
-            yield error.partial
-            raise _Interrupted("the connection broke in the middle of the file") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _Interrupted(f"the connection broke ({error})") from None
-        if not chunk:
-            return
-        yield chunk
-
-
 @contextmanager
-def _answer(url: str, have: int, part: Path) -> Iterator[http.client.HTTPResponse | None]:
-    """The response to a request for everything after ``have`` bytes; None if there is nothing after them."""
+def _answer(url: str, size: int, part: Path) -> Iterator[requests.Response | None]:
+    """The response to a request for everything after ``size`` bytes; None if there is nothing after them."""
     headers = {"User-Agent": "recbole-metarec", "Accept-Encoding": "identity"}
     version = _stored_version(part)
-    if have and version:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    if size and version:
+        headers |= {"Range": f"bytes={size}-", "If-Range": version}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        unchanged = _version(error.headers) in ("", version)
-        if error.code == 416 and unchanged and error.headers.get("Content-Range", "").endswith(f"/{have}"):
-            yield None
-            return
-        if error.code == 416:
-            _drop(part)
-            raise _Interrupted("the file there has changed") from None
-        if error.code < 500 and error.code not in (408, 429):
-            raise DownloadError(f"{url}: the server answers {error.code} ({error.reason})") from None
-        raise _Interrupted(f"the server answers {error.code} ({error.reason})") from None
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(getattr(error, "reason", None), socket.gaierror):  # no network at all: waiting does not help
-            raise DownloadError(f"{url}: cannot be fetched, no connection ({error.reason.strerror})") from None
-        raise _Interrupted(f"no connection ({getattr(error, 'reason', error)})") from None
+        response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
+    except requests.ConnectionError as error:
+        if "NameResolutionError" in str(error):  # no network at all: waiting does not help
+            raise DownloadError(f"{url}: cannot be fetched, no connection (the host's name is not known)") from None
+        raise _Interrupted("no connection") from None
+    except requests.RequestException as error:
+        raise _Interrupted(f"no connection ({error})") from None
     with response:
-        yield response
+        code = response.status_code
+        if code < 400:
+            yield response
+        elif code == 416 and _version(response) in ("", version) and _is_whole(response, size):
+            yield None
+        elif code == 416:
+            _drop(part)
+            raise _Interrupted("the file there has changed")
+        elif code < 500 and code not in (408, 429):
+            raise DownloadError(f"{url}: the server answers {code} ({response.reason})")
+        else:
+            raise _Interrupted(f"the server answers {code} ({response.reason})")
 
 
-def _range(response) -> tuple[int, int | None]:
+def _is_whole(response: requests.Response, size: int) -> bool:
+    """Whether the server refused a range because the file ends there."""
+    return response.headers.get("Content-Range", "").endswith(f"/{size}")
+
+
+def _range(response: requests.Response) -> tuple[int, int | None]:
     """(where the bytes of a partial answer begin, length of the whole file); -1 and None where it does not say."""
-    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if told is None:
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if span is None:
         return -1, None
-    if told[2] != "*":
-        return int(told[1]), int(told[2])
+    if span[2] != "*":
+        return int(span[1]), int(span[2])
     length = _length(response)
-    return int(told[1]), None if length is None else int(told[1]) + length
+    return int(span[1]), None if length is None else int(span[1]) + length
 
 
-def _length(response) -> int | None:
+def _length(response: requests.Response) -> int | None:
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
 
 
-def _version(headers) -> str:
-    """What the server calls this version of the file: only that one may be gone on with; "" if it does not say."""
-    tag = headers.get("ETag") or ""
-    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
+def _version(response: requests.Response) -> str:
+    """What the server calls this version of the file: only that one may be continued; "" if it does not say."""
+    tag = response.headers.get("ETag") or ""
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
 
 
 def _stored_version(part: Path) -> str:
@@ -214,8 +184,8 @@ def _stored_version(part: Path) -> str:
     return tag.read_text(encoding="utf-8") if tag.is_file() else ""
 
 
-def _remember(part: Path, response) -> None:
-    version = _version(response.headers)
+def _remember(part: Path, response: requests.Response) -> None:
+    version = _version(response)
     if version:
         _tag_file(part).write_text(version, encoding="utf-8")
     else:
