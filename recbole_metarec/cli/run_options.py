@@ -9,11 +9,11 @@ from pathlib import Path
 from recbole_metarec.cli.options import Settings, count, domain_options, options_of, split_arguments, stand_ins
 from recbole_metarec.config.origins import located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.rules import check_config
-from recbole_metarec.config.schema import default_values
+from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import is_yaml_name
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.plugin.gpu import check_gpu
 
 _OWN = ("seeds", "jobs", "store", "output", "tuned", "simulate")
 _DEFAULT_SEEDS = 2
@@ -89,7 +89,8 @@ class RunRequest:
             raise ConfigError(f"{located(places[key], f'{key} is what {differ}')}; leave it out{choose}")
         dataset, first = given.pop("dataset", EMBEDDED_TARGET), given.pop("seed", 2020)
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
-            check_config({**default_values("MetaRec"), **given, "dataset": dataset, "seed": seed}, places)
+            run_config = RunConfig.build("MetaRec", dataset, UserKeys({**given, "seed": seed}, places))
+        check_gpu(run_config)
         _check_metric(given, places)
         given |= stand_ins(dataset, given, places) if "simulate" in found else {}
         dataset = given.pop("dataset", dataset)

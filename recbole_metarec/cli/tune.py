@@ -16,9 +16,9 @@ from recbole_metarec.cli.options import (
 )
 from recbole_metarec.config.origins import located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.rules import check_config
-from recbole_metarec.config.schema import default_values
+from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.plugin.gpu import check_gpu
 from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "search a model's best configuration on validation, a given number of trials"
@@ -85,7 +85,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     for key in sorted(SET_BY_NAME & set(chosen)):
         problem = located(places[key], f"{key} is decided by the model's name")
         raise ConfigError(f"{problem}; leave it out and choose with --model")
-    check_config({**default_values("MetaRec"), **chosen, "dataset": dataset}, places)
+    check_gpu(RunConfig.build("MetaRec", dataset, UserKeys(chosen, places)))
     chosen |= stand_ins(dataset, chosen, places) if "simulate" in own else {}
     dataset = chosen.pop("dataset", dataset)
     find_domain(dataset, data_path := chosen.get("data_path") or DEFAULT_DATA_PATH)

@@ -8,7 +8,8 @@ from recbole.config import Config
 
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.plugin.config import check_gpu, recbole_config
+from recbole_metarec.plugin.config import recbole_config
+from recbole_metarec.plugin.gpu import check_gpu
 
 
 def run(**user) -> RunConfig:
