@@ -4,7 +4,4 @@ from recbole_metarec.plugin import on_import
 
 __version__ = "0.1.0"
 
-if on_import.is_command_line():
-    on_import.put_off()
-else:
-    on_import.set_up()
+on_import.install()

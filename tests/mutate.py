@@ -26,7 +26,6 @@ import re
 import resource
 import sys
 import time
-import types
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -127,12 +126,11 @@ def _left_out(source: str, nodes: list[ast.AST]):
 
 
 def preload() -> None:
-    """Imports what is not ours. RecBole must be mended first, by our compat, which imports none of the targets."""
-    package = types.ModuleType("recbole_metarec")
-    package.__path__ = [str(ROOT / "recbole_metarec")]
-    sys.modules[package.__name__] = package
-    importlib.import_module("recbole_metarec.plugin.mends").apply()
-    del sys.modules[package.__name__]
+    """Imports what is not ours, RecBole with its mends, none of which is a target; then forgets this package again."""
+    importlib.import_module("recbole_metarec")
+    importlib.import_module("recbole.quick_start")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "recbole_metarec"]:
+        del sys.modules[name]
     for name in ("pandas", "scipy.stats", "polars", "sklearn.decomposition", "torch._dynamo"):
         importlib.import_module(name)
     gc.freeze()  # else the first collection in every fork copies the memory of all of it

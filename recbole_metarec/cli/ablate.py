@@ -4,7 +4,6 @@ import argparse
 
 from recbole_metarec.cli import experiments
 from recbole_metarec.cli.experiments import carry_out, read_request, share_in
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "take MetaRec apart: each variant against the full model and against no transfer"
 EXAMPLE = f"""\
@@ -42,12 +41,11 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     request = read_request(parser, arguments)
     names = [name.strip() for name in request.own["variants"].split(",")] if "variants" in request.own else None
     variants, share = chosen_variants(names, request.given), share_in(request)
-    with recbole_ready():
-        from recbole_metarec.compare.study import ablation
+    from recbole_metarec.compare.study import ablation
 
-        if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
-            full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
-            variants = chosen_variants(names, {**request.given, **full})
-        shops = shops_of(share, request.dataset, request.given, request.seeds)
-        experiment = ablation(variants, shops, tuned)
-        return carry_out(request, experiment, f"ablate-{experiment.dataset}")
+    if tuned := request.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
+        full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
+        variants = chosen_variants(names, {**request.given, **full})
+    shops = shops_of(share, request.dataset, request.given, request.seeds)
+    experiment = ablation(variants, shops, tuned)
+    return carry_out(request, experiment, f"ablate-{experiment.dataset}")

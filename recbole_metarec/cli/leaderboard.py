@@ -6,7 +6,6 @@ from tempfile import TemporaryFile
 from recbole_metarec.cli.options import warn_of_sources
 from recbole_metarec.cli.run_options import RunRequest, run_options
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "compare models on one target over several seeds, and say which differences are real"
 EXAMPLE = """\
@@ -42,8 +41,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
 
     request = RunRequest.of(parser, arguments, ["models"], SET_BY_NAME, "the models differ by")
     models = _models(request)
-    with recbole_ready():
-        return _compare(request, models)
+    return _compare(request, models)
 
 
 def _models(request: RunRequest) -> list:

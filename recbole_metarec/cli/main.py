@@ -26,7 +26,6 @@ from recbole_metarec.cli import (
 from recbole_metarec.cli.options import Parser
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, MetaRecError, enough_memory
-from recbole_metarec.plugin import on_import
 
 # name -> what holds SUMMARY, add_options, command and EXAMPLE (the end of its --help)
 _COMMANDS = {
@@ -81,11 +80,7 @@ def _dispatch(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add_options(parser)
-    try:
-        return command.command(rest, parser)
-    except on_import.TooEarly:  # what a command does before is checking: it may begin again, only later than it could
-        on_import.set_up()
-        return command.command(rest, parser)
+    return command.command(rest, parser)
 
 
 def main(argv: list[str] | None = None) -> int:

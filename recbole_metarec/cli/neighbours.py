@@ -5,7 +5,6 @@ from pathlib import Path
 
 from recbole_metarec.cli.options import count, options_of, split_arguments
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "which target items a run's source items are read as, and whether they mean the same"
 EXAMPLE = """\
@@ -45,10 +44,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         raise DataError(
             f"{given['run']}: no such folder; give the folder of a run of MetaRec, such as saved/MetaRec-..."
         )
-    with recbole_ready():
-        from recbole_metarec.compare.neighbours import read_mappings
+    from recbole_metarec.compare.neighbours import read_mappings
 
-        print(_report(read_mappings(given["run"], sources, top, given.get("data_path")), items, top))
+    print(_report(read_mappings(given["run"], sources, top, given.get("data_path")), items, top))
     return 0
 
 

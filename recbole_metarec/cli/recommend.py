@@ -6,7 +6,6 @@ from pathlib import Path
 
 from recbole_metarec.cli.options import count, options_of, options_only
 from recbole_metarec.errors import CheckpointError, ConfigError
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "recommend items to one user with a model that was trained"
 EXAMPLE = """\
@@ -41,10 +40,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     file, data_path = _model_file(given.get("run")), given.get("data_path")
     if data_path and not Path(data_path).expanduser().is_dir():
         raise ConfigError(f"--data_path {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
-    with recbole_ready():
-        from recbole_metarec.serve import Recommender
+    from recbole_metarec.serve import Recommender
 
-        recommender = Recommender.load(file, data_path)
+    recommender = Recommender.load(file, data_path)
     if "run" not in given:
         print(f"by {file.parent}", file=sys.stderr)
     if "user" in given:

@@ -6,7 +6,6 @@ from recbole_metarec.cli import experiments
 from recbole_metarec.cli.experiments import carry_out, read_request, share_in
 from recbole_metarec.config.origins import located
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "vary one config key, the number of sources or the target's users, against no transfer"
 EXAMPLE = f"""\
@@ -56,10 +55,9 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
         there = f"there is one, {sources[0]}" if sources else "there is none"
         warning = f"{key} only weighs sources, and {there}: it has no effect"
     models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
-    with recbole_ready():
-        from recbole_metarec.compare.study import sweep
+    from recbole_metarec.compare.study import sweep
 
-        tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-        shops = shops_of(share, request.dataset, request.given, request.seeds)
-        experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
-        return carry_out(request, experiment, f"sweep-{key}-{shops.name}", warning)
+    tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
+    shops = shops_of(share, request.dataset, request.given, request.seeds)
+    experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
+    return carry_out(request, experiment, f"sweep-{key}-{shops.name}", warning)

@@ -5,7 +5,6 @@ import argparse
 from recbole_metarec.cli.options import Settings, check_model, domain_options, options_of, split_arguments, stand_ins
 from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.config.schema import reads
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "train a model on a target domain with its sources, and evaluate it"
 EXAMPLE = """\
@@ -69,9 +68,8 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     if reads(run_config.model, "sources") and run_config.values.get("meta_transfer") != "none":
         resolve_sources(run_config.dataset, run_config["sources"], run_config["data_path"])
 
-    with recbole_ready():
-        from recbole_metarec import quick_start
+    from recbole_metarec import quick_start
 
-        result = quick_start.run_from_config(run_config, resume)
+    result = quick_start.run_from_config(run_config, resume)
     print(result.table())
     return 0

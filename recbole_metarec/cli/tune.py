@@ -19,7 +19,6 @@ from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.gpu import check_gpu
-from recbole_metarec.plugin.on_import import recbole_ready
 
 SUMMARY = "search a model's best configuration on validation, a given number of trials"
 EXAMPLE = """\
@@ -104,8 +103,7 @@ def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
     storage = own.get("storage") or f"sqlite:///{base}/tuning.sqlite"
     places = _Places(space, storage, base / "tuning", Path(own["best"]) if "best" in own else None)
 
-    with recbole_ready():
-        return _tune(model, dataset, chosen, share, places, trials)
+    return _tune(model, dataset, chosen, share, places, trials)
 
 
 @dataclass(frozen=True)

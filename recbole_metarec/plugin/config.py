@@ -1,4 +1,7 @@
-"""RecBole's Config, made of a RunConfig at the edge; and the same checks where a user calls RecBole himself."""
+"""RecBole's Config, made of a RunConfig at the edge; and the same checks where a user calls RecBole himself.
+
+This is imported while RecBole itself is, so RecBole is imported inside functions only.
+"""
 
 import functools
 import logging
@@ -7,52 +10,46 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import OUR_MODELS, known_keys, unknown_key_error
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin.gpu import check_gpu
+from recbole_metarec.plugin.on_import import after
 
 
-class _ConfigOfRun(Config):
-    """Takes what was given from a RunConfig: texts as they are (RecBole would make ``[1]`` a list), no ``sys.argv``."""
-
-    def __init__(self, run: RunConfig, data_may_be_absent: bool):
-        self.run_config, self.data_may_be_absent = run, data_may_be_absent
-        super().__init__(run.model, run.dataset)
-
-    def _load_variable_config_dict(self, config_dict):
-        return dict(self.run_config.user.values)
-
-    def _load_cmd_line(self):
-        return {}
-
-
-def recbole_config(run: RunConfig, data_may_be_absent: bool = False) -> Config:
+def recbole_config(run: RunConfig, data_may_be_absent: bool = False):
     """RecBole's Config for one run: its own defaults under those of ``run`` under what the user gave.
 
+    Texts are taken as they are (RecBole would make ``[1]`` a list), and ``sys.argv`` is not read.
     data_may_be_absent: as for serving a saved model. Raises ConfigError for a GPU that is not there, else DataError if
     there is no data.
     """
-    config = _ConfigOfRun(run, data_may_be_absent)
+    from recbole.config import Config
+
+    config = Config.__new__(Config)
+    config.run_config, config.data_may_be_absent = run, data_may_be_absent  # read by the hooks below
+    config.__init__(run.model, run.dataset)
     del config.run_config, config.data_may_be_absent
-    config.__class__ = Config  # RecBole pickles it into its checkpoints, which then need no class of ours
     return config
 
 
-def hook_config() -> None:
+@after("recbole.config.configurator")
+def extend_config(configurator) -> None:
     """Make RecBole's Config check and complete what it is given for our models, whoever makes it."""
-    _wrap("_load_config_files", _remember_files)
-    _wrap("_load_variable_config_dict", _copy_config_dict)
-    _wrap("_load_internal_config_dict", _lay_defaults)
-    _wrap("_set_default_parameters", _find_data)
-    _wrap("_init_device", _choose_device)
+    for name, hook in (
+        ("_load_config_files", _remember_files),
+        ("_load_variable_config_dict", _take_config_dict),
+        ("_load_cmd_line", _read_arguments),
+        ("_load_internal_config_dict", _lay_defaults),
+        ("_set_default_parameters", _find_data),
+        ("_init_device", _choose_device),
+    ):
+        _wrap(configurator.Config, name, hook)
 
 
-def _wrap(name: str, hook) -> None:
+def _wrap(Config, name: str, hook) -> None:
     original = getattr(Config, name)
 
     @functools.wraps(original)
@@ -68,9 +65,15 @@ def _remember_files(original, config, files):
     return values
 
 
-def _copy_config_dict(original, config, config_dict):
+def _take_config_dict(original, config, config_dict):
     """RecBole converts the texts in config_dict in place; the caller's dict stays as it was given."""
+    if run := config.__dict__.get("run_config"):
+        return dict(run.user.values)
     return original(config, dict(config_dict) if config_dict else config_dict)
+
+
+def _read_arguments(original, config):
+    return {} if "run_config" in config.__dict__ else original(config)
 
 
 def _lay_defaults(original, config, model, model_class, dataset):
@@ -152,11 +155,15 @@ def nothing_unpickled(config):
 
 def read_dataset(config):
     """RecBole's dataset for ``config``, from the data's own files. Raises DataError for a malformed one."""
+    from recbole.data import create_dataset
+
     with nothing_unpickled(config):
         return create_dataset(config)
 
 
 def split_dataset(config, dataset) -> tuple:
     """RecBole's (training, validation, test) loader of a dataset, cut anew and never unpickled."""
+    from recbole.data import data_preparation
+
     with nothing_unpickled(config):
         return data_preparation(config, dataset)

@@ -1,8 +1,8 @@
 """The only place that mends RecBole 1.2.1 for today's NumPy, SciPy, PyTorch, setuptools and Python.
 
-One mend is one function; its docstring names RecBole's fault, since when it shows and when the mend can go.
-``tests/test_compat.py`` has a test that each works and one that each is still needed. ``apply()`` runs them all,
-once, before anything else imports ``recbole``.
+One mend is one function; its decorator names RecBole's module and when the mend is made: before, after or around the
+execution of that module. Its docstring names RecBole's fault, since when it shows and when the mend can go.
+``tests/plugin/test_mends.py`` has a test that each works and one that each is still needed.
 
 Not mended: models that read a pre-trained file in their constructor (S3Rec, RaCT, NeuMF, ConvNCF, NAIS, KD_DAGFM)
 call ``torch.load`` themselves; with PyTorch >= 2.6 a file that RecBole wrote is refused there.
@@ -22,6 +22,7 @@ import re
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,27 +31,16 @@ import torch
 
 from recbole_metarec.errors import CheckpointError, TrainingError
 from recbole_metarec.files import write_atomically
+from recbole_metarec.plugin import on_import
+from recbole_metarec.plugin.on_import import after, around, before
 from recbole_metarec.trainer.checkpoint import load_plain
 
-# In the order in which they are applied: the first three before RecBole is imported, the rest on what was imported.
-_MENDS = (
-    "numpy_aliases",
-    "scipy_dok_update",
-    "quiet_warnings",
-    "ray_for_recbole",
-    "anomaly_detection_off",
-    "config_numpy_aliases",
-    "config_without_eval",
-    "colorama_wraps_once",
-    "trainer_checkpoints",
-    "trainer_names_its_loss",
-)
-_in_force: list[str] = []
+_MENDS: dict[Callable, str] = {}  # a mend -> the module of RecBole that it mends
 
 
 @dataclass(frozen=True)
 class Mend:
-    """One mend of RecBole: the function's name, what it does and why, and whether it has been applied."""
+    """One mend of RecBole: the function's name, what it does and why, and whether its module has been imported."""
 
     name: str
     reason: str
@@ -58,8 +48,10 @@ class Mend:
 
 
 def mends() -> tuple[Mend, ...]:
-    """All mends, in the order in which :func:`apply` runs them."""
-    return tuple(Mend(name, _first_paragraph(globals()[name]), name in _in_force) for name in _MENDS)
+    """All mends, in the order in which they stand here."""
+    return tuple(
+        Mend(mend.__name__, _first_paragraph(mend), module in on_import.executed) for mend, module in _MENDS.items()
+    )
 
 
 def _first_paragraph(function) -> str:
@@ -67,34 +59,20 @@ def _first_paragraph(function) -> str:
     return " ".join(re.sub(r":\w+:(?=`)|`", "", text).split())
 
 
-def apply() -> None:
-    """Apply every mend; a second call does nothing."""
-    for name in _MENDS:
-        if name in _in_force:
-            continue
-        if name == "ray_for_recbole":
-            with ray_for_recbole():
-                importlib.import_module("recbole.quick_start.quick_start")
-        else:
-            globals()[name]()
-        _in_force.append(name)
+def _mend(hook: Callable, module: str):
+    """Makes a function a mend. hook: on_import's ``before``, ``around`` or ``after``, to be called with ``module``."""
 
+    def add(mend):
+        _MENDS[mend] = module
+        return hook(module)(mend)
 
-def anomaly_detection_off() -> None:
-    """RecBole's SINE module turns autograd's anomaly detection on for the whole process as soon as it is imported.
-
-    Importing RecBole's sequential models imports it, and from then on every backward pass of every model checks each
-    gradient for NaN and records a traceback for each operation. Shows with any PyTorch. Can go when
-    ``recbole/model/sequential_recommender/sine.py`` no longer calls ``set_detect_anomaly``.
-    """
-    before = torch.is_anomaly_enabled()
-    importlib.import_module("recbole.model.sequential_recommender")
-    torch.autograd.set_detect_anomaly(before)
+    return add
 
 
 # --- NumPy and SciPy ---------------------------------------------------------------------------------------------
 
 
+@_mend(before, "recbole")
 def numpy_aliases() -> None:
     """Give NumPy the old scalar names that RecBole and models written for it use, where NumPy has none of its own.
 
@@ -117,27 +95,25 @@ def numpy_aliases() -> None:
             setattr(np, name, scalar)
 
 
-def config_numpy_aliases() -> None:
+@_mend(after, "recbole.config.configurator")
+def config_numpy_aliases(configurator) -> None:
     """Replace ``Config.compatibility_settings``, which every RecBole run calls, by :func:`numpy_aliases`.
 
     It reads ``np.float_``, ``np.complex_`` and ``np.unicode_``, gone since NumPy 2.0, and overwrites NumPy 2's own
     ``np.bool`` and ``np.long``. Can go with the RecBole release that does neither (proposed in RecBole #2203).
     """
-    from recbole.config import Config
-
-    Config.compatibility_settings = lambda self: numpy_aliases()
+    configurator.Config.compatibility_settings = lambda self: numpy_aliases()
 
 
-def config_without_eval() -> None:
+@_mend(after, "recbole.config.configurator")
+def config_without_eval(configurator) -> None:
     """Read the texts of RecBole's ``config_dict`` and command line as Python literals, which it evaluates as programs.
 
     Whatever reaches a config could else run any code, ``--dataset="__import__('os').system('...')"``. Numbers, lists,
     dicts, ``None`` and ``True`` mean what they did; an expression such as ``2*64`` stays text. Can go when RecBole
     calls ``eval`` no more.
     """
-    from recbole.config import Config
-
-    Config._convert_config_dict = lambda self, values: _with_literals(values)
+    configurator.Config._convert_config_dict = lambda self, values: _with_literals(values)
 
 
 def _with_literals(values: dict) -> dict:
@@ -155,6 +131,7 @@ def _literal(text: str):
     return value if value is None or isinstance(value, (str, int, float, list, tuple, dict)) else text
 
 
+@_mend(before, "recbole")
 def scipy_dok_update() -> None:
     """Give ``dok_matrix`` back its ``_update`` (dict of (row, column) to value, unchecked).
 
@@ -167,11 +144,27 @@ def scipy_dok_update() -> None:
         dok_matrix._update = lambda self, entries: self._dict.update(entries)
 
 
+# --- PyTorch -----------------------------------------------------------------------------------------------------
+
+
+@_mend(around, "recbole.model.sequential_recommender.sine")
+def anomaly_detection_off(_):
+    """RecBole's SINE module turns autograd's anomaly detection on for the whole process as soon as it is imported.
+
+    Importing RecBole's sequential models imports it, and from then on every backward pass of every model checks each
+    gradient for NaN and records a traceback for each operation. Shows with any PyTorch. Can go when
+    ``recbole/model/sequential_recommender/sine.py`` no longer calls ``set_detect_anomaly``.
+    """
+    enabled = torch.is_anomaly_enabled()
+    yield
+    torch.autograd.set_detect_anomaly(enabled)
+
+
 # --- ray ---------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def ray_for_recbole():
+@_mend(around, "recbole.quick_start.quick_start")
+def ray_for_recbole(_):
     """Let ``from ray import tune``, which RecBole does at import, succeed; leave NumPy and sys.modules as found.
 
     RecBole wants ray <= 2.6.3, which reads ``np.bool8`` (gone in NumPy 2.0, RecBole #2215) and ``pkg_resources``
@@ -266,13 +259,13 @@ def _pkg_resources():
 # --- the terminal --------------------------------------------------------------------------------------------------
 
 
-def colorama_wraps_once() -> None:
+@_mend(after, "recbole.utils.logger")
+def colorama_wraps_once(logger) -> None:
     """Keep RecBole's ``init_logger`` from wrapping sys.stdout anew in every run of a process.
 
     It calls ``colorama.init`` each time, which puts a wrapper around the last one: output slows with every run, and
     after about a thousand (a search, a leaderboard) ends in RecursionError. Can go when RecBole calls it once.
     """
-    import recbole.utils.logger as logger
     from colorama.ansitowin32 import StreamWrapper
 
     original = logger.init
@@ -288,6 +281,7 @@ def colorama_wraps_once() -> None:
     logger.init = init
 
 
+@_mend(before, "recbole")
 def quiet_warnings() -> None:
     """Hide the warnings about RecBole's own lines that every run repeats and no user can act on.
 
@@ -304,7 +298,8 @@ def quiet_warnings() -> None:
 _written: dict[str, tuple[int, int, int]] = {}
 
 
-def trainer_checkpoints() -> None:
+@_mend(after, "recbole.trainer.trainer")
+def trainer_checkpoints(trainer) -> None:
     """Let RecBole's Trainer read back the checkpoint that this process wrote, and no other pickle unasked.
 
     RecBole pickles its Config into each checkpoint and reads it by a bare ``torch.load``. Since PyTorch 2.6 that
@@ -314,8 +309,7 @@ def trainer_checkpoints() -> None:
     not touched.
     Can go when RecBole saves plain tensors and values.
     """
-    from recbole.trainer import Trainer
-
+    Trainer = trainer.Trainer
     if getattr(Trainer.evaluate, "mended", False):
         return
     save, evaluate, resume = Trainer._save_checkpoint, Trainer.evaluate, Trainer.resume_checkpoint
@@ -356,12 +350,12 @@ def trainer_checkpoints() -> None:
     )
 
 
-def trainer_names_its_loss() -> None:
+@_mend(after, "recbole.trainer.trainer")
+def trainer_names_its_loss(trainer) -> None:
     """RecBole's trainers end in a bare ``ValueError: Training loss is nan``; it says what to do, and what was kept.
 
     Still a ValueError. Can go when RecBole says as much.
     """
-    from recbole.trainer import Trainer
 
     def _check_nan(self, loss):
         if not torch.isnan(loss):
@@ -370,7 +364,7 @@ def trainer_names_its_loss() -> None:
         best = f"the best model so far is {kept}" if kept.exists() else "no model was saved before it"
         raise TrainingError(f"the training loss is not finite; lower learning_rate; {best}")
 
-    Trainer._check_nan = _check_nan
+    trainer.Trainer._check_nan = _check_nan
 
 
 def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> dict:

@@ -1,74 +1,91 @@
-"""When RecBole is set up: as soon as this package is imported, except by our own command line.
+"""RecBole is set up while it is imported: a finder on ``sys.meta_path`` mends and extends each module as it is loaded.
 
-That takes seconds, which ``--help`` and a mistyped option need not wait for: a command sets up RecBole when it has
-checked what was typed.
+``import recbole_metarec`` installs the finder and costs nothing. Whoever then imports ``recbole`` first, we or anybody
+else, gets its modules as :mod:`.mends` and :mod:`.registration` make them, before anyone can see them otherwise. Both
+may be imported in the middle of an import of RecBole, so neither they nor what they import may import RecBole at the
+top.
 """
 
-import re
+import functools
+import importlib
 import sys
-from contextlib import contextmanager
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 
-_PROGRAMS = ("recbole-metarec", "run_recbole_metarec")
-_MODULE = re.compile(r"-[a-zA-Z]*m ?recbole_metarec")
-
-
-def is_command_line() -> bool:
-    """Whether this process was started as one of our commands; not whether a command's process started this one."""
-    program, typed = (sys.argv or [""])[0], sys.orig_argv[1:]
-    if program == "-m":  # as Python names it while it looks for the module
-        words = [("", word) for word in typed if word.startswith("-")] + list(pairwise(typed))
-        return any(_MODULE.fullmatch(f"{before} {word}".strip()) for before, word in words)
-    ours = Path(program).stem in _PROGRAMS or Path(program).absolute() == Path(__file__).parent.with_name("__main__.py")
-    return ours and program in typed
+HOOKS: dict[str, list[Callable]] = {}  # a module of RecBole -> what is done around its execution, in this order
+executed: set[str] = set()  # the modules around which it has been done
 
 
-class TooEarly(RuntimeError):
-    """RecBole was imported before it was set up."""
+def around(module: str):
+    """Have RecBole's ``module`` executed inside a context manager: a generator function of the module object."""
+
+    def add(hook):
+        HOOKS.setdefault(module, []).append(contextmanager(hook))
+        return hook
+
+    return add
 
 
-class _Guard:
-    """Refuses RecBole before it is mended: it would fail in odd places, or not know our models."""
+def before(module: str):
+    """Have a function called just before RecBole's ``module`` is executed."""
 
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name.startswith("recbole."):
-            raise TooEarly(f"{name} is imported before recbole_metarec.plugin.on_import.set_up()")
+    def add(hook):
+        @functools.wraps(hook)
+        def wrapped(_):
+            hook()
+            yield
 
+        around(module)(wrapped)
+        return hook
 
-def put_off() -> None:
-    """From now on RecBole's modules cannot be imported before :func:`set_up`."""
-    sys.meta_path.insert(0, _Guard)
-
-
-def set_up() -> None:
-    """Mend RecBole and make it know this package; a second call does nothing."""
-    if _Guard in sys.meta_path:
-        sys.meta_path.remove(_Guard)
-    from recbole_metarec.plugin import mends
-
-    mends.apply()
-
-    from recbole_metarec.plugin import registration  # it imports recbole, which must be mended first
-
-    registration.register()
+    return add
 
 
-@contextmanager
-def shielded_argv():
-    """Within, ``sys.argv`` holds the program's name alone: RecBole's Config reads whatever else it finds there."""
-    saved = sys.argv
-    sys.argv = saved[:1] or [""]
-    try:
-        yield
-    finally:
-        sys.argv = saved
+def after(module: str):
+    """Have a function called with RecBole's ``module`` as soon as that has been executed."""
+
+    def add(hook):
+        @functools.wraps(hook)
+        def wrapped(module):
+            yield
+            hook(module)
+
+        around(module)(wrapped)
+        return hook
+
+    return add
 
 
-@contextmanager
-def recbole_ready():
-    """Within, RecBole is set up and sees nothing of the command line."""
-    set_up()
-    with shielded_argv():
-        yield
+class RecBoleFinder:
+    """Finds RecBole's modules where they are, and has the hooks run around their execution."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        """RecBole's own spec, whose loader also runs the hooks; None for any other module."""
+        if name.partition(".")[0] != "recbole":
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not cls and hasattr(finder, "find_spec")]
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        if spec is not None and spec.loader is not None:
+            # this method alone is replaced: resources, source and origin stay those of RecBole's loader
+            spec.loader.exec_module = functools.partial(_execute, spec.loader.exec_module)
+        return spec
+
+
+def install() -> None:
+    """Put the finder in place, and set up what of RecBole has been imported before. A second call does nothing."""
+    if RecBoleFinder in sys.meta_path:
+        return
+    sys.meta_path.insert(0, RecBoleFinder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "recbole"]:
+        _execute(lambda module: None, sys.modules[name])
+
+
+def _execute(execute: Callable, module) -> None:
+    importlib.import_module("recbole_metarec.plugin.mends")
+    importlib.import_module("recbole_metarec.plugin.registration")
+    with ExitStack() as stack:
+        for hook in reversed(HOOKS.get(module.__name__, [])):  # what is entered last is left first
+            stack.enter_context(hook(module))
+        execute(module)
+    executed.add(module.__name__)

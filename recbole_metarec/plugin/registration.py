@@ -1,37 +1,28 @@
 """What RecBole sees of this package. The only place that touches RecBole's look-up tables.
 
-Every hook acts for OUR_MODELS alone; with any other model RecBole behaves as it does without this package.
+Each hook names the module of RecBole that it extends, and runs as soon as that has been executed. It acts for
+OUR_MODELS alone; with any other model RecBole behaves as it does without this package.
 """
 
 import functools
+import importlib
 import inspect
 import sys
-
-from recbole.config import Config
 
 from recbole_metarec.config.recbole_files import recbole_models
 from recbole_metarec.config.schema import OUR_MODELS, keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.checkpoint_config import loader
-from recbole_metarec.plugin.config import hook_config, nothing_unpickled
+from recbole_metarec.plugin.config import nothing_unpickled
+from recbole_metarec.plugin.on_import import after
 
-
-def register() -> None:
-    """Make RecBole know the models, datasets, loaders, trainers, defaults and checkpoints of this package.
-
-    May be called again without effect.
-    """
-    if getattr(Config, "_metarec_registered", False):
-        return
-    Config._metarec_registered = True
-    _register_models()
-    _register_model_lookup()
-    _register_datasets_and_trainers()
-    _register_loaders()
-    _register_reading()
-    hook_config()
-    _register_quick_start()
+_MODELS = {name: f"recbole_metarec.model.{name.lower()}:{name}" for name in OUR_MODELS}
+_TRAINERS = {
+    "LRURecTrainer": "recbole_metarec.trainer.trainer:TransferTrainer",
+    "MetaRecTrainer": "recbole_metarec.trainer.trainer:TransferTrainer",
+    "UniSRecTrainer": "recbole_metarec.trainer.unisrec:TextTrainer",
+}
 
 
 def _is_ours(model) -> bool:
@@ -45,26 +36,53 @@ def _replace(original, replacement) -> None:
             setattr(module, original.__name__, replacement)
 
 
-def _register_models() -> None:
-    import recbole.model.sequential_recommender as package
-
-    from recbole_metarec.model import lrurec, metarec, unisrec
-
-    for name, module in (("LRURec", lrurec), ("MetaRec", metarec), ("UniSRec", unisrec)):
-        # get_model asks find_spec for recbole's path of the model: it wants a real module with a __spec__
-        sys.modules[f"{package.__name__}.{name.lower()}"] = module
-        setattr(package, name.lower(), module)
-        setattr(package, name, getattr(module, name))
+def _look_up(path: str):
+    """What ``package.module:Name`` names. It imports RecBole, so it is asked for only when RecBole needs it."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
-def _register_model_lookup() -> None:
+def _also_knows(package, paths: dict[str, str]) -> None:
+    """Let a package of RecBole have further attributes, which are imported when they are first asked for."""
+
+    def look_up(name):
+        if name in paths:
+            return _look_up(paths[name])
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+
+    package.__getattr__ = look_up
+
+
+@after("recbole.model.sequential_recommender")
+def _add_models(package) -> None:
+    _also_knows(package, _MODELS)
+
+
+@after("recbole.trainer")
+def _add_trainers(package) -> None:
+    _also_knows(package, _TRAINERS)
+
+
+@after("recbole.data.dataset")
+def _add_datasets(package) -> None:
+    _also_knows(package, {f"{name}Dataset": "recbole_metarec.plugin.dataset:TransferDataset" for name in OUR_MODELS})
+
+
+@after("recbole.utils.argument_list")
+def _add_data_keys(argument_list) -> None:
+    known = argument_list.dataset_arguments
+    known.extend(sorted(keys_in("data") - set(known)))
+
+
+@after("recbole.utils.utils")
+def _find_models(utils) -> None:
     """RecBole answers a name that it does not know with the first library that it lacks, such as lightgbm."""
-    import recbole.utils.utils
-
-    original = recbole.utils.utils.get_model
+    original = utils.get_model
 
     @functools.wraps(original)
     def get_model(model_name):
+        if model_name in _MODELS:
+            return _look_up(_MODELS[model_name])
         try:
             return original(model_name)
         except (ValueError, ModuleNotFoundError) as error:
@@ -78,43 +96,25 @@ def _register_model_lookup() -> None:
     _replace(original, get_model)
 
 
-def _register_datasets_and_trainers() -> None:
-    import recbole.data.dataset
-    import recbole.trainer
-    from recbole.utils.argument_list import dataset_arguments
-
-    from recbole_metarec.plugin.dataset import TransferDataset
-    from recbole_metarec.trainer.trainer import TransferTrainer
-    from recbole_metarec.trainer.unisrec import TextTrainer
-
-    for name in OUR_MODELS:
-        setattr(recbole.data.dataset, f"{name}Dataset", TransferDataset)
-        setattr(recbole.trainer, f"{name}Trainer", TextTrainer if name == "UniSRec" else TransferTrainer)
-    dataset_arguments.extend(sorted(keys_in("data") - set(dataset_arguments)))
-
-
-def _register_loaders() -> None:
-    import recbole.data.utils
-    from recbole.data.dataloader import FullSortEvalDataLoader
-
-    from recbole_metarec.plugin.loaders import SequenceLoader
-
-    original = recbole.data.utils.get_dataloader
+@after("recbole.data.utils")
+def _choose_loaders(utils) -> None:
+    original = utils.get_dataloader
 
     @functools.wraps(original)
     def get_dataloader(config, phase):
         if not _is_ours(config["model"]):
             return original(config, phase)
-        return SequenceLoader if phase == "train" else FullSortEvalDataLoader
+        if phase == "train":
+            return _look_up("recbole_metarec.plugin.loaders:SequenceLoader")
+        return utils.FullSortEvalDataLoader
 
     _replace(original, get_dataloader)
 
 
-def _register_reading() -> None:
+@after("recbole.data.utils")
+def _read_no_pickles(utils) -> None:
     """RecBole unpickles a dataset and loaders that lie in checkpoint_dir, whoever has put them there."""
-    import recbole.data.utils
-
-    for original in (recbole.data.utils.create_dataset, recbole.data.utils.data_preparation):
+    for original in (utils.create_dataset, utils.data_preparation):
         _replace(original, _from_its_files(original))
 
 
@@ -129,11 +129,14 @@ def _from_its_files(original):
     return read
 
 
-def _register_quick_start() -> None:
-    import recbole.quick_start
+@after("recbole.quick_start.quick_start")
+def _load_our_checkpoints(quick_start) -> None:
+    _replace(quick_start.load_data_and_model, loader(quick_start.load_data_and_model))
 
-    _replace(recbole.quick_start.load_data_and_model, loader(recbole.quick_start.load_data_and_model))
-    original = recbole.quick_start.run
+
+@after("recbole.quick_start.quick_start")
+def _refuse_more_processes(quick_start) -> None:
+    original = quick_start.run
 
     @functools.wraps(original)
     def run(*args, **kwargs):

@@ -73,7 +73,8 @@ def test_a_command_without_recbole_says_that_it_is_not_installed(monkeypatch):
         keys.recbole_models("sequential" * 2)  # of a kind that is in no cache
 
 
-def test_every_mend_that_apply_runs_is_listed_with_its_reason():
+def test_every_mend_is_listed_with_its_reason_and_in_force_once_recbole_is_imported():
+    assert next(doctor.check_plugin()).level == OK
     found = {mend.name: mend for mend in compat.mends()}
     source = Path(compat.__file__).read_text()
     told = [name for name in vars(compat) if "an go when" in (getattr(vars(compat)[name], "__doc__", None) or "")]

@@ -121,7 +121,6 @@ def test_ids_read_as_missing_are_those_of_pandas(tmp_path):
 
 
 def read_with_recbole(folder, name="D"):
-    pytest.importorskip("recbole_metarec.plugin.mends").apply()
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
@@ -245,7 +244,6 @@ def test_ranked_copy_is_kept_for_the_same_content_only(tmp_path):
 
 @pytest.mark.parametrize("kind", ["seconds", "milliseconds"])
 def test_recbole_reorders_raw_times_and_keeps_ranks(kind, tmp_path):
-    pytest.importorskip("recbole_metarec.plugin.mends").apply()
     from recbole.data.interaction import Interaction
 
     events = some_events(random.Random(7), kind)

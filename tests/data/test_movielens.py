@@ -202,7 +202,6 @@ def test_an_interrupted_build_leaves_no_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", EMBEDDED_DOMAINS)
 def test_recbole_reads_them_whole_and_the_yaml_says_how_much(name, folder):
-    pytest.importorskip("recbole_metarec.plugin.mends").apply()
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 

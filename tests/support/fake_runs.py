@@ -11,15 +11,6 @@ from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from support import light
-
-    light.without_training()
-else:
-    import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
-
-# isort: split
 import numpy as np
 import psutil
 

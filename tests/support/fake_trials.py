@@ -10,9 +10,6 @@ from time import monotonic, sleep
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from support import light
-
-    light.without_training()
 
 # isort: split
 from optuna.distributions import CategoricalDistribution, FloatDistribution

@@ -20,7 +20,7 @@ from packaging.version import Version
 
 import recbole_metarec
 from recbole_metarec.errors import CheckpointError, TrainingError
-from recbole_metarec.plugin import mends as compat
+from recbole_metarec.plugin import mends
 
 TORCH_LOAD = torch.load
 SMALL = {
@@ -37,23 +37,19 @@ SMALL = {
     "state": "ERROR",
 }
 SEQUENTIAL = {"train_neg_sample_args": None}
-# RecBole up to the point where the mend in question is left out: what the plugin does on import, less one function.
 WITHOUT = """
-import sys, types
-package = types.ModuleType("recbole_metarec")
-package.__path__ = [{package!r}]
-sys.modules["recbole_metarec"] = package
-from recbole_metarec.plugin import mends as compat
-compat.{mend} = lambda *args, **kwargs: None
-compat.apply()
+import recbole_metarec
+from recbole_metarec.plugin import mends, on_import
+for hooks in on_import.HOOKS.values():
+    hooks[:] = [hook for hook in hooks if hook.__name__ != "{mend}"]
 """
 
 
 def python(code: str, *, without: str | None = None, options: tuple[str, ...] = ()) -> str:
     """What a fresh interpreter prints (both streams) for the code, with all mends but one if ``without`` names it."""
     if without:
-        package = os.path.dirname(recbole_metarec.__file__)
-        code = WITHOUT.format(package=package, mend=without) + textwrap.dedent(code)
+        assert without in {mend.name for mend in mends.mends()}
+        code = WITHOUT.format(mend=without) + textwrap.dedent(code)
     else:
         code = textwrap.dedent(code)
     path = os.pathsep.join(
@@ -67,7 +63,7 @@ def python(code: str, *, without: str | None = None, options: tuple[str, ...] = 
 
 
 def can_go(mend: str) -> str:
-    return f"RecBole fails no more without compat.{mend}: delete the mend, its tests and its line in apply()"
+    return f"RecBole fails no more without mends.{mend}: delete the mend and its tests"
 
 
 def run(model: str, **config):
@@ -102,7 +98,7 @@ def test_hyper_tunings_objective_runs_outside_ray():
 def test_no_warning_floods_a_run():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("default")
-        compat.quiet_warnings()
+        mends.quiet_warnings()
         run("BPR")
     recbole_future = [str(w.message) for w in seen if w.category is FutureWarning and "recbole" in w.filename]
     assert recbole_future == []
@@ -124,7 +120,7 @@ def test_quiet_warnings_still_needed():
 
 def test_numpy_names_are_added_and_never_replaced():
     own_bool = np.bool
-    compat.numpy_aliases()
+    mends.numpy_aliases()
     assert np.bool is own_bool
     assert np.zeros(1, dtype=np.float).dtype == np.float64
     assert np.zeros(1, dtype=np.long).dtype.kind == "i"
@@ -417,12 +413,3 @@ def test_a_loss_that_is_nan_is_said_with_what_was_kept(saved, trainer):
 def test_trainer_names_its_loss_still_needed():
     source = Path(importlib.util.find_spec("recbole").origin).with_name("trainer") / "trainer.py"
     assert 'raise ValueError("Training loss is nan")' in source.read_text(encoding="utf-8")
-
-
-def test_mending_twice_changes_nothing():
-    from recbole.trainer import Trainer
-
-    before = Trainer.evaluate, Trainer._save_checkpoint, Trainer.resume_checkpoint
-    compat.trainer_checkpoints()
-    compat.apply()
-    assert before == (Trainer.evaluate, Trainer._save_checkpoint, Trainer.resume_checkpoint)
