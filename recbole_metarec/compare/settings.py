@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.rules import check_config
-from recbole_metarec.config.schema import check_keys, default_values, key_reference, keys_in
+from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.schema import check_keys, key_reference, keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.data.domains import recbole_settings, resolve_sources
@@ -169,7 +169,7 @@ def check_values(key: str, values: list, dataset: str, given: dict) -> None:
     """Raises ConfigError for the first value that the key does not allow, with the keys ``given`` beside it."""
     for value in values:
         if key not in DATA_KEYS:
-            check_config({**default_values("MetaRec"), **given, "dataset": dataset, key: value}, {key: "sweep"})
+            RunConfig.build("MetaRec", dataset, UserKeys({**given, key: value}, {key: "sweep"}))
         elif not DATA_KEYS[key].allows(value):
             raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
 

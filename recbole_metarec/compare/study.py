@@ -7,8 +7,9 @@ from itertools import groupby
 
 from recbole_metarec.compare.settings import DATA_KEYS, Setting, Shops, Targets
 from recbole_metarec.compare.variants import FULL, NONE, Variant
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.yaml_files import as_text
-from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
+from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, Competitor
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned, make_plan
 
@@ -155,7 +156,7 @@ def _made_by(value: str, shops: Shops, line: Competitor, run: PlannedRun) -> Pla
     if line.uses_sources and value.partition("=")[0] not in _MAKES_SOURCES:
         words += ["--sources", ",".join(run.sources) or "none"]
     by_name = COMPETITORS[line.name].overrides if line.name in COMPETITORS else {}
-    said = {"sources", "show_progress", *by_name, *(SET_BY_NAME - {"text_alignment"})}
+    said = {"sources", "show_progress", *by_name, *(keys_in("by_name") - {"text_alignment"})}
     own = {name: value for name, value in run.overrides.items() if name not in said}
     words += ["--seeds", "1", *(f"--{name}={as_text(value)}" for name, value in {"seed": run.seed, **own}.items())]
     return replace(run, command=shlex.join(words))

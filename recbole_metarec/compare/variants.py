@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from recbole_metarec.config.rules import check_config
-from recbole_metarec.config.schema import check_keys, default_values, key_reference
+from recbole_metarec.config.schema import check_keys, default_values, key_reference, keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, Competitor
+from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, Competitor
 
 FULL, NONE = "full", "none"
 
@@ -99,7 +99,7 @@ def _own(name: str, given: Mapping) -> Variant:
         check_keys([key], {key: "--variants"})
         changes[key] = parse_value(text, "--variants")
     for key in changes:
-        if key in SET_BY_NAME or key not in key_reference("MetaRec"):
+        if key in keys_in("by_name") or key not in key_reference("MetaRec"):
             raise ConfigError(f"--variants: {key} is no key that makes a variant of MetaRec; leave it out")
     check_config({**default_values("MetaRec"), **given, **changes}, dict.fromkeys(changes, "--variants"))
     return Variant(name, "", changes)

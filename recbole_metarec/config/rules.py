@@ -15,9 +15,9 @@ from recbole_metarec.config.suggestions import nearest, show, source_fault, sour
 # RecBole's metrics that the one ranking gives: they need no more than the rank of each user's held-out item
 RANKING_METRICS = ("hit", "map", "mrr", "ndcg", "precision", "recall")
 _EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
-_COLUMNS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "TIME_FIELD": "timestamp"}
+_COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 # What RecBole adds to the columns: the length of a history, and each column's list of earlier values.
-_MADE_FIELDS = {"ITEM_LIST_LENGTH_FIELD": "item_length", "LIST_SUFFIX": "_list"}
+_MADE_FIELDS = ("ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX")
 _FILES = ("inter", "user", "item")
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -157,10 +157,11 @@ def check_files(values: Mapping, origins: Origins) -> None:
 
 def _check_columns(values: Mapping, origins: Origins) -> None:
     """The columns that are read, by the names they have, and those that RecBole makes beside them."""
-    names = {key: values.get(key, default) for key, default in (_COLUMNS | _MADE_FIELDS).items()}
+    usual = {key: key_table()[key].default for key in (*_COLUMNS, *_MADE_FIELDS)}
+    names = {key: values.get(key, name) for key, name in usual.items()}
     for key, name in names.items():
         if not name.strip():
-            fail(origins, key, f"{key} is empty", f"use a name such as {(_COLUMNS | _MADE_FIELDS)[key]}")
+            fail(origins, key, f"{key} is empty", f"use a name such as {usual[key]}")
     loaded = values["load_col"] or {}
     for part in loaded:
         if part not in (*_FILES, *_listed(values.get("additional_feat_suffix"))):

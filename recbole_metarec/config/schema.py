@@ -235,8 +235,9 @@ def common_keys() -> frozenset[str]:
 
 
 def keys_read_by(model: str) -> set[str]:
-    """Keys of this package that a model of RecBole reads, too: those of all models, and those of its own names."""
-    return common_keys() | recbole_model_keys(model)
+    """The keys that a model reads: those of all models, and its own, be it of this package or of RecBole."""
+    own = key_reference(model) if model in OUR_MODELS else recbole_model_keys(model)
+    return common_keys() | set(own)
 
 
 def default_values(model: str) -> dict:

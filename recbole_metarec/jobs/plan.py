@@ -56,12 +56,8 @@ def _check_all_are_read(models: list[Competitor], given: Mapping) -> None:
 
 def read_by(model: Competitor, given: Mapping) -> dict:
     """Those of the given config keys that ``model`` reads; keys of RecBole count as read by all."""
-    ours = set(key_reference())
-    if model.is_ours or model.experiment == POPULARITY:
-        theirs = key_reference(model.experiment if model.is_ours else WITHOUT_TRANSFER)
-    else:
-        theirs = keys_read_by(model.experiment)
-    return {key: value for key, value in given.items() if key not in ours or key in theirs}
+    read = keys_read_by(WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment)
+    return {key: value for key, value in given.items() if key not in key_reference() or key in read}
 
 
 def _plan_model(

@@ -56,7 +56,7 @@ def check_is_tunable(key: str, model: Competitor, place: str) -> None:
     """Raises ConfigError for a key that the model does not read or that all models share. place: of the key."""
     if key in keys_in("protocol", "shared", "by_name", "option") or key == model.width:
         raise ConfigError(f"{place}: {key} is not for tuning: all models that are compared share it; remove it")
-    read = key_reference(model.experiment) if model.is_ours else keys_read_by(model.experiment)
+    read = keys_read_by(model.experiment)
     if key not in read:
         guess = nearest(key, read)
         raise ConfigError(
@@ -112,9 +112,8 @@ def _is_number(value) -> bool:
 
 def check_value(key: str, value, place: str) -> None:
     """Raises ConfigError for a value that this package's keys cannot have."""
-    rule = key_reference().get(key)
-    if rule is not None and not rule.allows(value):
-        raise ConfigError(f"{place}: {key} is {show(value)}; use {rule.expects}")
+    if key in key_reference():
+        key_reference()[key].check(value, {key: place})
 
 
 def _contains(distribution: BaseDistribution, value) -> bool:

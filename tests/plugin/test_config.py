@@ -41,3 +41,33 @@ def test_the_config_is_recbole_s_own_class_and_survives_a_pickle(model):
     assert type(again) is Config
     assert again.final_config_dict == config.final_config_dict
     assert (again["checkpoint_dir"], again["epochs"], again["eval_args"]["order"]) == ("1 + 1", 3, "TO")
+
+
+@pytest.mark.parametrize("model", ["LRURec", "MetaRec", "UniSRec"])
+def test_recboles_own_door_leads_to_the_same_config(model, tmp_path):
+    (tmp_path / "my.yaml").write_text("epochs: 3\neval_args:\n  group_by: user\nsources: ~\n")
+    user = {"topk": [10], "learning_rate": 1e-4, "clip_grad_norm": None}
+    if model == "LRURec":
+        (tmp_path / "my.yaml").write_text("epochs: 3\n")
+    ours = recbole_config(RunConfig.read(model, "ml-drama", [tmp_path / "my.yaml"], user))
+    theirs = Config(model, "ml-drama", [tmp_path / "my.yaml"], user)
+    assert ours.final_config_dict == theirs.final_config_dict
+    assert ours.external_config_dict == theirs.external_config_dict
+    assert ours.__dict__.keys() == theirs.__dict__.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [("vq_heads: 5\n", {}), ("seed: 1\nvq_haeds: 4\n", {}), ("epochs: 1\n", {"vq_heads": 4, "embedding_size": 6}),
+     ("embedding_size: 6\n", {"n_layers": 1}), ("seed: 1\n", {"worker": 2}), ("seed: 1\n", {"sources": ["ml-drama"]}),
+     ("data_path: no/such\n", {}), ("gpu_id: 0\n", {})],
+)  # fmt: skip
+def test_recboles_own_door_refuses_in_the_same_words(text, user, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "my.yaml").write_text(text)
+    with pytest.raises(ConfigError) as ours:
+        recbole_config(RunConfig.read("MetaRec", "ml-drama", [tmp_path / "my.yaml"], user))
+    with pytest.raises(ConfigError) as theirs:
+        Config("MetaRec", "ml-drama", [tmp_path / "my.yaml"], user)
+    assert str(ours.value) == str(theirs.value)
+    assert str(ours.value).startswith((f"{tmp_path}/my.yaml:", "config_dict: "))
