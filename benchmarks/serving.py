@@ -16,8 +16,9 @@ import torch
 from harness import Figure, Result, alternate, assert_close, main, medians, ratios, seconds
 from sides import build
 
+from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.errors import DataError
-from recbole_metarec.serve import Recommender, UserState
+from recbole_metarec.serve import DataOrigin, Recommender, UserState
 
 _LENGTH = 50
 _BLOCK, _BLOCKS = 20, 40  # a repeat is the median of so many alternating blocks of so many events
@@ -30,7 +31,7 @@ def measure(options) -> Result:
     ours = build("LRURec", options.data_path)
     data = ours.train.dataset
     names = [str(name) for name in data.id2token(data.iid_field, range(data.item_num))]
-    recommender = Recommender(ours.model, names, ours.config)
+    recommender = Recommender(ours.model, names, DataOrigin.of(config_to_json(ours.config), "LRURec"))
     picked = torch.randint(1, len(names), (1010,), generator=torch.Generator().manual_seed(0)).tolist()
     proof = same_state(recommender, picked[:_LENGTH])
     items = [names[number] for number in picked]
@@ -66,7 +67,7 @@ def microseconds(sides: dict, repeats: int) -> dict[str, list[float]]:
 def against_sasrec(recommender: Recommender, picked: list[int], proof: str, options) -> Result:
     """The cost of an event against that of encoding the last 50 items again."""
     theirs = build("SASRec", options.data_path)
-    assert theirs.config["hidden_size"] == recommender.model.encoder.width
+    assert theirs.config["hidden_size"] == recommender.network.encoder.width
     assert theirs.train._dataset.item_num == len(recommender.items)
     network, rows = theirs.model.eval(), torch.tensor([picked])
     lengths, new = torch.tensor([_LENGTH]), recommender.items[picked[-1]]
@@ -164,7 +165,7 @@ def answers_are_right(recommender: Recommender, users: list[str]) -> str:
     for user in users[:50]:
         history = recommender.history_of(user)
         rows = torch.tensor([[number[item] for item in history[-_LENGTH:]]])
-        scores = recommender.model.score(recommender.model(rows, torch.tensor([rows.shape[1]])))[0]
+        scores = recommender.network.score(recommender.network(rows, torch.tensor([rows.shape[1]])))[0]
         scores[[0, *(number[item] for item in history)]] = float("-inf")
         found = recommender.recommend(history, 10, exclude_seen=True)
         best = scores.topk(10).values.tolist()
@@ -185,7 +186,7 @@ def after(recommender: Recommender, items: list[str]) -> UserState:
 def same_state(recommender: Recommender, numbers: list[int]) -> str:
     """The state after events one by one against the whole history encoded at once."""
     one_by_one = after(recommender, [recommender.items[number] for number in numbers]).output
-    at_once = recommender.model(torch.tensor([numbers]), torch.tensor([len(numbers)]))
+    at_once = recommender.network(torch.tensor([numbers]), torch.tensor([len(numbers)]))
     off = float((one_by_one - at_once).abs().max())
     return f"state after {len(numbers)} events one by one = encoded at once, off by {assert_close('state', off, 1e-4)}"
 

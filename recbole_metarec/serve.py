@@ -1,13 +1,13 @@
-"""Recommendations from a saved model: no data set, no source, no training code is needed to answer."""
+"""Recommendations from a saved model: no dataset, no source, no training code and no RecBole is needed to answer."""
 
-from collections import Counter
+import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 
 import torch
-from recbole.utils import get_model
 from torch import Tensor
 
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
@@ -16,7 +16,8 @@ from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
-from recbole_metarec.plugin.checkpoint_config import config_from_json
+from recbole_metarec.model.network import Memory, SequenceNetwork
+from recbole_metarec.model.saved_network import network_maker
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 
 
@@ -25,29 +26,78 @@ class UserState:
     """What the model remembers of a user (for LRURec and MetaRec a complex [1, n] per layer, for UniSRec the recent
     items), and the state after the last event: output [1, d], None before any event."""
 
-    memory: tuple[Tensor, ...]
+    memory: Memory
     output: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class DataOrigin:
+    """The data that a model was trained on: the dataset's name, the folder that held it, and what a run reads of it.
+
+    spec: None where training alone can read data with such keys.
+    """
+
+    dataset: str
+    data_path: str
+    spec: ReadSpec | None
+
+    @classmethod
+    def of(cls, config: str, file: str | Path) -> "DataOrigin":
+        """What the config of a checkpoint, JSON, says of it. file: for the message of a CheckpointError."""
+        try:
+            saved = json.loads(config)
+            dataset, values = saved["dataset"], defaultdict(lambda: None, saved["values"])
+            if Path(dataset).name != dataset or not isinstance(values["data_path"], str):
+                raise ValueError
+            return cls(dataset, values["data_path"], _spec_of(values))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{file}: its config is not one that this package wrote; train again") from error
+
+    def file(self) -> Path:
+        """``NAME.inter``, where it was or where a run would look for it. Raises DataError if it is at neither."""
+        for folder in (self.data_path, DEFAULT_DATA_PATH):
+            try:
+                return find_domain(self.dataset, folder) / self.dataset / f"{self.dataset}.inter"
+            except DataError:
+                continue
+        raise DataError(
+            f"{self.data_path}/{self.dataset}: the data that the model was trained on is not there; say with "
+            "--data_path (data_path=) where it lies, or give a history in its place"
+        )
+
+
+def _spec_of(values) -> ReadSpec | None:
+    try:
+        spec = ReadSpec.of(values)
+    except NeedsRecBole:
+        return None
+    if not all(isinstance(text, str) for text in (*spec.fields, spec.separator)):
+        raise TypeError
+    return spec
+
+
 class Recommender:
-    """A saved model and the names of its items.
+    """A network that scores, and the names of its items, padding first.
 
     >>> recommender = Recommender.load("saved/.../model.pth")      # doctest: +SKIP
     >>> recommender.recommend(["B00001", "B00042"], k=10)          # doctest: +SKIP
     """
 
-    def __init__(self, model, items: list[str], config=None):
-        self.model, self.config = model.eval(), config
+    def __init__(self, network: SequenceNetwork, items: list[str], origin: DataOrigin | None = None):
+        self.network, self.origin = network.eval(), origin
         self.items = items
         self._number = {name: number for number, name in enumerate(items) if number}
         self._histories: _Histories | None = None
 
     @classmethod
     def load(cls, model_file: str | Path, data_path: str | None = None) -> "Recommender":
-        """Reads a checkpoint of this package; nothing in the file is executed. Raises CheckpointError.
+        """Reads a checkpoint of this package; nothing in the file is executed.
 
         data_path: the folder that holds the domain now, for ``history_of``, if it is no longer where it was.
+        Raises CheckpointError for a file that holds no model that can be served, DataError if data_path is no folder.
         """
+        if data_path is not None and not Path(data_path).expanduser().is_dir():
+            raise DataError(f"data_path: {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
         content = read_checkpoint(model_file)
         items = content.get("items")
         if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
@@ -55,13 +105,10 @@ class Recommender:
         twice = next((name for name, times in Counter(items).items() if times > 1), None)
         if twice is not None:
             raise CheckpointError(f"{model_file}: two of its items are named {twice!r}; train again")
-        config = config_from_json(content.get("config"), data_path)
-        try:
-            catalogue = _Catalogue(len(items))
-            model = load_model(lambda: get_model(config["model"])(config, catalogue), content, model_file)
-        except (RuntimeError, MemoryError) as error:
-            raise CheckpointError(f"{model_file}: its config makes no model that fits here; train again") from error
-        return cls(model, items, config)
+        origin = DataOrigin.of(content.get("config"), model_file)
+        if data_path is not None:
+            origin = replace(origin, data_path=data_path)
+        return cls(load_model(network_maker(content, model_file), content, model_file), items, origin)
 
     def history_of(self, user: str) -> list[str]:
         """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.
@@ -70,9 +117,11 @@ class Recommender:
         again when their file has changed. Raises DataError if they are neither where they were nor where a run would
         look for them, or for a user who is not in them.
         """
-        file = self._data_file()
+        if self.origin is None:
+            raise DataError("this model does not say what data it was trained on; give a history in its place")
+        file = self.origin.file()
         if self._histories is None or self._histories.version != _version(file):
-            self._histories = _Histories.read(file, self.config)
+            self._histories = _Histories.read(file, self.origin.spec)
         histories = self._histories
         if user not in histories.rows:
             guess = nearest(user, histories.rows)
@@ -80,22 +129,9 @@ class Recommender:
             raise DataError(f"unknown user {user!r}: not in {file}; {hint}")
         return histories.of(user)
 
-    def _data_file(self) -> Path:
-        name = self.config["dataset"]
-        file = Path(self.config["data_path"]) / f"{name}.inter"
-        if file.is_file():
-            return file
-        try:  # the model may have come from another machine, whose folders say nothing here
-            return find_domain(name, DEFAULT_DATA_PATH) / name / f"{name}.inter"
-        except DataError:
-            raise DataError(
-                f"{file}: the data that the model was trained on is not there; say with --data_path (data_path=) where "
-                "it lies, or give a history in its place"
-            ) from None
-
     def start(self) -> UserState:
         """A user without any event."""
-        return UserState(self.model.first_memory())
+        return UserState(self.network.first_memory())
 
     @torch.no_grad()
     def add(self, state: UserState, item: str) -> UserState:
@@ -103,7 +139,7 @@ class Recommender:
 
         Raises DataError for an item that the model has not seen in training.
         """
-        output, memory = self.model.next_memory(state.memory, self._number_of(item))
+        output, memory = self.network.next_memory(state.memory, self._number_of(item))
         return UserState(memory, output)
 
     @torch.no_grad()
@@ -116,7 +152,7 @@ class Recommender:
         _check_names("exclude", exclude)
         if state.output is None:
             raise DataError("the history is empty: add at least one item before asking for recommendations")
-        scores = self.model.score(state.output)[0]
+        scores = self.network.score(state.output)[0]
         scores[[0, *(self._number_of(item) for item in exclude)]] = float("-inf")
         best = scores.topk(min(k, len(self.items) - 1))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -134,8 +170,8 @@ class Recommender:
         history = [str(item) for item in history]
         state = self.start()
         if history:
-            numbers = [self._number_of(item) for item in history[-self.model.max_seq_length :]]
-            output, memory = self.model.memory_of(numbers)
+            numbers = [self._number_of(item) for item in history[-self.network.longest :]]
+            output, memory = self.network.memory_of(numbers)
             state = UserState(memory, output)
         return self.top(state, k, history if exclude_seen else ())
 
@@ -149,7 +185,7 @@ class Recommender:
 
 @dataclass(frozen=True)
 class _Histories:
-    """Everybody's events as a file has them. version: of the file. rows: user -> place in the store."""
+    """Everybody's events as a file has them. version: of the file. rows: user -> row in the store."""
 
     version: tuple[int, int, int]
     rows: dict[str, int]
@@ -157,10 +193,12 @@ class _Histories:
     items: Sequence[str]
 
     @classmethod
-    def read(cls, file: Path, config) -> "_Histories":
+    def read(cls, file: Path, spec: ReadSpec | None) -> "_Histories":
         version = _version(file)  # before it is read: what is written meanwhile makes it be read again
         try:
-            domain = read_domain(file, ReadSpec.of(config))
+            if spec is None:
+                raise NeedsRecBole
+            domain = read_domain(file, spec)
         except NeedsRecBole:
             raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
         names = domain.users.to_list()
@@ -173,8 +211,8 @@ class _Histories:
 
 
 def _version(file: Path) -> tuple[int, int, int]:
-    found = file.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _check_count(k) -> None:
@@ -186,13 +224,3 @@ def _check_names(what: str, names) -> None:
     """A text is a sequence of letters to Python, which would all be taken for items."""
     if isinstance(names, (str, bytes)):
         raise DataError(f"{what} is the one text {names!r}; give a list of item names, such as [{names!r}]")
-
-
-class _Catalogue:
-    """All that a model asks a dataset for: how many items there are, padding included."""
-
-    def __init__(self, n_items: int):
-        self.n_items = n_items
-
-    def num(self, field: str) -> int:
-        return self.n_items

@@ -23,6 +23,7 @@ from recbole_metarec.compare.neighbours import read_mappings
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.data.text_vectors import _cached
 from recbole_metarec.errors import CheckpointError, ConfigError, MetaRecError
+from recbole_metarec.model.lru_network import LRUNetwork
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
@@ -155,24 +156,23 @@ def one_item(content, value):
     return weights_of(content, **{TABLE: content["state_dict"][TABLE].clone().index_fill_(0, torch.tensor(3), value)})
 
 
+def with_sizes(content, **sizes):
+    """The file as it is, but for what it says of the network."""
+    described = json.loads(content["network"])
+    return content | {"network": json.dumps(described | {"sizes": described["sizes"] | sizes})}
+
+
+def as_before(content, **values):
+    """The file as the versions wrote it that said nothing of the network."""
+    return {key: value for key, value in with_config(content, **values).items() if key != "network"}
+
+
 def as_wide_as_one_number(content, width):
-    """Tensors of the shapes that the config asks for, each of which repeats one number of the file."""
-    config = with_config(content, embedding_size=width, vq_heads=1)
-    build = recbole_config(
-        RunConfig.read("MetaRec", "Target", (), {"embedding_size": width, "vq_heads": 1, "n_layers": 1}), True
-    )
+    """Tensors of the shapes that the sizes ask for, each of which repeats one number of the file."""
+    spoilt = with_config(with_sizes(content, width=width), embedding_size=width, vq_heads=1)
     with torch.device("meta"):
-        shapes = recbole.quick_start.quick_start.get_model("MetaRec")(build, Catalogue(len(content["items"])))
-    weights = {name: torch.zeros(1).expand(value.shape) for name, value in shapes.state_dict().items()}
-    return config | {"state_dict": weights}
-
-
-class Catalogue:
-    def __init__(self, n_items):
-        self.n_items = n_items
-
-    def num(self, field):
-        return self.n_items
+        shapes = LRUNetwork(**json.loads(spoilt["network"])["sizes"]).state_dict()
+    return spoilt | {"state_dict": {name: torch.zeros(1).expand(value.shape) for name, value in shapes.items()}}
 
 
 SPOILT = {
@@ -189,16 +189,31 @@ SPOILT = {
         lambda good: good | {"items": [*good["items"][:-1], good["items"][1]]},
         "two of its items are",
     ),
-    "very many layers": (lambda good: with_config(good, n_layers=10**9), r"n_layers is 1000000000; use an int in"),
-    "many layers": (lambda good: with_config(good, n_layers=100), "is on one side only"),
-    "one layer more": (lambda good: with_config(good, n_layers=2), r"encoder.blocks.1.\S+ is on one side only"),
-    "wide": (lambda good: with_config(good, embedding_size=65536, vq_heads=1), r"the model's is .25, 65536."),
+    "a name too few": (lambda good: good | {"items": good["items"][:-1]}, "items for"),
+    "very many layers": (lambda good: with_sizes(good, n_layers=10**9), "n_layers is 1000000000"),
+    "one layer more": (lambda good: with_sizes(good, n_layers=2), r"encoder.blocks.1.\S+ is on one side only"),
+    "no layer": (lambda good: with_sizes(good, n_layers=0), "n_layers is 0"),
+    "wide": (lambda good: with_sizes(good, width=65536), r"the model's is .25, 65536."),
+    "wider than any tensor": (lambda good: with_sizes(good, width=2**31 - 1), "make no model|the model's is"),
     "wide, of one number": (lambda good: as_wide_as_one_number(good, 4096), "bytes, which are not in"),
-    "texts": (
-        lambda good: with_config(good, text_alignment=True, text_width=65536),
-        "bytes, which are not in",
+    "an endless history": (lambda good: with_sizes(good, longest=10**12), "longest is"),
+    "a size that is none": (lambda good: with_sizes(good, width="8"), "width is '8'"),
+    "a size of nothing": (lambda good: with_sizes(good, depth=3), "what its sizes are"),
+    "no size": (lambda good: good | {"network": json.dumps({"name": "LRUNetwork", "sizes": {}})}, "what its sizes are"),
+    "another network": (lambda good: good | {"network": json.dumps({"name": "os", "sizes": {}})}, "'os' is not one"),
+    "no network": (lambda good: good | {"network": None}, "names no network"),
+    "before, very many layers": (lambda good: as_before(good, n_layers=10**9), "n_layers is 1000000000"),
+    "before, wide": (lambda good: as_before(good, embedding_size=65536), r"the model's is .25, 65536."),
+    "before, an endless history": (lambda good: as_before(good, MAX_ITEM_LIST_LENGTH=10**12), "longest is"),
+    "before, of RecBole": (
+        lambda good: as_before(good) | {"config": json.dumps(json.loads(good["config"]) | {"model": "BPR"})},
+        "'BPR' is not one",
     ),
-    "an endless history": (lambda good: with_config(good, MAX_ITEM_LIST_LENGTH=10**12), "MAX_ITEM_LIST_LENGTH is"),
+    "a dataset elsewhere": (
+        lambda good: good | {"config": json.dumps(json.loads(good["config"]) | {"dataset": "../Target"})},
+        "config is not one",
+    ),
+    "a separator that is none": (lambda good: with_config(good, field_separator=5), "config is not one"),
 }
 
 
@@ -240,7 +255,7 @@ def numbers_made(monkeypatch) -> list[int]:
 
 def test_a_model_says_nothing_to_a_service_because_its_file_wants_to(trained, tmp_path):
     write_checkpoint(tmp_path / "model.pth", with_config(read_checkpoint(trained / "model.pth"), log_wandb=True))
-    assert not Recommender.load(tmp_path / "model.pth").config["log_wandb"]
+    assert not recbole.quick_start.load_data_and_model(str(tmp_path / "model.pth"))[0]["log_wandb"]
 
 
 @pytest.mark.parametrize("model", ["LRURec", "SASRec"])

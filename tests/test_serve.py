@@ -1,12 +1,19 @@
 """What a saved model is asked for: wrong requests are answered by one clear line."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from support.tiny import tiny_metarec, tiny_unisrec
+from support.worlds import TINY, write_shop
 
 from recbole_metarec.errors import DataError
+from recbole_metarec.model.saved_network import network_to_json
+from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
+from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 ITEMS = ["[PAD]", *(f"i{number}" for number in range(1, 12))]
 
@@ -52,16 +59,50 @@ def test_the_history_step_by_step_gives_the_same(make):
     step_by_step, at_once = recommender.top(state, 4), recommender.recommend(history, k=4)
     assert [item for item, _ in step_by_step] == [item for item, _ in at_once]
     assert dict(step_by_step) == pytest.approx(dict(at_once), rel=1e-12)
-    output, memory = recommender.model.memory_of([3, 1, 4, 1, 5])
-    after, one_by_one = None, recommender.model.first_memory()
+    output, memory = recommender.network.memory_of([3, 1, 4, 1, 5])
+    after, one_by_one = None, recommender.network.first_memory()
     for item in [3, 1, 4, 1, 5]:
-        after, one_by_one = recommender.model.next_memory(one_by_one, item)
+        after, one_by_one = recommender.network.next_memory(one_by_one, item)
     for mine, its in zip((output, *memory), (after, *one_by_one), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12)
 
 
 def test_unisrec_reads_a_whole_history_once():
     recommender, passes = Recommender(tiny_unisrec(), ITEMS), []
-    recommender.model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    recommender.network.encoder.register_forward_hook(lambda *_: passes.append(1))
     recommender.recommend(["i5", "i1", "i5", "i7"])
     assert len(passes) == 1
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A shop, and a run of MetaRec on it."""
+    shop = write_shop(tmp_path_factory.mktemp("shop"))
+    quiet = {"data_path": str(shop), "state": "ERROR", "show_progress": False, "device": "cpu", "epochs": 1}
+    place = {"sources": ["Near"], "checkpoint_dir": str(shop / "saved"), "transfer_guard": False}
+    return run_experiment("MetaRec", "Target", overrides=TINY | quiet | place)
+
+
+_ALONE = """
+import sys
+from recbole_metarec.serve import Recommender
+
+user, *files = sys.argv[1:]
+for file in files:
+    recommender = Recommender.load(file)
+    print(len(recommender.recommend(recommender.history_of(user), k=3)))
+heavy = {"recbole", "ray", "scipy", "matplotlib", "sklearn", "torch._dynamo"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_serving_imports_no_recbole_nor_anything_else_that_is_slow(trained, tmp_path):
+    """Nor PyTorch's compiler, which a network without memory would bring in."""
+    file = trained.run_dir / "model.pth"
+    recommender, model = Recommender.load(file), tiny_unisrec(n_items=25).float()
+    content = {"items": recommender.items, "network": network_to_json(model), "state_dict": model.state_dict()}
+    write_checkpoint(tmp_path / "unisrec.pth", content | {"config": read_checkpoint(file)["config"]})
+    user = recommender.origin.file().read_text().splitlines()[1].split("\t")[0]
+    command = [sys.executable, "-c", _ALONE, user, file, tmp_path / "unisrec.pth"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "3\n3\n" and done.returncode == 0, done.stderr

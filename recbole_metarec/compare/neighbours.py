@@ -17,7 +17,8 @@ from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.evaluation.intervals import Interval
 from recbole_metarec.jobs.competitors import text_columns
-from recbole_metarec.model.metarec import MetaRec, SourceItems
+from recbole_metarec.model.metarec import MetaRec
+from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.plugin.checkpoint_config import config_from_json
 from recbole_metarec.plugin.dataset import TransferDataset, read_source_items

@@ -1,8 +1,5 @@
-"""What the models of this package have in common as RecBole models."""
+"""What the models of this package have in common as RecBole models: a network under RecBole's sequential model."""
 
-from collections.abc import Callable, Mapping
-
-import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
@@ -10,45 +7,11 @@ from recbole_metarec.data.batches import TARGET_LIST, SequenceBatch
 
 
 class EveryPositionRecommender(SequentialRecommender):
-    """A causal model, which may learn from every position of a history at once.
+    """A causal network as RecBole sees it, which may learn from every position of a history at once.
 
-    target_negatives: negatives of a sampled softmax on the target, 0 for the whole catalogue.
+    A model is a network that is a :class:`~recbole_metarec.model.network.SequenceNetwork` and this class, in that
+    order; its constructor calls this class's first, which makes no parameter, and then the network's.
     """
-
-    target_negatives = 0
-    _kept = None
-
-    def kept(self, make: Callable):
-        """What ``make`` gives of the items, made once while nothing moves: it costs more than a user's state."""
-        if self._kept is not None and not torch.is_grad_enabled():
-            return self._kept
-        found = make()
-        if not self.training and not torch.is_grad_enabled():
-            self._kept = found
-        return found
-
-    def train(self, mode: bool = True):
-        """Forgets what was kept."""
-        self._kept = None
-        return super().train(mode)
-
-    def load_state_dict(self, *args, **kwargs):
-        """Forgets what was kept."""
-        self._kept = None
-        return super().load_state_dict(*args, **kwargs)
-
-    def _apply(self, *args, **kwargs):
-        """PyTorch's hook for another device or type of number."""
-        self._kept = None
-        return super()._apply(*args, **kwargs)
-
-    def deployed_weights(self) -> dict[str, Tensor]:
-        """What a saved model holds."""
-        return self.state_dict()
-
-    def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Weights for this model out of those of a saved one."""
-        return weights
 
     def batch_of(self, interaction) -> SequenceBatch:
         """The interaction's sequences and targets, one target per real position or only the last one."""
@@ -56,5 +19,14 @@ class EveryPositionRecommender(SequentialRecommender):
         if TARGET_LIST in interaction:
             return SequenceBatch(inputs, interaction[TARGET_LIST])
         last = (interaction[self.ITEM_SEQ_LEN] - 1)[:, None]
-        targets = torch.zeros_like(inputs).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
+        targets = inputs.new_zeros(inputs.shape).scatter_(1, last, interaction[self.POS_ITEM_ID][:, None])
         return SequenceBatch(inputs, targets)
+
+    def predict(self, interaction) -> Tensor:
+        """Score of one item for each row: [B]."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return self.score_of(states, interaction[self.ITEM_ID])
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Score of every item for each row: [B, n_items]."""
+        return self.score(self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]))

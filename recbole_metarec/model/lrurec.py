@@ -1,99 +1,40 @@
-"""LRURec as a RecBole sequential recommender: item table, linear recurrent encoder, scores by inner product."""
-
-from collections.abc import Mapping
+"""LRURec as a RecBole sequential recommender."""
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
+from torch import Tensor
 
-from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.base import EveryPositionRecommender
-from recbole_metarec.model.losses import (
-    negatives_distribution,
-    sampled_softmax_loss,
-    softmax_loss,
-    softmax_loss_reference,
-)
-from recbole_metarec.model.lru import LRUEncoder
-from recbole_metarec.model.text_map import TextMap
-
-Parameters = Mapping[str, Tensor]
+from recbole_metarec.model.losses import negatives_distribution
+from recbole_metarec.model.lru_network import LRUNetwork
 
 
-class LRURec(EveryPositionRecommender):
-    """Linear Recurrent Units for Sequential Recommendation (Yue et al., WSDM 2024).
-
-    Trained on every position of a history; serves from the state after the last event. Row 0 of the item table is
-    padding: zero, never updated, outside every softmax. With ``text_alignment`` an item's vector is its own plus its
-    text through a map that all domains share; what is deployed is the sum, so serving needs no text.
-    """
+class LRURecommender(EveryPositionRecommender):
+    """What an :class:`LRUNetwork` needs of RecBole's config and dataset."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.seed = config["seed"]
-        width = config["embedding_size"]
-        self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
-        self.item_bias = nn.Parameter(torch.zeros(self.n_items))
-        self.encoder = LRUEncoder(
-            width, config["n_layers"], config["dropout_prob"], config["lru_r_min"], config["lru_r_max"]
-        )
-        nn.init.trunc_normal_(self.item_embedding.weight, std=0.02, a=-0.04, b=0.04)
-        with torch.no_grad():
-            self.item_embedding.weight[0] = 0.0
-        self.text_map = None
-        if config["text_alignment"]:
-            self.text_map = TextMap(self.n_items, config["text_width"], width, config["text_dropout_prob"])
-        self.target_negatives = config["target_negatives"]
         self._loss_stream: torch.Generator | None = None
-        trained = getattr(dataset, "trained", None)  # a model that only serves has no training part
-        counts = None if trained is None else dataset.store.item_counts(trained)
-        # how often each item occurs in training: what sampled negatives are drawn by; no part of a saved model
-        popularity = None if counts is None else negatives_distribution(counts, torch.device("cpu"))
-        self.register_buffer("popularity", popularity, persistent=False)
 
-    # -- training ----------------------------------------------------------------------------------------------
+    def _sizes(self, config) -> dict:
+        """What the network is made with."""
+        return {
+            "n_items": self.n_items,
+            "width": config["embedding_size"],
+            "n_layers": config["n_layers"],
+            "longest": self.max_seq_length,
+            "dropout_prob": config["dropout_prob"],
+            "ring": (config["lru_r_min"], config["lru_r_max"]),
+            "text_width": config["text_width"] if config["text_alignment"] else 0,
+            "text_dropout_prob": config["text_dropout_prob"],
+            "target_negatives": config["target_negatives"],
+        }
 
-    def encode(self, parameters: Parameters, vectors: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
-        """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
-        encoder = {name[8:]: value for name, value in parameters.items() if name.startswith("encoder.")}
-        return functional_call(self.encoder, encoder, (vectors, generator, plain), tie_weights=False)
-
-    def item_table(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:
-        """Vectors of the target's items under trial weights, [n_items, d]."""
-        table = parameters["item_embedding.weight"]
-        if self.text_map is None:
-            return table
-        return self.text_map.added(table, parameters["text_map.weight"], self.text_map.texts, generator)
-
-    def target_loss(
-        self,
-        parameters: Parameters,
-        batch: SequenceBatch,
-        generator: torch.Generator | None = None,
-        plain: bool = False,
-        rows_only: bool = False,
-    ) -> Tensor:
-        """Next-item loss of the target under trial weights, mean over the predicted positions.
-
-        parameters: as ``named_parameters``. generator: the dropout masks (and negatives); None drops nothing.
-        plain: use operations that can be differentiated twice. rows_only: the gradient of the item table is a sparse
-        tensor of the rows that were read; needs a sampled softmax, and a table that is not read through a text map.
-        """
-        table, bias = self.item_table(parameters, generator), parameters["item_bias"]
-        vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
-        states = self.encode(parameters, vectors, generator, plain)
-        items = table, bias, self.popularity
-        return self.item_loss(states, batch, items, self.target_negatives, generator, plain, rows_only)
-
-    def item_loss(self, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
-        """Loss of states [B, L, d] against items: their table [n, d], bias [n] and distribution of negatives [n]."""
-        positions, answers = batch.predicted()
-        states = states.flatten(0, 1).index_select(0, positions)
-        table, bias, popularity = items
-        if negatives:
-            return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator, rows_only)
-        return (softmax_loss_reference if plain else softmax_loss)(states, table, bias, answers)
+    def _set_popularity(self, dataset) -> None:
+        """Draws sampled negatives by how often each item occurs in training, where there is a training part."""
+        trained = getattr(dataset, "trained", None)
+        if trained is not None:
+            self.popularity = negatives_distribution(dataset.store.item_counts(trained), torch.device("cpu"))
 
     def calculate_loss(self, interaction) -> Tensor:
         """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last one)."""
@@ -102,58 +43,13 @@ class LRURec(EveryPositionRecommender):
         generator = self._loss_stream if self.training else None
         return self.target_loss(dict(self.named_parameters()), self.batch_of(interaction), generator)
 
-    # -- serving -----------------------------------------------------------------------------------------------
 
-    @property
-    def table(self) -> Tensor:
-        """Vectors of the items as they are served, [n_items, d]."""
-        if self.text_map is None:
-            return self.item_embedding.weight
-        return self.kept(lambda: self.item_table(dict(self.named_parameters())))
+class LRURec(LRUNetwork, LRURecommender):
+    """Linear Recurrent Units for Sequential Recommendation (Yue et al., WSDM 2024)."""
 
-    def deployed_weights(self) -> dict[str, Tensor]:
-        """The weights of the model without any text that scores as this one does."""
-        weights = {name: value for name, value in self.state_dict().items() if not name.startswith("text_map.")}
-        with torch.no_grad():
-            weights["item_embedding.weight"] = self.item_table(dict(self.named_parameters())).detach()
-        return weights
+    network = LRUNetwork
 
-    def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Weights for this model out of :meth:`deployed_weights`: texts add nothing to them any more."""
-        if self.text_map is None or "text_map.weight" in weights:
-            return weights
-        return {**weights, "text_map.weight": torch.zeros_like(self.text_map.weight)}
-
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
-        item_seq = item_seq[:, : int(item_seq_len.max())]
-        return self.encoder.last(F.embedding(item_seq, self.table, padding_idx=0), item_seq_len)
-
-    def predict(self, interaction) -> Tensor:
-        """Score of one item for each row: [B]."""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        items = interaction[self.ITEM_ID]
-        return (states * self.table[items]).sum(dim=1) + self.item_bias[items]
-
-    def full_sort_predict(self, interaction) -> Tensor:
-        """Score of every item for each row: [B, n_items]."""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self.score(states)
-
-    def first_memory(self) -> tuple[Tensor, ...]:
-        """What is remembered of a user without any event: a state per layer."""
-        return tuple(self.encoder.initial_state(1))
-
-    def next_memory(self, memory: tuple[Tensor, ...], item: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One more event at a cost that does not depend on the history: (state [1, d], what is remembered now)."""
-        output, layers = self.encoder.step(self.table[[item]], list(memory))
-        return output, tuple(layers)
-
-    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """After a whole history of item numbers, not empty, read at once: (state [1, d], what is remembered of it)."""
-        output, layers = self.encoder.remember(self.table[history][None])
-        return output, tuple(layers)
-
-    def score(self, states: Tensor) -> Tensor:
-        """states [B, d] to scores [B, n_items]."""
-        return F.linear(states, self.table, self.item_bias)
+    def __init__(self, config, dataset):
+        LRURecommender.__init__(self, config, dataset)
+        LRUNetwork.__init__(self, **self._sizes(config))
+        self._set_popularity(dataset)

@@ -1,223 +1,37 @@
-"""UniSRec as a RecBole sequential recommender: items by their texts, a Transformer over them, scores by cosine.
+"""UniSRec as a RecBole sequential recommender."""
 
-Trained on every position of a history, as LRURec is; the published code trains on RecBole's prefix rows. A causal
-Transformer gives the same next-item losses either way for histories of up to L + 1 events; a longer one is cut into
-windows, where an event is told from its window's part of the L events before it. Other departures from that code:
+from torch import Tensor
 
-- a window, not each prefix, is a sequence of the sequence-sequence contrast;
-- an item of a batch goes through the adaptor once, so its gate noise and dropout are the same wherever it is read or
-  predicted in that batch (a second view without words draws its own);
-- items without text are neither predicted nor negatives in pre-training, and the adaptor makes zero vectors of them;
-- the target moves every parameter by default; the paper leaves the encoder as it was pre-trained: ``frozen_encoder``.
-"""
-
-import numpy as np
-import torch
-from recbole.model.layers import TransformerEncoder
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.model.adaptor import WhiteningAdaptor
 from recbole_metarec.model.base import EveryPositionRecommender
-from recbole_metarec.model.contrast import directions, drop_items, sequence_item_loss, sequence_sequence_loss
-from recbole_metarec.model.losses import softmax_loss
+from recbole_metarec.model.unisrec_network import UniSRecNetwork
 
 
-class TextSequenceEncoder(nn.Module):
-    """Positions, LayerNorm, dropout and RecBole's causal Transformer, as SASRec has them: [B, L, d] to [B, L, d]."""
+class UniSRec(UniSRecNetwork, EveryPositionRecommender):
+    """Towards Universal Sequence Representation Learning for Recommender Systems (Hou et al., KDD 2022)."""
 
-    def __init__(self, width: int, longest: int, n_layers: int, n_heads: int, dropout_prob: float):
-        super().__init__()
-        self.position = nn.Embedding(longest, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout_prob)
-        self.layers = TransformerEncoder(
-            n_layers, n_heads, width, 4 * width, dropout_prob, dropout_prob, "gelu", layer_norm_eps=1e-12
-        )
-        self.apply(_normal_weights)
-
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """vectors [B, L, d]; mask [B, 1, L, L] is added to the attention's logits."""
-        x = self.dropout(self.norm(vectors + self.position.weight[: vectors.shape[1]]))
-        return self.layers(x, mask, output_all_encoded_layers=False)[-1]
-
-
-class UniSRec(EveryPositionRecommender):
-    """Towards Universal Sequence Representation Learning for Recommender Systems (Hou et al., KDD 2022).
-
-    An item is its text through an adaptor that all domains share (inductive) or that plus a vector of its own
-    (transductive). Text vectors are set by :meth:`set_texts` and saved with the weights, so a saved model needs
-    neither texts nor sources. Row 0 is padding: a zero vector, outside every softmax.
-    """
+    network = UniSRecNetwork
 
     def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        width = config["embedding_size"]
-        self.temperature = config["score_temperature"]
-        self.contrast_weight = config["contrast_weight"]
-        self.drop_ratio, self.word_drop_share = config["drop_ratio"], config["word_drop_share"]
-        self.frozen_encoder = config["frozen_encoder"]
-        self.register_buffer("texts", torch.zeros(self.n_items, config["text_width"]))
-        self.adaptor = WhiteningAdaptor(
-            config["text_width"], width, config["adaptor_experts"], config["adaptor_dropout_prob"]
+        EveryPositionRecommender.__init__(self, config, dataset)
+        UniSRecNetwork.__init__(
+            self,
+            n_items=self.n_items,
+            width=config["embedding_size"],
+            text_width=config["text_width"],
+            longest=self.max_seq_length,
+            n_layers=config["n_layers"],
+            n_heads=config["n_heads"],
+            experts=config["adaptor_experts"],
+            with_ids=config["item_vectors"] == "text_and_id",
+            temperature=config["score_temperature"],
+            dropout_prob=config["dropout_prob"],
+            adaptor_dropout_prob=config["adaptor_dropout_prob"],
+            contrast_weight=config["contrast_weight"],
+            drop_ratio=config["drop_ratio"],
+            word_drop_share=config["word_drop_share"],
+            frozen_encoder=config["frozen_encoder"],
         )
-        self.encoder = TextSequenceEncoder(
-            width, self.max_seq_length, config["n_layers"], config["n_heads"], config["dropout_prob"]
-        )
-        self.item_embedding = None
-        if config["item_vectors"] == "text_and_id":
-            self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
-            nn.init.normal_(self.item_embedding.weight, std=0.02)
-            with torch.no_grad():
-                self.item_embedding.weight[0] = 0.0
-
-    def set_texts(self, vectors: np.ndarray) -> None:
-        """Text vectors of the target's items, float32 [n_items, w]."""
-        self.texts.copy_(torch.from_numpy(vectors))
-        self._kept = None
-
-    # -- what moves --------------------------------------------------------------------------------------------
-
-    def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """What pre-training moves: all that means the same in every domain."""
-        return {name: value for name, value in self.named_parameters() if not name.startswith("item_embedding.")}
-
-    def target_parameters(self, pretrained: bool) -> dict[str, nn.Parameter]:
-        """What fine-tuning moves; an encoder that was never trained is not worth keeping as it is."""
-        frozen = self.frozen_encoder and pretrained
-        return {name: value for name, value in self.named_parameters() if not (frozen and name.startswith("encoder."))}
-
-    # -- items and states --------------------------------------------------------------------------------------
-
-    def item_vectors(self) -> Tensor:
-        """Vectors of the target's items, padding included: [n_items, d]."""
-        vectors = self._vectors(self.texts)
-        return vectors if self.item_embedding is None else vectors + self.item_embedding.weight
-
-    def states(self, inputs: Tensor, vectors: Tensor) -> Tensor:
-        """States after each event: inputs int64 [B, L], padded on the right, their vectors [B, L, d] to [B, L, d]."""
-        return self.encoder(vectors, self.get_attention_mask(inputs))
-
-    def catalogue(self) -> tuple[Tensor, Tensor]:
-        """Vectors of the items and the same scaled to length 1: two [n_items, d]."""
-
-        def made():
-            vectors = self.item_vectors()
-            return vectors, directions(vectors)
-
-        return self.kept(made)
-
-    # -- training ----------------------------------------------------------------------------------------------
-
-    def next_item_loss(self, batch: SequenceBatch) -> Tensor:
-        """Softmax cross-entropy over the catalogue, cosine over temperature, mean over the predicted positions."""
-        table, scaled = self.catalogue()
-        states = self.states(batch.inputs, F.embedding(batch.inputs, table))
-        positions, answers = batch.predicted()
-        states = directions(states.flatten(0, 1).index_select(0, positions)) / self.temperature
-        return softmax_loss(states, scaled, table.new_zeros(len(table)), answers)
-
-    def pretraining_loss(self, batch: SequenceBatch, texts: Tensor, dropped: Tensor) -> Tensor:
-        """Sequence-item plus weighted sequence-sequence contrast of a batch that mixes domains.
-
-        texts, dropped: float [N, w], text vectors of the sources' items, as they are and after words were dropped;
-        the batch's item numbers are their rows, 0 is padding. Items without text are neither predicted nor negatives.
-        """
-        positions, answers = batch.predicted()
-        known = texts[answers].any(dim=1)
-        positions, answers = positions[known], answers[known]
-        # padding is always among them, and so the first: numbers within the batch keep 0 for it
-        items, place = torch.unique(F.pad(torch.cat([batch.inputs.flatten(), answers]), (1, 0)), return_inverse=True)
-        vectors = self._vectors(texts[items])
-        until = batch.inputs.numel() + 1
-        inputs, answers = place[1:until].view_as(batch.inputs), place[until:]
-        states = self.states(inputs, F.embedding(inputs, vectors))
-        distinct, counts = torch.unique(answers, return_counts=True)
-        loss = sequence_item_loss(
-            states.flatten(0, 1).index_select(0, positions),
-            vectors[distinct],
-            torch.searchsorted(distinct, answers),
-            counts,
-            self.temperature,
-        )
-        if not self.contrast_weight:
-            return loss
-        last = batch.lengths - 1
-        ends = batch.targets.gather(1, last[:, None])[:, 0]
-        own = self.gather_indexes(states, last)
-        views = self._second_views(inputs, vectors, dropped[items])
-        return loss + self.contrast_weight * sequence_sequence_loss(own, views, ends, self.temperature)
-
-    def _vectors(self, texts: Tensor) -> Tensor:
-        """Text vectors [n, w] through the adaptor, [n, d]; zero for padding, the first, and for zero vectors: no text.
-
-        The adaptor's shift alone says nothing of an item, and the shorter it is, the larger its direction's gradient.
-        """
-        texts = texts[1:]
-        return F.pad(self.adaptor(texts) * texts.any(dim=1, keepdim=True), (0, 0, 1, 0))
-
-    def _second_views(self, inputs: Tensor, vectors: Tensor, dropped: Tensor) -> Tensor:
-        """State [B, d] of each row after items were dropped from it or, by chance, words from its items' texts.
-
-        inputs int64 [B, L] into vectors [n, d] and dropped [n, w].
-        """
-        by_words = torch.rand(len(inputs), device=inputs.device) < self.word_drop_share
-        inputs = torch.where(by_words[:, None], inputs, drop_items(inputs, self.drop_ratio))
-        read = F.embedding(inputs, vectors)
-        rows = by_words.nonzero()[:, 0]
-        # few rows: the adaptor, which costs more than the encoder, is asked for their items alone
-        items, place = torch.unique(F.pad(inputs[rows].flatten(), (1, 0)), return_inverse=True)
-        without_words = F.embedding(place[1:].view(len(rows), inputs.shape[1]), self._vectors(dropped[items]))
-        read = read.index_put((rows,), without_words)
-        return self.gather_indexes(self.states(inputs, read), (inputs > 0).sum(dim=1) - 1)
 
     def calculate_loss(self, interaction) -> Tensor:
         """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last one)."""
         return self.next_item_loss(self.batch_of(interaction))
-
-    # -- serving -----------------------------------------------------------------------------------------------
-
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
-        item_seq = item_seq[:, : int(item_seq_len.max())]
-        states = self.states(item_seq, F.embedding(item_seq, self.catalogue()[0]))
-        return self.gather_indexes(states, item_seq_len - 1)
-
-    def predict(self, interaction) -> Tensor:
-        """Score of one item for each row: [B]."""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        scaled = self.catalogue()[1][interaction[self.ITEM_ID]]
-        return (directions(states) * scaled).sum(dim=1) / self.temperature
-
-    def full_sort_predict(self, interaction) -> Tensor:
-        """Score of every item for each row: [B, n_items]."""
-        return self.score(self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]))
-
-    def first_memory(self) -> tuple[Tensor, ...]:
-        """What is remembered of a user without any event: its history, int64 [1, 0]."""
-        return (torch.zeros(1, 0, dtype=torch.int64, device=self.texts.device),)
-
-    def next_memory(self, memory: tuple[Tensor, ...], item: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One more event: (state [1, d], what is remembered now). A Transformer reads the whole history again."""
-        return self._read(F.pad(memory[0], (0, 1), value=item))
-
-    def memory_of(self, history: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """After a whole history, not empty, which is read once: as :meth:`next_memory` after its last event."""
-        return self._read(torch.tensor([history], device=self.texts.device))
-
-    def _read(self, history: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        history = history[:, -self.max_seq_length :]
-        length = torch.tensor([history.shape[1]], device=history.device)
-        return self.forward(history, length), (history,)
-
-    def score(self, states: Tensor) -> Tensor:
-        """states [B, d] to scores [B, n_items]: cosine over temperature; padding scores 0."""
-        return directions(states) @ self.catalogue()[1].t() / self.temperature
-
-
-def _normal_weights(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from recbole_metarec.errors import CheckpointError
+from recbole_metarec.errors import CheckpointError, MetaRecError
 from recbole_metarec.files import write_atomically
 
 FORMAT = "recbole-metarec-1"
@@ -76,8 +78,13 @@ def load_model(make: Callable[[], torch.nn.Module], content: dict, path: str | P
 
     It is made without any memory first, so that a small file cannot ask for a large model. Raises CheckpointError.
     """
-    with torch.device("meta"):
-        sketch = make()
+    try:
+        with torch.device("meta"), _ShapesAlone():
+            sketch = make()
+    except MetaRecError:
+        raise
+    except (RuntimeError, ValueError, MemoryError) as error:  # sizes that no tensor has, or that do not go together
+        raise CheckpointError(f"{path}: its sizes make no model; train again") from error
     weights_for(sketch, content, path)
     size = sum(value.numel() * value.element_size() for value in (*sketch.parameters(), *sketch.buffers()))
     if size > os.path.getsize(path):
@@ -87,16 +94,35 @@ def load_model(make: Callable[[], torch.nn.Module], content: dict, path: str | P
     return model
 
 
+class _ShapesAlone(TorchFunctionMode):
+    """Within, numbers on the meta device are neither drawn nor computed by what our networks' constructors call.
+
+    There is nothing to compute there, but the first computation imports PyTorch's compiler: as much time again as all
+    of PyTorch.
+    """
+
+    spared = (nn.init.normal_, nn.init.trunc_normal_, Tensor.normal_, Tensor.mul, Tensor.__neg__)
+    spared += (torch.log, torch.log1p)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.spared:
+            first, *others = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            if first.is_meta and first.is_floating_point() and not others:
+                return first
+        return function(*args, **kwargs)
+
+
 def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> None:
     """Puts a checkpoint's weights into a model of the very same names and shapes.
 
     Raises CheckpointError naming the first difference, or the first that holds anything but finite numbers.
     """
-    found = weights_for(model, content, path)
-    for name, value in found.items():
+    weights = weights_for(model, content, path)
+    for name, value in weights.items():
         if not value.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds numbers that are not finite; train again")
-    model.load_state_dict(found)
+    model.load_state_dict(weights)
 
 
 def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapping[str, torch.Tensor]:
@@ -109,18 +135,18 @@ def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapp
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in saved.items()
     ):
         raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
-    own, found = model.state_dict(), model.completed(saved)
-    different = sorted(set(own) ^ set(found))
+    wanted, weights = model.state_dict(), model.completed(saved)
+    different = sorted(set(wanted) ^ set(weights))
     if different:
         raise CheckpointError(
             f"{path}: of another model: {different[0]} is on one side only; load it with its own config"
         )
-    for name, value in own.items():
-        if (value.dtype, value.layout) != (found[name].dtype, found[name].layout):
-            raise CheckpointError(f"{path}: {name} is {found[name].dtype}, the model's is {value.dtype}; train again")
-        if value.shape != found[name].shape:
+    for name, value in wanted.items():
+        if (value.dtype, value.layout) != (weights[name].dtype, weights[name].layout):
+            raise CheckpointError(f"{path}: {name} is {weights[name].dtype}, the model's is {value.dtype}; train again")
+        if value.shape != weights[name].shape:
             raise CheckpointError(
-                f"{path}: {name} is {tuple(found[name].shape)}, the model's is {tuple(value.shape)}; "
+                f"{path}: {name} is {tuple(weights[name].shape)}, the model's is {tuple(value.shape)}; "
                 "the data or embedding_size has changed since"
             )
-    return found
+    return weights

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
 from recbole_metarec.data.source import Source
 from recbole_metarec.model.losses import negatives_distribution
-from recbole_metarec.model.metarec import SourceItems
+from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.randomness import torch_stream
 from recbole_metarec.trainer.state_checks import CheckedState
 

@@ -5,6 +5,7 @@ from time import time
 
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.errors import CheckpointError
+from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.trainer.checkpoint import read_checkpoint, weights_for, write_checkpoint
 from recbole_metarec.trainer.state_checks import CheckedState, alike, described
 
@@ -13,10 +14,11 @@ class TrainingState:
     """The part of :class:`~recbole_metarec.trainer.trainer.TransferTrainer` that saves and resumes it."""
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        """The deployable model: the target's weights and the config. No source is in it."""
+        """The deployable model: the target's weights, its network's sizes and the config. No source is in it."""
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         content = {
             "config": config_to_json(self.config, text_alignment=False),
+            "network": network_to_json(self.model),
             "epoch": epoch,
             "best_valid_score": float(self.best_valid_score),
             "items": self._items,

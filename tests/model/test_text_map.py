@@ -14,7 +14,7 @@ import recbole.quick_start
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import CheckpointError
-from recbole_metarec.model.metarec import SourceItems
+from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint

@@ -132,7 +132,7 @@ def test_recommender_needs_the_file_alone_and_scores_as_the_model_does(experimen
     best = recommender.recommend(history, k=len(names))
     with torch.no_grad():
         sequence = torch.tensor([[3, 5, 3, 0, 0]])
-        scores = recommender.model.score(recommender.model(sequence, torch.tensor([3])))[0]
+        scores = recommender.network.score(recommender.network(sequence, torch.tensor([3])))[0]
     assert len(best) == len(names) - 1 and names[0] not in dict(best)
     for name, score in best:
         assert score == pytest.approx(float(scores[names.index(name)]), abs=1e-5)

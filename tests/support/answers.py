@@ -12,7 +12,8 @@ from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.evaluation.ranking import ranks_of
 from recbole_metarec.model.losses import softmax_loss, softmax_loss_reference
 from recbole_metarec.model.lru import scan, scan_reference
-from recbole_metarec.model.metarec import MetaRec, SourceItems
+from recbole_metarec.model.metarec import MetaRec
+from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.trainer import meta_step as meta
 

@@ -10,7 +10,8 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec.config.schema import default_values
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.model.metarec import MetaRec, SourceItems
+from recbole_metarec.model.metarec import MetaRec
+from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState

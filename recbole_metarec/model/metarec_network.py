@@ -1,0 +1,118 @@
+"""The network of MetaRec: LRURec's, which also reads source domains through the target's item table (arXiv 2411.01785).
+
+The network holds the target's parameters only. Source item tables belong to the trainer and die with it, so a saved
+model serves without any source and costs what LRURec costs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.model.lru_network import LRUNetwork, Parameters
+from recbole_metarec.model.quantizer import quantize
+
+
+@dataclass(frozen=True)
+class SourceItems:
+    """What a source's loss reads of its items, n_i with padding in row 0.
+
+    table [n_i, d], bias [n_i]. popularity [n_i]: distribution of sampled negatives. texts [n_i, w]: their text
+    vectors where they are read.
+    """
+
+    table: Tensor
+    bias: Tensor
+    popularity: Tensor | None = None
+    texts: Tensor | None = None
+
+
+class MetaRecNetwork(LRUNetwork):
+    """Transferable Sequential Recommendation via Vector Quantized Meta Learning: the losses of target and sources.
+
+    vq_heads: slices of an item vector that are quantized one by one, 0 for none. codebook_gradient: as ``quantize`` has
+    it. penalties: weights of the codebook and of the commitment loss. quantize_output: whether a source's answers are
+    quantized, too. source_negatives: as ``target_negatives``,
+    for the sources' losses. sizes: LRUNetwork's.
+    ``candidate_codes``, int64 ascending: the target rows that may be codes, None for all.
+    """
+
+    def __init__(
+        self,
+        *,
+        vq_heads: int,
+        codebook_gradient: str,
+        penalties: tuple[float, float],
+        quantize_output: bool = False,
+        source_negatives: int = 0,
+        **sizes,
+    ):
+        super().__init__(**sizes)
+        self.vq_heads = vq_heads
+        self.codebook_gradient = codebook_gradient
+        self.codebook_weight, self.commitment_weight = penalties
+        self.quantize_output = quantize_output
+        self.source_negatives = source_negatives
+        self.register_buffer("candidate_codes", None, persistent=False)
+
+    def source_loss(
+        self,
+        parameters: Parameters,
+        source: SourceItems,
+        batch: SequenceBatch,
+        generator: torch.Generator | None = None,
+        plain: bool = False,
+        rows_only: bool = False,
+    ) -> Tensor:
+        """L_src: next-item loss of quantized source sequences, plus codebook and commitment loss (MetaRec, section 3).
+
+        The sequence is read through the codebook, the answer is sought in the source's own table. Vector quantization
+        losses are means over the unique items of the batch. rows_only: the gradient of the source's table is a sparse
+        tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
+        """
+        whole = self.source_table(parameters, source)
+        items, places = torch.unique(batch.inputs, return_inverse=True)
+        padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
+        raw = self._read(parameters, source, whole, items[padded:], generator, rows_only)
+        codebook = self.item_table(parameters)
+        vectors, penalty = self._through_codebook(codebook, raw)
+        vectors = F.pad(vectors, (0, 0, padded, 0))
+        states = self.encode(parameters, F.embedding(places, vectors), generator, plain)
+        table = whole
+        if self.quantize_output and self.vq_heads:
+            table = F.pad(self._through_codebook(codebook, whole[1:])[0], (0, 0, 1, 0))
+        answers = table, source.bias, source.popularity
+        loss = self.item_loss(states, batch, answers, self.source_negatives, generator, plain, rows_only)
+        return loss + penalty
+
+    def source_table(self, parameters: Parameters, source: SourceItems) -> Tensor:
+        """Vectors of a source's items under trial weights, before quantization: [n_i, d]."""
+        if self.text_map is None or source.texts is None:
+            return source.table
+        return self.text_map.added(source.table, parameters["text_map.weight"], source.texts, None)
+
+    def _read(
+        self, parameters, source: SourceItems, whole: Tensor, items: Tensor, generator, rows_only: bool
+    ) -> Tensor:
+        """The rows of ``items`` [U] as they are read: texts are dropped out there alone, not in the whole catalogue."""
+        if self.text_map is None or source.texts is None:
+            return F.embedding(items, whole, sparse=rows_only)
+        weight, texts = parameters["text_map.weight"], source.texts[items]
+        return self.text_map.added(F.embedding(items, source.table), weight, texts, generator)
+
+    def trial_scale(self, name: str) -> float:
+        """What alpha is multiplied by for one parameter.
+
+        Texts have the length sqrt(w), so a step of the map moves an item's vector w times as far as an equal step of
+        the vector itself: at the same alpha a trial on a source would overshoot.
+        """
+        return 1.0 / self.text_map.texts.shape[1] if name == "text_map.weight" else 1.0
+
+    def _through_codebook(self, codebook: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.vq_heads:
+            return vectors, vectors.new_zeros(())
+        result = quantize(vectors, codebook, self.vq_heads, self.codebook_gradient, self.candidate_codes)
+        penalty = self.codebook_weight * result.codebook_loss + self.commitment_weight * result.commitment_loss
+        return result.vectors, penalty

@@ -1,0 +1,98 @@
+"""How a checkpoint says which network it holds: the name of its class and its sizes, as JSON.
+
+Checkpoints of versions that did not say so hold RecBole's config alone; what it says of sizes is read here, too.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from recbole_metarec.errors import CheckpointError
+from recbole_metarec.model.lru_network import LRUNetwork
+from recbole_metarec.model.network import SequenceNetwork
+from recbole_metarec.model.unisrec_network import UniSRecNetwork
+
+NETWORKS = {network.__name__: network for network in (LRUNetwork, UniSRecNetwork)}
+_LARGEST = 2**31 - 1
+
+# model -> network, and the config key of each of its sizes, in checkpoints that lack "network"
+_LRU = LRUNetwork, {"width": "embedding_size", "n_layers": "n_layers", "longest": "MAX_ITEM_LIST_LENGTH"}
+_BEFORE = {
+    "LRURec": _LRU,
+    "MetaRec": _LRU,
+    "UniSRec": (
+        UniSRecNetwork,
+        {
+            **_LRU[1],
+            "text_width": "text_width",
+            "n_heads": "n_heads",
+            "experts": "adaptor_experts",
+            "with_ids": "item_vectors",
+            "temperature": "score_temperature",
+        },
+    ),
+}
+
+
+def network_to_json(model: SequenceNetwork) -> str | None:
+    """The network that serves a model, by the ``network`` of its very class, as JSON.
+
+    None where that class names none: a subclass may score otherwise than the class that it inherits from.
+    """
+    network = vars(type(model)).get("network")
+    if network is None:
+        return None
+    return json.dumps({"name": network.__name__, "sizes": model.deployed_sizes()})
+
+
+def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNetwork]:
+    """What makes the network that a checkpoint's content names, with weights of its own. Raises CheckpointError."""
+    try:
+        if "network" in content:
+            network, sizes = _named(content["network"], file)
+        else:
+            network, sizes = _of_config(content.get("config"), len(content["items"]), file)
+        _check_sizes(network, sizes)
+        if sizes["n_layers"] > len(content["state_dict"]):
+            raise ValueError(f"n_layers is {sizes['n_layers']}, which are not in the file")
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f" ({error})" if type(error) is ValueError else ""
+        raise CheckpointError(f"{file}: says of no network what its sizes are{what}; train again") from error
+    if sizes["n_items"] != len(content["items"]):
+        raise CheckpointError(f"{file}: {len(content['items'])} items for {sizes['n_items']} rows; train again")
+    return lambda: network(**sizes)
+
+
+def _named(text: str | None, file) -> tuple[type[SequenceNetwork], dict]:
+    if text is None:
+        raise CheckpointError(f"{file}: its model is of a class that names no network to serve it; see LRURec.network")
+    described = json.loads(text)
+    name, sizes = described["name"], described["sizes"]
+    if name not in NETWORKS:
+        raise CheckpointError(f"{file}: {name!r} is not one of the networks {', '.join(NETWORKS)}; train again")
+    return NETWORKS[name], dict(sizes)
+
+
+def _of_config(text: str, n_items: int, file) -> tuple[type[SequenceNetwork], dict]:
+    saved = json.loads(text)
+    model, values = saved["model"], saved["values"]
+    if model not in _BEFORE:
+        raise CheckpointError(f"{file}: {model!r} is not one of {', '.join(_BEFORE)}; it cannot be served")
+    network, keys = _BEFORE[model]
+    sizes = {"n_items": n_items, **{size: values[key] for size, key in keys.items()}}
+    if "with_ids" in sizes:
+        sizes["with_ids"] = sizes["with_ids"] == "text_and_id"
+    return network, sizes
+
+
+def _check_sizes(network: type[SequenceNetwork], sizes: dict) -> None:
+    """Raises TypeError for a size that the network has not, or lacks, and ValueError for one out of range."""
+    inspect.signature(network).bind(**sizes)
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(network).parameters.items()}
+    for name, value in sizes.items():
+        kind = type(value) if kinds[name] is float and type(value) is int else kinds[name]
+        if type(value) is not kind or (kind is not bool and not 0 < value <= _LARGEST):  # false for NaN, too
+            raise ValueError(f"{name} is {value!r}")
