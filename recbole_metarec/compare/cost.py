@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from recbole_metarec.compare.rows import Row, identity
+from recbole_metarec.compare.rows import Row
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.process import duration
 
@@ -63,13 +63,12 @@ def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[
     events: dict[str, int] = {run.dataset: _events(run) for run in plan}
     known: dict[_Kind, list[float]] = {}
     for row in durations:
-        config = row["config"]
-        trained, exact = config.get("model", row["model"]), bool(config.get("second_order"))
-        kind = _Kind(trained, row["dataset"], len(row["sources"]), exact, config.get("epochs"))
+        config, exact = row["config"], bool(row["config"].get("second_order"))
+        kind = _Kind(row["experiment"], row["dataset"], len(row["sources"]), exact, config.get("epochs"))
         known.setdefault(kind, []).append(row["seconds"])
     by_config = {(row.config, row.data): row.seconds for row in rows}
     for run in plan:
-        config, data, _ = identity(run)
+        config, data, _ = run.recipe
         if (config, data) in by_config:
             known.setdefault(_Kind.of(run), []).append(by_config[config, data])
     kinds = [_Kind.of(run) for run in missing]

@@ -8,7 +8,7 @@ from scipy import stats
 
 from recbole_metarec.compare.execution import Found
 from recbole_metarec.compare.leaderboard import Difference
-from recbole_metarec.compare.rows import Ranks, Row, identity
+from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.intervals import Interval, mean_interval
 from recbole_metarec.evaluation.ranking import ndcg_at
@@ -86,13 +86,13 @@ def findings(study: Study, found: Found) -> Findings:
 
 def _rows(arm: Arm, found: Found) -> dict[int, Row]:
     """By seed."""
-    return {run.seed: found.rows[identity(run)] for run in arm.runs if identity(run) in found.rows}
+    return {run.seed: found.rows[run.recipe] for run in arm.runs if run.recipe in found.rows}
 
 
 def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | None, ...]) -> ArmFindings:
     if not rows:
         return ArmFindings(arm, None, None, None, None, None, (0, 0), contrasts, ())
-    ranks = [found.ranks.get(row.identity) for row in rows]
+    ranks = [found.ranks.get(row.recipe) for row in rows]
     scores = None if None in ranks else by_user(ranks)
     spoken = [row.guard for row in rows if row.guard]
     return ArmFindings(
@@ -159,7 +159,7 @@ def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
     scores: dict[tuple, list[np.ndarray]] = {}
     places: list[tuple[tuple, int, int] | None] = []
     for side in sides:
-        own = [[ranks.get(row.identity) for row in rows] for rows in side]
+        own = [[ranks.get(row.recipe) for row in rows] for rows in side]
         users = [tuple(found.users if found else None for found in rows) for rows in own]
         if users[0] != users[1] or None in users[0]:
             places.append(None)

@@ -1,4 +1,4 @@
-"""One run that a comparison wants, and what makes it the same run as another: its key."""
+"""One run that a comparison wants, and its identity: what makes two runs the same one."""
 
 import hashlib
 import json
@@ -10,6 +10,13 @@ from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import write_json
 
+# A config key that did not exist when results were kept -> the value with which a run is as it was before: results
+# stay those of the runs that have it.
+NEUTRAL: dict[str, object] = {"text_space": "all", "text_whitening": True}
+# What a run without texts counts as, whatever stands there: it reads none of these.
+_UNREAD = {"text_width": 512, **NEUTRAL}
+Recipe = tuple[str, str, int]
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -17,8 +24,9 @@ class PlannedRun:
 
     model: the name in the table. experiment: the name that trains it. overrides: config keys for the experiment,
     those of this machine included. config: every key that decides the result, defaults included. code, data: versions
-    of the code and of the files in ``data_files``. command: what a user types to repeat it. trials: as in RunResult.
-    shown_as: what messages call it, where the model's name does not tell it from others.
+    of the code and of the files in ``data_files``. command: what a user types to repeat it. model_file: source of a
+    model that is not this package's. trials: as in RunResult. folder: of its output, relative to the current one or
+    absolute. shown_as: what messages call it, where the model's name does not tell it from others.
     """
 
     model: str
@@ -32,17 +40,28 @@ class PlannedRun:
     data: str
     data_files: list[str]
     command: str
+    model_file: str = ""
     trials: int = 0
-    folder: str = field(default="", compare=False)  # of its output; relative to the current one or absolute
+    folder: str = field(default="", compare=False)
     shown_as: str = field(default="", compare=False)
 
     @cached_property
-    def key(self) -> str:
-        """Equal for two runs exactly if model, config, seed, code and data are: hexadecimal SHA-256."""
+    def recipe(self) -> Recipe:
+        """Equal for two runs exactly if they train the same on the same data from the same seed, whatever the code.
+
+        (hash of model, dataset, sources and config; fingerprint of the data; seed). Nothing of a machine is in it, so
+        that it holds for results that are carried from one to another.
+        """
         config = {name: value for name, value in self.config.items() if name not in keys_in("machine", "repetition")}
-        parts = [self.model, self.experiment, self.dataset, self.sources, self.seed, config, self.code, self.data]
-        text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        if config.get("text_alignment") is False:
+            config |= {name: value for name, value in _UNREAD.items() if name in config}
+        config = {name: value for name, value in config.items() if not (name in NEUTRAL and NEUTRAL[name] == value)}
+        return _digest([self.experiment, self.dataset, self.sources, config])[:16], self.data, self.seed
+
+    @cached_property
+    def key(self) -> str:
+        """The identity of its result: equal for two runs exactly if recipe and code are. Hexadecimal SHA-256."""
+        return _digest([*self.recipe, self.code])
 
     @property
     def title(self) -> str:
@@ -60,3 +79,16 @@ class PlannedRun:
             return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path}: not a planned run ({error}); run the leaderboard command instead") from None
+
+
+def _digest(parts: list) -> str:
+    return hashlib.sha256(json.dumps(_same_numbers(parts), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _same_numbers(value):
+    """1.0 is 1, however it was typed."""
+    if isinstance(value, dict):
+        return {str(key): _same_numbers(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_same_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

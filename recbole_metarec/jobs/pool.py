@@ -9,7 +9,7 @@ from recbole_metarec.jobs.process import POLL_SECONDS, RunProcess, end_all, envi
 from recbole_metarec.jobs.store import RunStore
 from recbole_metarec.jobs.worker import FAILED
 
-WORKER = python_module("recbole_metarec.jobs.worker")
+WORKER = python_module("recbole_metarec.jobs.train")
 
 
 class Runner:

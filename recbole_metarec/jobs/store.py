@@ -1,7 +1,9 @@
-"""Runs and what they found, in one SQLite file that several processes may write.
+"""The home of results: every finished run's figures and ranks in one SQLite file that several processes may write.
 
-Every write is one immediate transaction, so a run is in the file whole or not at all, whatever is killed when. The
+Every write is one immediate transaction, so a result is in the file whole or not at all, whatever is killed when. The
 journal is SQLite's default one and not a write-ahead log: writes are few, and so the file can be copied and mailed.
+A run in progress is a lock beside the file, which the system frees when its process ends: what a killed process has
+begun is anybody's again. Hosts may share a store on a file system whose locks work, as SQLite itself needs them.
 """
 
 import hashlib
@@ -17,39 +19,33 @@ import numpy as np
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.results import FailedRun, RunResult
-from recbole_metarec.files import no_empty_file_left
+from recbole_metarec.files import locked, no_empty_file_left
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.jobs.owner import Owner
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION = 0x4D526563  # "MRec": SQLite keeps it in the file's head, and `file` shows it
 _WAIT_SECONDS = 120.0  # for the lock of another process, which holds it for milliseconds
+_CLAIM_SECONDS = 2.0  # another command holds a run's lock for milliseconds, too, when it asks whether the run is on
 
 _SCHEMA = (
     """CREATE TABLE user_lists (  -- users that have a test row, sorted; most runs on a target share one list
     id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, users BLOB NOT NULL)  -- JSON list, zlib""",
     """CREATE TABLE runs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: one claim of one process
-    key TEXT NOT NULL UNIQUE,  -- of model, config, seed, code and data
-    model TEXT NOT NULL, dataset TEXT NOT NULL, sources TEXT NOT NULL, seed INTEGER NOT NULL,
-    config TEXT NOT NULL, code TEXT NOT NULL, data TEXT NOT NULL, command TEXT NOT NULL, trials INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed')), error TEXT,
-    host TEXT, pid INTEGER, process_started REAL, heartbeat REAL,
-    started REAL NOT NULL, finished REAL, seconds REAL, peak_memory_mib REAL, parameters INTEGER, epochs INTEGER,
-    folder TEXT, versions TEXT,
+    key TEXT PRIMARY KEY,  -- of experiment, dataset, sources, seed, config, data and code
+    experiment TEXT NOT NULL, dataset TEXT NOT NULL, sources TEXT NOT NULL, seed INTEGER NOT NULL,
+    config TEXT NOT NULL, code TEXT NOT NULL, data TEXT NOT NULL, command TEXT NOT NULL,
+    finished REAL NOT NULL, error TEXT,  -- of a run that has failed; all that follows is of the others
+    valid TEXT, test TEXT, guarded_test TEXT, history TEXT,  -- JSON: metrics by name, and a list of epochs
+    seconds REAL, peak_memory_mib REAL, parameters INTEGER, folder TEXT, versions TEXT,
     user_list INTEGER REFERENCES user_lists, test_ranks BLOB)  -- int32, little endian, in the list's order""",
-    """CREATE TABLE metrics (
-    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, split TEXT NOT NULL CHECK (split IN ('valid', 'test')),
-    guarded INTEGER NOT NULL, name TEXT NOT NULL, value REAL, UNIQUE (run, split, guarded, name))""",
-    """CREATE TABLE epochs (
-    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, epoch INTEGER NOT NULL,
-    train_loss REAL, valid_score REAL, seconds REAL, PRIMARY KEY (run, epoch)) WITHOUT ROWID""",
 )
 _EPOCH_COLUMNS = ("epoch", "train_loss", "valid_score", "seconds")
+_AS_JSON = ("valid", "test", "guarded_test", "history")
+_PLAIN = ("seconds", "peak_memory_mib", "parameters")
 
 
 class RunStore:
-    """The runs in one file, which is made if it is absent. One object per thread; a context manager.
+    """The results in one file, which is made if it is absent. One object per thread; a context manager.
 
     Every method raises DataError, in one line, if the file cannot be read or written or is something else.
     """
@@ -76,14 +72,11 @@ class RunStore:
         self._base.close()
 
     def _prepare(self) -> None:
-        with self._translated():
-            self._base.execute("PRAGMA foreign_keys = ON")
         with self._transaction() as base:
             application, version = (
                 base.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
             )
-            empty = base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if empty:
+            if base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 for statement in _SCHEMA:
                     base.execute(statement)
                 base.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -120,172 +113,112 @@ class RunStore:
 
     # -- the life of a run ---------------------------------------------------------------------------------------
 
-    def claim(self, run: PlannedRun) -> int | None:
-        """Takes a run in hand for this process: its number in the file, or None if it is done or in other hands.
+    def _lock(self, run: PlannedRun) -> Path:
+        return self.path.with_name(f"{self.path.name}.running") / run.key
 
-        What failed before, or was left by a process that is gone, may be claimed again.
+    @contextmanager
+    def claimed(self, run: PlannedRun) -> Iterator[bool]:
+        """Whether the run is this process's to do while this is open: not if it is done, or in progress elsewhere.
+
+        What failed before, or was left by a process that is gone, may be done again.
         """
-        with self._transaction() as base:
-            if self._status(base, run) in ("done", "running"):
-                return None
-            return self._begin(base, run, Owner.this_process())
+        with locked(self._lock(run), _CLAIM_SECONDS) as alone:
+            yield alone and not self.is_done(run)
 
-    def _begin(self, base: sqlite3.Connection, run: PlannedRun, owner: Owner | None) -> int:
-        base.execute("DELETE FROM runs WHERE key = ?", (run.key,))
-        values = {
-            **{name: getattr(run, name) for name in ("key", "model", "dataset", "seed", "code", "data", "command")},
-            "sources": json.dumps(run.sources),
-            "config": json.dumps(run.config, sort_keys=True, default=str),
-            "trials": run.trials,
-            "folder": run.folder,
-            "status": "running",
-            **({"host": owner.host, "pid": owner.pid, "process_started": owner.started} if owner else {}),
-            "started": time(),
-            "heartbeat": time(),
-        }
-        return _insert(base, "runs", values)
-
-    def _status(self, base: sqlite3.Connection, run: PlannedRun) -> str:
-        row = base.execute("SELECT * FROM runs WHERE key = ?", (run.key,)).fetchone()
-        if row is None:
-            return "missing"
-        if row["status"] != "running":
-            return row["status"]
-        owner = Owner(row["host"], row["pid"], row["process_started"])
-        return "running" if owner.is_alive(time() - row["heartbeat"]) else "missing"
+    def is_done(self, run: PlannedRun) -> bool:
+        """Whether its result is here."""
+        row = self._row(run, "error")
+        return row is not None and row["error"] is None
 
     def status(self, run: PlannedRun) -> str:
-        """``done``, ``failed``, ``running`` (in the hands of a process that lives) or ``missing``."""
-        with self._translated():
-            return self._status(self._base, run)
+        """``done``, ``failed``, ``running`` (a process that lives has claimed it) or ``missing``."""
+        if self._is_claimed(run) and not self.is_done(run):
+            return "running"
+        row = self._row(run, "error")
+        return "missing" if row is None else "done" if row["error"] is None else "failed"
 
-    def beat(self, number: int) -> None:
-        """Says that the process of this run still works."""
-        with self._transaction() as base:
-            base.execute("UPDATE runs SET heartbeat = ? WHERE id = ? AND status = 'running'", (time(), number))
+    def _is_claimed(self, run: PlannedRun) -> bool:
+        if not self._lock(run).exists():
+            return False
+        with locked(self._lock(run), seconds=0) as free:
+            return not free
 
-    def release(self, number: int) -> None:
-        """Lets go of a run that this process has claimed and will not finish."""
+    def fail(self, run: PlannedRun, error: str) -> None:
+        """Ends a claimed run with its error, which is kept as one line; that of an earlier attempt gives way."""
         with self._transaction() as base:
-            base.execute("DELETE FROM runs WHERE id = ? AND status = 'running'", (number,))
-
-    def fail(self, number: int, error: str) -> None:
-        """Ends a claimed run with its error, which is kept as one line."""
-        with self._transaction() as base:
-            base.execute(
-                "UPDATE runs SET status = 'failed', error = ?, finished = ? WHERE id = ? AND status = 'running'",
-                (_one_line(error), time(), number),
-            )
+            self._put(base, run, {"error": " ".join(str(error).split()) or "unknown error"})
 
     def record_death(self, run: PlannedRun, error: str) -> None:
-        """Ends a run whose process is gone without a word; nothing happens if it is done or in living hands.
+        """Ends a run whose process is gone without a word; nothing happens if it is done or in progress."""
+        with self.claimed(run) as mine:
+            if mine:
+                self.fail(run, error)
 
-        The error of an earlier attempt gives way.
-        """
-        with self._transaction() as base:
-            if self._status(base, run) not in ("missing", "failed"):
-                return
-            number = self._begin(base, run, None)
-            base.execute(
-                "UPDATE runs SET status = 'failed', error = ?, finished = ? WHERE id = ?",
-                (_one_line(error), time(), number),
-            )
-
-    def finish(self, number: int, result: RunResult, folder: str | Path = "", versions: dict | None = None) -> None:
-        """Ends a claimed run with all that it found. Ignored if the run is no longer this process's.
-
-        Raises DataError if ranks and users do not belong together.
-        """
+    def finish(self, run: PlannedRun, result: RunResult, folder: str | Path = "", versions: dict | None = None) -> None:
+        """Ends a claimed run with all that it found. Raises DataError if ranks and users do not belong together."""
         users, ranks = _sorted_by_user(result.test_users, result.test_ranks)
-        history = [[row.get(column) for column in _EPOCH_COLUMNS] for row in result.history]
+        history = [{column: row.get(column) for column in _EPOCH_COLUMNS} for row in result.history]
+        values = {name: json.dumps(getattr(result, name)) for name in _AS_JSON if name != "history"}
+        values |= {name: getattr(result, name) for name in _PLAIN} | {"history": json.dumps(history)}
+        values |= {"folder": str(folder), "versions": json.dumps(versions or {}), "test_ranks": ranks.tobytes()}
         with self._transaction() as base:
-            values = {
-                "status": "done",
-                "finished": time(),
-                "seconds": result.seconds,
-                "peak_memory_mib": result.peak_memory_mib,
-                "parameters": result.parameters,
-                "epochs": sum(row["epoch"] >= 0 for row in result.history),
-                "folder": str(folder),
-                "versions": json.dumps(versions or {}),
-                "user_list": _user_list(base, users),
-                "test_ranks": ranks.tobytes(),
-            }
-            columns = ", ".join(f"{name} = :{name}" for name in values)
-            query = f"UPDATE runs SET {columns} WHERE id = :id AND status = 'running'"
-            if base.execute(query, values | {"id": number}).rowcount == 0:
-                return
-            for split, guarded, found in (
-                ("valid", 0, result.valid),
-                ("test", 0, result.test),
-                ("test", 1, result.guarded_test or {}),
-            ):
-                rows = [(number, split, guarded, name, value) for name, value in found.items()]
-                base.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", rows)
-            base.executemany("INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", [(number, *row) for row in history])
+            self._put(base, run, values | {"user_list": _user_list(base, users)})
+
+    def _put(self, base: sqlite3.Connection, run: PlannedRun, values: dict) -> None:
+        plain = ("key", "experiment", "dataset", "seed", "code", "data", "command")
+        values = values | {name: getattr(run, name) for name in plain} | {"finished": time()}
+        values |= {name: json.dumps(getattr(run, name), sort_keys=True, default=str) for name in ("sources", "config")}
+        _insert(base, "runs", values)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def results(self, runs: Iterable[PlannedRun]) -> list[RunResult]:
-        """Those of ``runs`` that are done, in their order. Users are sorted, and equal lists are one array."""
-        users: dict[int, np.ndarray] = {}
+    def _row(self, run: PlannedRun, columns: str = "*") -> sqlite3.Row | None:
         with self._translated():
-            found = (self._result(run, users) for run in runs)
-            return [result for result in found if result is not None]
+            return self._base.execute(f"SELECT {columns} FROM runs WHERE key = ?", (run.key,)).fetchone()
 
-    def _result(self, run: PlannedRun, users: dict[int, np.ndarray]) -> RunResult | None:
-        base = self._base
-        row = base.execute("SELECT * FROM runs WHERE key = ? AND status = 'done'", (run.key,)).fetchone()
-        if row is None:
-            return None
-        if row["user_list"] not in users:
-            packed = base.execute("SELECT users FROM user_lists WHERE id = ?", (row["user_list"],)).fetchone()[0]
-            users[row["user_list"]] = np.array(json.loads(zlib.decompress(packed)))
-        metrics = {("valid", 0): {}, ("test", 0): {}, ("test", 1): {}}
-        for split, guarded, name, value in base.execute(
-            "SELECT split, guarded, name, value FROM metrics WHERE run = ? ORDER BY rowid", (row["id"],)
-        ):
-            metrics[split, guarded][name] = value
-        epochs = base.execute(
-            f"SELECT {', '.join(_EPOCH_COLUMNS)} FROM epochs WHERE run = ? ORDER BY epoch", (row["id"],)
-        )
+    def results(self, runs: Iterable[PlannedRun]) -> list[RunResult]:
+        """Those of ``runs`` that are done, in their order. Users are sorted, and equal lists are one array.
+
+        Name, command and trials are those of the plan: the same run may have been done under another name.
+        """
+        users: dict[int, np.ndarray] = {}
+        rows = [(run, self._row(run)) for run in runs]
+        return [self._result(run, row, users) for run, row in rows if row is not None and row["error"] is None]
+
+    def _result(self, run: PlannedRun, row: sqlite3.Row, users: dict[int, np.ndarray]) -> RunResult:
+        number = row["user_list"]
+        if number not in users:
+            with self._translated():
+                packed = self._base.execute("SELECT users FROM user_lists WHERE id = ?", (number,)).fetchone()[0]
+            users[number] = np.array(json.loads(zlib.decompress(packed)))
         return RunResult(
-            model=row["model"],
-            seed=row["seed"],
-            valid=metrics["valid", 0],
-            test=metrics["test", 0],
-            test_users=users[row["user_list"]],
+            model=run.model,
+            seed=run.seed,
+            command=run.command,
+            trials=run.trials,
+            test_users=users[number],
             test_ranks=np.frombuffer(row["test_ranks"], dtype="<i4").astype(np.int64),
-            seconds=row["seconds"],
-            peak_memory_mib=row["peak_memory_mib"],
-            parameters=row["parameters"],
-            command=row["command"],
-            guarded_test=metrics["test", 1] or None,
-            history=[dict(epoch) for epoch in epochs],
-            trials=run.trials,  # of the plan: more trials may have found the same configuration since
+            **{name: json.loads(row[name]) for name in _AS_JSON},
+            **{name: row[name] for name in _PLAIN},
         )
 
     def durations(self) -> list[dict]:
-        """``model``, ``dataset``, ``sources``, ``config`` and ``seconds`` of every run that is done."""
-        query = "SELECT model, dataset, sources, config, seconds FROM runs WHERE status = 'done' ORDER BY id"
+        """``experiment``, ``dataset``, ``sources``, ``config`` and ``seconds`` of every run that is done."""
+        query = "SELECT experiment, dataset, sources, config, seconds FROM runs WHERE error IS NULL ORDER BY finished"
         with self._translated():
             rows = self._base.execute(query).fetchall()
         return [dict(row) | {name: json.loads(row[name]) for name in ("sources", "config")} for row in rows]
 
     def failures(self, runs: Iterable[PlannedRun]) -> list[FailedRun]:
         """Those of ``runs`` that failed, in their order."""
-        with self._translated():
-            rows = [
-                self._base.execute("SELECT * FROM runs WHERE key = ? AND status = 'failed'", (run.key,)).fetchone()
-                for run in runs
-            ]
-        return [FailedRun(row["model"], row["seed"], row["error"], row["command"]) for row in rows if row is not None]
+        errors = [(run, row["error"]) for run in runs if (row := self._row(run, "error"))]
+        return [FailedRun(run.model, run.seed, error, run.command) for run, error in errors if error is not None]
 
 
 def _insert(base: sqlite3.Connection, table: str, values: dict) -> int:
-    names = ", ".join(values)
+    """Puts a row in the place of one with the same key; its number."""
     marks = ", ".join(f":{name}" for name in values)
-    return base.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values).lastrowid
+    return base.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) VALUES ({marks})", values).lastrowid
 
 
 def _sorted_by_user(users: np.ndarray, ranks: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -305,7 +238,3 @@ def _user_list(base: sqlite3.Connection, users: list[str]) -> int:
     digest = hashlib.sha256(text).hexdigest()
     row = base.execute("SELECT id FROM user_lists WHERE digest = ?", (digest,)).fetchone()
     return row[0] if row else _insert(base, "user_lists", {"digest": digest, "users": zlib.compress(text)})
-
-
-def _one_line(error: str) -> str:
-    return " ".join(str(error).split()) or "unknown error"

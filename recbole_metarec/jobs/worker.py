@@ -1,12 +1,7 @@
-"""One run in a process of its own: ``python -m recbole_metarec.jobs.worker RUN.json STORE PARENT``.
-
-PARENT is the number of the process that waits for it. The process that trains is the one that claims the run, so a
-run whose process was killed is known to be nobody's.
-"""
+"""What the process of one run does beside training: it claims the run and stores its result, or its error."""
 
 import csv
 import json
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,63 +11,44 @@ import numpy as np
 from recbole_metarec.errors import DataError, MetaRecError
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.files import data_fingerprint
-from recbole_metarec.jobs.heartbeat import INTERRUPTED, Heartbeat
 from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.jobs.parent import INTERRUPTED, ends_with
 from recbole_metarec.jobs.store import RunStore
 from recbole_metarec.runs.code_version import code_version
 
 STORED, FAILED, IN_OTHER_HANDS = 0, 3, 4  # exit codes
 
 
-def train(run: PlannedRun) -> Path:
-    """Trains and evaluates the planned run, or goes on with it where it was killed before; returns its run folder."""
-    from recbole_metarec.jobs.competitors import POPULARITY
+def work(arguments: list[str], experiment: Callable[[PlannedRun], Path]) -> int:
+    """Does one run and returns one of the exit codes above.
 
-    overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
-    if run.experiment == POPULARITY:
-        from recbole_metarec.jobs.popularity import run_popularity
-
-        return run_popularity(run.dataset, overrides)
-    from recbole_metarec.quick_start import run_experiment
-    from recbole_metarec.runs.resume import unfinished_run
-
-    killed = unfinished_run(run.folder)  # the folder is of this very key, so that it can only be the same run
-    return run_experiment(run.experiment, run.dataset, overrides=overrides, resume=killed).run_dir
-
-
-def main(arguments: list[str], experiment: Callable[[PlannedRun], Path] = train) -> int:
-    """Claims the run, does it and stores what it found, or its error. Returns one of the exit codes above."""
+    arguments: the run's file, the store's, and the number of the process that waits for this one. experiment: trains
+    and evaluates the run, and returns its run folder. The process that trains is the one that claims the run, so that
+    a run whose process was killed is known to be nobody's.
+    """
     run, store_file, parent = PlannedRun.read(Path(arguments[0])), Path(arguments[1]), int(arguments[2])
-    with RunStore(store_file) as store:
-        number = store.claim(run)
-        if number is None:
+    with RunStore(store_file) as store, store.claimed(run) as mine:
+        if not mine:
             return IN_OTHER_HANDS
-        with Heartbeat(parent, lambda: _beat(store_file, number)):
-            try:
+        try:
+            with ends_with(parent):
                 check_versions(run)
                 run_dir = experiment(run)
                 check_versions(run)
                 result, versions = read_result(run, run_dir)
-                store.finish(number, result, run_dir, versions)
-            except KeyboardInterrupt:
-                store.release(number)
-                return INTERRUPTED
-            except Exception as error:
-                traceback.print_exc()
-                known = isinstance(error, MetaRecError)
-                store.fail(number, str(error) if known else f"{type(error).__name__}: {error}")
-                return FAILED
+                store.finish(run, result, run_dir, versions)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception as error:
+            traceback.print_exc()
+            store.fail(run, str(error) if isinstance(error, MetaRecError) else f"{type(error).__name__}: {error}")
+            return FAILED
     return STORED
-
-
-def _beat(store_file: Path, number: int) -> None:
-    with RunStore(store_file) as store:  # of the thread that beats; SQLite's connections stay in theirs
-        store.beat(number)
 
 
 def check_versions(run: PlannedRun) -> None:
     """The key must name what really ran. Raises DataError."""
-    if run.code != code_version():
+    if run.code != code_version(run.model_file):
         raise DataError("the code has changed since this run was planned; start the command again")
     if run.data != data_fingerprint(run.data_files):
         raise DataError(f"{', '.join(run.data_files)}: changed since this run was planned; start the command again")
@@ -112,7 +88,3 @@ def _numbers(row: dict[str, str]) -> dict:
 def _rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,46 +1,129 @@
-"""The version of everything that decides a number, so that results of two versions are never mixed."""
+"""The version of everything that decides a number, so that results of two versions are never mixed.
 
+What counts is the syntax of the source files and the values in the YAML files: a comment, a docstring or a line break
+decides no number, and must not cost hours of training again.
+"""
+
+import ast
 import hashlib
+import json
+import sys
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import yaml
+
 import recbole_metarec
 from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.errors import DataError
+from recbole_metarec.files import cache_dir, make_dir, write_atomically
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# What only starts runs, keeps them or shows them: a better picture must not cost hours of training again.
-_SHOWING = ("reports/", "compare/", "jobs/", "tuning/", "cli/", "__main__.py", "serve.py", "runs/figures.py")
+# What only makes data (whose fingerprint is part of a result's identity), starts runs, keeps them or shows them.
+_DECIDES_NOTHING = (
+    "cli/",
+    "compare/",
+    "jobs/",
+    "prepare/",
+    "reports/",
+    "tuning/",
+    "__main__.py",
+    "evaluation/intervals.py",
+    "evaluation/results.py",
+    "evaluation/segments.py",
+    "evaluation/significance.py",
+    "runs/code_version.py",
+    "runs/figures.py",
+    "runs/folder.py",
+    "runs/resume.py",
+    "serve.py",
+)
+_DECIDES = ("jobs/popularity.py",)
 # What tuning may try; what it has found stands in the config of a run.
-_SEARCHED = "properties/search/"
-_TRAINING = ("jobs/popularity.py",)
+_SEARCHED = "search/"
+_CACHE = "code-digests.json"
+_KEY = f"python {sys.version_info[0]}.{sys.version_info[1]}, {{}}"  # its parser decides, too, what a tree looks like
 _PACKAGES = ("recbole", "torch", "numpy", "scikit-learn")  # the last makes vectors of item texts
 
 
-def code_version() -> str:
+def code_version(model_file: str | Path | None = None) -> str:
     """``PACKAGE VERSION+HASH`` and the versions of the packages that decide numbers, builds for CPU or GPU aside.
 
-    The hash is over the package's source files and default values and not the commit: a change that is not committed
-    counts, one of the README does not.
+    model_file: the source file of a model that is not this package's. Raises DataError if it is no Python file.
     """
+    files = deciding_files() + ([("model", Path(model_file))] if model_file else [])
+    text = "".join(f"{name}\0{digest}\0" for name, digest in _digests(files))
+    identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     found = [f"{name} {_release(name)}" for name in _PACKAGES]
-    return ", ".join([f"recbole-metarec {recbole_metarec.__version__}+{_content_hash()}", *found])
+    return ", ".join([f"recbole-metarec {recbole_metarec.__version__}+{identity}", *found])
 
 
 def deciding_files() -> list[tuple[str, Path]]:
-    """(name, path) of each file that is hashed, in a fixed order."""
-    files = [(path.relative_to(_PACKAGE).as_posix(), path) for path in _PACKAGE.rglob("*.py")]
-    files = [(name, path) for name, path in files if name in _TRAINING or not name.startswith(_SHOWING)]
-    defaults = resource_dir("properties")
-    files += [(f"properties/{path.relative_to(defaults).as_posix()}", path) for path in defaults.rglob("*.yaml")]
-    return sorted({(name, path) for name, path in files if not name.startswith(_SEARCHED)})
+    """(name, path) of each of this package's files that decides numbers, in a fixed order."""
+    sources = [(path.relative_to(_PACKAGE).as_posix(), path) for path in _PACKAGE.rglob("*.py")]
+    sources = [(name, path) for name, path in sources if name in _DECIDES or not name.startswith(_DECIDES_NOTHING)]
+    folder = resource_dir("properties")
+    defaults = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.yaml")]
+    defaults = [(f"properties/{name}", path) for name, path in defaults if not name.startswith(_SEARCHED)]
+    return sorted({*sources, *defaults})
 
 
-def _content_hash() -> str:
-    digest = hashlib.sha256()
-    for name, path in deciding_files():
-        content = path.read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:16]
+def syntax(source: str | bytes) -> str:
+    """The syntax tree of Python source as text, without comments, docstrings and formatting. Raises SyntaxError."""
+    return repr(_tree(ast.parse(source)))
+
+
+def _tree(node):
+    # not ast.dump, which writes an empty list in some versions of Python only
+    if isinstance(node, ast.AST):
+        children = ((name, getattr(node, name, None)) for name in node._fields)
+        return (type(node).__name__, *((name, _tree(child)) for name, child in children if child not in (None, [])))
+    if isinstance(node, list):
+        return [_tree(child) for child in node if not _is_docstring(child)]
+    return repr(node)
+
+
+def _is_docstring(node) -> bool:
+    """Whether it is a statement that is nothing but text."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _values(text: bytes) -> str:
+    """The values of a YAML file, without its comments."""
+    return json.dumps(yaml.safe_load(text), sort_keys=True, default=str)
+
+
+def _digests(files: list[tuple[str, Path]]) -> list[tuple[str, str]]:
+    """(name, digest of what counts) of each file."""
+    known, used, digests = _parsed_before(), {}, []
+    for name, path in files:
+        content = path.read_bytes()
+        key = _KEY.format(hashlib.sha256(content).hexdigest())
+        used[key] = known.get(key) or _digest(path, content)
+        digests.append((name, used[key]))
+    if used.keys() - known.keys():
+        known.update(used)
+        with suppress(DataError):  # without a cache that may be written each process parses anew, for a second
+            write_atomically(make_dir(cache_dir()) / _CACHE, [json.dumps(used).encode()])
+    return digests
+
+
+def _digest(path: Path, content: bytes) -> str:
+    try:
+        text = _values(content) if path.suffix == ".yaml" else syntax(content)
+    except (SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as Python ({error}); mend it") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _parsed_before() -> dict[str, str]:
+    """Digest of a file's bytes -> digest of what counts of them, as an earlier process has kept them."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((cache_dir() / _CACHE).read_text(encoding="utf-8")))
+    return {}
 
 
 def _release(package: str) -> str:

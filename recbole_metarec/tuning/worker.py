@@ -12,8 +12,8 @@ from pathlib import Path
 
 from recbole_metarec.errors import MetaRecError
 from recbole_metarec.files import write_json
-from recbole_metarec.jobs.heartbeat import INTERRUPTED, Heartbeat
 from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.jobs.parent import INTERRUPTED, ends_with
 from recbole_metarec.jobs.worker import FAILED, check_versions
 
 
@@ -44,7 +44,7 @@ def validate(run: PlannedRun) -> dict[str, float]:
 def main(arguments: list[str], experiment: Callable[[PlannedRun], dict[str, float]] = validate) -> int:
     """Does the trial and writes its outcome. Returns 0, or the exit code of a failed or interrupted run."""
     run, parent = PlannedRun.read(Path(arguments[0])), int(arguments[1])
-    with Heartbeat(parent):
+    with ends_with(parent):
         try:
             check_versions(run)
             metrics = experiment(run)

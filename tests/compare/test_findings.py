@@ -17,7 +17,7 @@ from support.made_up import PROTOCOL
 from recbole_metarec.compare.cost import estimate
 from recbole_metarec.compare.execution import Found
 from recbole_metarec.compare.findings import SEEDS, USERS, findings
-from recbole_metarec.compare.rows import Ranks, identity, ranks_of, row_of
+from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import differences, holm
@@ -44,15 +44,15 @@ def world(folder, names="ABCD", ranks=True, kind="ablate"):
             result = found_by(run, users=300)
             result = replace(result, test={"ndcg@10": float(ndcg_at(result.test_ranks, 10).mean())})
             result = replace(result, test_ranks=np.maximum(1, result.test_ranks // (1 + 9 * (run.model == "B"))))
-            rows[identity(run)] = row_of(run, result, "e", arm.model, "again")
-            kept[identity(run)] = ranks_of(result)
+            rows[run.recipe] = Row.of(run, result, "e", arm.model, "again")
+            kept[run.recipe] = Ranks.of(result)
     against = ((None,), *((0,) for _ in arms[1:]))
     key = "" if kind == "ablate" else "temperature"
     return Study(kind, "Shop", key, arms, (arms[0].name,), against), Found(rows, kept if ranks else {}, [])
 
 
 def by_user(found, arm) -> np.ndarray:
-    return np.mean([ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in arm.runs], axis=0)
+    return np.mean([ndcg_at(found.ranks[run.recipe].ranks.astype(int), 10) for run in arm.runs], axis=0)
 
 
 def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_the_column(tmp_path):
@@ -70,7 +70,7 @@ def test_differences_are_the_leaderboards_paired_over_users_and_corrected_over_t
         raw.append(pair.p[0, 1])
     np.testing.assert_allclose([arm.contrasts[0].difference.p for arm in table.arms[1:]], holm(raw))
     assert table.arms[1].contrasts[0].difference.real, "B ranks ten times better"
-    tests = [[found.rows[identity(run)].test for run in arm.runs] for arm in study.arms]
+    tests = [[found.rows[run.recipe].test for run in arm.runs] for arm in study.arms]
     over_seeds = [stats.ttest_rel(own, tests[0]).pvalue for own in tests[1:]]
     np.testing.assert_allclose([arm.contrasts[0].p_seeds for arm in table.arms[1:]], holm(over_seeds))
     assert table.arms[0].contrasts == (None,) and table.arms[0].users == 300
@@ -80,12 +80,12 @@ def test_seeds_of_other_users_are_pooled_and_those_of_the_same_averaged(tmp_path
     """Seeds 1 and 3 have the same 300 users, seed 2 has 120 others: 420 in all, each of them once."""
     study, found = world(tmp_path)
     for arm in study.arms:
-        place = identity(arm.runs[1])
+        place = arm.runs[1].recipe
         found.ranks[place] = Ranks("others", found.ranks[place].ranks[:120])
     table = findings(study, found)
     scores = []
     for arm in study.arms:
-        one, two, three = (ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in arm.runs)
+        one, two, three = (ndcg_at(found.ranks[run.recipe].ranks.astype(int), 10) for run in arm.runs)
         scores.append(np.array([*((one + three) / 2), *two]))
     for n, arm in enumerate(table.arms[1:], start=1):
         pair, (contrast,) = differences(np.stack([scores[n], scores[0]])), arm.contrasts
@@ -100,7 +100,7 @@ def test_seeds_of_other_users_are_pooled_and_those_of_the_same_averaged(tmp_path
 def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, way):
     study, found = world(tmp_path)
     ranks = dict(found.ranks)
-    last = identity(study.arms[3].runs[2])
+    last = study.arms[3].runs[2].recipe
     if way == "other users":
         ranks[last] = Ranks("others", ranks[last].ranks)
     else:
@@ -108,7 +108,7 @@ def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, wa
     if way == "no ranks":
         ranks = {}
     table = findings(study, replace(found, ranks=ranks))
-    ours, theirs = ([found.rows[identity(run)].test for run in study.arms[n].runs] for n in (3, 0))
+    ours, theirs = ([found.rows[run.recipe].test for run in study.arms[n].runs] for n in (3, 0))
     wanted = stats.ttest_rel(ours, theirs)
     contrast = table.arms[3].contrasts[0]
     assert contrast.over == SEEDS
@@ -122,11 +122,11 @@ def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, wa
 
 def test_only_seeds_that_both_have_are_compared_and_what_is_wanting_is_shown(tmp_path):
     study, found = world(tmp_path)
-    gone = [identity(study.arms[0].runs[0]), *(identity(run) for run in study.arms[2].runs)]
+    gone = [study.arms[0].runs[0].recipe, *(run.recipe for run in study.arms[2].runs)]
     rows = {key: row for key, row in found.rows.items() if key not in gone}
     table = findings(study, replace(found, rows=rows))
     contrast = table.arms[1].contrasts[0]
-    both = [np.mean([ndcg_at(found.ranks[identity(run)].ranks.astype(int), 10) for run in study.arms[n].runs[1:]])
+    both = [np.mean([ndcg_at(found.ranks[run.recipe].ranks.astype(int), 10) for run in study.arms[n].runs[1:]])
             for n in (1, 0)]  # fmt: skip
     assert contrast.seeds == 2
     np.testing.assert_allclose(contrast.difference.interval.mean, both[0] - both[1])
@@ -137,7 +137,7 @@ def test_only_seeds_that_both_have_are_compared_and_what_is_wanting_is_shown(tmp
 
 def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_path):
     study, found = world(tmp_path, ranks=False)
-    first = {identity(arm.runs[0]) for arm in study.arms}
+    first = {arm.runs[0].recipe for arm in study.arms}
     alone = findings(study, replace(found, rows={key: row for key, row in found.rows.items() if key in first}))
     contrast = alone.arms[1].contrasts[0]
     assert contrast.difference.p == 1 and np.isinf(contrast.difference.interval.low) and contrast.p_seeds is None
@@ -151,7 +151,7 @@ def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_p
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])
 def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path, kind):
     study, found = world(tmp_path, kind=kind)
-    key = identity(study.arms[1].runs[0])
+    key = study.arms[1].runs[0].recipe
     found.rows[key] = replace(found.rows[key], code="older")
     table = findings(study, found)
     text = markdown(table, PROTOCOL, "recbole-metarec again")
@@ -201,11 +201,11 @@ def test_the_cost_is_of_what_is_missing_by_what_like_runs_took(tmp_path):
     assert cost.seconds == 130 * (1 + 3 + 3 * 4) and "rule of thumb" in cost.text(1)
     brief = replace(alone, config={**alone.config, "epochs": 3})
     assert estimate([brief], [brief], [], []).seconds == 13, "a tenth of the epochs that a run usually takes"
-    known = [{"model": "LRURec", "dataset": "Shop", "sources": [], "config": {}, "seconds": 65.0}]
+    known = [{"experiment": "LRURec", "dataset": "Shop", "sources": [], "config": {}, "seconds": 65.0}]
     assert estimate(plan, plan, known, []).seconds == 65 * (1 + 3 + 12), "this machine is twice as fast"
     quick = [{**known[0], "config": {"epochs": 1}, "seconds": 2.0}]
     assert estimate(plan, plan, quick, []).seconds == 130 * (1 + 3 + 3 * 4), "one epoch tells nothing of a whole run"
-    row = replace(row_of(two, found_by(two), "e", "v", "c"), seconds=100.0)
+    row = replace(Row.of(two, found_by(two), "e", "v", "c"), seconds=100.0)
     cost = estimate(plan, [two, two], [], [row])
     assert (
         cost.seconds == 200 and "earlier runs like them" in cost.text(2) and "about 1 min 40 s with 2" in cost.text(2)

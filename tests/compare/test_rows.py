@@ -15,9 +15,8 @@ from support.fake_runs import WORKER, executed, found_by, planned
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
-from recbole_metarec.compare import rows as rows_module
 from recbole_metarec.compare.execution import Execution, portable
-from recbole_metarec.compare.rows import COLUMNS, RowsFile, config_hash, identity, ranks_of, row_of
+from recbole_metarec.compare.rows import COLUMNS, Ranks, Row, RowsFile
 from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.errors import DataError
 from recbole_metarec.jobs.store import RunStore
@@ -72,43 +71,9 @@ def test_a_row_holds_what_the_run_has_found(tmp_path, rows):
     assert float(row["valid_ndcg@10"]) == result.valid["ndcg@10"]
     assert float(row["test_ndcg@10"]) == result.test["ndcg@10"] and float(row["seconds"]) == 1.5
     assert (row["best_epoch"], row["code_version"], row["data_fingerprint"]) == ("0", run.code, run.data)
-    ranks = rows.ranks()[identity(run)].ranks
+    ranks = rows.ranks()[run.recipe].ranks
     by_user = dict(zip(result.test_users, result.test_ranks))
     np.testing.assert_array_equal(ranks, [min(by_user[user], 255) for user in sorted(by_user)])
-
-
-def test_other_code_is_the_same_row_and_other_config_data_or_seed_is_not(tmp_path):
-    (tmp_path / "data").write_text("1")
-    run = planned(tmp_path, data=tmp_path / "data")
-    assert identity(replace(run, code="another")) == identity(run) == identity(replace(run, model="by another name"))
-    others = [
-        replace(run, config={**run.config, "learning_rate": 0.2}),
-        replace(run, data="another"), replace(run, seed=2), replace(run, sources=["X"]), replace(run, experiment="B"),
-        replace(run, dataset="Other"),
-    ]  # fmt: skip
-    assert len({identity(run), *map(identity, others)}) == 7
-    assert config_hash(replace(run, config={**run.config, "data_path": "here", "seed": 9})) == config_hash(run)
-    typed = [replace(run, config={**run.config, "temperature": value}) for value in (1, 1.0)]
-    assert config_hash(typed[0]) == config_hash(typed[1])
-
-
-def test_a_key_that_is_added_later_leaves_rows_what_they_are_where_it_changes_nothing(tmp_path, monkeypatch):
-    run = planned(tmp_path)
-    later, used = (replace(run, config={**run.config, "text_alignment": value}) for value in (False, True))
-    assert config_hash(later) != config_hash(run)
-    monkeypatch.setitem(rows_module.NEUTRAL, "text_alignment", False)
-    assert config_hash(later) == config_hash(run) != config_hash(used)
-
-
-def test_a_run_without_texts_is_the_same_row_whatever_its_texts_would_be_read_by(tmp_path):
-    run = planned(tmp_path)
-
-    def row(**keys) -> str:
-        return config_hash(replace(run, config={**run.config, "text_width": 256, "text_alignment": False, **keys}))
-
-    later = {"text_space": "target", "text_whitening": False}
-    assert row() == row(text_width=512) == row(**later)
-    assert len({row(text_alignment=True, **keys) for keys in ({}, later, {"text_width": 512})}) == 3
 
 
 def test_the_best_epoch_is_the_first_with_the_best_validation(tmp_path):
@@ -117,29 +82,29 @@ def test_the_best_epoch_is_the_first_with_the_best_validation(tmp_path):
         {"epoch": -1, "valid_score": None},
         *({"epoch": e, "valid_score": s} for e, s in enumerate((1, 3, 3, 2))),
     ]
-    assert row_of(run, replace(found_by(run), history=history), "e", "v", "c").best_epoch == 1
-    assert row_of(run, replace(found_by(run), history=[]), "e", "v", "c").best_epoch is None
+    assert Row.of(run, replace(found_by(run), history=history), "e", "v", "c").best_epoch == 1
+    assert Row.of(run, replace(found_by(run), history=[]), "e", "v", "c").best_epoch is None
 
 
 def test_a_verdict_of_the_guard_is_added_when_it_is_known_and_nothing_else_changes(tmp_path, rows):
     run = planned(tmp_path)
-    row, ranks = row_of(run, found_by(run), "e", "v", "c"), {identity(run): ranks_of(found_by(run))}
+    row, ranks = Row.of(run, found_by(run), "e", "v", "c"), {run.recipe: Ranks.of(found_by(run))}
     assert rows.put([row], ranks) == 1
     assert rows.put([replace(row, guard="fired", test=0.9)], ranks) == 0
-    assert rows.rows() == {row.identity: replace(row, guard="fired")}
+    assert rows.rows() == {row.recipe: replace(row, guard="fired")}
     rows.put([replace(row, guard="kept")], ranks)
-    assert rows.rows()[row.identity].guard == "fired"
+    assert rows.rows()[row.recipe].guard == "fired"
 
 
 def test_several_writers_lose_nothing(tmp_path, rows):
     runs = [planned(tmp_path, seed=seed) for seed in range(24)]
 
     def write(run):
-        RowsFile(rows.path).put([row_of(run, found_by(run), "e", "v", "c")], {identity(run): ranks_of(found_by(run))})
+        RowsFile(rows.path).put([Row.of(run, found_by(run), "e", "v", "c")], {run.recipe: Ranks.of(found_by(run))})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, runs))
-    assert set(rows.rows()) == set(rows.ranks()) == set(map(identity, runs))
+    assert set(rows.rows()) == set(rows.ranks()) == {run.recipe for run in runs}
     assert sorted(path.name for path in rows.path.parent.iterdir()) == ["rows.csv", "rows.csv.ranks.npz"]
 
 
@@ -190,11 +155,11 @@ def test_rows_are_there_as_runs_finish_and_outlive_a_killed_command_and_its_stor
 )  # fmt: skip
 def test_a_spoilt_file_is_one_line_that_says_where_and_is_left_alone(tmp_path, rows, spoil, message):
     runs = [planned(tmp_path, seed=seed) for seed in (1, 2)]
-    rows.put([row_of(run, found_by(run), "e", run.model, "c") for run in runs], {})
+    rows.put([Row.of(run, found_by(run), "e", run.model, "c") for run in runs], {})
     rows.path.write_text("".join(spoil(rows.path.read_text().splitlines(keepends=True))))
     before = rows.path.read_bytes()
     more = planned(tmp_path, seed=3)
-    for act in (rows.rows, lambda: rows.put([row_of(more, found_by(more), "e", "v", "c")], {})):
+    for act in (rows.rows, lambda: rows.put([Row.of(more, found_by(more), "e", "v", "c")], {})):
         with pytest.raises(DataError) as refused:
             act()
         assert str(refused.value).startswith(f"{rows.path}{message}") and "\n" not in str(refused.value)
@@ -203,7 +168,7 @@ def test_a_spoilt_file_is_one_line_that_says_where_and_is_left_alone(tmp_path, r
 
 def test_metrics_outside_their_range_and_ranks_that_are_none_are_refused(tmp_path, rows):
     run = planned(tmp_path)
-    rows.put([replace(row_of(run, found_by(run), "e", "v", "c"), test=float("nan"))], {})
+    rows.put([replace(Row.of(run, found_by(run), "e", "v", "c"), test=float("nan"))], {})
     with pytest.raises(DataError, match=r"rows.csv:2: valid and test ndcg@10 must lie in \[0, 1\]"):
         rows.rows()
     rows.ranks_path.write_text("notes")
@@ -214,7 +179,7 @@ def test_metrics_outside_their_range_and_ranks_that_are_none_are_refused(tmp_pat
 def test_ranks_are_small(tmp_path, rows):
     """A thousand of a catalogue of thousands in about a byte each."""
     run = planned(tmp_path)
-    rows.put([row_of(run, found_by(run), "e", "v", "c")], {identity(run): ranks_of(found_by(run, users=8000))})
+    rows.put([Row.of(run, found_by(run), "e", "v", "c")], {run.recipe: Ranks.of(found_by(run, users=8000))})
     assert rows.ranks_path.stat().st_size < 8500
 
 

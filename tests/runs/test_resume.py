@@ -14,8 +14,8 @@ from recbole_metarec import quick_start
 from recbole_metarec.cli.main import main
 from recbole_metarec.errors import CheckpointError, DataError, MetaRecError
 from recbole_metarec.files import locked
-from recbole_metarec.jobs import worker
 from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.jobs.train import train
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.trainer import TransferTrainer
@@ -342,7 +342,7 @@ def test_a_killed_run_of_the_leaderboard_goes_on(shop, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            worker.train(planned)
+            train(planned)
     trained = epochs_trained(monkeypatch)
-    assert [worker.train(planned)] == runs() and trained == [("none", 2)]
-    assert worker.train(planned) in runs() and len(runs()) == 2, "a finished one is done anew"
+    assert [train(planned)] == runs() and trained == [("none", 2)]
+    assert train(planned) in runs() and len(runs()) == 2, "a finished one is done anew"

@@ -22,7 +22,8 @@ from recbole_metarec.jobs.competitors import competitors
 from recbole_metarec.jobs.plan import make_plan
 from recbole_metarec.jobs.pool import Runner
 from recbole_metarec.jobs.store import RunStore
-from recbole_metarec.jobs.worker import read_result, train
+from recbole_metarec.jobs.train import train
+from recbole_metarec.jobs.worker import read_result
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.plugin.dataset import read_source_items
 from recbole_metarec.randomness import Streams

@@ -172,11 +172,18 @@ def _race(folder: str, store_file: str, go: str, count: str) -> int:
             sleep(0.001)
         for seed in range(int(count)):
             run = planned(Path(folder), seed=seed)
-            number = store.claim(run)
-            if number is not None:
-                store.finish(number, found_by(run))
-                print(seed)
-                sleep(0.005)  # the other's turn: who waits for a lock asks for it at growing intervals
+            with store.claimed(run) as mine:
+                if mine:
+                    store.finish(run, found_by(run))
+                    print(seed)
+            sleep(mine * 0.005)  # the other's turn
+    return 0
+
+
+def _hold(folder: str, store_file: str) -> int:
+    with RunStore(store_file) as store, store.claimed(planned(Path(folder))) as mine:
+        print(mine, flush=True)
+        sleep(60)
     return 0
 
 
@@ -184,7 +191,7 @@ def _write_many(folder: str, store_file: str, first: str, count: str) -> int:
     with RunStore(store_file) as store:
         for seed in range(int(first), int(first) + int(count)):
             run = planned(Path(folder), seed=seed)
-            store.finish(store.claim(run), found_by(run))
+            store.finish(run, found_by(run))
     return 0
 
 
@@ -193,5 +200,5 @@ if __name__ == "__main__":
 
     what, *arguments = sys.argv[1:]
     if what == "work":
-        sys.exit(worker.main(arguments, pretend))
-    sys.exit({"command": _command, "race": _race, "write": _write_many}[what](*arguments))
+        sys.exit(worker.work(arguments, pretend))
+    sys.exit({"command": _command, "race": _race, "write": _write_many, "hold": _hold}[what](*arguments))

@@ -1,0 +1,33 @@
+"""A run's process ends when nobody waits for it any more."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130  # exit code
+_LOOK_SECONDS = 0.5
+
+
+@contextmanager
+def ends_with(parent: int) -> Iterator[None]:
+    """While this is open, this process ends when the one that started it, of number ``parent``, is gone.
+
+    A run whose command was killed would otherwise go on for nobody, and beside the next command's runs.
+    """
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(parent, done), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watch.join()
+
+
+def _watch(parent: int, done: threading.Event) -> None:
+    while not done.wait(_LOOK_SECONDS):
+        if os.getppid() != parent:
+            print("the command that started this run is gone; so is this run", file=sys.stderr, flush=True)
+            os._exit(INTERRUPTED)

@@ -1,0 +1,24 @@
+"""One run in a process of its own: trains, evaluates, and stores what came of it."""
+
+from pathlib import Path
+
+from recbole_metarec.jobs.competitors import POPULARITY
+from recbole_metarec.jobs.job import PlannedRun
+from recbole_metarec.jobs.popularity import run_popularity
+from recbole_metarec.jobs.worker import work
+from recbole_metarec.quick_start import run_experiment
+from recbole_metarec.runs.resume import unfinished_run
+
+
+def train(run: PlannedRun) -> Path:
+    """Trains and evaluates the planned run, or resumes it where it was killed before; returns its run folder."""
+    overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
+    if run.experiment == POPULARITY:
+        return run_popularity(run.dataset, overrides)
+    killed = unfinished_run(run.folder)  # the folder is of this very key, so that it can only be the same run
+    return run_experiment(run.experiment, run.dataset, overrides=overrides, resume=killed).run_dir
+
+
+def main(arguments: list[str]) -> int:
+    """``RUN.json STORE PARENT``: see :func:`recbole_metarec.jobs.worker.work`."""
+    return work(arguments, train)
