@@ -52,7 +52,8 @@ class PlannedRun:
         (hash of model, dataset, sources and config; fingerprint of the data; seed). Nothing of a machine is in it, so
         that it holds for results that are carried from one to another.
         """
-        config = {name: value for name, value in self.config.items() if name not in keys_in("machine", "repetition")}
+        not_hashed = keys_in("machine", "repetition")
+        config = {name: value for name, value in self.config.items() if name not in not_hashed}
         if config.get("text_alignment") is False:
             config |= {name: value for name, value in _UNREAD.items() if name in config}
         config = {name: value for name, value in config.items() if not (name in NEUTRAL and NEUTRAL[name] == value)}

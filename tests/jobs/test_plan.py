@@ -20,7 +20,8 @@ from recbole_metarec.jobs.competitors import COMPETITORS, competitors, default_m
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned, make_plan, with_guards
 from recbole_metarec.jobs.popularity import run_popularity
-from recbole_metarec.jobs.worker import read_result, train
+from recbole_metarec.jobs.train import train
+from recbole_metarec.jobs.worker import read_result
 from recbole_metarec.quick_start import run_experiment
 
 SMALL = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads")}

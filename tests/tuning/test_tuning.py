@@ -191,7 +191,7 @@ def test_other_code_data_config_seed_or_space_are_another_study(tmp_path):
         replace(run, config=run.config | {"learning_rate": 0.2}),
         replace(run, seed=2),
         replace(run, sources=["Near"]),
-        replace(run, model="B"),
+        replace(run, model="B", experiment="B"),
         replace(run, dataset="Shop2"),
     ]
     with storage_at(url(tmp_path)) as storage:
@@ -224,7 +224,7 @@ def test_the_comparison_takes_the_best_of_what_belongs_to_it(tmp_path, memory):
     one = search(memory, 6, run)
     other = search(memory, 4, replace(run, seed=3), {"a": FloatDistribution(0.2, 0.9), "b": EASY["b"]})
     best = max(one.best(), other.best(), key=lambda trial: trial.value)
-    tuned, notes = best_found(memory, [replace(run, seed=99), replace(run, model="B")])
+    tuned, notes = best_found(memory, [replace(run, seed=99), replace(run, model="B", experiment="B")])
     assert tuned == {"A": Tuned(best.overrides, trials=10)}, "both searches count"
     values = ", ".join(f"{key} {value}" for key, value in best.overrides.items())
     assert notes == [
