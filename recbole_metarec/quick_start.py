@@ -11,7 +11,8 @@ import numpy as np
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.intervals import mean_interval, paired_difference
-from recbole_metarec.evaluation.ranking import metrics_of, ndcg_at, rank_all
+from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
+from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.files import write_csv, write_json
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder

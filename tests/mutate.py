@@ -55,6 +55,7 @@ TARGETS = {  # the module -> the tests that are about it
     ],
     "model/losses": ["model/test_losses.py"],
     "evaluation/ranking": ["evaluation/test_ranking.py"],
+    "evaluation/recbole_metrics": ["evaluation/test_ranking.py"],
     "evaluation/significance": ["evaluation/test_significance.py"],
 }
 GUARDS = {"strict", "frozen", "device"}  # keywords against later mistakes, and for a second device

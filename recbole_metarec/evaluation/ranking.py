@@ -5,12 +5,9 @@ would give a constant scorer a perfect NDCG; a score that is not finite is an er
 """
 
 from bisect import bisect_right
-from collections import OrderedDict
 
 import numpy as np
 import torch
-from recbole.evaluator import Evaluator
-from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 from tqdm import tqdm
 
@@ -72,18 +69,6 @@ def rank_all(model, eval_data, device: torch.device, show_progress: bool = False
         scores = model.full_sort_predict(interaction.to(device)).view(len(part), -1)
         ranks[part] = ranks_of(scores, positives.to(device)).cpu()
     return ranks.numpy()
-
-
-def metrics_of(ranks: np.ndarray, config) -> OrderedDict:
-    """RecBole's metrics, by RecBole's evaluator, of ranks int64 [R]; keys as RecBole prints them (``ndcg@10``)."""
-    deepest = max(config["topk"])
-    hits = np.zeros((len(ranks), deepest + 1), dtype=np.int64)
-    hits[:, deepest] = 1  # one relevant item in each row
-    found = ranks <= deepest
-    hits[np.flatnonzero(found), ranks[found] - 1] = 1
-    struct = DataStruct()
-    struct.set("rec.topk", torch.from_numpy(hits))
-    return Evaluator(config).evaluate(struct)
 
 
 def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from time import time
 import torch
 
 from recbole_metarec.config.run_config import RunConfig
-from recbole_metarec.evaluation.ranking import metrics_of, rank_all
+from recbole_metarec.evaluation.ranking import rank_all
+from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.files import data_fingerprint, write_csv, write_json
 from recbole_metarec.jobs.competitors import POPULARITY
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.evaluation.ranking import metrics_of, rank_all
+from recbole_metarec.evaluation.ranking import rank_all
+from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_metarec.trainer.diagnostics import (

@@ -11,7 +11,8 @@ from recbole.trainer import Trainer
 
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation import ranking
-from recbole_metarec.evaluation.ranking import chunk_sizes, metrics_of, ndcg_at, rank_all, ranks_of
+from recbole_metarec.evaluation.ranking import chunk_sizes, ndcg_at, rank_all, ranks_of
+from recbole_metarec.evaluation.recbole_metrics import metrics_of
 
 
 def brute_force(scores, targets):
