@@ -19,11 +19,10 @@ from support.worlds import TINY, cluster_histories, write_domain
 
 from recbole_metarec.config.schema import known_keys
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
-from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.batches import SequenceBatches
-from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
+from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, prefix_windows, training_windows
-from recbole_metarec.data.table import read_table
+from recbole_metarec.data.text_file import read_columns
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError, MetaRecError
 from recbole_metarec.quick_start import run_experiment, settled_config
 from recbole_metarec.serve import Recommender
@@ -101,25 +100,22 @@ def reference_store(content: bytes):
 @fuzz(400)
 @given(content=st.one_of(inter_files(), st.binary(max_size=80), st.binary(max_size=40).map(HEADER.encode().__add__)),
        block=st.sampled_from([1, 30, None]))  # fmt: skip
-def test_both_readers_agree_and_neither_misreads(content, block, tmp_path):
+def test_a_file_of_events_is_refused_or_read_as_it_stands(content, block, tmp_path):
     file = tmp_path / "D.inter"
     file.write_bytes(content)
     try:
-        expected = check_inter_file(file)
+        domain = read_domain(file, ReadSpec(), block)
     except DataError as error:
         assert one_line(error).startswith(f"{file}:")
-        with pytest.raises((DataError, NeedsRecBole)):  # block by block, it may meet another fault of the file first
-            read_domain(file, ReadSpec(), block)
+        with pytest.raises(DataError):  # as a whole, another fault of the file may be met first
+            read_domain(file, ReadSpec())
         return
     users, items, histories = reference_store(content)
-    assert (expected.users, expected.items, expected.events) == (len(users), len(items), sum(map(len, histories)))
-    try:
-        found = read_domain(file, ReadSpec(), block)
-    except NeedsRecBole:
-        return  # RecBole's own reader has it then
-    assert found.summary == expected
-    assert (found.users.to_list(), found.items.to_list()) == (users, items)
-    assert [found.store.items[a:b].tolist() for a, b in zip(found.store.offsets, found.store.offsets[1:])] == histories
+    assert (domain.summary.users, domain.summary.items) == (len(users), len(items))
+    assert domain.summary.events == sum(map(len, histories))
+    assert (domain.users.to_list(), domain.items.to_list()) == (users, items)
+    store = domain.store
+    assert [store.items[a:b].tolist() for a, b in zip(store.offsets, store.offsets[1:])] == histories
 
 
 @fuzz(200)
@@ -128,18 +124,17 @@ def test_both_readers_agree_and_neither_misreads(content, block, tmp_path):
     separator=st.sampled_from(["\t", ",", " "]),
     encoding=st.sampled_from(["utf-8", "latin-1", "utf-16", "ascii"]),
 )
-def test_a_table_holds_what_stands_in_the_file(content, separator, encoding, tmp_path):
+def test_columns_hold_what_stands_in_the_file(content, separator, encoding, tmp_path):
     file = tmp_path / "D.item"
     file.write_bytes(content)
     try:
-        table = read_table(file, separator, encoding, unquoted=[])
+        table = read_columns(file, separator, encoding)
     except DataError as error:
         one_line(error)
         return
     lines = content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     rows = [line.split(separator) for line in lines[1:] if line]
-    columns = [[field.decode("utf-8") for field in table.column(name)] for name in table.names]
-    assert [list(row) for row in zip(*columns)] == rows
+    assert [list(row) for row in table.frame.rows()] == rows
 
 
 # -- values of config keys -----------------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ def _picture_file(name: str) -> Path:
 def _inspect(folders: dict[str, Path], chosen: dict, picture: Path) -> str:
     """The report of the first domain; the others are compared with it."""
     from recbole_metarec.data.domains import domain_settings
-    from recbole_metarec.data.statistics import inspect_domain, read, share_names
+    from recbole_metarec.data.reader import read_domain
+    from recbole_metarec.data.statistics import inspect_domain, share_names
     from recbole_metarec.data.writer import read_about
     from recbole_metarec.reports.domain import draw_domain, text_report
 
@@ -82,7 +83,7 @@ def _inspect(folders: dict[str, Path], chosen: dict, picture: Path) -> str:
     about = read_about(folders[name], name)
     shared = []
     for other in others:
-        read_other = read(folders[other] / other / f"{other}.inter", _wanted(other, chosen))
+        read_other = read_domain(folders[other] / other / f"{other}.inter", _wanted(other, chosen))
         whole = read_about(folders[other], other).get("split_of")
         shared.append(share_names(domain, other, read_other, bool(whole) and whole == about.get("split_of")))
     report = text_report(found, shared, domain_settings(name).get("statistics", {}), about)
@@ -112,7 +113,7 @@ def _wanted(name: str, chosen: dict):
     )
     fields = [keys[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
     keys["load_col"] = {"inter": [*fields, *(keys["val_interval"] or {})]}
-    keys["exact_time"] = fields[2] not in (keys["val_interval"] or {})
+    keys["exact_time"] = True
     try:
         return ReadSpec.of(keys)
     except NeedsRecBole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class Intervals:
                 return None
             parts.append(Interval(low, high, match[1] == "[", match[4] == "]"))
         return cls(tuple(parts))
+
+    @classmethod
+    def at_least(cls, low: float) -> Intervals:
+        """All numbers from ``low``."""
+        return cls((Interval(low, math.inf, True, False),))
 
     def hold(self, numbers: np.ndarray) -> np.ndarray:
         """bool [n], which of the numbers lie in any of the intervals."""

@@ -28,7 +28,7 @@ OUR_MODELS = ("LRURec", "MetaRec", "UniSRec")
 LARGEST_INT = 2**31 - 1  # where a key names no bound of its own; beyond int64 PyTorch itself gives up
 SCOPES = {
     "data": "changes the dataset that is read",
-    "recbole_reader": "asks for what only RecBole's own reader does",
+    "recbole_reader": "asks for what only RecBole's own Dataset does",
     "protocol": "must be equal for all models of a comparison",
     "measure": "decides what runs are measured by, which is the same for all",
     "shared": "the same for all models of a comparison, so not for tuning",

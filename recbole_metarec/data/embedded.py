@@ -19,7 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME, history_ranks
+from recbole_metarec.data.filters import core
+from recbole_metarec.data.order import history_ranks
+from recbole_metarec.data.text_file import read_columns
+from recbole_metarec.data.writer import ORIGINAL_TIME
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import make_dir, publish_folder, write_atomically
 
@@ -127,13 +130,8 @@ def _quotas(n_users: int) -> dict[str, int]:
 
 
 def _core(rows: pd.DataFrame) -> pd.DataFrame:
-    while True:
-        keep = (rows.groupby("user_id")["user_id"].transform("size") >= CORE) & (
-            rows.groupby("item_id")["item_id"].transform("size") >= CORE
-        )
-        if keep.all():
-            return rows
-        rows = rows[keep]
+    kept = core(*(pd.factorize(rows[column])[0] for column in ("user_id", "item_id")), CORE, CORE)
+    return rows if kept is None else rows.iloc[kept]
 
 
 def _write_domains(raw: Path, folder: Path) -> None:
@@ -160,8 +158,8 @@ def _write_domains(raw: Path, folder: Path) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
-    return table.rename(columns=lambda name: name.partition(":")[0])
+    frame = read_columns(path).frame
+    return pd.DataFrame({name: frame[name].to_list() for name in frame.columns})
 
 
 def _describe(title: str, genres: str, year: str) -> str:

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_metarec.data.table import fail, read_header, read_table, show
+from recbole_metarec.data.features import read_features
+from recbole_metarec.data.text_file import read_header
 from recbole_metarec.errors import DataError
 
 
@@ -23,7 +24,7 @@ def check_text_columns(path: Path, columns: Sequence[str], item_field: str, sepa
             f"{path}: no such file, so {path.stem} has no item texts; write one with the columns {item_field}:token "
             f"and {columns[0]}:token_seq, or use a model that needs no text"
         )
-    names = read_header(path, separator, encoding)
+    names = list(read_header(path, separator, encoding).types)
     for name in (item_field, *columns):
         if name not in names:
             raise NoTextError(
@@ -37,24 +38,17 @@ def read_item_texts(
 ) -> list[str]:
     """The text of each of ``items`` (item names in the order of their ids, padding first), ``columns`` joined.
 
-    Padding and items that the file does not name get an empty text; the latter are counted in a warning. Quotation
-    marks in a text are part of it: RecBole, which takes them for quoting, does not read this file.
+    Padding and items that the file does not name get an empty text; the latter are counted in a warning.
     Raises NoTextError if there is no such file or column, DataError, with its line, for a malformed one.
     """
     check_text_columns(path, columns, item_field, separator, encoding)
-    table = read_table(path, separator, encoding, unquoted=[item_field])
-    names = [value.decode("utf-8") for value in table.column(item_field)]
-    parts = zip(*([value.decode("utf-8").strip() for value in table.column(name)] for name in columns), strict=True)
-    texts: dict[str, str] = {}
-    for line, name, values in zip(table.lines.tolist(), names, parts, strict=True):
-        if name in texts:
-            fail(path, line, f"item {show(name)} stands twice", "keep one of the rows")
-        texts[name] = " ".join(filter(None, values))
-    found = [texts.get(str(name), "") for name in items]
-    found[0] = ""
-    missing = found[1:].count("")
-    if missing == len(found) - 1:
+    file = read_features(path, item_field, columns, separator, encoding)
+    parts = zip(*(file[name].str.strip_chars().to_list() for name in columns), strict=True)
+    by_item = dict(zip(file[item_field].to_list(), (" ".join(filter(None, texts)) for texts in parts), strict=True))
+    texts = ["", *(by_item.get(str(item), "") for item in items[1:])]
+    missing = texts[1:].count("")
+    if missing == len(texts) - 1:
         raise NoTextError(f"{path}: none of the domain's items has a text in it; check its {item_field} column")
     if missing:
-        logging.getLogger().warning(f"{path.stem}: {missing} of {len(found) - 1} items have no text")
-    return found
+        logging.getLogger().warning(f"{path.stem}: {missing} of {len(texts) - 1} items have no text")
+    return texts

@@ -1,11 +1,12 @@
-"""A domain read column by column with polars: the store that RecBole's reader would give, of files it cannot hold.
+"""A domain as its events stand in ``NAME.inter``: read by polars, checked, filtered, numbered and put in order.
 
-Rows are checked, counted, filtered, numbered and ordered as :func:`check_inter_file` and RecBole's Dataset do;
-``tests/test_reader.py`` compares the three. What a config may ask for beyond that is left to RecBole's reader.
+This is the only reader of events. RecBole's datasets are filled from it (``plugin/dataset.py``); a domain that needs no
+dataset becomes a store of histories here, with the numbers and in the order that RecBole gives, of files that RecBole
+cannot hold. ``tests/data/test_reader.py`` compares the two.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +15,91 @@ import polars as pl
 
 from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import keys_in
-from recbole_metarec.data.atomic import (
-    READ_AS_MISSING,
-    InterSummary,
-    check_columns,
-    check_rows,
-    count_events,
-    fail_without_rows,
-)
-from recbole_metarec.data.blocks import Block, read_blocks
+from recbole_metarec.data.faults import fail
+from recbole_metarec.data.filters import ValueFilter, value_filters, within_counts
+from recbole_metarec.data.ids import check_ids, factorize
+from recbole_metarec.data.numbers import Times, compare_times, join_times, numbers_of, read_numbers, read_times
+from recbole_metarec.data.order import EventSummary, both_orders, in_time, summarise
 from recbole_metarec.data.sequences import SequenceStore
-from recbole_metarec.data.table import Table
-from recbole_metarec.data.times import Times, join_times, read_numbers, read_times
+from recbole_metarec.data.text_file import TextColumns, read_blocks
 from recbole_metarec.errors import DataError
 
-_MISSING = ["", *(word.decode() for word in READ_AS_MISSING)]
-_EXACT_DIGITS, _SMALL_EXPONENT = 15, "^[^eE]*([eE][+-]?0*[0-7])? *$"  # 10**22 is the largest exact power
+_FIELDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
 
 
 class NeedsRecBole(Exception):
-    """Only RecBole's own reader can tell what this file or config means."""
+    """Only RecBole's Dataset does what these keys ask for."""
+
+
+@dataclass(frozen=True)
+class ReadSpec:
+    """How ``NAME.inter`` is read, by RecBole's keys.
+
+    fields: user, item, time. values: column -> intervals as text, or a list of allowed words. users, items: how many
+    events one may have, counted again until nothing changes. exact_time: order by the full times, not by float32.
+    also: a further column of times, which is looked at but orders nothing.
+    """
+
+    fields: tuple[str, str, str] = ("user_id", "item_id", "timestamp")
+    separator: str = "\t"
+    encoding: str = "utf-8"
+    values: Mapping | None = None
+    users: Intervals | None = None
+    items: Intervals | None = None
+    exact_time: bool = False
+    also: str = ""
+
+    @classmethod
+    def unfiltered(cls, config) -> "ReadSpec":
+        """How a RecBole Config says that the file is written, without its filters."""
+        fields = tuple(config[key] for key in _FIELDS)
+        return cls(
+            fields, config["field_separator"], config["encoding"] or "utf-8", exact_time=bool(config["exact_time"])
+        )
+
+    @classmethod
+    def of(cls, config) -> "ReadSpec":
+        """What a RecBole Config asks for. Raises NeedsRecBole if that is more than this module does."""
+        if any(config[key] for key in keys_in("recbole_reader")) or set(config["load_col"] or ()) != {"inter"}:
+            raise NeedsRecBole
+        values = config["val_interval"] or {}
+        if not set(values) <= set(config["load_col"]["inter"]):
+            raise NeedsRecBole
+        counts = [config[f"{side}_inter_num_interval"] for side in ("user", "item")]
+        rules = [None if text is None else Intervals.parse(text) for text in counts]
+        if any(rule is None and text is not None for rule, text in zip(rules, counts)):
+            raise NeedsRecBole
+        return replace(cls.unfiltered(config), values=values, users=rules[0], items=rules[1])
+
+
+@dataclass(frozen=True)
+class Events:
+    """All events of a file, in its order. users, items: int32 [n], numbers from 0 in the order of first appearance.
+
+    user_names, item_names: by number. times: exact. also: times of a further column, None unless all events have one.
+    kept: bool [n], which events pass the filters by value; None for all. others: further columns.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    user_names: pl.Series
+    item_names: pl.Series
+    times: Times
+    also: Times | None
+    kept: np.ndarray | None
+    others: Sequence[TextColumns]
+
+    def summary(self) -> EventSummary:
+        """What the file holds."""
+        orders = both_orders(self.users, self.times)
+        return summarise(self.users, self.items, self.times, orders, len(self.item_names))
 
 
 @dataclass(frozen=True)
 class TimeColumn:
     """What a file holds by one of its columns of times, before any filter. span: the first and the last of them."""
 
-    summary: InterSummary
+    summary: EventSummary
     span: tuple[float, float]
 
 
@@ -58,45 +117,9 @@ class Domain:
     also: TimeColumn | None
 
     @property
-    def summary(self) -> InterSummary:
+    def summary(self) -> EventSummary:
         """What the file holds by the times that order the events."""
         return self.times.summary
-
-
-@dataclass(frozen=True)
-class ReadSpec:
-    """What is read of a file, by RecBole's keys.
-
-    fields: user, item, time. values: column -> intervals as text, or a list of allowed words. users, items: how many
-    events one may have, counted again until nothing changes. exact_time: order by the full times, not by float32.
-    also: a further column of times, which is looked at but orders nothing.
-    """
-
-    fields: tuple[str, str, str] = ("user_id", "item_id", "timestamp")
-    separator: str = "\t"
-    values: Mapping = None
-    users: Intervals | None = None
-    items: Intervals | None = None
-    exact_time: bool = False
-    also: str = ""
-
-    @classmethod
-    def of(cls, config) -> "ReadSpec":
-        """What a RecBole Config asks for. Raises NeedsRecBole if that is more than this module does."""
-        if any(config[key] for key in keys_in("recbole_reader")) or set(config["load_col"] or ()) != {"inter"}:
-            raise NeedsRecBole
-        if (config["encoding"] or "utf-8").lower() not in ("utf-8", "utf8"):
-            raise NeedsRecBole
-        fields = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
-        values, loaded = config["val_interval"] or {}, config["load_col"]["inter"]
-        # RecBole would filter the ranked copy, whose times are ranks
-        if not set(values) <= set(loaded) or (config["exact_time"] and fields[2] in values):
-            raise NeedsRecBole
-        counts = [config[f"{side}_inter_num_interval"] for side in ("user", "item")]
-        rules = [None if text is None else Intervals.parse(text) for text in counts]
-        if any(rule is None and text is not None for rule, text in zip(rules, counts)):
-            raise NeedsRecBole
-        return cls(fields, config["field_separator"], values, *rules, bool(config["exact_time"]))
 
 
 @dataclass(frozen=True)
@@ -105,162 +128,111 @@ class _Part:
 
     users: tuple[np.ndarray, pl.Series]
     items: tuple[np.ndarray, pl.Series]
-    times: Times
+    times: Times | None
     also: Times | None
     kept: np.ndarray | None
+    others: TextColumns | None
 
 
-def read_domain(path: Path, wanted: ReadSpec, block_bytes: int | None = None) -> Domain:
+def read_domain(path: Path, spec: ReadSpec, block_bytes: int | None = None) -> Domain:
     """Reads ``NAME.inter``; holds about 50 bytes per event meanwhile, and 4 (and 16 per user) afterwards.
 
-    Raises DataError ("PATH:LINE: what is wrong; what to do") for what :func:`check_inter_file` refuses and if no event
-    passes the filters, NeedsRecBole for what only RecBole's reader can read.
+    Raises DataError ("PATH:LINE: what is wrong; what to do") for a malformed file, and if no event passes the filters.
     """
-    header, blocks = read_blocks(Path(path), wanted.separator, block_bytes)
-    check_columns(header, *wanted.fields)
-    filters = _value_filters(header, wanted.values or {})
-    also = wanted.also if wanted.also in header.names else ""
-    parts = [part for block in blocks if (part := _read(block, wanted.fields, filters, also))]
-    if not parts:
-        fail_without_rows(path)
-    times = join_times([part.times for part in parts])
-    if times is None:
-        raise NeedsRecBole
-    more = join_times([part.also for part in parts]) if all(part.also for part in parts) else None
-    kept = np.concatenate([part.kept for part in parts]) if filters else None
-    users, user_names = _joined([part.users for part in parts])
-    items, item_names = _joined([part.items for part in parts])
-    del parts
-    also = _time_column(users, items, more, _orders(users, more), len(item_names)) if more else None
-    del more
-    return _build(path, wanted, (users, items, times), (user_names, item_names), kept, also)
-
-
-def _build(
-    path,
-    wanted: ReadSpec,
-    events: tuple[np.ndarray, np.ndarray, Times],
-    names: tuple[pl.Series, pl.Series],
-    kept: np.ndarray | None,
-    also: TimeColumn | None,
-) -> Domain:
-    users, items, times = events
-    user_names, item_names = names
-    orders = _orders(users, times)
-    found = _time_column(users, items, times, orders, len(item_names))
-    order = orders[0 if wanted.exact_time else 1]
+    events = read_events(path, spec, block_bytes=block_bytes)
+    users, items, times, kept = events.users, events.items, events.times, events.kept
+    user_names, item_names = events.user_names, events.item_names
+    also = (
+        _time_column(users, items, events.also, both_orders(users, events.also), len(item_names))
+        if events.also
+        else None
+    )
+    del events
+    orders = both_orders(users, times)
+    by_time = _time_column(users, items, times, orders, len(item_names))
+    order = orders[0 if spec.exact_time else 1]
     del orders
-    if wanted.users or wanted.items:
-        kept = _within_counts(users, items, kept, wanted)
-    if kept is not None and not kept.all():
-        if not kept.any():
+    rows = _passing(users, items, kept, spec)
+    if rows is not None:
+        if not len(rows):
             raise DataError(
                 f"{path}: no event passes the filters; loosen user_inter_num_interval, item_inter_num_interval "
                 "or val_interval"
             )
-        users, numbers = pd.factorize(users[kept])
+        users, numbers = pd.factorize(users[rows])
         user_names = user_names.gather(numbers)
-        items, numbers = pd.factorize(items[kept])
+        items, numbers = pd.factorize(items[rows])
         item_names = item_names.gather(numbers)
-        order = _order(users, (times.units if wanted.exact_time else times.stored)[kept])
+        order = in_time(users, (times.units if spec.exact_time else times.stored)[rows])
     # ids count from 1: 0 is the padding
     store = SequenceStore.from_events(users[order] + 1, items[order] + 1, len(item_names) + 1)
-    return Domain(store, user_names, item_names, found, also)
+    return Domain(store, user_names, item_names, by_time, also)
 
 
-def _time_column(users: np.ndarray, items: np.ndarray, times: Times, orders: tuple, n_items: int) -> TimeColumn:
-    return TimeColumn(count_events(users, items, times.units, orders, n_items), times.span)
+def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_bytes: int | None = None) -> Events:
+    """All events of a file, with the columns ``others`` as text; the filters by value are looked at, not applied.
+
+    Raises DataError ("PATH:LINE: what is wrong; what to do") for a malformed file.
+    """
+    header, blocks = read_blocks(Path(path), spec.separator, spec.encoding, block_bytes)
+    for field, (key, kind) in zip(spec.fields, _FIELDS.items(), strict=True):
+        header.require(field, kind, key)
+    filters = value_filters(header, spec.values or {})
+    also = [spec.also] if spec.also in header.types else []
+    names = list(dict.fromkeys([*spec.fields, *filters, *also, *others]))
+    parts = [_read_part(columns, spec, filters, others) for lines in blocks if len(columns := lines.columns(names))]
+    if not parts:
+        fail(path, 1, "no rows after the header", "write one event on each line")
+    times = join_times([part.times for part in parts]) or _compare_column(path, spec, spec.fields[2])
+    more = join_times([part.also for part in parts]) or (_compare_column(path, spec, spec.also) if also else None)
+    kept = np.concatenate([part.kept for part in parts]) if filters else None
+    text = [part.others for part in parts if part.others]
+    users, user_names = _joined([part.users for part in parts])
+    items, item_names = _joined([part.items for part in parts])
+    return Events(users, items, user_names, item_names, times, more, kept, text)
 
 
-def _read(block: Block, fields: tuple[str, str, str], filters: Mapping, also: str) -> _Part | None:
-    frame = block.columns(list(dict.fromkeys([*fields, *filters, *filter(None, [also])])))
-    if frame.is_empty():
-        return None
-    users, items = (factorize(frame[field]) for field in fields[:2])
-    times = read_times(frame[fields[2]])
-    if times is None or any(names.is_in(_MISSING).any() for _, names in (users, items)):
-        check_rows(block.table(), *fields)  # says what is wrong, and where
-        raise NeedsRecBole
-    kept = np.ones(len(frame), bool) if filters else None
-    for field, passes in filters.items():
-        kept &= passes(frame[field])
-    return _Part(users, items, times, read_times(frame[also]) if also else None, kept)
+def _read_part(
+    columns: TextColumns, spec: ReadSpec, filters: Mapping[str, ValueFilter], others: Sequence[str]
+) -> _Part:
+    ids = []
+    for field in spec.fields[:2]:
+        codes, names = factorize(columns[field])
+        check_ids(columns, field, names, of_event=True)
+        ids.append((codes, names))
+    times = read_times(columns[spec.fields[2]])
+    if times is None:
+        numbers_of(columns, spec.fields[2], may_be_missing=False)  # says what is wrong, if anything is
+    kept = np.ones(len(columns), bool) if filters else None
+    for passes in filters.values():
+        kept &= passes(columns)
+    also = read_times(columns[spec.also]) if spec.also in columns.header.types else None
+    text = TextColumns(columns.lines, columns.frame.select(others)) if others else None
+    return _Part(*ids, times, also, kept, text)
 
 
-def factorize(texts: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """Numbers int32 [n] of texts, from 0 in the order of their first appearance, and the text of each number."""
-    codes, hashes = pd.factorize(texts.hash().to_numpy())
-    first = np.empty(len(hashes), np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last write stays
-    names = texts.gather(first)
-    if not (names.gather(codes) == texts).all():  # two texts of one hash
-        codes, found = pd.factorize(texts.to_numpy())
-        names = pl.Series(found, dtype=pl.String)
-    return codes.astype(np.int32), names
+def _compare_column(path: Path, spec: ReadSpec, field: str) -> Times | None:
+    """The times in a column in which one has an exponent or too many digits for an int64; None if one is missing."""
+    _, blocks = read_blocks(Path(path), spec.separator, spec.encoding)
+    texts = pl.concat([lines.columns([field])[field] for lines in blocks])
+    return None if np.isnan(read_numbers(texts)[0]).any() else compare_times(texts)
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, pl.Series]]) -> tuple[np.ndarray, pl.Series]:
     """Parts that are numbered each by itself, numbered as one."""
     codes, names = factorize(pl.concat([names for _, names in parts]))
     starts = np.cumsum([0, *(len(names) for _, names in parts)])
-    return np.concatenate([codes[start:][own] for (own, _), start in zip(parts, starts)]), names
+    return np.concatenate([codes[start:][numbers] for (numbers, _), start in zip(parts, starts)]), names
 
 
-def _value_filters(header: Table, values: Mapping) -> dict:
-    """Column -> which of its texts pass, for each column that is filtered by its values."""
-    filters = {}
-    for field, allowed in values.items():
-        kind = header.types[header.names.index(field)] if field in header.names else None
-        intervals = Intervals.parse(allowed) if kind == "float" else None
-        words = kind == "token" and isinstance(allowed, list) and all(isinstance(word, str) for word in allowed)
-        if intervals:
-            filters[field] = lambda texts, intervals=intervals: _numbers_within(texts, intervals)
-        elif words:
-            named = [word for word in allowed if word not in _MISSING]
-            filters[field] = lambda texts, named=named: texts.is_in(named).to_numpy()
-        else:
-            raise NeedsRecBole
-    return filters
+def _passing(users: np.ndarray, items: np.ndarray, kept: np.ndarray | None, spec: ReadSpec) -> np.ndarray | None:
+    """int [m], the events that pass all filters; None if all do."""
+    if kept is None or kept.all():
+        return within_counts(users, items, spec.users, spec.items)
+    rows = np.flatnonzero(kept)
+    left = within_counts(users[rows], items[rows], spec.users, spec.items)
+    return rows if left is None else rows[left]
 
 
-def _numbers_within(texts: pl.Series, intervals: Intervals) -> np.ndarray:
-    """Which numbers lie in the intervals; a missing one does not."""
-    missing = texts.is_in(_MISSING)
-    texts = texts.set(missing, "0")
-    numbers = read_numbers(texts)
-    # pandas, which reads for RecBole, is out by a last digit in longer ones, which may lie on the edge of an interval
-    if numbers is None or not (_few_digits(texts) & texts.str.contains(_SMALL_EXPONENT)).all():
-        raise NeedsRecBole
-    return intervals.hold(numbers) & ~missing.to_numpy()
-
-
-def _few_digits(texts: pl.Series) -> pl.Series:
-    """Which numbers have few enough digits to be exact in float64, as is every power of ten that goes with them."""
-    return texts.str.replace_all(r"[eE].*$|[^0-9]", "").str.len_bytes() <= _EXACT_DIGITS
-
-
-def _within_counts(users: np.ndarray, items: np.ndarray, kept: np.ndarray | None, wanted: ReadSpec) -> np.ndarray:
-    """bool [n], the events whose user and item have as many of them as is wanted."""
-    kept = np.ones(len(users), bool) if kept is None else kept
-    while True:
-        passes = kept
-        for codes, rule in ((users, wanted.users), (items, wanted.items)):
-            if rule:
-                passes = passes & rule.hold(np.bincount(codes[kept], minlength=int(codes.max()) + 1))[codes]
-        if np.array_equal(passes, kept):
-            return kept
-        kept = passes
-
-
-def _orders(users: np.ndarray, times: Times) -> tuple[np.ndarray, np.ndarray]:
-    """The events by user and time, exactly and as RecBole orders them."""
-    order = _order(users, times.units)
-    return order, order if times.is_kept else _order(users, times.stored)
-
-
-def _order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The events by (user, time), equal ones as they stand. Files that we write are in order already."""
-    step = np.diff(users)
-    if ((step > 0) | ((step == 0) & (times[1:] >= times[:-1]))).all():
-        return np.arange(len(users))
-    return np.lexsort((times, users))
+def _time_column(users: np.ndarray, items: np.ndarray, times: Times, orders: tuple, n_items: int) -> TimeColumn:
+    return TimeColumn(summarise(users, items, times, orders, n_items), times.span)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME, InterSummary
-from recbole_metarec.data.reader import Domain, NeedsRecBole, ReadSpec, read_domain
+from recbole_metarec.data.features import read_features
+from recbole_metarec.data.order import EventSummary
+from recbole_metarec.data.reader import Domain, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
-from recbole_metarec.data.table import read_table
-from recbole_metarec.errors import DataError
+from recbole_metarec.data.text_file import read_header
+from recbole_metarec.data.writer import ORIGINAL_TIME
 
 # A rank in a history is far below this; a Unix time, in whatever unit, far above.
 _LEAST_UNIX_TIME = 10**8
@@ -33,8 +34,8 @@ class Statistics:
     counts: np.ndarray
     rows: dict[str, int]
     consecutive: int
-    summary: InterSummary
-    original: InterSummary | None
+    summary: EventSummary
+    original: EventSummary | None
     span: tuple[float, float] | None
     texts: dict[str, int] | None
 
@@ -76,10 +77,10 @@ class Shared:
     items: int | None
 
 
-def inspect_domain(name: str, folder: Path, wanted: ReadSpec) -> tuple[Statistics, Domain]:
+def inspect_domain(name: str, folder: Path, spec: ReadSpec) -> tuple[Statistics, Domain]:
     """Reads and measures ``folder/NAME/NAME.inter``. Raises DataError for a file that is refused."""
     file = folder / name / f"{name}.inter"
-    domain = read(file, replace(wanted, also=ORIGINAL_TIME))
+    domain = read_domain(file, replace(spec, also=ORIGINAL_TIME))
     store = domain.store
     split = LeaveOneOut.split(store.lengths)
     rows = {"train": int(np.maximum(split.trained - 1, 0).sum()), "valid": len(split.valid), "test": len(split.test)}
@@ -93,20 +94,9 @@ def inspect_domain(name: str, folder: Path, wanted: ReadSpec) -> tuple[Statistic
         summary=domain.summary,
         original=domain.also.summary if domain.also else None,
         span=_span(domain),
-        texts=_texts(file.with_suffix(".item"), domain.items, wanted),
+        texts=_texts(file.with_suffix(".item"), domain.items, spec),
     )
     return found, domain
-
-
-def read(file: Path, wanted: ReadSpec) -> Domain:
-    """The domain of a file. Raises DataError, also for times of a form that is not read here."""
-    try:
-        return read_domain(file, wanted)
-    except NeedsRecBole:
-        raise DataError(
-            f"{file}: a time or a filtered column is written in a form that is not read here; write plain numbers "
-            "without exponent, of at most 18 digits"
-        ) from None
 
 
 def share_names(domain: Domain, name: str, other: Domain, same_numbers: bool = False) -> Shared:
@@ -158,20 +148,11 @@ def _span(domain: Domain) -> tuple[float, float] | None:
     return domain.times.span if domain.times.span[0] >= _LEAST_UNIX_TIME else None
 
 
-def _texts(file: Path, items: pl.Series, wanted: ReadSpec) -> dict[str, int] | None:
+def _texts(file: Path, items: pl.Series, spec: ReadSpec) -> dict[str, int] | None:
     if not file.is_file():
         return None
-    table = read_table(file, wanted.separator, "utf-8")
-    if wanted.fields[1] not in table.names:
-        raise DataError(f"{file}:1: no column {wanted.fields[1]}; name the items in a column of that name")
-    names = _as_text(table.column(wanted.fields[1]))
-    described = {}
-    for column, kind in zip(table.names, table.types):
-        if kind == "token_seq":
-            with_text = _as_text(table.column(column)).str.strip_chars() != ""
-            described[column] = _common(items, names.filter(with_text))
-    return described
-
-
-def _as_text(values: list[bytes]) -> pl.Series:
-    return pl.Series([value.decode("utf-8") for value in values], dtype=pl.String)
+    types = read_header(file, spec.separator, spec.encoding).types
+    columns = [name for name, kind in types.items() if kind == "token_seq"]
+    features = read_features(file, spec.fields[1], columns, spec.separator, spec.encoding)
+    names = features[spec.fields[1]]
+    return {name: _common(items, names.filter(features[name].str.strip_chars() != "")) for name in columns}

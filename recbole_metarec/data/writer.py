@@ -7,17 +7,19 @@ stands in ``original_timestamp``. ``NAME.json`` tells where the domain comes fro
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME, READ_AS_MISSING
+from recbole_metarec.data.ids import is_missing
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import make_dir, replace_folders
 
 USER, ITEM, TIME = "user_id", "item_id", "time"
+STAMP, ORIGINAL_TIME = "timestamp", "original_timestamp"
 _TYPES = {USER: "token", ITEM: "token"}
 _ENDINGS = (".inter", ".item", ".json", ".truth.json")  # the files of a domain that we write
 _SLICE_ROWS = 1 << 20
@@ -74,6 +76,32 @@ def write_domain(
     return final
 
 
+@contextmanager
+def written_together(folder: Path, names: Sequence[str], overwrite: bool = False) -> Iterator[Path]:
+    """A hidden folder inside ``folder``, made here: what is written to ``NAME/`` in it is moved to ``folder/NAME``
+    at the end, for each of ``names``; nothing is if an exception is raised.
+
+    Raises DataError for a name that is taken (see :func:`check_free`), and where the disk is full or may not be
+    written to.
+    """
+    folder = Path(folder)
+    for name in names:
+        check_free(folder, name, overwrite)
+    make_dir(folder)
+    hidden = None
+    try:
+        hidden = Path(tempfile.mkdtemp(prefix=".domains.", dir=folder))
+        yield hidden
+        replace_folders({hidden / name: folder / name for name in names})
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror or error}); check its permissions and the space on its disk"
+        ) from None
+    finally:
+        if hidden:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
 def check_free(folder: Path, name: str, overwrite: bool) -> Path:
     """The folder of a domain that is to be written.
 
@@ -121,7 +149,7 @@ def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     places = np.arange(len(codes), dtype=np.int32)
     rank = places - np.repeat(places[starts], np.diff(starts, append=len(codes)))
     others = [column for column in events.columns if column not in (USER, ITEM, TIME)]
-    return events.select(USER, ITEM, pl.Series("timestamp", rank), pl.col(TIME).alias(ORIGINAL_TIME), *others)
+    return events.select(USER, ITEM, pl.Series(STAMP, rank), pl.col(TIME).alias(ORIGINAL_TIME), *others)
 
 
 def _by_first_row(codes: np.ndarray) -> np.ndarray:
@@ -140,8 +168,7 @@ def _cleaned(items: pl.DataFrame, used: pl.Series) -> pl.DataFrame:
 
 
 def _check_ids(ids: pl.Series, column: str, final: Path) -> None:
-    as_missing = [text.decode() for text in READ_AS_MISSING] + [""]
-    unreadable = ids.filter(ids.is_null() | ids.is_in(as_missing) | ids.str.contains(r'[\t\n\r\x00]|^"'))
+    unreadable = ids.filter(ids.is_null() | is_missing(ids) | ids.str.contains(r'[\t\n\r\x00]|^"'))
     if len(unreadable):
         raise DataError(
             f"{final}: {column} {unreadable.sort()[0]!r} would be read as something else (a missing value, a quoted "

@@ -7,22 +7,13 @@ from recbole.utils import get_model, get_trainer
 
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.config.schema import OUR_MODELS, key_reference, keys_read_by
-from recbole_metarec.data.atomic import check_inter_file, write_ranked_copy
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.files import cache_dir
 from recbole_metarec.plugin.config import read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import TransferDataset, fail_without_held_out
+from recbole_metarec.plugin.frames import filled_by_our_reader
 from recbole_metarec.plugin.mends import load_recbole_checkpoint
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
-
-_FORM = {
-    "USER_ID_FIELD": "user_id",
-    "ITEM_ID_FIELD": "item_id",
-    "TIME_FIELD": "timestamp",
-    "field_separator": "\t",
-    "encoding": "utf-8",
-}
 
 
 def warn_of_unread_keys(run: RunConfig) -> None:
@@ -37,34 +28,20 @@ def warn_of_unread_keys(run: RunConfig) -> None:
 def load_data(config):
     """(training, validation, test) loader of one of RecBole's models: trimmed where that changes nothing, else its own.
 
-    The files are checked and, with ``exact_time``, ordered as for our models. Raises DataError with file and line for
-    a malformed file.
+    Both are filled from our reader. Raises DataError with file and line for a malformed file.
     """
     if can_trim(config):
         dataset = TransferDataset(config)
         getLogger().info(dataset)
         return trimmed_loaders(config, dataset)
-    config["data_path"] = str(_checked_folder(config))
-    dataset = read_dataset(config)
+    with filled_by_our_reader():
+        dataset = read_dataset(config)
     getLogger().info(dataset)
     loaders = split_dataset(config, dataset)
     for loader, name in zip(loaders[1:], ("validation", "test")):
         if not len(loader.dataset):
             fail_without_held_out(dataset.dataset_path, name)
     return loaders
-
-
-def _checked_folder(config) -> Path:
-    folder, name = Path(config["data_path"]), config["dataset"]
-    form = [config[key] or default for key, default in _FORM.items()]
-    summary = check_inter_file(folder / f"{name}.inter", *form)
-    if config["exact_time"]:
-        return write_ranked_copy(folder, name, cache_dir() / "exact_time", *form)
-    if summary.repetitions:
-        getLogger().info(f"{name}: {summary.repetitions}")
-    if summary.lost_order:
-        getLogger().warning(f"{name}: {summary.lost_order}")
-    return folder
 
 
 def prepare_s3rec(config, train, folder: Path, reuse: bool = False) -> None:

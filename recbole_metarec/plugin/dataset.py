@@ -15,7 +15,6 @@ from recbole.utils import FeatureType
 
 from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import reads
-from recbole_metarec.data.atomic import InterSummary, check_inter_file, write_ranked_copy
 from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
@@ -23,11 +22,11 @@ from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_
 from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
 from recbole_metarec.errors import DataError
-from recbole_metarec.files import cache_dir
+from recbole_metarec.plugin.frames import load_feat, rank_times, tell
 
 
 class TransferDataset(SequentialDataset):
-    """The target as RecBole reads, filters and renumbers it, kept as a flat store instead of one row per prefix.
+    """The target as our reader reads it and RecBole filters and renumbers it, a flat store in place of prefix rows.
 
     :meth:`build` gives the training part (with its windows and the sources) and RecBole's leave-one-out rows.
     Raises DataError, with file and line where there is one, before anything is trained on a misread file.
@@ -46,24 +45,21 @@ class TransferDataset(SequentialDataset):
             )
             raise DataError(f"{config['data_path']}: {error}; {remedy}") from error
 
-    def _load_data(self, token, dataset_path):
-        config, folder = self.config, Path(dataset_path)
-        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"])
-        separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
-        summary = check_inter_file(folder / f"{token}.inter", *fields, separator, encoding)
-        _tell(token, summary, config["exact_time"])
-        if config["exact_time"]:
-            folder = write_ranked_copy(folder, token, cache_dir() / "exact_time", *fields, separator, encoding)
-            dataset_path = str(folder)
-        super()._load_data(token, dataset_path)
+    def _download(self):
+        """RecBole would ask at the terminal whether to fetch a domain whose folder is not there."""
+        raise DataError(f"{self.dataset_path}: there is no such folder; check the name and data_path")
 
     def _load_feat(self, filepath, source):
-        feat = super()._load_feat(filepath, source)
-        wanted = set() if feat is None else self._get_load_and_unload_col(source)[0] or set()
-        absent = sorted(wanted - set(feat.columns)) if wanted else ()
+        feat = load_feat(self, filepath, source)
+        columns = set() if feat is None else self._get_load_and_unload_col(source)[0] or set()
+        absent = sorted(columns - set(feat.columns)) if columns else ()
         if absent:
             raise DataError(f"{filepath}:1: no column {absent[0]}, which load_col asks for; remove it there, or add it")
         return feat
+
+    def _reset_index(self):
+        rank_times(self)
+        super()._reset_index()
 
     def _filter_by_field_value(self):
         """RecBole takes intervals for names where a column holds names, and leaves out those that it cannot read."""
@@ -260,16 +256,8 @@ def _read_store(config, file: Path) -> tuple[SequenceStore, Callable[[], Sequenc
         dataset = TransferDataset(config)
         dataset._change_feat_format()
         return dataset.store, lambda: dataset.id2token(dataset.iid_field, range(dataset.item_num))
-    _tell(file.stem, domain.summary, config["exact_time"])
+    tell(file.stem, domain.summary, config["exact_time"])
     return domain.store, lambda: ["[PAD]", *domain.items]
-
-
-def _tell(name: str, summary: InterSummary, exact_time: bool) -> None:
-    """What a user should know about a domain's file, to the log."""
-    if summary.repetitions:
-        getLogger().info(f"{name}: {summary.repetitions}")
-    if summary.lost_order and not exact_time:
-        getLogger().warning(f"{name}: {summary.lost_order}")
 
 
 def _texts(config, file: Path, items: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from recbole_metarec.data import filters
 from recbole_metarec.prepare.forms import ITEM, RATING, TIME, USER
 from recbole_metarec.prepare.vocabulary import Vocabulary
 
@@ -118,13 +119,8 @@ def without_repetitions(events: Events) -> Events:
 
 def core(events: Events, user_least: int, item_least: int) -> Events:
     """The largest part in which each user has ``user_least`` events and each item ``item_least``, or more."""
-    rows, users, items = None, events.users, events.items
-    while True:
-        keep = _frequent(users, user_least) & _frequent(items, item_least)
-        if keep.all():
-            return events if rows is None else events.take(rows)
-        rows = np.flatnonzero(keep) if rows is None else rows[keep]
-        users, items = users[keep], items[keep]
+    rows = filters.core(events.users, events.items, user_least, item_least)
+    return events if rows is None else events.take(rows)
 
 
 def in_order(events: Events) -> Events:
@@ -136,10 +132,6 @@ def time_ties(ordered: Events) -> int:
     """Neighbours in a history with the very same time, of events that are in order."""
     same = (ordered.users[1:] == ordered.users[:-1]) & (ordered.times[1:] == ordered.times[:-1])
     return int(np.count_nonzero(same))
-
-
-def _frequent(codes: np.ndarray, least: int) -> np.ndarray:
-    return (np.bincount(codes) >= least)[codes] if least > 1 else np.ones(len(codes), bool)
 
 
 def _distinct(codes: np.ndarray) -> int:

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME
-from recbole_metarec.data.table import fail
+from recbole_metarec.data.faults import fail
+from recbole_metarec.data.writer import ORIGINAL_TIME
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.prepare.lines import first_lines, members
 

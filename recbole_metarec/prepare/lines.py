@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from recbole_metarec.data.table import fail
+from recbole_metarec.data.faults import fail
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_metarec.data.atomic import READ_AS_MISSING
-from recbole_metarec.data.table import fail, show
+from recbole_metarec.data.faults import fail, show
+from recbole_metarec.data.ids import READ_AS_MISSING
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.forms import ITEM, RATING, TIME, USER, Form
 from recbole_metarec.prepare.lines import Block, is_open, read_blocks, split_records
 from recbole_metarec.prepare.times import are_dates, as_numbers
 
 _PARQUET_ROWS = 1 << 20
-_MISSING = sorted(text.decode() for text in READ_AS_MISSING)
+_MISSING = sorted(READ_AS_MISSING)
 
 
 @dataclass

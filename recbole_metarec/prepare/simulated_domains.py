@@ -16,8 +16,7 @@ import polars as pl
 
 from recbole_metarec.config.suggestions import nearest, source_fault
 from recbole_metarec.data.domains import domain_settings, known_domains
-from recbole_metarec.data.together import written_together
-from recbole_metarec.data.writer import write_domain
+from recbole_metarec.data.writer import write_domain, written_together
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.files import cache_dir, make_dir, publish_folder, write_atomically
 from recbole_metarec.prepare.simulation import (

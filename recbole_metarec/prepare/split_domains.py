@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +9,24 @@ import numpy as np
 import polars as pl
 
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.data.atomic import ORIGINAL_TIME, check_inter_file, time_codes
 from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.table import Table, fail, read_table
+from recbole_metarec.data.faults import fail
+from recbole_metarec.data.features import read_features
+from recbole_metarec.data.numbers import Times
+from recbole_metarec.data.reader import ReadSpec, read_events
+from recbole_metarec.data.text_file import read_header
 from recbole_metarec.data.text_vectors import drop_words
-from recbole_metarec.data.together import written_together
-from recbole_metarec.data.writer import ITEM, TIME, USER, read_about, write_domain
+from recbole_metarec.data.writer import (
+    ITEM,
+    ORIGINAL_TIME,
+    STAMP,
+    TIME,
+    read_about,
+    write_domain,
+    written_together,
+)
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.prepare.splitting import Split
-
-_STAMP = "timestamp"
 
 
 @dataclass(frozen=True)
@@ -78,18 +85,18 @@ def read_frames(name: str, data_path=None) -> Dataset:
     """
     folder = find_domain(name, data_path)
     path = folder / name / f"{name}.inter"
-    check_inter_file(path)
-    table = read_table(path, "\t", "utf-8")
-    if TIME in table.names:
-        fail(path, 1, f"a column is named {TIME}, which is kept for the times of {_STAMP}", "rename it in the header")
-    types, items = dict(zip(table.names, table.types, strict=True)), None
-    if path.with_suffix(".item").is_file():
-        item_table = read_table(path.with_suffix(".item"), "\t", "utf-8")
-        items = _frame(item_table)
-        if ITEM not in items.columns:
-            raise ConfigError(f"{path.with_suffix('.item')}:1: no column {ITEM}; name the items' column so")
-        types |= dict(zip(item_table.names, item_table.types, strict=True))
-    return Dataset(name, _in_time(table), items, types, read_about(folder, name))
+    types = dict(read_header(path).types)
+    if TIME in types:
+        fail(path, 1, f"a column is named {TIME}, which is kept for the times of {STAMP}", "rename it in the header")
+    events = read_events(path, ReadSpec(also=ORIGINAL_TIME), list(types))
+    frame = pl.concat([columns.frame for columns in events.others]).select(list(types))
+    items, item_file = None, path.with_suffix(".item")
+    if item_file.is_file():
+        types |= read_header(item_file).types
+        items = read_features(item_file, ITEM).frame
+    return Dataset(
+        name, _in_time(frame, events.users, events.times, events.also), items, types, read_about(folder, name)
+    )
 
 
 def write_split(
@@ -110,7 +117,7 @@ def write_split(
     about = {"split_of": dataset.name, "how": dict(about)}
     if dataset.about.get("simulated"):
         about["simulated"] = True
-    kept = [column for column in dataset.events.columns if column not in (_STAMP, ORIGINAL_TIME)]
+    kept = [column for column in dataset.events.columns if column not in (STAMP, ORIGINAL_TIME)]
     with written_together(folder, list(names.values()), overwrite) as place:
         for part, events in split.parts.items():
             others = [name for other, name in names.items() if other != part]
@@ -134,22 +141,18 @@ def _names(dataset: str, parts) -> dict[str, str]:
     return names
 
 
-def _frame(table: Table) -> pl.DataFrame:
-    return pl.DataFrame({name: pl.Series(table.column(name), dtype=pl.Binary).cast(pl.String) for name in table.names})
-
-
-def _in_time(table: Table) -> pl.DataFrame:
+def _in_time(frame: pl.DataFrame, users: np.ndarray, stamps: Times, originals: Times | None) -> pl.DataFrame:
     """In the order of ``timestamp``; ``time`` is the original one where it is known and goes the same way.
 
     Compared at full precision: nanoseconds since 1970 are more than float64 tells apart.
     """
-    order = np.argsort(time_codes(table, _STAMP), kind="stable")
-    events, field = _frame(table)[order], _STAMP
-    if ORIGINAL_TIME in table.names:
-        with suppress(DataError):  # not every event has one
-            codes = events.select(USER, code=time_codes(table, ORIGINAL_TIME)[order])
-            if not codes.select((pl.col("code") < pl.col("code").shift(1).over(USER)).any()).item():
-                field = ORIGINAL_TIME
+    order = np.argsort(stamps.units, kind="stable")
+    field = STAMP
+    if originals:  # of every event
+        codes = pl.DataFrame({"user": users[order], "time": originals.units[order]})
+        if not codes.select((pl.col("time") < pl.col("time").shift(1).over("user")).any()).item():
+            field = ORIGINAL_TIME
+    events = frame[order]
     return events.with_columns(_number(events[field]).alias(TIME))
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from recbole_metarec.data import filters
+from recbole_metarec.data.ids import factorize
 from recbole_metarec.data.writer import ITEM, USER
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.randomness import numpy_stream
@@ -123,12 +125,8 @@ def _homes(events: pl.DataFrame, column: str) -> pl.DataFrame:
 
 def k_core(events: pl.DataFrame, core: int) -> pl.DataFrame:
     """The events that are left when users and items with fewer than ``core`` events are removed again and again."""
-    while True:
-        enough = (pl.len().over(USER) >= core) & (pl.len().over(ITEM) >= core)
-        kept = events.filter(enough)
-        if len(kept) == len(events):
-            return kept
-        events = kept
+    rows = filters.core(*(factorize(events[column])[0] for column in (USER, ITEM)), core, core)
+    return events if rows is None else events[rows]
 
 
 def _finished(parts: dict[str, pl.DataFrame], events: int, core: int) -> Split:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_metarec.data.atomic import ORIGINAL_TIME
 from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.writer import USER, check_free, read_about, write_domain
+from recbole_metarec.data.writer import ORIGINAL_TIME, STAMP, USER, check_free, read_about, write_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir, data_fingerprint, make_dir, replace_folders
 from recbole_metarec.prepare.split_domains import Dataset, read_frames
@@ -20,7 +19,6 @@ from recbole_metarec.prepare.splitting import Shares, split_by_shares
 
 _RULE = 1  # to be raised when the same domain and share give other files than before
 _CORE = 3  # events of every user and item in a half: a user needs three for a test row
-_STAMP = "timestamp"
 
 
 def share_name(name: str, share: float, shop: int = 0) -> str:
@@ -94,7 +92,7 @@ def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callabl
         dataset = read_frames(name, data_path)
         about |= {"simulated": True} if dataset.about.get("simulated") else {}
         events, types = part(dataset), dataset.types
-        events = events.select(column for column in events.columns if column not in (_STAMP, ORIGINAL_TIME))
+        events = events.select(column for column in events.columns if column not in (STAMP, ORIGINAL_TIME))
         _publish(cut, about, lambda hidden: write_domain(hidden, cut, events, dataset.items, about=about, types=types))
     return cut
 

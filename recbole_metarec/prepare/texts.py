@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_metarec.data.table import fail
+from recbole_metarec.data.faults import fail
 from recbole_metarec.data.writer import ITEM
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.forms import ITEM as ITEM_ROLE

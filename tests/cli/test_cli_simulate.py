@@ -7,10 +7,10 @@ import pytest
 from support.worlds import Run
 
 from recbole_metarec.cli import main as cli
-from recbole_metarec.data import together
-from recbole_metarec.data.atomic import check_inter_file
+from recbole_metarec.data import writer
 from recbole_metarec.data.domains import domain_settings, resolve_sources
-from recbole_metarec.data.table import read_table
+from recbole_metarec.data.reader import ReadSpec, read_domain
+from recbole_metarec.data.text_file import read_columns
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.simulated_domains import ensure_stand_ins, stand_in_plan
 
@@ -22,8 +22,7 @@ def simulate(folder, *more) -> int:
 
 
 def read(folder, name):
-    table = read_table(folder / name / f"{name}.inter", "\t", "utf-8")
-    columns = {column: [value.decode() for value in table.column(column)] for column in table.names}
+    columns = read_columns(folder / name / f"{name}.inter").frame.to_dict(as_series=False)
     return columns, json.loads((folder / name / f"{name}.truth.json").read_text())
 
 
@@ -41,7 +40,7 @@ def test_what_is_written_is_what_the_truth_says(tmp_path, capsys):
         assert about["relatedness"] == truth["relatedness"] == relatedness
         assert about["target"] == "sim-target"
         assert len(set(columns["user_id"])) == users and len(truth["items"]) == 40
-        summary = check_inter_file(folder / name / f"{name}.inter")
+        summary = read_domain(folder / name / f"{name}.inter", ReadSpec()).summary
         assert (summary.duplicates, summary.time_ties, summary.moved_float32) == (0, 0, 0)
         clusters = [truth["items"][item]["cluster"] for item in columns["item_id"]]
         transitions = np.array(truth["transitions"])
@@ -161,7 +160,7 @@ def test_what_was_there_comes_back_when_one_of_several_cannot_be_placed(tmp_path
         (tmp_path / name / f"{name}.inter").touch()
     with (
         pytest.raises(DataError, match="cannot be written"),
-        together.written_together(tmp_path, ["a", "b"], overwrite=True) as place,
+        writer.written_together(tmp_path, ["a", "b"], overwrite=True) as place,
     ):
         (place / "a").mkdir()  # and no b
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
@@ -183,7 +182,7 @@ def test_a_full_disk_leaves_none_of_the_domains(tmp_path, monkeypatch, capsys):
     assert simulate(tmp_path) == 2
     assert len(calls) == 3 and list(tmp_path.iterdir()) == []
     capsys.readouterr()
-    with pytest.raises(DataError, match="cannot be written"), together.written_together(tmp_path, ["a"]):
+    with pytest.raises(DataError, match="cannot be written"), writer.written_together(tmp_path, ["a"]):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from recbole_metarec.data import embedded as movielens
-from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.domains import domain_settings
 from recbole_metarec.data.embedded import (
     CORE,
@@ -22,6 +21,7 @@ from recbole_metarec.data.embedded import (
     ensure_embedded,
     movielens_dir,
 )
+from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.errors import DataError
 
 
@@ -205,7 +205,7 @@ def test_recbole_reads_them_whole_and_the_yaml_says_how_much(name, folder):
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-    summary = check_inter_file(folder / name / f"{name}.inter")
+    summary = read_domain(folder / name / f"{name}.inter", ReadSpec()).summary
     assert (summary.time_ties, summary.moved_float32) == (0, 0)
     known = domain_settings(name)
     dataset = Dataset(

@@ -7,11 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.item_texts import read_item_texts
-from recbole_metarec.data.table import read_table
-from recbole_metarec.data.together import written_together
-from recbole_metarec.data.writer import read_about, write_domain
+from recbole_metarec.data.reader import ReadSpec, read_domain
+from recbole_metarec.data.text_file import read_columns
+from recbole_metarec.data.writer import read_about, write_domain, written_together
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import replace_folders
 
@@ -29,17 +28,17 @@ FORM = ("item_id", "\t", "utf-8")
 
 def test_histories_are_in_time_and_equal_times_in_the_order_of_the_rows(tmp_path):
     folder = write_domain(tmp_path, "Shop", EVENTS)
-    table = read_table(folder / "Shop.inter", "\t", "utf-8")
-    assert list(zip(table.column("user_id"), table.column("item_id"), table.column("timestamp"))) == [
-        (b"b", b"x", b"0"),
-        (b"b", b"y", b"1"),
-        (b"b", b"z", b"2"),
-        (b"a", b"x", b"0"),
-        (b"a", b"y", b"1"),
+    file = read_columns(folder / "Shop.inter")
+    assert file.frame.select("user_id", "item_id", "timestamp").rows() == [
+        ("b", "x", "0"),
+        ("b", "y", "1"),
+        ("b", "z", "2"),
+        ("a", "x", "0"),
+        ("a", "y", "1"),
     ]
-    assert table.column("original_timestamp")[:3] == [b"1700000001", b"1700000007", b"1700000007"]
-    assert table.types == ["token", "token", "float", "float", "float"]
-    summary = check_inter_file(folder / "Shop.inter", "user_id", "item_id", "timestamp", "\t", "utf-8")
+    assert file["original_timestamp"].to_list()[:3] == ["1700000001", "1700000007", "1700000007"]
+    assert list(file.header.types.values()) == ["token", "token", "float", "float", "float"]
+    summary = read_domain(folder / "Shop.inter", ReadSpec()).summary
     assert (summary.events, summary.users, summary.items) == (5, 2, 3)
     assert summary.moved_float32 == summary.time_ties == 0
 
@@ -71,7 +70,7 @@ def test_users_come_in_the_order_of_their_first_row_and_numbers_stand_for_names(
 
 def test_texts_stay_on_one_line_and_only_of_items_with_events(tmp_path):
     folder = write_domain(tmp_path, "Shop", EVENTS, ITEMS, about={"simulated": True})
-    assert len(read_table(folder / "Shop.item", "\t", "utf-8").lines) == 3
+    assert len(read_columns(folder / "Shop.item")) == 3
     texts = read_item_texts(folder / "Shop.item", ["[PAD]", "x", "y", "z"], ["text"], *FORM)
     assert texts == ["", "é e", "", 'q" one two three']
     assert read_about(tmp_path, "Shop") == {"name": "Shop", "events": 5, "users": 2, "items": 3, "simulated": True}

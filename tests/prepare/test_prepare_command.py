@@ -21,9 +21,9 @@ from support.raw_files import (
 )
 
 from recbole_metarec.cli import main as cli
-from recbole_metarec.data.atomic import check_inter_file
 from recbole_metarec.data.domains import domain_settings, find_domain, known_domains
 from recbole_metarec.data.item_texts import read_item_texts
+from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.data.writer import read_about
 from recbole_metarec.prepare import sources
 from recbole_metarec.prepare.amazon import EDITIONS, categories, published
@@ -51,7 +51,7 @@ def prepared(capsys, *argv) -> str:
 def histories(folder, name) -> dict:
     """item and original time of each user's events, by rank, after the check that every run makes."""
     path = folder / name / f"{name}.inter"
-    summary = check_inter_file(path)
+    summary = read_domain(path, ReadSpec()).summary
     assert summary.time_ties == summary.moved_float32 == summary.duplicates == 0
     table = pl.read_csv(path, separator="\t", schema_overrides={"user_id:token": pl.String, "item_id:token": pl.String})
     found = {}

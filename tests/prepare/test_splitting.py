@@ -13,7 +13,7 @@ from recbole_metarec.cli import main as cli
 from recbole_metarec.cli import train as cli_train
 from recbole_metarec.cli.options import Parser, split_arguments
 from recbole_metarec.data.domains import resolve_sources
-from recbole_metarec.data.table import read_table
+from recbole_metarec.data.text_file import read_columns, read_header
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.prepare.split_domains import read_frames
 from recbole_metarec.prepare.splitting import MOST_PARTS, Shares, k_core, split_by_column, split_by_shares
@@ -187,35 +187,36 @@ def shop(tmp_path):
 
 
 def table(folder, name, kind="inter"):
-    return read_table(folder / name / f"{name}.{kind}", "\t", "utf-8")
+    """Column -> texts."""
+    return read_columns(folder / name / f"{name}.{kind}").frame.to_dict(as_series=False)
 
 
 def test_parts_on_disk_carry_texts_types_times_and_where_they_come_from(shop, capsys):
     words = ["split", "Shop", "--data_path", str(shop)]
     assert cli.main([*words, "--overlap-items", "0.5", "--seed", "3"]) == 0
     out = capsys.readouterr().out
-    whole = dict(zip(table(shop, "Shop", "item").column("item_id"), table(shop, "Shop", "item").column("text")))
+    whole = dict(zip(table(shop, "Shop", "item")["item_id"], table(shop, "Shop", "item")["text"]))
     for name in ("Shop-a", "Shop-b"):
         events, items = table(shop, name), table(shop, name, "item")
-        assert events.names == ["user_id", "item_id", "timestamp", "original_timestamp"]
-        assert dict(zip(items.names, items.types)) == {
+        assert list(events) == ["user_id", "item_id", "timestamp", "original_timestamp"]
+        assert read_header(shop / name / f"{name}.item").types == {
             "item_id": "token", "text": "token_seq", "brand": "token", "price": "float"}  # fmt: skip
-        assert set(items.column("item_id")) == set(events.column("item_id"))
-        for item, text, brand, price in zip(*map(items.column, items.names)):
-            number = int(item.removeprefix(b"Shop-"))
-            assert (text, brand, float(price)) == (whole[item], b"Brand %d" % (number % 3), number + 0.5)
-        assert all(float(time) >= 1.7e9 for time in events.column("original_timestamp"))
+        assert set(items["item_id"]) == set(events["item_id"])
+        for item, text, brand, price in zip(*items.values()):
+            number = int(item.removeprefix("Shop-"))
+            assert (text, brand, float(price)) == (whole[item], f"Brand {number % 3}", number + 0.5)
+        assert all(float(time) >= 1.7e9 for time in events["original_timestamp"])
         about = json.loads((shop / name / f"{name}.json").read_text())
-        assert about["split_of"] == "Shop" and about["events"] == len(events.lines)
+        assert about["split_of"] == "Shop" and about["events"] == len(events["item_id"])
         assert about["how"] == {
             "users": 0.5, "items": 0.5, "overlap_users": 0.0, "overlap_items": 0.5, "core": 0, "seed": 3}  # fmt: skip
     assert resolve_sources("Shop-a", "auto", shop) == (["Shop-b"], [])
-    in_a, in_b = (set(table(shop, name).column("item_id")) for name in ("Shop-a", "Shop-b"))
+    in_a, in_b = (set(table(shop, name)["item_id"]) for name in ("Shop-a", "Shop-b"))
     share = f"{len(in_a & in_b)} items ({len(in_a & in_b) / len(in_a):.1%} of those of Shop-a)"
     assert in_a & in_b and f"Shop-a and Shop-b share {share}" in out and "no two domains share users" in out
     # a part of a part keeps the times that the first file had
     assert cli.main(["split", "Shop-b", "--data_path", str(shop)]) == 0
-    assert all(float(time) >= 1.7e9 for time in table(shop, "Shop-b-a").column("original_timestamp"))
+    assert all(float(time) >= 1.7e9 for time in table(shop, "Shop-b-a")["original_timestamp"])
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
@@ -228,10 +229,10 @@ def test_a_source_in_fewer_words_has_the_same_items_with_some_words_of_each_in_t
     plain = {name: table(shop, name, "item") for name in ("Shop-a", "Shop-b")}
     assert cli.main([*words, "--source-words", str(share)]) == 0
     target, source = table(shop, "Shop-a", "item"), table(shop, "Shop-b", "item")
-    assert target.column("text") == plain["Shop-a"].column("text")
+    assert target["text"] == plain["Shop-a"]["text"]
     for column in ("item_id", "brand", "price"):
-        assert source.column(column) == plain["Shop-b"].column(column)
-    before, after = ([text.split() for text in own.column("text")] for own in (plain["Shop-b"], source))
+        assert source[column] == plain["Shop-b"][column]
+    before, after = ([text.split() for text in own["text"]] for own in (plain["Shop-b"], source))
     for whole, kept in zip(before, after, strict=True):
         left = iter(whole)
         assert all(word in left for word in kept), "a subsequence"
@@ -276,8 +277,8 @@ def test_by_a_column_of_the_items_and_of_several_words_the_first(shop, tmp_path,
     found = sorted(path.name for path in (tmp_path / "parts").iterdir())
     assert found == ["Shop-Brand_0", "Shop-Brand_1", "Shop-Brand_2"]
     for place, name in enumerate(found):
-        for item in table(tmp_path / "parts", name).column("item_id"):
-            assert int(item.removeprefix(b"Shop-")) % 3 == place
+        for item in table(tmp_path / "parts", name)["item_id"]:
+            assert int(item.removeprefix("Shop-")) % 3 == place
     capsys.readouterr()
     dataset = read_frames("Shop", shop)
     words = dataset.with_column("text")
@@ -317,9 +318,9 @@ def test_a_column_of_the_name_that_times_need_is_refused(shop, capsys):
 def test_what_a_source_that_shares_both_does_not_get_is_told(shop, capsys):
     words = ["split", "Shop", "--data_path", str(shop), "--overlap-users", "1", "--overlap-items", "1"]
     assert cli.main(words) == 0
-    pairs = [set(zip(*map(table(shop, name).column, ("user_id", "item_id")))) for name in ("Shop-a", "Shop-b")]
+    pairs = [set(zip(*map(table(shop, name).get, ("user_id", "item_id")))) for name in ("Shop-a", "Shop-b")]
     assert not pairs[0] & pairs[1]
-    events = len(table(shop, "Shop-a").lines)  # all users and items of the target are in the source, too
+    events = len(table(shop, "Shop-a")["item_id"])  # all users and items of the target are in the source, too
     assert f"{events} events have a user and an item of both; they are left out of Shop-b" in capsys.readouterr().out
 
 
