@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
-from recbole_metarec.evaluation.intervals import mean_interval, paired_difference
+from recbole_metarec.evaluation.intervals import level_interval, paired_difference
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.files import write_csv, write_json
@@ -20,6 +20,7 @@ from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_simil
 from recbole_metarec.runs.resume import is_complete
 from recbole_metarec.runs.settings import make_run_config
 from recbole_metarec.runs.training import TrainedRun, settled_config, trained
+from recbole_metarec.tables import LEVEL, SCORE, Column, Table, percent, signed, signed_interval
 from recbole_metarec.trainer.trainer import TransferTrainer
 
 __all__ = ["Experiment", "Part", "run_experiment", "settled_config", "validate_experiment"]
@@ -46,32 +47,31 @@ class Experiment:
 
     def table(self) -> str:
         """The result as text: one line per model, then the paired difference between them."""
-        test = self.parts[0].test_ranks
-        lines = [f"{self.metrics['dataset']}: {len(test)} test users, whole catalogue ranked, leave-one-out"]
-        lines.append(f"{'':28s}{'NDCG@10':>18s}{'Recall@10':>20s}{'NDCG@10 on test,':>22s}")
-        lines.append(f"{'':28s}{'valid':>9s}{'test':>9s}{'valid':>11s}{'test':>9s}{'95 % interval':>22s}")
-        for part in self.parts:
-            interval = mean_interval(ndcg_at(part.test_ranks, 10))
-            values = [np.mean(ndcg_at(ranks, 10)) for ranks in (part.valid_ranks, part.test_ranks)]
-            values += [np.mean(ranks <= 10) for ranks in (part.valid_ranks, part.test_ranks)]
-            cells = f"{values[0]:9.4f}{values[1]:9.4f}{values[2]:11.4f}{values[3]:9.4f}"
-            lines.append(f"{part.name:28s}{cells}{f'{max(interval.low, 0.0):.4f} .. {interval.high:.4f}':>22s}")
-        if len(self.parts) == 2:
-            lines.append(self._difference())
-        guard = self.metrics["guard"]
-        if guard["fired"] is not None:
-            chosen = "the model without transfer" if guard["fired"] else "the model with transfer"
-            lines.append(f"transfer guard: {chosen} is deployed, by validation")
-        lines.append(f"run folder: {self.run_dir}")
-        return "\n".join(lines)
+        users = len(self.parts[0].test_ranks)
+        notes = [self._difference()] if len(self.parts) == 2 else []
+        if (fired := self.metrics["guard"]["fired"]) is not None:
+            chosen = "the model without transfer" if fired else "the model with transfer"
+            notes.append(f"transfer guard: {chosen} is deployed, by validation")
+        notes.append(f"run folder: {self.run_dir}")
+        caption = f"{self.metrics['dataset']}: {users} test users, whole catalogue ranked, leave-one-out"
+        return Table(_PART_COLUMNS, tuple(self.parts), caption=caption, notes=tuple(notes)).terminal()
 
     def _difference(self) -> str:
         ours, theirs = (ndcg_at(part.test_ranks, 10) for part in self.parts)
         gap = paired_difference(ours, theirs)
-        share = f" ({100 * gap.mean / theirs.mean():+.1f} %)" if theirs.mean() > 0 else ""
-        text = f"{gap.mean:+.4f}{share}, 95 % interval {gap.low:+.4f} .. {gap.high:+.4f}"
+        share = f" ({percent(gap.mean / theirs.mean())})" if theirs.mean() > 0 else ""
+        text = f"{signed(gap.mean)}{share}, 95 % interval {signed_interval(gap.low, gap.high)}"
         verdict = "not distinguishable" if gap.holds_zero else "different"
         return f"difference on test, paired over users: {text}: {verdict}"
+
+
+_PART_COLUMNS = (
+    Column("model", lambda part: part.name, left=True),
+    Column("NDCG@10", lambda part: ndcg_at(part.valid_ranks, 10).mean(), SCORE, minor="valid"),
+    Column("NDCG@10", lambda part: level_interval(ndcg_at(part.test_ranks, 10)), LEVEL, minor="test, 95 % interval"),
+    Column("Recall@10", lambda part: (part.valid_ranks <= 10).mean(), SCORE, minor="valid"),
+    Column("Recall@10", lambda part: (part.test_ranks <= 10).mean(), SCORE, minor="test"),
+)
 
 
 @enough_memory()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recbole_metarec.cli.options import count, options_of, split_arguments
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.tables import SCORE, Column, Table
 
 SUMMARY = "which target items a run's source items are read as, and whether they mean the same"
 EXAMPLE = """\
@@ -88,17 +89,19 @@ def _named(catalogue, number: int) -> str:
 
 
 def _likeness(scores: list, found) -> list[str]:
-    from tabulate import tabulate
-
     if not scores:
         lacking = [own.domain for own in (found.target, *(m.source for m in found.sources)) if own.texts is None]
         return [f"no texts to compare: {', '.join(lacking)} without NAME.item"] if lacking else ["no texts to compare"]
-    rows = [
-        [own.source, own.how, own.pairs, f"{own.matched:.4f}", f"{own.random:.4f}", _apart(own.apart)] for own in scores
-    ]
-    header = ["source", "matched by", "pairs", "cosine", "dealt at random", "difference, 95 % interval"]
+    columns = (
+        Column("source", lambda row: row.source, left=True),
+        Column("matched by", lambda row: row.how, left=True),
+        Column("pairs", lambda row: row.pairs),
+        Column("cosine", lambda row: row.matched, SCORE),
+        Column("dealt at random", lambda row: row.random, SCORE),
+        Column("difference, 95 % interval", lambda row: _apart(row.apart), left=True),
+    )
     note = "cosine of TF-IDF vectors of matched items' texts; at random: the same target items dealt out anew"
-    return [tabulate(rows, header, tablefmt="simple", disable_numparse=True), note]
+    return [Table(columns, tuple(scores)).grid(), note]
 
 
 def _apart(interval) -> str:

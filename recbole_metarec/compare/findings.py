@@ -10,7 +10,7 @@ from recbole_metarec.compare.execution import Found
 from recbole_metarec.compare.leaderboard import Difference
 from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
-from recbole_metarec.evaluation.intervals import Interval, mean_interval
+from recbole_metarec.evaluation.intervals import Interval, level_interval, mean_interval
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import Spread, holm, pair_tests, spread
 
@@ -100,7 +100,7 @@ def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | No
         valid=spread([row.valid for row in rows]),
         test=spread([row.test for row in rows]),
         users=None if scores is None else len(scores),
-        level=None if scores is None else mean_interval(scores),
+        level=None if scores is None else level_interval(scores),
         seconds=float(np.mean([row.seconds for row in rows])),
         fired=(spoken.count("fired"), len(spoken)),
         contrasts=contrasts,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_metarec.errors import DataError
-from recbole_metarec.evaluation.intervals import Interval, mean_interval
+from recbole_metarec.evaluation.intervals import Interval, level_interval
 from recbole_metarec.evaluation.results import FailedRun, RunResult
 from recbole_metarec.evaluation.segments import Segment
 from recbole_metarec.evaluation.significance import (
@@ -189,7 +189,7 @@ def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, ru
         valid=_spreads([run.valid for run in runs]),
         test={METRIC: per_seed} | _spreads([run.test for run in runs], but=METRIC),
         guarded_test=_spreads([run.guarded_test for run in runs] if all(run.guarded_test for run in runs) else []),
-        interval=_level(scores.means[m]),
+        interval=level_interval(scores.means[m]),
         difference=difference,
         seed_differences=seed_differences,
         seconds=float(np.mean([run.seconds for run in runs])),
@@ -218,15 +218,6 @@ def _segment_scores(
     if not np.array_equal(np.asarray(users)[row], scores.users):
         raise DataError("the segments are not of the runs' test users; take both from the same data and split")
     means = scores.means[order]
-    return tuple(SegmentScores(segment, tuple(map(_level, means[:, segment.mask[row]]))) for segment in segments)
-
-
-def _level(values: np.ndarray) -> Interval:
-    """Mean NDCG of users, float [U], within 0 and 1, which the t interval does not know of.
-
-    Users who are all alike, say with a few zeros, tell nothing of others: the interval is infinite.
-    """
-    if (values == values[0]).all():
-        return Interval(float(values[0]), -np.inf, np.inf)
-    found = mean_interval(values)
-    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
+    return tuple(
+        SegmentScores(segment, tuple(map(level_interval, means[:, segment.mask[row]]))) for segment in segments
+    )

@@ -1,4 +1,7 @@
-"""How sure a difference is: intervals over test users, paired where two models rank the same users."""
+"""Student-t intervals: of one model's level over test users, and of a difference where there is one value per user.
+
+The leaderboard's differences between models have bootstrap intervals, which agree with their p: significance.py.
+"""
 
 from dataclasses import dataclass
 
@@ -27,6 +30,17 @@ def mean_interval(values: np.ndarray) -> Interval:
         return Interval(mean, -np.inf, np.inf)
     half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
     return Interval(mean, mean - half, mean + half)
+
+
+def level_interval(values: np.ndarray) -> Interval:
+    """Mean NDCG of users, float [R], within 0 and 1, which Student's t does not know of.
+
+    Users who are all alike, say with a few zeros, tell nothing of others: the interval is infinite.
+    """
+    if (values == values[0]).all():
+        return Interval(float(values[0]), -np.inf, np.inf)
+    whole = mean_interval(values)
+    return Interval(whole.mean, max(whole.low, 0.0), min(whole.high, 1.0))
 
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Interval:

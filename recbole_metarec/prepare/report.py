@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recbole_metarec.data.domains import domain_settings
 from recbole_metarec.prepare.sources import RawFiles
+from recbole_metarec.tables import COUNT, Column, Table
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,14 @@ class Stage:
     events: int
     users: int
     items: int
+
+
+_COLUMNS = (
+    Column("", lambda stage: stage.label, left=True),
+    Column("events", lambda stage: stage.events, COUNT),
+    Column("users", lambda stage: stage.users, COUNT),
+    Column("items", lambda stage: stage.items, COUNT),
+)
 
 
 @dataclass(frozen=True)
@@ -55,14 +64,11 @@ class Report:
 
     def text(self) -> str:
         """The summary for a terminal."""
-        stages, published = list(self.stages), self._published()
-        if published:
-            stages.append(published)
-        width = max(len(stage.label) for stage in stages)
-        header = f"  {'':{width}s}  {'events':>12s}  {'users':>11s}  {'items':>11s}"
-        rows = [f"  {s.label:{width}s}  {s.events:12,d}  {s.users:11,d}  {s.items:11,d}" for s in stages]
+        published = self._published()
+        rows = (*self.stages, *([published] if published else []))
         source = self.files.reviews.name + (f" ({self._edition})" if self._edition else "")
-        return "\n".join([f"{self.name}, from {source}", header, *rows, *self._notes(), f"  written: {self.folder}"])
+        caption = f"{self.name}, from {source}"
+        return Table(_COLUMNS, rows, caption=caption, notes=(*self._notes(), f"written: {self.folder}")).terminal()
 
     @property
     def _edition(self) -> str:
@@ -83,14 +89,14 @@ class Report:
         repeated = self.stages[0].events - self.stages[1].events
         notes = []
         if repeated:
-            notes.append(f"  {repeated:,d} rows repeat an earlier user, item and time; the first of each is kept")
+            notes.append(f"{repeated:,d} rows repeat an earlier user, item and time; the first of each is kept")
         if self.time_ties:
-            notes.append(f"  {self.time_ties:,d} neighbours in a history share one time; their order is the file's")
+            notes.append(f"{self.time_ties:,d} neighbours in a history share one time; their order is the file's")
         if self.skipped:
-            notes.append(f"  {self.skipped:,d} bad lines are left out")
+            notes.append(f"{self.skipped:,d} bad lines are left out")
         if max(self.least) == 1:
             why = ", as a file in RecBole's form is taken to be filtered already" if self.atomic else ""
             notes.append(f"  every user and item is kept{why}; --core 5 would keep those with five events or more")
         if self.texts is not None:
-            notes.append(f"  {self.texts:,d} of {self.stages[-1].items:,d} items have a text, from {self.texts_from}")
+            notes.append(f"{self.texts:,d} of {self.stages[-1].items:,d} items have a text, from {self.texts_from}")
         return notes

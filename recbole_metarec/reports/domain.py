@@ -1,16 +1,16 @@
-"""The statistics of a domain as text, with what is odd about it, and as a picture."""
+"""The statistics of a domain as text, with what is odd about it, and as a figure."""
 
-import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from tabulate import tabulate
+from matplotlib.axes import Axes
 
 from recbole_metarec.data.statistics import Shared, Statistics, gini, histogram
+from recbole_metarec.figures import label, name_axes, new_figure, png
 from recbole_metarec.files import write_atomically
+from recbole_metarec.tables import COUNT, Column, Format, Table
 
 _BAR = 40
 
@@ -19,11 +19,13 @@ def text_report(found: Statistics, shared: Sequence[Shared], published: Mapping,
     """All that was found, for a terminal. published: the domain's ``statistics`` where they are known; about: what
     ``NAME.json`` says of it."""
     title = f"{found.name}{' (simulated)' if about.get('simulated') else ''}: {found.file}"
-    parts = [title, _table(found, published)]
-    parts += _bars("events of a user", "users", histogram(found.lengths))
-    parts += _bars("events of an item", "items", histogram(found.counts))
-    if shared:
-        parts.append(_shared(found, shared))
+    tables = [
+        _sizes(found, published),
+        _bars("events of a user", "users", histogram(found.lengths)),
+        _bars("events of an item", "items", histogram(found.counts)),
+    ]
+    tables += [_shared(found, shared)] if shared else []
+    parts = [title, *(table.grid() for table in tables)]
     notes = warnings(found, about)
     parts.append("\n".join(["what to know:", *(f"- {note}" for note in notes)]) if notes else "nothing odd was found")
     return "\n\n".join(parts)
@@ -68,23 +70,26 @@ def warnings(found: Statistics, about: Mapping | None = None) -> list[str]:
 
 def draw_domain(found: Statistics, simulated: bool, path: Path) -> None:
     """Lengths of histories, events of items, and items by popularity, as a PNG; whole or not at all."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = new_figure(12, 3.6)
     left, middle, right = figure.subplots(1, 3)
     _draw_bars(left, "events of a user", "users", histogram(found.lengths))
     _draw_bars(middle, "events of an item", "items", histogram(found.counts))
     ordered = np.sort(found.counts)[::-1]
     places = np.unique(np.geomspace(1, len(ordered), 2000).astype(np.int64))  # more points nobody sees
     right.loglog(places, ordered[places - 1], linewidth=1.6)
-    right.set(title="popularity", xlabel="item, most popular first", ylabel="events")
-    right.grid(alpha=0.25)
-    note = " (simulated)" if simulated else ""
-    figure.suptitle(f"{found.name}{note}: {found.users:,} users, {found.items:,} items, {found.events:,} events")
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    write_atomically(path, [picture.getvalue()], "free some space, or choose another place with --picture")
+    name_axes(right, "popularity", x="item, most popular first", y="events")
+    sizes = f"{found.users:,} users, {found.items:,} items, {found.events:,} events"
+    figure.suptitle(f"{label(found.name)}{' (simulated)' if simulated else ''}: {sizes}")
+    write_atomically(path, [png(figure)], "free some space, or choose another place with --picture")
 
 
-def _table(found: Statistics, published: Mapping) -> str:
+def _draw_bars(axis: Axes, title: str, what: str, bins: list[tuple[int, int, int]]) -> None:
+    axis.bar([_range(low, high) for low, high, _ in bins], [count for _, _, count in bins])
+    name_axes(axis, title, x="events", y=what)
+    axis.tick_params(axis="x", labelrotation=60, labelsize=8)
+
+
+def _sizes(found: Statistics, published: Mapping) -> Table:
     known = {"users": "users", "items": "items", "events": "interactions", "mean history": "mean_length"}
     values = {
         "users": f"{found.users:,}",
@@ -101,11 +106,35 @@ def _table(found: Statistics, published: Mapping) -> str:
     if found.span:
         values["time"] = " to ".join(_moment(time) for time in found.span)
     values["item texts"] = _text_line(found)
-    rows = [[name, value, _published(published.get(known.get(name)))] for name, value in values.items()]
-    heads = ["", "here", f"published ({published['edition']})" if "edition" in published else "published"]
-    if not published:
-        rows, heads = [row[:2] for row in rows], []
-    return tabulate(rows, heads, tablefmt="plain", disable_numparse=True)
+    columns = (
+        Column("", lambda row: row[0], left=True),
+        Column("here", lambda row: row[1], left=True),
+        Column("published", lambda row: published.get(known.get(row[0])), _PUBLISHED,
+               minor=f"({published['edition']})" if "edition" in published else ""),
+    )  # fmt: skip
+    return Table(columns, tuple(values.items()))
+
+
+_PUBLISHED = Format(lambda value: f"{value:,}" if isinstance(value, int) else f"{value:.1f}")
+
+
+def _bars(title: str, what: str, bins: list[tuple[int, int, int]]) -> Table:
+    most = max(count for _, _, count in bins)
+    columns = (
+        Column(title, lambda row: _range(*row[:2])),
+        Column(what, lambda row: row[2], COUNT),
+        Column("", lambda row: "#" * -(-row[2] * _BAR // most), left=True),
+    )
+    return Table(columns, tuple(bins))
+
+
+def _shared(found: Statistics, shared: Sequence[Shared]) -> Table:
+    columns = (
+        Column("shared with", lambda row: row.name, left=True),
+        Column("users", lambda row: _overlap(row.users, found.users)),
+        Column("items", lambda row: _overlap(row.items, found.items)),
+    )
+    return Table(columns, tuple(shared))
 
 
 def _text_line(found: Statistics) -> str:
@@ -113,30 +142,6 @@ def _text_line(found: Statistics) -> str:
         return f"none (no {found.name}.item)"
     shares = [f"{column}: {_percent(count, found.items)} of items" for column, count in found.texts.items()]
     return "; ".join(shares) or f"{found.name}.item has no column of the type token_seq"
-
-
-def _published(value) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.1f}"
-
-
-def _bars(title: str, what: str, bins: list[tuple[int, int, int]]) -> list[str]:
-    most = max(count for _, _, count in bins)
-    rows = [[_range(low, high), f"{count:,}", "#" * -(-count * _BAR // most)] for low, high, count in bins]
-    return [tabulate(rows, [title, what, ""], tablefmt="plain", disable_numparse=True, colalign=("right", "right"))]
-
-
-def _draw_bars(axis, title: str, what: str, bins: list[tuple[int, int, int]]) -> None:
-    axis.bar([_range(low, high) for low, high, _ in bins], [count for _, _, count in bins])
-    axis.set(title=title, xlabel="events", ylabel=what)
-    axis.tick_params(axis="x", labelrotation=60, labelsize=8)
-    axis.grid(axis="y", alpha=0.25)
-
-
-def _shared(found: Statistics, shared: Sequence[Shared]) -> str:
-    rows = [[own.name, _overlap(own.users, found.users), _overlap(own.items, found.items)] for own in shared]
-    return tabulate(rows, ["shared with", "users", "items"], tablefmt="plain", disable_numparse=True)
 
 
 def _overlap(count: int | None, of: int) -> str:

@@ -1,22 +1,113 @@
-"""A study's table in the terminal, as Markdown and as CSV, and its picture."""
+"""A study's table in the terminal, as Markdown and as CSV, and its figure.
 
-import csv
-import io
-import textwrap
+A new column of the table is one more line in :func:`arm_columns`: every report then has it.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
-from tabulate import tabulate
-
-from recbole_metarec.compare.findings import SEEDS, ArmFindings, Contrast, Findings
+from recbole_metarec.compare.findings import SEEDS, Contrast, Findings
 from recbole_metarec.compare.leaderboard import Protocol
 from recbole_metarec.compare.settings import meaning
 from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.files import write_atomically
-from recbole_metarec.reports import display
-from recbole_metarec.reports.leaderboard import cell
-from recbole_metarec.reports.study_figures import picture
+from recbole_metarec.reports.figures import study_figure
+from recbole_metarec.reports.leaderboard import P_VALUE, RUN_SEEDS
+from recbole_metarec.tables import (
+    COUNT,
+    DIFFERENCE,
+    INTERVAL,
+    MEAN_STD,
+    PERCENT,
+    PLAIN,
+    PROBABILITY,
+    SCORE,
+    SECONDS,
+    Column,
+    Format,
+    Table,
+    code_block,
+    csv_text,
+    escaped,
+)
 
 _REMEDY = "free some space or choose another --output"
+_OVER_SEEDS = "‡"
+_CONTRAST = Format(
+    lambda contrast: DIFFERENCE.text(contrast.difference.interval),
+    lambda contrast: DIFFERENCE.detail(contrast.difference.interval) + _OVER_SEEDS * (contrast.over == SEEDS),
+    {ending: lambda contrast, take=take: take(contrast.difference.interval)
+     for ending, take in DIFFERENCE.values.items()},
+)  # fmt: skip
+_GUARD = Format(
+    lambda fired: f"{fired[0]} of {fired[1]} fired",
+    values={"_fired": lambda fired: fired[0], "_known": lambda fired: fired[1]},
+)
+
+
+def arm_columns(findings: Findings, protocol: Protocol) -> tuple[Column, ...]:
+    """What every report shows of an arm: an ArmFindings."""
+    study, swept = findings.study, findings.study.kind == "sweep"
+    differs = (
+        Column(study.key, lambda arm: arm.arm.value or "any", Format(), left=True),
+        Column("model", lambda arm: arm.arm.model, name="model", left=True),
+        Column("data", lambda arm: arm.arm.detail or None, left=True, terminal="none"),
+    )
+    if not swept:
+        differs = (
+            Column("variant", lambda arm: arm.arm.name, left=True),
+            Column(None, lambda arm: arm.arm.model, name="model"),
+            Column("what differs", lambda arm: arm.arm.detail or None, name="changes", left=True, terminal="none"),
+        )
+    return (
+        Column(None, lambda arm: study.name, name="experiment"),
+        Column(None, lambda arm: protocol.simulated, name="simulated"),
+        Column(None, lambda arm: "+".join(dict.fromkeys(run.dataset for run in arm.arm.runs)), name="dataset"),
+        Column(None, lambda arm: "+".join(arm.arm.runs[0].sources), name="sources"),
+        *differs,
+        *([Column(None, lambda arm: arm.arm.value, name=study.key)] if swept else []),
+        Column("seeds", lambda arm: arm.rows, RUN_SEEDS, "seeds"),
+        Column("users", lambda arm: arm.users, COUNT, "users"),
+        Column("NDCG@10 test", lambda arm: arm.test, MEAN_STD, f"test_{METRIC}"),
+        Column("valid", lambda arm: arm.valid, MEAN_STD, f"valid_{METRIC}"),
+        Column(None, lambda arm: arm.level, INTERVAL, f"test_{METRIC}"),
+        *(column for number, name in enumerate(study.columns) for column in _contrast_columns(name, number)),
+        Column("guard", lambda arm: arm.fired if arm.fired[1] else None, _GUARD, "guard"),
+        Column("time", lambda arm: arm.seconds, SECONDS, "seconds"),
+    )
+
+
+def _contrast_columns(name: str, number: int) -> list[Column]:
+    """What is shown of the differences to one reference."""
+
+    def of(take: Callable[[Contrast], object]) -> Callable:
+        return lambda arm: arm.contrasts[number] and take(arm.contrasts[number])
+
+    return [
+        Column(f"Δ to {name}, 95 %", of(lambda contrast: contrast), _CONTRAST, f"to_{name}"),
+        Column("%", of(lambda contrast: contrast.relative), PERCENT, f"to_{name}_relative"),
+        Column("p", of(lambda contrast: contrast.difference), P_VALUE, f"to_{name}_p_holm"),
+        Column("p over seeds", of(lambda contrast: contrast.p_seeds), PROBABILITY, f"to_{name}_p_seeds_holm"),
+        Column(None, of(lambda contrast: contrast.over), PLAIN, f"to_{name}_over"),
+    ]
+
+
+def arms_table(findings: Findings, protocol: Protocol) -> Table:
+    """One line per arm."""
+    return Table(arm_columns(findings, protocol), findings.arms, "", protocol.line, notes(findings))
+
+
+def _runs_table(findings: Findings) -> Table:
+    columns = (
+        Column("Arm", lambda run: run[0].name, left=True),
+        Column("Seed", lambda run: run[1].seed),
+        Column("NDCG@10 valid", lambda run: run[1].valid, SCORE),
+        Column("NDCG@10 test", lambda run: run[1].test, SCORE),
+        Column("Best epoch", lambda run: run[1].best_epoch),
+        Column("Guard", lambda run: run[1].guard or None, left=True),
+        Column("Time", lambda run: run[1].seconds, SECONDS),
+    )
+    return Table(columns, tuple((arm.arm, row) for arm in findings.arms for row in arm.rows), "Runs")
 
 
 def write_reports(findings: Findings, protocol: Protocol, command: str, folder: Path) -> tuple[Path, ...]:
@@ -27,7 +118,7 @@ def write_reports(findings: Findings, protocol: Protocol, command: str, folder: 
     kind = findings.study.kind
     contents = {"md": markdown(findings, protocol, command).encode(), "csv": table_csv(findings, protocol).encode()}
     if any(arm.test for arm in findings.arms):
-        contents["png"] = picture(findings, protocol)
+        contents["png"] = study_figure(findings, protocol)
     return tuple(
         write_atomically(Path(folder) / f"{kind}.{ending}", [content], _REMEDY) for ending, content in contents.items()
     )
@@ -42,114 +133,59 @@ def title(findings: Findings) -> str:
 
 def terminal_table(findings: Findings, protocol: Protocol) -> str:
     """What the command prints in the end."""
-    header, rows = _table(findings)
-    kept = [k for k in range(len(header)) if any(row[k] not in (display.NOTHING, "") for row in rows)]
-    table = tabulate(
-        [[row[k] for k in kept] for row in rows], [header[k] for k in kept], tablefmt="simple", disable_numparse=True
-    )
-    lines = [_wrapped(protocol.line), "", table, "", *map(_wrapped, notes(findings))]
-    return "\n".join([*lines, *_failed(findings)])
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 120, break_on_hyphens=False)
+    return "\n".join([arms_table(findings, protocol).terminal(), *_failed(findings)])
 
 
 def markdown(findings: Findings, protocol: Protocol, command: str) -> str:
     """The whole study as GitHub's Markdown."""
-    header, rows = _table(findings, details=True)
-    table = tabulate([[cell(text) for text in row] for row in rows], header, tablefmt="pipe", disable_numparse=True)
-    parts = [f"# {cell(title(findings))}", f"_{cell(protocol.line)}_", f"    {command}", table]
+    name = escaped(title(findings))
+    parts = [f"# {name}", code_block([command]), arms_table(findings, protocol).markdown()]
     if any(arm.test for arm in findings.arms):
-        parts.append(f"![{cell(title(findings))}]({findings.study.kind}.png)")
-    parts.append("\n".join(f"- {cell(note)}" for note in notes(findings)))
+        parts.append(f"![{name}]({findings.study.kind}.png)")
     if failed := _failed(findings):
-        parts += ["## Failed runs", "\n".join(f"- {cell(line)}" for line in failed)]
-    runs = [["Arm", "Seed", "NDCG@10 valid", "NDCG@10 test", "Best epoch", "Guard", "Time"]]
-    for arm in findings.arms:
-        for row in arm.rows:
-            epoch = display.NOTHING if row.best_epoch is None else str(row.best_epoch)
-            scores = [display.score(row.valid), display.score(row.test)]
-            runs.append([arm.arm.name, str(row.seed), *scores, epoch, row.guard, display.duration(row.seconds)])
-    cells = [[cell(text) for text in row] for row in runs]
-    parts += ["## Runs", tabulate(cells[1:], cells[0], tablefmt="pipe", disable_numparse=True)]
+        parts += ["## Failed runs", "\n".join(f"- {escaped(line)}" for line in failed)]
     commands = dict.fromkeys(row.command for arm in findings.arms for row in arm.rows)
-    parts += ["## Commands", "\n".join(f"    {' '.join(own.split())}" for own in commands)]
+    parts += [_runs_table(findings).markdown(), "## Commands", code_block(commands)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(findings: Findings, details: bool = False) -> tuple[list[str], list[list[str]]]:
+def table_csv(findings: Findings, protocol: Protocol) -> str:
+    """One line per arm, unrounded; what a line does not have is empty."""
+    return csv_text(arms_table(findings, protocol).records())
+
+
+def notes(findings: Findings) -> tuple[str, ...]:
+    """What a reader must know to read the table, a sentence or two each."""
     study = findings.study
-    sweep = study.kind == "sweep"
-    header = [study.key, "model"] if sweep else ["variant"]
-    header += ["what differs" if not sweep else "data"] * details
-    header += ["seeds", "users", "NDCG@10 test", "valid"]
-    for name in study.columns:
-        header += [f"Δ to {name}, 95 %", "%", "p", "p over seeds"]
-    header += ["guard", "time"]
-    return header, [_line(arm, sweep, details) for arm in findings.arms]
-
-
-def _line(found: ArmFindings, sweep: bool, details: bool) -> list[str]:
-    arm, nothing = found.arm, display.NOTHING
-    line = [arm.value or "any", arm.model] if sweep else [arm.name]
-    line += [arm.detail] * details
-    line += [str(len(found.rows)), nothing if found.users is None else f"{found.users:,}"]
-    line += [display.mean_std(found.test), display.mean_std(found.valid)]
-    for contrast in found.contrasts:
-        line += _contrast(contrast)
-    line.append(f"{found.fired[0]} of {found.fired[1]} fired" if found.fired[1] else nothing)
-    return [*line, nothing if found.seconds is None else display.duration(found.seconds)]
-
-
-def _contrast(contrast: Contrast | None) -> list[str]:
-    if contrast is None:
-        return [display.NOTHING] * 4
-    interval = contrast.difference.interval
-    ends = "[n/a]" if abs(interval.low) == float("inf") else display.signed_interval(interval)
-    mark = "‡" if contrast.over == SEEDS else ""
-    share = display.NOTHING if contrast.relative is None else f"{100 * contrast.relative:+.1f}".replace("-", "−")
-    over_seeds = display.NOTHING if contrast.p_seeds is None else display.probability(contrast.p_seeds)
-    return [f"{display.signed(interval.mean)} {ends}{mark}", share, display.p_value(contrast.difference), over_seeds]
-
-
-def notes(findings: Findings) -> list[str]:
-    """What a reader must know to read the table, one sentence each."""
-    study = findings.study
-    found = ["NDCG@10: mean ± standard deviation over seeds (n/a: one seed has none), of the unguarded model."]
+    sentences = ["NDCG@10: mean ± standard deviation over seeds (n/a: one seed has none), of the unguarded model."]
     if study.kind == "sweep":
-        found.append(f"{study.key}: {meaning(study.key)}")
+        sentences.append(f"{study.key}: {meaning(study.key)}")
         if len({arm.arm.runs[0].dataset for arm in findings.arms}) > 1:
-            found.append("Each share of users is a target of its own, with its own test users: compare within a share.")
+            sentences.append("Each share of users is a target of its own, with its own test users: compare within it.")
     if all(run.config.get("text_alignment") for arm in study.arms for run in arm.runs):
-        found.append("Every model, LRURec included, reads item texts beside ids (text_alignment).")
+        sentences.append("Every model, LRURec included, also reads item texts (text_alignment).")
     if any(len({run.dataset for run in arm.runs}) > 1 for arm in study.arms):
-        found.append(
-            "Each seed is another shop: the users of all of them are pooled, and ± is over shops, too. "
-            "The statistics above are of the whole domain that they are part of."
+        sentences.append(
+            "Each seed uses a different subsample, disjoint where possible: the users of all of them are pooled, and ± "
+            "is over subsamples, too. The statistics above are of the whole domain."
         )
-    found.append(
+    counts = [sum(arm.contrasts[n] is not None for arm in findings.arms) for n in range(len(study.columns))]
+    sentences.append(
         "Δ: mean difference over the seeds that both have, with its 95 % interval (paired bootstrap over test users of "
-        "NDCG@10 averaged over seeds), each for itself; %: relative to the other's mean; p: Holm-corrected over the "
-        f"{_tests(findings)} of a column. It asks whether other users would show the same; p over seeds (paired t over "
-        "the seeds' differences, corrected alike) whether other trainings would, or other shops where a seed is a shop."
+        "NDCG@10 averaged over seeds), not corrected; %: relative to the other's mean; p: Holm-corrected over the "
+        f"{max(counts, default=0)} differences of a column. It asks whether other users would show the same; p over "
+        "seeds (paired t over the seeds' differences, corrected alike) whether other seeds would, or other subsamples "
+        "where each seed uses its own."
     )
     if findings.over_seeds:
-        found.append("‡ over seeds (paired t): the runs' ranks are not at hand, so users could not be paired.")
-    found.append(
-        "Every arm has the same data, split, most epochs, early stopping and number of tuning trials: "
-        f"{_trials(findings)}."
-    )
+        sentences.append(f"{_OVER_SEEDS} over seeds (paired t): runs without ranks, so that users could not be paired.")
+    trials = _trials(findings)
+    sentences.append(f"All arms have the same data, split, most epochs, early stopping and tuning trials: {trials}.")
     if any(arm.fired[1] for arm in findings.arms):
-        found.append("guard: runs in which it would have deployed the same model without sources, by validation.")
+        sentences.append("guard: runs in which it would have deployed the same model without sources, by validation.")
     if len(findings.codes) > 1:
-        found.append(f"The rows are of {len(findings.codes)} versions of the code: {'; '.join(findings.codes)}.")
-    return found
-
-
-def _tests(findings: Findings) -> str:
-    counts = [sum(arm.contrasts[k] is not None for arm in findings.arms) for k in range(len(findings.study.columns))]
-    return f"{max(counts, default=0)} differences"
+        sentences.append(f"The rows are of {len(findings.codes)} versions of the code: {'; '.join(findings.codes)}.")
+    return tuple(sentences)
 
 
 def _trials(findings: Findings) -> str:
@@ -158,42 +194,5 @@ def _trials(findings: Findings) -> str:
 
 
 def _failed(findings: Findings) -> list[str]:
-    shown = {(run.model, run.command): run.title for run in findings.study.plan}
-    return [f"failed: {shown.get((own.model, own.command), own.model)}: {own.error}" for own in findings.found.failures]
-
-
-def table_csv(findings: Findings, protocol: Protocol) -> str:
-    """One line per arm, unrounded; what a line does not have is empty."""
-    rows = [_csv_row(arm, findings, protocol) for arm in findings.arms]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _csv_row(found: ArmFindings, findings: Findings, protocol: Protocol) -> dict:
-    study, arm = findings.study, found.arm
-    row = {"experiment": study.name, "simulated": protocol.simulated}
-    row |= {"dataset": "+".join(dict.fromkeys(run.dataset for run in arm.runs))}
-    row |= {"sources": "+".join(arm.runs[0].sources), "model": arm.model, study.key or "changes": arm.value}
-    if study.kind == "ablate":
-        row["changes"] = arm.detail
-    row |= {"seeds": " ".join(str(own.seed) for own in found.rows), "users": found.users}
-    for name, spread in (("valid", found.valid), ("test", found.test)):
-        row |= {f"{name}_{METRIC}_mean": spread and spread.mean, f"{name}_{METRIC}_std": spread and spread.std}
-    level = found.level
-    row |= {f"test_{METRIC}_low": level and max(0.0, level.low), f"test_{METRIC}_high": level and level.high}
-    for name, contrast in zip(study.columns, found.contrasts):
-        own = contrast and contrast.difference
-        row |= {
-            f"to_{name}": own and own.interval.mean,
-            f"to_{name}_low": own and own.interval.low,
-            f"to_{name}_high": own and own.interval.high,
-            f"to_{name}_relative": contrast and contrast.relative,
-            f"to_{name}_p_holm": own and own.p,
-            f"to_{name}_p_seeds_holm": contrast and contrast.p_seeds,
-            f"to_{name}_over": contrast and contrast.over,
-        }
-    row |= {"guard_fired": found.fired[0], "guard_known": found.fired[1], "seconds": found.seconds}
-    return {key: "" if value is None else value for key, value in row.items()}
+    titles = {(run.model, run.command): run.title for run in findings.study.plan}
+    return [f"failed: {titles.get((r.model, r.command), r.model)}: {r.error}" for r in findings.found.failures]

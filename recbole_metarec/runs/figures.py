@@ -1,20 +1,17 @@
-"""The three pictures of a run: training curve, source similarities and weights, use of the codebook.
+"""The three figures of a run: training curve, source similarities and weights, use of the codebook."""
 
-Drawn without pyplot, whose backend and open figures belong to whoever runs this, for example to a notebook.
-"""
-
-import io
 from pathlib import Path
 
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recbole_metarec.figures import colour, label, name_axes, new_figure, png
 from recbole_metarec.files import write_atomically
 
 
 def draw_history(history: list[dict], path: Path) -> None:
-    """Training loss and validation score per epoch; pre-training passes have epochs below zero."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    """Training loss and validation score per epoch; pre-training epochs are below zero."""
+    figure = new_figure(9, 3.4)
     left, right = figure.subplots(1, 2)
     _line(left, history, "train_loss", "training loss (mean per step)")
     _line(right, history, "valid_score", "validation score")
@@ -50,31 +47,26 @@ def _draw_sources(rows: list[dict], panels: dict[str, str], path: Path) -> None:
     panels = {key: title for key, title in panels.items() if any(key in row for row in rows)}
     if not panels:
         return
-    names = list(dict.fromkeys(row["source"] for row in rows))
+    sources = list(dict.fromkeys(row["source"] for row in rows))
     n_rows = (len(panels) + 1) // 2
-    figure = Figure(figsize=(10, 3.2 * n_rows), layout="constrained")
-    axes = [figure.add_subplot(n_rows, min(len(panels), 2), place) for place in range(1, len(panels) + 1)]
-    colours = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    figure = new_figure(10, 3.2 * n_rows)
+    axes = [figure.add_subplot(n_rows, min(len(panels), 2), number) for number in range(1, len(panels) + 1)]
     for axis, (key, title) in zip(axes, panels.items(), strict=True):
-        for number, name in enumerate(names):
-            own = [row for row in rows if row["source"] == name]
-            _line(axis, own, key, title, label=name, color=colours[number % len(colours)])
+        for number, source in enumerate(sources):
+            style = {"label": label(source), "color": colour(number, len(sources))}
+            _line(axis, [row for row in rows if row["source"] == source], key, title, **style)
         if key in ("similarity_theta", "similarity_phi", "gain"):
             axis.axhline(0.0, color="grey", linewidth=0.8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     _write(figure, path)
 
 
-def _line(axis, rows: list[dict], key: str, title: str, **style) -> None:
+def _line(axis: Axes, rows: list[dict], key: str, title: str, **style) -> None:
     points = [(row["epoch"], row[key]) for row in rows if key in row]
     axis.plot([x for x, _ in points], [y for _, y in points], linewidth=1.4, **style)
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.grid(alpha=0.25)
+    name_axes(axis, title, x="epoch")
 
 
 def _write(figure: Figure, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    write_atomically(path, [picture.getvalue()], "free some space or choose another checkpoint_dir")
+    write_atomically(path, [png(figure)], "free some space or choose another checkpoint_dir")

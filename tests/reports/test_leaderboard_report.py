@@ -1,12 +1,11 @@
 """A comparison of runs, and its tables: every figure is where it belongs and text stays text."""
 
-import csv
-import io
 import os
 
 import numpy as np
 import pytest
 from support.made_up import BASELINES, PROTOCOL, made_up_comparison, made_up_run
+from support.parsed import csv_rows, html_tables, markdown_tables
 
 import recbole_metarec  # noqa: F401
 
@@ -16,14 +15,27 @@ from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.results import FailedRun, RunResult
 from recbole_metarec.evaluation.segments import Segment
-from recbole_metarec.reports import display
-from recbole_metarec.reports.html import headline
-from recbole_metarec.reports.leaderboard import markdown, table_csv, terminal_table, write_reports
+from recbole_metarec.reports.html import page
+from recbole_metarec.reports.leaderboard import (
+    headline,
+    markdown,
+    models_table,
+    segments_table,
+    table_csv,
+    terminal_table,
+    write_reports,
+)
+from recbole_metarec.tables import INTERVAL, deviation, duration, score, signed
 
 
 @pytest.fixture(scope="module")
 def comparison():
     return made_up_comparison(users=500)
+
+
+@pytest.fixture(scope="module")
+def html(comparison):
+    return page(comparison, headline(comparison), models_table(comparison), segments_table(comparison))
 
 
 def changed(run: RunResult, **fields) -> RunResult:
@@ -80,37 +92,66 @@ def test_segments_follow_the_users_by_token():
 
 
 def test_one_seed_shows_no_deviation_anywhere():
-    found = made_up_comparison(users=100, seeds=1)
-    assert "± n/a" in terminal_table(found) and "± 0.0000" not in terminal_table(found)
-    assert "± n/a" in markdown(found) and "± 0.0000" not in markdown(found)
-    rows = list(csv.DictReader(io.StringIO(table_csv(found))))
-    assert {row["test_ndcg@10_std"] for row in rows} == {""}
+    single = made_up_comparison(users=100, seeds=1)
+    assert "± n/a" in markdown(single) and "± 0.0000" not in markdown(single) + terminal_table(single)
+    assert {row["test_ndcg@10_std"] for row in csv_rows(table_csv(single))} == {""}
 
 
-@pytest.mark.parametrize("table", [terminal_table, markdown])
-def test_tables_say_what_they_stand_on(comparison, table):
-    text = " ".join(table(comparison).replace("\\", "").split())
-    for words in (
-        PROTOCOL.line,
-        "(SIMULATED DATA)",
-        "CUDA out of memory",
-        "5†",
-        "fewer trials",
-        "best baseline on validation",
-        "does not cover other seeds",
-        "not distinguishable" if table is markdown else "best baseline",
-    ):
-        assert words in text
-    for entry in comparison.entries:
-        assert display.mean_std(entry.test["ndcg@10"]) in text and display.duration(entry.seconds) in text
+def test_markdown_read_back_is_what_was_measured(comparison):
+    models, segments, failed = markdown_tables(markdown(comparison))
+    best = comparison.best_baseline
+    for row, entry in zip(models, comparison.entries, strict=True):
+        level, apart = entry.test["ndcg@10"], entry.difference
+        assert (row["Model"], int(row["Place"]), int(row["Tier"])) == (entry.model, entry.place, entry.tier)
+        assert row["NDCG@10 test"] == f"{score(level.mean)} {deviation(level.std)}"
+        assert row["95 % interval over users"] == INTERVAL.text(entry.interval)
+        assert row["Valid NDCG@10"].startswith(score(entry.valid["ndcg@10"].mean))
+        assert (row["Guarded NDCG@10"] == "–") == (not entry.guarded_test)
+        assert row["Recall@50 test"].startswith(score(entry.test["recall@50"].mean))
+        assert row["Verdict"] == (apart.verdict if apart else "–")
+        assert row[f"Δ to {best}"].split(" ")[0] == (signed(apart.interval.mean) if apart else "–")
+        assert row["Δ of each seed"].count(",") == (len(entry.runs) - 1 if apart else 0)
+        assert row["Seeds"] == str(len(entry.runs)) and row["Time per run"] == duration(entry.seconds)
+        assert row["Parameters"].replace(",", "") == str(entry.parameters)
+        assert row["Trials"] == f"{entry.trials}{'†' * entry.fewer_trials}"
+    for number, scores in enumerate(comparison.segments):
+        for row, interval in zip(segments, scores.intervals, strict=True):
+            column = f"{scores.segment.name} ({scores.segment.users:,} users)"
+            assert row[column] == f"{score(interval.mean)} ({INTERVAL.text(interval)})", number
+    assert [(row["Model"], row["Seed"]) for row in failed] == [("FDSA", "2022")]
+
+
+def test_markdown_and_page_hold_the_same_tables_and_the_terminal_a_part_of_them(comparison, html):
+    shown = html_tables(html)
+    read = markdown_tables(markdown(comparison))
+    assert shown["models"] == read[0] and shown["segments"] == read[1]
+    lines = terminal_table(comparison).splitlines()
+    for row in read[0]:
+        (line,) = (line for line in lines if line.startswith(f"{row['Model']} "))
+        for name in (
+            "Place",
+            "Tier",
+            "NDCG@10 test",
+            f"Δ to {comparison.best_baseline}",
+            "p",
+            "Time per run",
+            "Trials",
+        ):
+            assert row[name] in line
+
+
+def test_what_a_reader_must_know_stands_beside_the_models_in_every_form(comparison, html):
+    notes = models_table(comparison).notes
+    assert any(comparison.best_baseline in note for note in notes) and any("†" in note for note in notes)
+    forms = terminal_table(comparison), markdown(comparison).replace("\\", ""), html.replace("&#39;", "'")
+    for text in (" ".join(form.split()) for form in forms):
+        assert all(note in text for note in (*notes, PROTOCOL.line, "SIMULATED DATA", "CUDA out of memory"))
 
 
 def test_the_protocol_stands_above_every_table_of_the_markdown(comparison):
     blocks = markdown(comparison).split("\n\n")
     tables = [number for number, block in enumerate(blocks) if block.startswith("|")]
-    assert len(tables) == 4
-    for number in tables:
-        assert blocks[number - 1] == f"_{PROTOCOL.line}_"
+    assert len(tables) == 3 and all(blocks[number - 1] == f"_{PROTOCOL.line}_" for number in tables)
 
 
 def test_only_smaller_budgets_are_marked():
@@ -124,32 +165,40 @@ def test_only_smaller_budgets_are_marked():
 
 
 def test_csv_is_unrounded_and_whole(comparison):
-    rows = list(csv.DictReader(io.StringIO(table_csv(comparison))))
+    rows = csv_rows(table_csv(comparison))
     assert [row["model"] for row in rows] == [entry.model for entry in comparison.entries] + ["FDSA"]
     for row, entry in zip(rows, comparison.entries):
         assert float(row["test_ndcg@10_mean"]) == entry.test["ndcg@10"].mean
-        assert int(row["tier"]) == entry.tier and row["dataset"] == PROTOCOL.dataset
+        assert float(row["valid_mrr@50_std"]) == entry.valid["mrr@50"].std
+        assert float(row["test_ndcg@10_high"]) == entry.interval.high and float(row["seconds"]) == entry.seconds
+        assert row["seeds"] == " ".join(str(run.seed) for run in entry.runs)
+        assert (row["baseline"], row["fewer_trials"]) == (str(entry.baseline), str(entry.fewer_trials))
+        assert (row["guarded_test_recall@10_mean"] == "") == (not entry.guarded_test)
         assert (row["p_holm"] == "") == (entry.difference is None)
+        if entry.difference:
+            apart = entry.difference.interval
+            ends = [float(row[name]) for name in ("difference", "difference_low", "difference_high", "p_holm")]
+            assert ends == [apart.mean, apart.low, apart.high, entry.difference.p]
+        assert (row["dataset"], row["best_baseline"]) == (PROTOCOL.dataset, comparison.best_baseline)
     assert rows[-1]["error"].startswith("CUDA") and rows[-1]["failed_seed"] == "2022"
 
 
-def test_text_of_others_stays_text_in_markdown():
-    found = made_up_comparison({"MetaRec": "<script>a|b*[x](y)"}, users=50, seeds=1)
-    text = markdown(found)
-    assert "\\<script\\>a\\|b\\*[x]\\(y)" in text and "<script>" not in text
-    tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    for table in tables:
-        bars = {line.replace("\\|", "").count("|") for line in table.splitlines()}
-        assert len(bars) == 1
+def test_text_of_others_stays_text_in_every_form():
+    name = "<script>a|b*[x](y)"
+    hostile = made_up_comparison({"MetaRec": name}, users=50, seeds=1)
+    assert "<script>" not in markdown(hostile) and "](" not in markdown(hostile)
+    html = html_tables(page(hostile, headline(hostile), models_table(hostile), segments_table(hostile)))
+    for rows in (*markdown_tables(markdown(hostile))[:2], *html.values()):
+        assert name in [row["Model"] for row in rows]
+    assert name in [row["model"] for row in csv_rows(table_csv(hostile))]
 
 
 def test_a_model_alone_and_runs_that_all_failed():
     alone = compare([made_up_run("MetaRec", 1, 40)], PROTOCOL, BASELINES)
     assert alone.best_baseline is None and alone.entries[0].tier == 1
-    assert "MetaRec" in terminal_table(alone) and "best baseline" not in markdown(alone)
+    assert "MetaRec" in terminal_table(alone) and "Δ" not in markdown(alone)
     failed = compare([], PROTOCOL, BASELINES, [FailedRun("SASRec", 1, "out of memory", "recbole-metarec train")])
-    assert "failed: SASRec, seed 1: out of memory" in terminal_table(failed)
-    assert "out of memory" in markdown(failed) and "out of memory" in table_csv(failed)
+    assert all("out of memory" in form(failed) for form in (terminal_table, markdown, table_csv))
 
 
 def test_the_headline_says_whether_the_leader_beats_the_best_baseline(comparison):
@@ -183,35 +232,12 @@ def test_only_a_dataset_that_says_so_is_simulated():
     assert not real.simulated and "SIMULATED" not in real.line
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (90, "1.5 min"), (3600, "1.0 h"), (90000, "25.0 h")]
-)
-def test_durations(seconds, text):
-    assert display.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0"), (999, "999"), (1000, "1k"), (371_600, "372k"), (999_700, "1M"), (2_110_000, "2.11M")]
-)
-def test_amounts(number, text):
-    assert display.amount(number) == text
-
-
-def test_signs_of_differences():
-    assert [display.signed(value) for value in (0.01, -0.01, 0.00001, -0.00001)] == [
-        "+0.0100",
-        "−0.0100",
-        "0.0000",
-        "0.0000",
-    ]
-
-
 def test_users_who_are_all_alike_tell_nothing_of_others():
     runs = [changed(made_up_run("SASRec", 1, 4), test_ranks=np.array([60, 1, 60, 2]))]
     users = runs[0].test_users
     groups = tuple(Segment(f"{at}", "", np.isin(users, users[at])) for at in ([0, 2], [1, 3], [1]))
     alike, different, one = (row.intervals[0] for row in compare(runs, PROTOCOL, (), (), groups, users).segments)
-    assert not np.isfinite(alike.low) and not np.isfinite(one.high) and display.interval(alike) == "n/a"
+    assert not np.isfinite(alike.low) and not np.isfinite(one.high) and INTERVAL.text(alike) == "n/a"
     assert 0 <= different.low < different.mean < different.high <= 1
 
 

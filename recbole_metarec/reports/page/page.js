@@ -6,8 +6,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
 const valueOf = (row, column) => {
   const text = row.cells[column].dataset.value;
   if (text === undefined) return null;
-  const number = Number(text);
-  return column > 0 && text !== "" && Number.isFinite(number) ? number : text;
+  return row.closest("table").tHead.rows[0].cells[column].classList.contains("text") ? text : Number(text);
 };
 
 const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
@@ -15,7 +14,7 @@ const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - 
 function sortBy(table, head) {
   const column = head.cellIndex;
   const before = head.getAttribute("aria-sort");
-  const first = column === 0 ? "ascending" : "descending";
+  const first = head.classList.contains("text") ? "ascending" : "descending";
   const other = first === "ascending" ? "descending" : "ascending";
   const order = before === first ? other : first;
   const body = table.tBodies[0];
@@ -31,7 +30,7 @@ function sortBy(table, head) {
   say(`Sorted by ${head.textContent.trim()}, ${order}`);
 }
 
-for (const table of document.querySelectorAll("table.sortable")) {
+for (const table of document.querySelectorAll("table")) {
   for (const head of table.tHead.rows[0].cells) {
     head.querySelector("button").addEventListener("click", () => sortBy(table, head));
   }
