@@ -1,7 +1,5 @@
 """What a study's table says: differences over the right users and seeds, corrected, and shown as they are."""
 
-import csv
-import io
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +11,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from support.made_up import PROTOCOL
+from support.parsed import csv_rows, markdown_tables
 
 from recbole_metarec.compare.cost import estimate
 from recbole_metarec.compare.execution import Found
@@ -21,7 +20,8 @@ from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import differences, holm
-from recbole_metarec.reports.study import markdown, table_csv, terminal_table, write_reports
+from recbole_metarec.reports.study import markdown, notes, table_csv, terminal_table, write_reports
+from recbole_metarec.tables import percent, probability, score, signed, signed_interval
 
 SEED = (1, 2, 3)
 
@@ -149,20 +149,39 @@ def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_p
 
 
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])
-def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path, kind):
+def test_reports_read_back_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path, kind):
     study, found = world(tmp_path, kind=kind)
     key = study.arms[1].runs[0].recipe
     found.rows[key] = replace(found.rows[key], code="older")
     table = findings(study, found)
-    text = markdown(table, PROTOCOL, "recbole-metarec again")
+    text, (name,) = markdown(table, PROTOCOL, "recbole-metarec again"), study.columns
     assert "older" in text and "2 versions of the code" in text and "SIMULATED DATA" in text
-    for arm in table.arms:
-        assert all(f"{row.test:.4f}" in text for row in arm.rows)
-    rows = list(csv.DictReader(io.StringIO(table_csv(table, PROTOCOL))))
-    assert [row["model"] for row in rows] == list("ABCD") and len({len(row) for row in rows}) == 1
-    name = study.columns[0]
-    assert float(rows[1][f"to_{name}"]) == table.arms[1].contrasts[0].difference.interval.mean
-    assert rows[0][f"to_{name}"] == "" and rows[0]["seeds"] == "1 2 3"
+    arms, runs = markdown_tables(text)
+    rows = csv_rows(table_csv(table, PROTOCOL))
+    for arm, shown, row in zip(table.arms, arms, rows, strict=True):
+        what = [shown["variant"], shown["what differs"]] if kind == "ablate" else [shown["model"], shown["temperature"]]
+        assert what == [arm.arm.model, arm.arm.detail if kind == "ablate" else arm.arm.value]
+        assert (row["model"], row["seeds"], row["users"]) == (arm.arm.model, "1 2 3", "300")
+        assert row["changes" if kind == "ablate" else "temperature"] == what[1]
+        assert float(row["test_ndcg@10_mean"]) == arm.test.mean and float(row["test_ndcg@10_high"]) == arm.level.high
+        assert shown["NDCG@10 test"].startswith(score(arm.test.mean)) and shown["seeds"] == "3"
+        (contrast,) = arm.contrasts
+        if contrast is None:
+            assert row[f"to_{name}"] == row[f"to_{name}_p_seeds_holm"] == "" and shown[f"Δ to {name}, 95 %"] == "–"
+            continue
+        apart = contrast.difference.interval
+        assert [float(row[f"to_{name}{ending}"]) for ending in ("", "_low", "_high")] == [
+            apart.mean,
+            apart.low,
+            apart.high,
+        ]
+        assert float(row[f"to_{name}_relative"]) == contrast.relative and row[f"to_{name}_over"] == contrast.over
+        assert float(row[f"to_{name}_p_holm"]) == contrast.difference.p
+        assert float(row[f"to_{name}_p_seeds_holm"]) == contrast.p_seeds
+        assert shown[f"Δ to {name}, 95 %"] == f"{signed(apart.mean)} {signed_interval(apart.low, apart.high)}"
+        assert shown["%"] == percent(contrast.relative) and shown["p over seeds"] == probability(contrast.p_seeds)
+    every = [(arm.arm.name, str(row.seed), score(row.test)) for arm in table.arms for row in arm.rows]
+    assert [(run["Arm"], run["Seed"], run["NDCG@10 test"]) for run in runs] == every
     files = write_reports(table, PROTOCOL, "again", tmp_path)
     assert [file.name for file in files] == [f"{kind}.md", f"{kind}.csv", f"{kind}.png"]
     assert files[2].read_bytes().startswith(b"\x89PNG")
@@ -170,15 +189,15 @@ def test_reports_hold_every_arm_seed_and_command_and_tell_of_other_code(tmp_path
 
 def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_shops(tmp_path):
     study, found = world(tmp_path)
-    said = "Every model, LRURec included, reads item texts", "Each seed is another shop"
-    assert not any(line in markdown(findings(study, found), PROTOCOL, "again") for line in said)
+    said = "text_alignment", "different subsample"
+    assert not any(words in note for note in notes(findings(study, found)) for words in said)
 
     def read(run, number):
         return replace(run, config={**run.config, "text_alignment": True}, dataset=f"Shop-{number}")
 
     arms = tuple(replace(arm, runs=tuple(map(read, arm.runs, range(3)))) for arm in study.arms)
-    text = markdown(findings(replace(study, arms=arms), Found({}, {}, [])), PROTOCOL, "again")
-    assert all(line in text for line in said)
+    told = " ".join(notes(findings(replace(study, arms=arms), Found({}, {}, []))))
+    assert all(words in told for words in said)
 
 
 def test_a_report_without_any_finished_run_has_no_picture(tmp_path):
