@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import check_keys, key_reference, keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
-from recbole_metarec.data.domains import recbole_settings, resolve_sources
+from recbole_metarec.data.domains import resolve_sources
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.prepare.subsets import cut_overlap, cut_users, share_name, shops
 

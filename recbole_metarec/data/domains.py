@@ -6,7 +6,7 @@ Nothing here uses the network.
 import importlib.util
 from pathlib import Path
 
-from recbole_metarec.config.dataset_files import DOMAIN_KEYS, domain_settings, known_domains, recbole_settings
+from recbole_metarec.config.dataset_files import domain_settings, known_domains, recbole_settings
 from recbole_metarec.config.suggestions import nearest, source_fault, source_names
 from recbole_metarec.data.embedded import (
     EMBEDDED_DOMAINS,
@@ -19,7 +19,6 @@ from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import cache_dir
 
 __all__ = [
-    "DOMAIN_KEYS",
     "EMBEDDED_TARGET",
     "cache_dir",
     "check_name",

@@ -7,10 +7,11 @@ from functools import cache
 from logging import getLogger
 from pathlib import Path
 
+from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.schema import default_values, key_reference, keys_in, keys_read_by, reads
 from recbole_metarec.config.yaml_files import as_text
-from recbole_metarec.data.domains import find_domain, recbole_settings, resolve_sources
+from recbole_metarec.data.domains import find_domain, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.results import RunResult

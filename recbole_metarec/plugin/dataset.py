@@ -13,9 +13,10 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
+from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import reads
-from recbole_metarec.data.domains import domain_settings, find_domain, resolve_sources, sources_warning
+from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_windows

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_metarec.data.domains import check_name, domain_settings
+from recbole_metarec.config.dataset_files import domain_settings
+from recbole_metarec.data.domains import check_name
 from recbole_metarec.data.embedded import EMBEDDED_DOMAINS
 from recbole_metarec.data.writer import ITEM, TIME, USER, check_free, write_domain
 from recbole_metarec.errors import ConfigError, DataError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_metarec.data.domains import domain_settings
+from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.prepare.sources import RawFiles
 from recbole_metarec.tables import COUNT, Column, Table
 

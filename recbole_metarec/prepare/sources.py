@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_metarec.config.dataset_files import domain_settings, known_domains
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.data.domains import domain_settings, known_domains
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import cache_dir
 from recbole_metarec.prepare.amazon import EDITIONS, published

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from recbole_metarec.config.dataset_files import known_domains
 from recbole_metarec.config.suggestions import nearest, show, source_fault, source_names
-from recbole_metarec.data.domains import known_domains
 
 
 def test_nearest():

@@ -4,15 +4,8 @@ import socket
 
 import pytest
 
-from recbole_metarec.data.domains import (
-    DOMAIN_KEYS,
-    domain_settings,
-    find_domain,
-    known_domains,
-    recbole_settings,
-    resolve_sources,
-    sources_warning,
-)
+from recbole_metarec.config.dataset_files import DOMAIN_KEYS, domain_settings, known_domains, recbole_settings
+from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.embedded import (
     EMBEDDED_DOMAINS,
     EMBEDDED_SOURCES,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.data import embedded as movielens
-from recbole_metarec.data.domains import domain_settings
 from recbole_metarec.data.embedded import (
     CORE,
     EMBEDDED_DOMAINS,

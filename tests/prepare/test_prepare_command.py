@@ -21,7 +21,8 @@ from support.raw_files import (
 )
 
 from recbole_metarec.cli import main as cli
-from recbole_metarec.data.domains import domain_settings, find_domain, known_domains
+from recbole_metarec.config.dataset_files import domain_settings, known_domains
+from recbole_metarec.data.domains import find_domain
 from recbole_metarec.data.item_texts import read_item_texts
 from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.data.writer import read_about
