@@ -42,10 +42,10 @@ def find_domain(name: str, data_path=None) -> Path:
     Raises DataError, in one line, saying what was looked for, where, and what to do.
     """
     check_name(name)
-    found = _locate(name, data_path)
-    if found is None:
+    folder = _locate(name, data_path)
+    if folder is None:
         raise DataError(_absent(name, data_path))
-    return found
+    return folder
 
 
 def resolve_sources(target: str, sources, data_path=None) -> tuple[list[str], list[str]]:
@@ -106,13 +106,13 @@ def check_name(name, where: str = "") -> None:
 def _locate(name: str, data_path) -> Path | None:
     if name == _RECBOLE_EXAMPLE and importlib.util.find_spec("recbole"):
         return movielens_dir().parent
-    for folder in _places(data_path):
+    for folder in _folders(data_path):
         if (folder / name / f"{name}.inter").is_file():
             return folder
     return ensure_embedded(cache_dir()) if name in EMBEDDED_DOMAINS else None
 
 
-def _places(data_path) -> list[Path]:
+def _folders(data_path) -> list[Path]:
     return ([Path(data_path).expanduser()] if data_path else []) + [cache_dir()]
 
 
@@ -121,7 +121,7 @@ def present_domains(data_path=None) -> list[str]:
     return sorted(
         {
             path.parent.name
-            for folder in _places(data_path)
+            for folder in _folders(data_path)
             if folder.is_dir()
             for path in folder.glob("*/*.inter")
             if path.stem == path.parent.name
@@ -134,7 +134,7 @@ def _absent(name: str, data_path) -> str:
     known, present = name in known_domains(), present_domains(data_path)
     near = None if known else nearest(name, [*known_domains(), *present])
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
-    places = " or ".join(str(folder) for folder in _places(data_path))
+    searched = " or ".join(str(folder) for folder in _folders(data_path))
     if data_path and (Path(data_path).expanduser() / f"{name}.inter").is_file():
         todo = f"{data_path}/{name}.inter must lie in a folder {name}, and --data_path name the folder above"
     elif known:
@@ -145,14 +145,14 @@ def _absent(name: str, data_path) -> str:
         )
     else:
         # parts that an experiment has cut are nobody's domains
-        own = [other for other in present if "cut_from" not in read_about(cache_dir(), other)]
-        names = own or list(EMBEDDED_DOMAINS)
+        domains = [other for other in present if "cut_from" not in read_about(cache_dir(), other)]
+        names = domains or list(EMBEDDED_DOMAINS)
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         todo = (
             f"here are {', '.join(names[:_MOST_NAMES])}{more}; --data_path says where it lies; recbole-metarec prepare "
             f"{name} --raw FILE makes it of a log of yours"
         )
-    return f"domain {name} is {state}: no {name}/{name}.inter in {places}; {todo}"
+    return f"domain {name} is {state}: no {name}/{name}.inter in {searched}; {todo}"
 
 
 def _addresses(name: str) -> str:

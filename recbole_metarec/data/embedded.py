@@ -47,8 +47,8 @@ RULE = 1  # to be raised when what is written changes although the tables above 
 def movielens_dir() -> Path:
     """The folder ``ml-100k`` inside the recbole package, which is not imported. Raises DataError if absent."""
     spec = importlib.util.find_spec("recbole")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(place) / "dataset_example" / "ml-100k"
+    for package in (spec.submodule_search_locations or ()) if spec else ():
+        folder = Path(package) / "dataset_example" / "ml-100k"
         if (folder / "ml-100k.inter").is_file() and (folder / "ml-100k.item").is_file():
             return folder
     raise DataError(
@@ -98,7 +98,7 @@ def cut_domains(inter: pd.DataFrame, item: pd.DataFrame) -> dict[str, pd.DataFra
 
 
 def _domain_of_movie(genres: list[str]) -> str:
-    return next((name for name, wanted in GENRES.items() if set(genres) & set(wanted)), list(GENRES)[-1])
+    return next((name for name, listed in GENRES.items() if set(genres) & set(listed)), list(GENRES)[-1])
 
 
 def _assign_users(users: pd.Series, domains: pd.Series) -> dict[str, str]:

@@ -41,12 +41,12 @@ def fail_undecodable(path, line: int, byte: int, encoding: str, reason: str) -> 
 
 def fail_one_column(path, header: str, separator: str) -> NoReturn:
     """Raise the DataError of a header that the separator does not cut."""
-    wanted = _separator_name(separator)
+    expected = _separator_name(separator)
     for other, called in _SEPARATOR_NAMES.items():
         if other in header:
-            todo = f"separate them by {wanted}, or set the config key field_separator"
-            fail(path, 1, f"columns are separated by {called}, not by {wanted}", todo)
-    todo = f"write user, item and time, separated by {wanted}"
+            todo = f"separate them by {expected}, or set the config key field_separator"
+            fail(path, 1, f"columns are separated by {called}, not by {expected}", todo)
+    todo = f"write user, item and time, separated by {expected}"
     fail(path, 1, f"the header has the single column {show(header)}", todo)
 
 
@@ -78,10 +78,10 @@ def fail_ragged(path: Path, data: bytes, first_line: int, separator: str, n_colu
         if not line or n_fields == n_columns:
             continue
         other = next((s for s in _SEPARATOR_NAMES if s != separator and line.count(s) == n_columns - 1), None)
-        wanted = _separator_name(separator)
-        todo = f"write every column, separated by {wanted}, on every line"
+        expected = _separator_name(separator)
+        todo = f"write every column, separated by {expected}, on every line"
         if n_fields == 1 and other:
-            todo = f"this line is separated by {_SEPARATOR_NAMES[other]}; use {wanted}"
+            todo = f"this line is separated by {_SEPARATOR_NAMES[other]}; use {expected}"
         fail(path, number, f"{n_fields} field{'s' * (n_fields != 1)} where the header has {n_columns}", todo)
     raise AssertionError("no line is ragged")
 

@@ -10,6 +10,7 @@ from recbole_metarec.data.faults import fail
 from recbole_metarec.data.ids import is_missing
 from recbole_metarec.data.numbers import numbers_of
 from recbole_metarec.data.text_file import Header, TextColumns
+from recbole_metarec.errors import DataError
 
 ValueFilter = Callable[[TextColumns], np.ndarray]
 
@@ -22,18 +23,27 @@ def value_filters(header: Header, values: Mapping) -> dict[str, ValueFilter]:
     return {field: _value_filter(header, field, allowed) for field, allowed in values.items()}
 
 
+def value_fault(field: str, kind: str, allowed) -> str:
+    """What is wrong with the values that ``val_interval`` allows in a column of a type of RecBole, and what to do."""
+    if kind == "float":
+        told = "which is no interval; write one such as [3,5]"
+        return "" if Intervals.parse(allowed) else f"val_interval has {allowed!r} for {field}, {told}"
+    is_names = isinstance(allowed, (list, tuple)) and all(isinstance(name, str) for name in allowed)
+    if kind == "token" and is_names:
+        return ""
+    todo = "give a list of names in quotation marks, of a column of the type token"
+    return f"val_interval has {allowed!r} for {field}, a column of the type {kind}; {todo}"
+
+
 def _value_filter(header: Header, field: str, allowed) -> ValueFilter:
-    kind, key = header.types.get(field), "val_interval"
+    kind = header.types.get(field)
     if kind is None:
-        fail(header.path, 1, f"no column {field}, which {key} filters", f"add it, or take it out of {key}")
+        fail(header.path, 1, f"no column {field}, which val_interval filters", "add it, or take it out of val_interval")
+    if fault := value_fault(field, kind, allowed):
+        raise DataError(f"{header.path}: {fault}")
     if kind == "float":
         intervals = Intervals.parse(allowed)
-        if intervals is None:
-            fail(header.path, 1, f"{key} has {allowed!r} for {field}, which is no interval", "write one such as [3,5]")
         return lambda columns: intervals.hold(numbers_of(columns, field))
-    if kind != "token" or not isinstance(allowed, (list, tuple)) or not all(isinstance(word, str) for word in allowed):
-        todo = "give a list of names in quotation marks, of a column of the type token"
-        fail(header.path, 1, f"{key} has {allowed!r} for {field} of the type {kind}", todo)
     names = pl.Series(allowed, dtype=pl.String)
     names = names.filter(~is_missing(names))
     return lambda columns: columns[field].is_in(names.implode()).to_numpy()

@@ -84,7 +84,7 @@ def inspect_domain(name: str, folder: Path, spec: ReadSpec) -> tuple[Statistics,
     store = domain.store
     split = LeaveOneOut.split(store.lengths)
     rows = {"train": int(np.maximum(split.trained - 1, 0).sum()), "valid": len(split.valid), "test": len(split.test)}
-    found = Statistics(
+    statistics = Statistics(
         name,
         file,
         lengths=store.lengths,
@@ -96,7 +96,7 @@ def inspect_domain(name: str, folder: Path, spec: ReadSpec) -> tuple[Statistics,
         span=_span(domain),
         texts=_texts(file.with_suffix(".item"), domain.items, spec),
     )
-    return found, domain
+    return statistics, domain
 
 
 def share_names(domain: Domain, name: str, other: Domain, same_numbers: bool = False) -> Shared:
@@ -123,8 +123,8 @@ def histogram(values: np.ndarray) -> list[tuple[int, int, int]]:
         return []
     edges = np.concatenate([[0], 2 ** np.arange(0, int(np.ceil(np.log2(values.max()))) + 1)])
     which = np.searchsorted(edges, values) - 1
-    found = np.bincount(which, minlength=len(edges) - 1)
-    return [(int(low) + 1, int(high), int(n)) for low, high, n in zip(edges[:-1], edges[1:], found)]
+    counts = np.bincount(which, minlength=len(edges) - 1)
+    return [(int(low) + 1, int(high), int(n)) for low, high, n in zip(edges[:-1], edges[1:], counts)]
 
 
 def _common(names: pl.Series, others: pl.Series) -> int:
@@ -132,7 +132,7 @@ def _common(names: pl.Series, others: pl.Series) -> int:
 
 
 def _are_numbers(*names: pl.Series) -> bool:
-    return all(own.str.contains("^[0-9]+$").all() for own in names)
+    return all(series.str.contains("^[0-9]+$").all() for series in names)
 
 
 def _consecutive(store: SequenceStore) -> int:

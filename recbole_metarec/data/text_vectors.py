@@ -37,8 +37,8 @@ class TextVectors:
     def digest(self) -> str:
         """Changes with any of the vectors."""
         digest = hashlib.sha256()
-        for own in (self.target, *self.sources, *self.dropped):
-            digest.update(repr(own.shape).encode() + own.tobytes())
+        for vectors in (self.target, *self.sources, *self.dropped):
+            digest.update(repr(vectors.shape).encode() + vectors.tobytes())
         return digest.hexdigest()[:32]
 
 
@@ -72,19 +72,23 @@ def encode_domains(
     """
     encoder, n_domains = os.path.expanduser(space.encoder), 1 + len(sources)
     n_fitted = n_domains if space.of == "all" else 1
-    texts = [target, *sources, *(drop_words(own, drop_ratio) for own in (sources if drop_ratio is not None else ()))]
+    texts = [
+        target,
+        *sources,
+        *(drop_words(source, drop_ratio) for source in (sources if drop_ratio is not None else ())),
+    ]
     if encoder == TFIDF:
         from sklearn import __version__  # another release may give other vectors
 
         key = cache_key(TFIDF, __version__, space.width, space.whitening, n_fitted, *texts)
-        ends = np.cumsum([len(own) for own in texts])
+        ends = np.cumsum([len(domain) for domain in texts])
         joined = _cached(key, int(ends[-1]), lambda: np.concatenate(_tfidf(texts, n_fitted, space)))
         vectors = np.split(joined, ends[:-1])
     else:
         identity, model = model_identity(encoder), functools.cache(lambda: _sentence_model(encoder, device))
         raw = [
-            _cached(cache_key(identity, own), len(own), lambda own=own: _sentence_vectors(model(), own))
-            for own in texts
+            _cached(cache_key(identity, domain), len(domain), lambda domain=domain: _sentence_vectors(model(), domain))
+            for domain in texts
         ]
         vectors = _reduced(raw, n_fitted, space)
     vectors = _on_sphere(texts, vectors)
@@ -134,19 +138,19 @@ def _cached(key: str, rows: int, compute: Callable[[], np.ndarray]) -> np.ndarra
     """The array float32 [rows, m] under ``key``; computed and stored if it is not there or cannot be read."""
     path = make_dir(cache_dir() / "texts") / f"{key}.npy"
     try:
-        found = np.load(path, allow_pickle=False)
-        if found.dtype != np.float32 or found.ndim != 2 or len(found) != rows:
-            raise ValueError(f"it holds {found.dtype} {found.shape}")
-        return found
+        vectors = np.load(path, allow_pickle=False)
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != rows:
+            raise ValueError(f"it holds {vectors.dtype} {vectors.shape}")
+        return vectors
     except FileNotFoundError:
         pass
     except Exception as error:  # a damaged file makes numpy raise almost anything
         getLogger().warning(f"{path}: cannot be read ({error}); made anew")
-    found = np.ascontiguousarray(compute(), dtype=np.float32)
+    vectors = np.ascontiguousarray(compute(), dtype=np.float32)
     packed = io.BytesIO()
-    np.save(packed, found)
+    np.save(packed, vectors)
     write_atomically(path, [packed.getvalue()])
-    return found
+    return vectors
 
 
 def _tfidf(texts: list[list[str]], n_fitted: int, space: TextSpace) -> list[np.ndarray]:
@@ -154,10 +158,10 @@ def _tfidf(texts: list[list[str]], n_fitted: int, space: TextSpace) -> list[np.n
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", dtype=np.float32)
     try:
-        vectorizer.fit([text for own in texts[:n_fitted] for text in own if text])
+        vectorizer.fit([text for domain in texts[:n_fitted] for text in domain if text])
     except ValueError as error:
         raise DataError(f"the item texts hold no word that could be counted ({error}); check text_columns") from None
-    return _reduced([vectorizer.transform(own) for own in texts], n_fitted, space)
+    return _reduced([vectorizer.transform(domain) for domain in texts], n_fitted, space)
 
 
 def _sentence_vectors(model, texts: list[str]) -> np.ndarray:
@@ -196,24 +200,24 @@ def _reduced(features: list, n_fitted: int, space: TextSpace) -> list[np.ndarray
         from sklearn.decomposition import TruncatedSVD
 
         shares = [0.5, *[0.5 / (n_fitted - 1)] * (n_fitted - 1)] if n_fitted > 1 else [1.0]
-        weighted = [csr_matrix(own * np.sqrt(share / own.shape[0])) for own, share in zip(features, shares)]
+        weighted = [csr_matrix(rows * np.sqrt(share / rows.shape[0])) for rows, share in zip(features, shares)]
         svd = TruncatedSVD(width, random_state=0).fit(stacked(weighted))
         spread = svd.singular_values_
         scale = 1.0 / np.maximum(spread, 1e-30) if space.whitening else np.ones_like(spread)
         scale = np.where(spread > 1e-5 * spread.max(), scale, 0.0)
-        features = [svd.transform(own) * scale for own in features]
-    dense = [own if isinstance(own, np.ndarray) else own.toarray() for own in features]
-    return [np.pad(own, ((0, 0), (0, width - own.shape[1]))).astype(np.float32) for own in dense]
+        features = [svd.transform(rows) * scale for rows in features]
+    dense = [rows if isinstance(rows, np.ndarray) else rows.toarray() for rows in features]
+    return [np.pad(rows, ((0, 0), (0, width - rows.shape[1]))).astype(np.float32) for rows in dense]
 
 
 def _on_sphere(texts: list[list[str]], vectors: list[np.ndarray]) -> list[np.ndarray]:
     """Vectors of all domains at the length sqrt(w), or zero: without a text, or with one that none of the directions
     knows, of which rounding leaves a rest that is nothing beside the vectors' root mean square."""
-    lengths = [np.linalg.norm(own, axis=1, keepdims=True) for own in vectors]
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in vectors]
     least = 1e-4 * np.sqrt(np.mean(np.concatenate(lengths) ** 2))
-    found = []
-    for own, size, rows in zip(texts, lengths, vectors, strict=True):
-        known = (size > least) & np.array([bool(text) for text in own])[:, None]
+    scaled = []
+    for domain, size, rows in zip(texts, lengths, vectors, strict=True):
+        known = (size > least) & np.array([bool(text) for text in domain])[:, None]
         scale = np.sqrt(rows.shape[1]) / np.where(known, size, 1.0)
-        found.append(np.where(known, rows * scale, 0.0).astype(np.float32))
-    return found
+        scaled.append(np.where(known, rows * scale, 0.0).astype(np.float32))
+    return scaled

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureType
 
 from recbole_metarec.config.dataset_files import domain_settings
-from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import reads
 from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
+from recbole_metarec.data.filters import value_fault
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_windows
@@ -65,11 +64,12 @@ class TransferDataset(SequentialDataset):
     def _filter_by_field_value(self):
         """RecBole takes intervals for names where a column holds names, and leaves out those that it cannot read."""
         for field, allowed in (self.config["val_interval"] or {}).items():
-            is_number = self.field2type.get(field) in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
-            if is_number and Intervals.parse(allowed) is None:
-                raise ValueError(f"val_interval has {allowed!r} for {field}: intervals of it are such as [3,5]")
-            if not is_number and not isinstance(allowed, (list, tuple)):
-                raise ValueError(f"val_interval has {allowed!r} for {field}, of which it takes a list of names")
+            if field not in self.field2type:
+                fault = f"val_interval filters by {field}, which load_col does not read; add {field} to it"
+            else:
+                fault = value_fault(field, self.field2type[field].value, allowed)
+            if fault:
+                raise DataError(f"{self.dataset_path}: {fault}")
         super()._filter_by_field_value()
 
     def data_augmentation(self):
@@ -159,8 +159,8 @@ class TransferDataset(SequentialDataset):
         ends = np.cumsum(np.maximum(self.store.lengths - 1, 0))
         which = np.searchsorted(ends, rows, side="right")
         before = ends[which] - np.maximum(self.store.lengths - 1, 0)[which]
-        found = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
-        return self.join(found) if join else found
+        prefixes = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
+        return self.join(prefixes) if join else prefixes
 
 
 def fail_without_held_out(folder, part: str) -> NoReturn:
@@ -216,13 +216,13 @@ def read_sources(config) -> tuple[Source, ...]:
 
 
 def _source_config(config, name: str, folder: Path):
-    own = copy.copy(config)
+    source = copy.copy(config)
     settings = {key: value for key, value in domain_settings(name).items() if key in config}
     # what the user has set holds for every domain; the rest is the source's own
     settings = {key: value for key, value in settings.items() if key not in config.external_config_dict}
-    place = {"dataset": name, "data_path": str(folder / name), "meta_transfer": "none"}
-    own.final_config_dict = {**config.final_config_dict, **settings, **place}
-    return own
+    domain = {"dataset": name, "data_path": str(folder / name), "meta_transfer": "none"}
+    source.final_config_dict = {**config.final_config_dict, **settings, **domain}
+    return source
 
 
 def read_source_items(config, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
@@ -232,14 +232,14 @@ def read_source_items(config, name: str, folder: Path) -> tuple[SequenceStore, l
 
 
 def _read_source(config, name: str, folder: Path) -> Source | None:
-    own, file = _source_config(config, name, folder), folder / name / f"{name}.inter"
-    store, item_names = _read_store(own, file)
+    source_config, file = _source_config(config, name, folder), folder / name / f"{name}.inter"
+    store, item_names = _read_store(source_config, file)
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
         raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
     texts = None
     if reads_texts(config):
         try:
-            texts = _texts(own, file.with_suffix(".item"), item_names())
+            texts = _texts(source_config, file.with_suffix(".item"), item_names())
         except NoTextError as error:
             if lives_on_texts(config):
                 getLogger().warning(f"source {name} is left out: {error}")

@@ -120,13 +120,13 @@ class BatchMask(MaskItemSequence):
         index, positives = np.zeros((2, len(items), slots), dtype=np.int64)
         index[row, slots - from_end[row, column]] = column
         positives[row, slots - from_end[row, column]] = items[row, column]
-        found = {
+        masks = {
             self.MASK_ITEM_SEQ: np.where(masked, dataset.num(self.ITEM_ID), items),
             self.POS_ITEMS: positives,
             self.NEG_ITEMS: np.zeros_like(positives),
             self.MASK_INDEX: index,
         }
-        rows.update(Interaction({name: torch.from_numpy(values) for name, values in found.items()}))
+        rows.update(Interaction({name: torch.from_numpy(values) for name, values in masks.items()}))
         return rows
 
     def _draw(self, items: np.ndarray, lengths: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -265,7 +265,7 @@ FALSE_FILTERS = [{"price": "[1,2]"}, {"rating": "3,5"}, {"shop": "[1,2]"}, {"sho
 @pytest.mark.parametrize("values", FALSE_FILTERS, ids=str)
 def test_a_filter_that_the_file_cannot_answer_is_refused(values, tmp_path):
     file = write(tmp_path, HEADER + "u\ti\t1\t1\ta\n") / "World.inter"
-    with pytest.raises(DataError, match=r"World.inter:1: .*val_interval") as refused:
+    with pytest.raises(DataError, match=r"World.inter.*val_interval") as refused:
         read_domain(file, ReadSpec(values=values))
     assert next(iter(values)) in str(refused.value)
 

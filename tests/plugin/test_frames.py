@@ -175,3 +175,20 @@ def test_users_without_a_line_keep_their_events(base, tmp_path):
 def test_a_folder_that_is_not_there_ends_without_a_question(base, tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         TransferDataset(config_for(base, tmp_path / "nowhere"))
+
+
+FILTERS = {
+    "not loaded": ({"weight": "[1,2]"}, "filters by weight, which load_col does not read"),
+    "no interval": ({"price": "3"}, "no interval"),
+    "interval of names": ({"brand": "[1,2]"}, "list of names"),
+    "numbers for names": ({"brand": [1, 2]}, "list of names"),
+}
+
+
+@pytest.mark.parametrize("case", FILTERS)
+def test_a_filter_by_value_that_cannot_be_read_is_refused(case, base, tmp_path):
+    values, told = FILTERS[case]
+    config = config_for(base, write(tmp_path, plain_rows(), [GOOD]), val_interval=values)
+    with pytest.raises(DataError, match=told) as refused:
+        TransferDataset(config)
+    assert next(iter(values)) in str(refused.value)
