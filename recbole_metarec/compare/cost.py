@@ -64,7 +64,7 @@ def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[
     known: dict[_Kind, list[float]] = {}
     for row in durations:
         config, exact = row["config"], bool(row["config"].get("second_order"))
-        kind = _Kind(row["experiment"], row["dataset"], len(row["sources"]), exact, config.get("epochs"))
+        kind = _Kind(row["model"], row["dataset"], len(row["sources"]), exact, config.get("epochs"))
         known.setdefault(kind, []).append(row["seconds"])
     by_config = {(row.config, row.data): row.seconds for row in rows}
     for run in plan:

@@ -1,4 +1,4 @@
-"""Does what is missing of a plan: one process per run, several at once, each with its output in a file."""
+"""Runs what is missing of a plan: one process per run, several at once, each with its output in a file."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ WORKER = python_module("recbole_metarec.jobs.train")
 class Runner:
     """Brings a plan to its end, in so many processes at once.
 
-    store: the file of results. say: gets one line of progress at a time. worker: the command that does one run, to
+    store: the home of results. say: gets one line of progress at a time. worker: the command that does one run, to
     which the run's file, the store's and this process's number are added. done: called after each run that has ended.
     """
 
@@ -29,40 +29,36 @@ class Runner:
     ):
         self.store, self.jobs, self.say, self.worker, self.done = store, jobs, say, tuple(worker), done
         self._environment = environment(jobs)
-        self._active: dict[RunProcess, int] = {}  # -> place in the plan, for messages
+        self._active: dict[RunProcess, int] = {}  # -> number in the plan, for messages
         self._total = 0
 
     def run(self, plan: Sequence[PlannedRun]) -> None:
-        """Does every run that the store does not hold; a run that fails is recorded and the others go on.
+        """Does every run that the store does not hold; a run that fails is recorded and the others continue.
 
-        What another command has in hand is waited for, and taken over if that command's process dies. Raises
-        KeyboardInterrupt, after its processes have ended, if it is interrupted; finished runs are kept.
+        A run that is in progress elsewhere is waited for, and done here if its process dies. Raises KeyboardInterrupt,
+        after its processes have ended, if it is interrupted; finished runs are kept.
         """
         self._total = len(plan)
-        statuses = [self.store.status(run) for run in plan]
-        waiting = deque((n, run) for n, (run, status) in enumerate(zip(plan, statuses), 1) if status != "done")
+        waiting = deque((n, run) for n, run in enumerate(plan, 1) if not self.store.is_done(run))
         if len(waiting) < self._total:
-            self.say(f"{self._total - len(waiting)} of {self._total} runs are there already: {self.store.path}")
+            self.say(f"{self._total - len(waiting)} of {self._total} runs are done already: {self.store.path}")
+        elsewhere: set[str] = set()
         try:
-            elsewhere: set[str] = set()
             while waiting or self._active:
                 self._start_some(waiting, elsewhere)
                 sleep(POLL_SECONDS)
                 waiting.extend(self._collect())
-        except KeyboardInterrupt:
+        except BaseException as stop:
             end_all(self._active)
-            done = sum(self.store.status(run) == "done" for run in plan)
+            if not isinstance(stop, KeyboardInterrupt):
+                raise
+            done = sum(map(self.store.is_done, plan))
             raise KeyboardInterrupt(
                 f"{done} of {self._total} runs are in {self.store.path}; the same command does the rest"
             ) from None
-        except BaseException:
-            end_all(self._active)
-            raise
-
-    # -- starting ------------------------------------------------------------------------------------------------
 
     def _start_some(self, waiting: deque, elsewhere: set[str]) -> None:
-        """Fills the free places. A run in other living hands goes to the end of the queue."""
+        """Starts as many as may run at once. A run that is in progress elsewhere goes to the end of the queue."""
         for _ in range(len(waiting)):
             if len(self._active) >= self.jobs:
                 return
@@ -72,35 +68,30 @@ class Runner:
                 waiting.append((number, run))
                 if run.key not in elsewhere:
                     elsewhere.add(run.key)
-                    self._tell(number, run, "another command is at it")
+                    self._tell(number, run, "already running in another process")
             elif status == "done" or (status == "failed" and run.key in elsewhere):  # meanwhile
                 self._tell(number, run, f"{status} by another command")
             else:
-                self._start(number, run)
-
-    def _start(self, number: int, run: PlannedRun) -> None:
-        self._active[RunProcess(run, self.worker, [str(self.store.path)], self._environment)] = number
-        self._tell(number, run, "started")
-
-    # -- watching ------------------------------------------------------------------------------------------------
+                self._active[RunProcess(run, self.worker, [str(self.store.path)], self._environment)] = number
+                self._tell(number, run, "started")
 
     def _collect(self) -> list[tuple[int, PlannedRun]]:
-        """Looks after the runs in progress; returns those that turned out to be in other hands."""
-        taken = []
+        """Looks after the runs in progress; returns those whose process found them in progress elsewhere."""
+        elsewhere = []
         for process, number in list(self._active.items()):
             if process.exit_code is None:
                 if line := process.progress():
                     self._tell(number, process.run, line)
                 continue
             del self._active[process]
-            if self._ended(process, number):
+            if self._report_end(process, number):
                 self.done()
             else:
-                taken.append((number, process.run))
-        return taken
+                elsewhere.append((number, process.run))
+        return elsewhere
 
-    def _ended(self, process: RunProcess, number: int) -> bool:
-        """Says what came of a run, and records its death if it had no time to. False if it is in other hands."""
+    def _report_end(self, process: RunProcess, number: int) -> bool:
+        """Says what came of a run, and records its death if it had no time to. False if it is in progress elsewhere."""
         run = process.run
         status = self.store.status(run)
         if status == "running":

@@ -93,7 +93,7 @@ class RunProcess:
         code = self.process.returncode
         if code < 0:
             name = signal.Signals(-code).name
-            return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+            return f"killed by {name}" + (", possibly out of memory" if name == "SIGKILL" else "")
         lines = _COLOUR.sub("", _tail(self.log)).strip().splitlines()
         return f"exit code {code}" + (f": {lines[-1].strip()}" if lines else "")
 

@@ -31,8 +31,8 @@ _SCHEMA = (
     """CREATE TABLE user_lists (  -- users that have a test row, sorted; most runs on a target share one list
     id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, users BLOB NOT NULL)  -- JSON list, zlib""",
     """CREATE TABLE runs (
-    key TEXT PRIMARY KEY,  -- of experiment, dataset, sources, seed, config, data and code
-    experiment TEXT NOT NULL, dataset TEXT NOT NULL, sources TEXT NOT NULL, seed INTEGER NOT NULL,
+    key TEXT PRIMARY KEY,  -- of model, dataset, sources, seed, config, data and code
+    model TEXT NOT NULL, dataset TEXT NOT NULL, sources TEXT NOT NULL, seed INTEGER NOT NULL,
     config TEXT NOT NULL, code TEXT NOT NULL, data TEXT NOT NULL, command TEXT NOT NULL,
     finished REAL NOT NULL, error TEXT,  -- of a run that has failed; all that follows is of the others
     valid TEXT, test TEXT, guarded_test TEXT, history TEXT,  -- JSON: metrics by name, and a list of epochs
@@ -165,8 +165,8 @@ class RunStore:
             self._put(base, run, values | {"user_list": _user_list(base, users)})
 
     def _put(self, base: sqlite3.Connection, run: PlannedRun, values: dict) -> None:
-        plain = ("key", "experiment", "dataset", "seed", "code", "data", "command")
-        values = values | {name: getattr(run, name) for name in plain} | {"finished": time()}
+        plain = ("key", "dataset", "seed", "code", "data", "command")
+        values = values | {name: getattr(run, name) for name in plain} | {"model": run.experiment, "finished": time()}
         values |= {name: json.dumps(getattr(run, name), sort_keys=True, default=str) for name in ("sources", "config")}
         _insert(base, "runs", values)
 
@@ -203,8 +203,8 @@ class RunStore:
         )
 
     def durations(self) -> list[dict]:
-        """``experiment``, ``dataset``, ``sources``, ``config`` and ``seconds`` of every run that is done."""
-        query = "SELECT experiment, dataset, sources, config, seconds FROM runs WHERE error IS NULL ORDER BY finished"
+        """``model``, ``dataset``, ``sources``, ``config`` and ``seconds`` of every run that is done."""
+        query = "SELECT model, dataset, sources, config, seconds FROM runs WHERE error IS NULL ORDER BY finished"
         with self._translated():
             rows = self._base.execute(query).fetchall()
         return [dict(row) | {name: json.loads(row[name]) for name in ("sources", "config")} for row in rows]

@@ -220,7 +220,7 @@ def test_the_cost_is_of_what_is_missing_by_what_like_runs_took(tmp_path):
     assert cost.seconds == 130 * (1 + 3 + 3 * 4) and "rule of thumb" in cost.text(1)
     brief = replace(alone, config={**alone.config, "epochs": 3})
     assert estimate([brief], [brief], [], []).seconds == 13, "a tenth of the epochs that a run usually takes"
-    known = [{"experiment": "LRURec", "dataset": "Shop", "sources": [], "config": {}, "seconds": 65.0}]
+    known = [{"model": "LRURec", "dataset": "Shop", "sources": [], "config": {}, "seconds": 65.0}]
     assert estimate(plan, plan, known, []).seconds == 65 * (1 + 3 + 12), "this machine is twice as fast"
     quick = [{**known[0], "config": {"epochs": 1}, "seconds": 2.0}]
     assert estimate(plan, plan, quick, []).seconds == 130 * (1 + 3 + 3 * 4), "one epoch tells nothing of a whole run"

@@ -24,7 +24,7 @@ def test_killed_in_the_middle_and_typed_again_only_what_is_missing_runs(tmp_path
     until(lambda: is_gone(run))
     if who == "run":
         assert first.returncode == 1 and begun(tmp_path)["C 1"] == 1, "the others go on"
-        assert "[2/3] B seed 1: FAILED after" in output and "killed by SIGKILL, perhaps for want of memory" in output
+        assert "[2/3] B seed 1: FAILED after" in output and "killed by SIGKILL, possibly out of memory" in output
     with RunStore(tmp_path / "runs.sqlite") as store:
         assert store.status(plan[0]) == "done" and store.status(plan[1]) == {"command": "missing", "run": "failed"}[who]
     go.touch()
@@ -64,7 +64,7 @@ def test_what_another_command_has_in_hand_is_taken_over_when_that_is_killed(tmp_
     first = command(tmp_path, plan)
     until(lambda: executed(tmp_path))
     second = command(tmp_path, plan)
-    until(lambda: "another command is at it" in second.stdout.readline())
+    until(lambda: "already running in another process" in second.stdout.readline())
     first.kill()
     first.communicate(timeout=180)
     until(lambda: len(executed(tmp_path)) == 2)

@@ -131,7 +131,7 @@ def test_a_killed_default_is_still_the_first_to_be_tried(tmp_path):
 def test_a_killed_trial_alone_has_failed_and_the_next_one_is_begun(tmp_path):
     words = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
     best, _, errors = tune(tmp_path, 2, space=EASY, worker=words)
-    assert best is None and errors == ["killed by SIGKILL, perhaps for want of memory"] * 2
+    assert best is None and errors == ["killed by SIGKILL, possibly out of memory"] * 2
 
 
 def test_two_commands_at_once_share_the_budget(tmp_path):
