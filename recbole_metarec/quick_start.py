@@ -152,7 +152,8 @@ def _numbers(metrics) -> dict[str, float]:
 def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
     config, trainer, sources = run.config, run.trainer, run.sources
     guard = getattr(trainer, "guard", None)
-    epochs = [row["epoch"] for row in getattr(trainer, "history", ())] or list(trainer.train_loss_dict)
+    is_ours = isinstance(trainer, TransferTrainer)
+    epochs = [row["epoch"] for row in trainer.log.history] if is_ours else list(trainer.train_loss_dict)
     return {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -168,7 +169,7 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
             "transfer_test": parts[0].test if guard else None,
             "no_transfer_test": parts[1].test if guard else None,
         },
-        "warnings": list(trainer.signs.seen.values()) if isinstance(trainer, TransferTrainer) else [],
+        "warnings": list(trainer.log.warnings.values()) if is_ours else [],
         "epochs": sum(epoch >= 0 for epoch in epochs),
         "pretrain_epochs": sum(epoch < 0 for epoch in epochs),
         "seconds": seconds + (run.progress or trainer).spent_before,
@@ -196,8 +197,8 @@ def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
 def _draw(run_dir: Path, trainer) -> None:
     if not isinstance(trainer, TransferTrainer):
         return
-    draw_history(trainer.history, run_dir / "history.png")
-    if trainer.source_history:
-        draw_similarity(trainer.source_history, run_dir / "similarity.png")
-    if any("codebook_usage" in row for row in trainer.source_history):
-        draw_codebook(trainer.source_history, run_dir / "codebook.png")
+    draw_history(trainer.log.history, run_dir / "history.png")
+    if trainer.log.source_history:
+        draw_similarity(trainer.log.source_history, run_dir / "similarity.png")
+    if any("codebook_usage" in row for row in trainer.log.source_history):
+        draw_codebook(trainer.log.source_history, run_dir / "codebook.png")

@@ -45,7 +45,7 @@ def self_test(folder: Path) -> dict:
     model = get_model("MetaRec")(config, train.dataset).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], "MetaRec")(config, model)
     trainer.fit(train, valid, verbose=False, saved=False)
-    losses = [row["train_loss"] for row in trainer.history if row["epoch"] >= 0]
+    losses = [row["train_loss"] for row in trainer.log.history if row["epoch"] >= 0]
     check_losses(losses)
     file = folder / "saved.pth"
     trainer._save_checkpoint(_EPOCHS, verbose=False, saved_model_file=file)

@@ -1,6 +1,7 @@
 """Exact resume for RecBole's own trainers, which store neither generators nor the order of rows (RecBole #2126)."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from time import time
 
@@ -8,9 +9,21 @@ import numpy as np
 import torch
 
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
-from recbole_metarec.trainer.state_checks import CheckedState, alike, described
+from recbole_metarec.trainer.forms import (
+    COUNT,
+    Given,
+    Mismatch,
+    checked,
+    finite_number,
+    number,
+    of_type,
+    optimizer_form,
+    read_as,
+    rows,
+    tensor,
+)
 
-_COLUMNS = ("train_loss", "seconds", "valid_score")
+_WORD = range(2**32)
 
 
 class RecBoleProgress:
@@ -58,7 +71,8 @@ class RecBoleProgress:
         if not self.file.exists():
             return
         content = read_checkpoint(self.file, self.trainer.device)
-        self._restore(self._checked(CheckedState(self.file, content)))
+        content = {name: value for name, value in content.items() if value is not None and name != "format"}
+        self._restore(read_as(self.file, content, self._form(content)))
         self.record()
 
     def _write(self, epoch: int) -> None:
@@ -80,61 +94,58 @@ class RecBoleProgress:
         }
         write_checkpoint(self.file, content)
 
-    def _checked(self, state: CheckedState) -> dict:
-        """What :meth:`_write` has written. Raises CheckpointError, with nothing restored, if it is anything else."""
-        trainer, weights = self.trainer, self.trainer.model.state_dict()
-        epoch = state.count("epoch", most=len(state.part("train_losses").content) - 1)
-        validated = range(trainer.eval_step - 1, epoch + 1, trainer.eval_step)
-        score, result = state.best(trainer.valid_metric, is_validated=True)
-        no_passes = getattr(self.loader, "epoch", None) is None
-        if no_passes and state["passes"] is not None:
-            state.refuse("passes", "this run counts none")
-        return {
-            "epoch": epoch,
-            "cur_step": state.count("cur_step", most=epoch + 1),
-            "best_valid_score": score,
-            "best_valid_result": result,
-            "train_losses": state.numbers("train_losses", range(epoch + 1)),
-            # weights of a loss that is no longer finite are the trainer's to tell, in its next step
-            "state_dict": state.tensors("state_dict", weights, may_be_nan=True),
-            "best": state.tensors("best", weights, may_be_nan=True),
-            "other_parameter": _checked_others(state, _without_modules(trainer.model.other_parameter())),
-            "optimizer": state.optimizer("optimizer", trainer.optimizer),
-            "generators": _checked_generators(state.part("generators"), self.loader),
-            "passes": None if no_passes else state.count("passes"),
-            "history": state.rows("history", [{"epoch": number} for number in validated], _COLUMNS),
-            "seconds": state.number("seconds"),
+    def _form(self, content: dict) -> dict:
+        """Of what :meth:`_write` writes, without what is None."""
+        trainer, losses = self.trainer, content.get("train_losses")
+        others = _without_modules(trainer.model.other_parameter())
+        # weights of a loss that is no longer finite are the trainer's to tell, in its next step
+        weights = {name: tensor(one, may_be_nan=True) for name, one in trainer.model.state_dict().items()}
+        form = {
+            "epoch": range(len(losses) if isinstance(losses, dict) else 0),
+            "cur_step": Given(lambda state: range(state["epoch"] + 2)),
+            "best_valid_result": {trainer.valid_metric: finite_number, ...: finite_number},
+            "best_valid_score": Given(lambda state: state["best_valid_result"][trainer.valid_metric]),
+            "train_losses": Given(lambda state: {epoch: number for epoch in range(state["epoch"] + 1)}),
+            "state_dict": weights,
+            "best": weights,
+            "optimizer": optimizer_form(trainer.optimizer, COUNT.stop - 1, moves_all=False),
+            "generators": _generators_form(self.loader),
+            "history": Given(lambda state: self._history_form(state["epoch"])),
+            "seconds": finite_number,
         }
+        if getattr(self.loader, "epoch", None) is not None:
+            form["passes"] = COUNT
+        if others is not None:
+            form["other_parameter"] = {name: _like(value) for name, value in others.items()}
+        return form
+
+    def _history_form(self, epoch: int):
+        step = self.trainer.eval_step
+        validated = range(step - 1, epoch + 1, step)
+        numbers = dict.fromkeys(("train_loss", "seconds", "valid_score"), number)
+        return rows(len(validated), lambda row: {"epoch": validated[row], **numbers, ...: number})
 
     def _restore(self, content: dict) -> None:
         trainer = self.trainer
         trainer.model.load_state_dict(content["state_dict"])
-        trainer.model.load_other_parameter(content["other_parameter"])
+        trainer.model.load_other_parameter(content.get("other_parameter"))
         trainer.optimizer.load_state_dict(content["optimizer"])
         trainer.start_epoch, trainer.cur_step = content["epoch"] + 1, content["cur_step"]
         trainer.best_valid_score, trainer.best_valid_result = content["best_valid_score"], content["best_valid_result"]
         trainer.train_loss_dict = content["train_losses"]
         self._best, self.rows, self.spent_before = content["best"], content["history"], content["seconds"]
-        if content["passes"] is not None:
+        if "passes" in content:
             self.loader.epoch = content["passes"]
         _set_generators(self.loader, content["generators"])
         self.resumed = True
         self._started = self._last = time()
 
 
-def _checked_others(state: CheckedState, own: dict | None) -> dict | None:
-    """A model's parameters beside its weights; of those that it has not yet, any tensor."""
-    if own is None:
-        return None if state["other_parameter"] is None else state.refuse("other_parameter", "this model has none")
-    others = state.part("other_parameter")
-    others.only_names(own)
-    for name, value in own.items():
-        found = others[name]
-        if isinstance(value, torch.Tensor) or (value is None and isinstance(found, torch.Tensor)):
-            others.tensor(name, found if value is None else value, may_be_nan=True)
-        elif type(found) is not type(value):
-            others.refuse(name, f"it is {described(found)}, not {described(value)}")
-    return dict(others.content)
+def _like(value) -> Callable:
+    """Of a model's parameters beside its weights; of those that it has not yet, any tensor."""
+    if isinstance(value, torch.Tensor):
+        return tensor(value, may_be_nan=True)
+    return of_type(type(None), torch.Tensor) if value is None else of_type(type(value))
 
 
 def _without_modules(parameters: dict | None) -> dict | None:
@@ -146,44 +157,48 @@ def _without_modules(parameters: dict | None) -> dict | None:
 def _generators(loader) -> dict:
     """The state of every generator that RecBole draws from, as tensors and plain values."""
     name, keys, *rest = np.random.get_state()
-    found = {
+    states = {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    own = getattr(loader, "generator", None)
-    return found | ({"loader": own.get_state()} if own is not None else {})
+    generator = getattr(loader, "generator", None)
+    return states | ({"loader": generator.get_state()} if generator is not None else {})
 
 
-def _checked_generators(states: CheckedState, loader) -> dict:
-    """States that fresh generators take and give back. Raises CheckpointError."""
-    own = _generators(loader)
-    states.only_names(own)
-    python, numpy = random.Random(), np.random.RandomState()
-    try:
-        python.setstate(states["python"])
-        numpy.set_state(states["numpy"])
-        name, keys, *rest = numpy.get_state()
-        taken = {"python": python.getstate(), "numpy": (name, keys.tolist(), *rest)}
-    except (TypeError, ValueError, OverflowError, IndexError, KeyError) as error:
-        states.refuse("", f"Python and NumPy do not take it: {error}")
-    for kind, state in taken.items():
-        if not alike(states[kind], state):
-            states.refuse(kind, "it is no state of a generator")
-    if not isinstance(taken["python"][2], float | None) or not 0 <= taken["numpy"][2] <= len(taken["numpy"][1]):
-        states.refuse("", "it is no state of a generator")
-    taken |= {kind: states.tensor(kind, own[kind]) for kind in ("torch", "loader") if kind in own}
-    cuda = CheckedState(states.file, dict(enumerate(states.listed("cuda"))), f"{states.name}.cuda")
-    if own["cuda"] and len(cuda.content) > len(own["cuda"]):
-        states.refuse("cuda", f"it is of {len(cuda.content)} GPUs, here are {len(own['cuda'])}")
-    taken["cuda"] = [cuda.tensor(place, state) for place, state in zip(cuda.content, own["cuda"], strict=False)]
-    for state in [taken[kind] for kind in ("torch", "loader") if kind in taken]:
+def _torch_state(fresh: torch.Tensor) -> Callable:
+    """The state of one of PyTorch's generators."""
+
+    def check(value, path):
+        state = tensor(fresh)(value, path)
         try:
-            torch.Generator().set_state(state)
+            torch.Generator().set_state(state.cpu())
         except RuntimeError as error:
-            states.refuse("torch", f"PyTorch does not take it: {error}")
-    return taken
+            raise Mismatch(f"{path} is no state of a generator") from error
+        return state
+
+    return check
+
+
+def _cuda_states(fresh: list[torch.Tensor]) -> Callable:
+    """One for each GPU, or none: the file may come from a machine without any."""
+
+    def check(value, path):
+        return [] if type(value) is list and not value else checked(value, fresh, path)
+
+    return check
+
+
+def _generators_form(loader) -> dict:
+    fresh = _generators(loader)
+    version, words, _ = fresh["python"]
+    # where in its words a generator stands is the last of Python's, and NumPy's third
+    python = (version, (_WORD,) * (len(words) - 1) + (range(len(words)),), of_type(float, type(None)))
+    name, keys, *_ = fresh["numpy"]
+    form = {"python": python, "numpy": (name, [_WORD] * len(keys), range(len(keys) + 1), range(2), finite_number)}
+    form |= {kind: _torch_state(fresh[kind]) for kind in ("torch", "loader") if kind in fresh}
+    return form | {"cuda": _cuda_states(fresh["cuda"]) if fresh["cuda"] else of_type(list)}
 
 
 def _set_generators(loader, states: dict) -> None:

@@ -88,7 +88,7 @@ def _fit(run: TrainedRun) -> None:
     if isinstance(trainer, TransferTrainer):
         if state.exists():
             trainer.resume_checkpoint(file)
-        trainer.record = lambda: _write_histories(run_dir, trainer.history, trainer.source_history)
+        trainer.log.on_change = lambda: _write_histories(run_dir, trainer.log.history, trainer.log.source_history)
         trainer.fit(run.train, run.valid, show_progress=config["show_progress"])
         return
     run.progress = RecBoleProgress(trainer, run.train, state, lambda: _write_histories(run_dir, run.progress.rows, []))

@@ -8,19 +8,19 @@ PATIENCE = 3  # epochs in a row that a sign must show
 
 
 @dataclass
-class FailureSigns:
+class TransferMonitor:
     """Watches the rows of each epoch; every sign is said once. seen: name of a sign -> the sentence."""
 
     uniform_wanted: bool
     seen: dict[str, str]
 
-    def look(self, rows: list[dict], history: list[dict]) -> list[str]:
+    def check(self, rows: list[dict], history: list[dict]) -> list[str]:
         """Sentences for signs that show for the first time: rows of this epoch, all rows so far."""
-        found = {**self._weights(rows), **self._overshoot(history), **self._codebook(rows, history)}
+        signs = {**self._weights(rows), **self._overshoot(history), **self._codebook(rows, history)}
         skipped = [f"{row['source']} ({row['skipped']:.0f} of {row['steps']})" for row in rows if row.get("skipped")]
         if skipped:
-            found["skipped"] = f"steps of {', '.join(skipped)} were left out: not finite; lower inner_learning_rate"
-        new = {name: text for name, text in found.items() if name not in self.seen}
+            signs["skipped"] = f"steps of {', '.join(skipped)} were left out: not finite; lower inner_learning_rate"
+        new = {name: text for name, text in signs.items() if name not in self.seen}
         self.seen |= new
         return list(new.values())
 
@@ -46,18 +46,18 @@ class FailureSigns:
         }
 
     def _codebook(self, rows: list[dict], history: list[dict]) -> dict[str, str]:
-        found = {}
+        signs = {}
         collapsed = [row["source"] for row in rows if row.get("codebook_usage", 1.0) < 0.01]
         if collapsed:
             names = ", ".join(collapsed)
-            found["codebook"] = f"{names} use less than 1 % of the codes; raise codebook_weight or vq_heads"
+            signs["codebook"] = f"{names} use less than 1 % of the codes; raise codebook_weight or vq_heads"
         # relative: all vectors grow from their small initial values, and their distances with them
         errors = {name: [row["relative_error"] for row in history if row["source"] == name and "relative_error" in row]
                   for name in (row["source"] for row in rows)}  # fmt: skip
         rising = [name for name, values in errors.items() if _rises(values)]
         if rising:
-            found["error"] = f"quantization error of {', '.join(rising)} keeps rising; raise commitment_weight"
-        return found
+            signs["error"] = f"quantization error of {', '.join(rising)} keeps rising; raise commitment_weight"
+        return signs
 
 
 def lost_sources(history: list[dict]) -> list[str]:

@@ -51,8 +51,8 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     other.tensorboard = SummaryWriter(str(Path(trainer.tensorboard.log_dir) / "no_transfer"))
     if trainer.resumed and other.training_state_file.exists():
         other.resume_checkpoint(other.saved_model_file)
-        trainer.spent_before += other.spent_before
     other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)
+    trainer.spent_before += other.spent_before
     bigger = trainer.valid_metric_bigger
     with_transfer, without = float(trainer.best_valid_score), float(other.best_valid_score)
     fired = without >= with_transfer if bigger else without <= with_transfer
@@ -60,8 +60,7 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
         copy_atomically(files["no_transfer"], deployed)
     if fired and without != with_transfer:
         sentence = f"negative transfer: {with_transfer:.6f} on validation with the sources, {without:.6f} without them"
-        trainer.signs.seen["negative"] = sentence
-        trainer.logger.warning(sentence)
+        trainer.log.warn("negative", sentence)
     word = "fired: no transfer is deployed" if fired else "kept the transfer"
     trainer.logger.info(f"transfer guard {word} (valid: {with_transfer:.6f} with, {without:.6f} without)")
     return Guard(fired, with_transfer, without, files["transfer"], files["no_transfer"]), other

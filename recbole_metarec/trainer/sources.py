@@ -11,7 +11,7 @@ from recbole_metarec.data.source import Source
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.randomness import torch_stream
-from recbole_metarec.trainer.state_checks import CheckedState
+from recbole_metarec.trainer.forms import COUNT, Given, optimizer_form
 
 
 class SourceSide:
@@ -52,6 +52,24 @@ class SourceSide:
         """A fresh batch, on the training device."""
         return next(self.stream).to(self.device)
 
+    def state_dict(self) -> dict:
+        """Table, bias and where the stream stands."""
+        return {"table": self.table.data, "bias": self.bias.data, **self.stream.state_dict()}
+
+    def form(self) -> dict:
+        """The form of :meth:`state_dict`."""
+
+        def positions(side):
+            return range(len(self.stream.batches.plan(side["passed"])))
+
+        return {"table": self.table, "bias": self.bias, "passed": COUNT, "position": Given(positions)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on where :meth:`state_dict` was taken."""
+        self.table.data.copy_(state["table"])
+        self.bias.data.copy_(state["bias"])
+        self.stream.load_state_dict(state)
+
 
 class SourceSides:
     """All sources, and the optimiser that steps their tables once per outer step."""
@@ -74,38 +92,23 @@ class SourceSides:
 
     def step(self, gradients: Sequence[tuple[Tensor, Tensor] | None]) -> None:
         """One optimiser step with each source's gradients of (table, bias); None leaves a source as it is."""
-        for side, found in zip(self.sides, gradients, strict=True):
-            side.table.grad, side.bias.grad = found or (None, None)
+        for side, own in zip(self.sides, gradients, strict=True):
+            side.table.grad, side.bias.grad = own or (None, None)
         self.optimizer.step()
 
     def state_dict(self) -> dict:
         """Tables, biases, streams and optimiser: tensors and plain values only."""
-        sides = {s.name: {"table": s.table.data, "bias": s.bias.data, **s.stream.state_dict()} for s in self.sides}
+        sides = {side.name: side.state_dict() for side in self.sides}
         return {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
 
-    def checked(self, state: CheckedState, steps: int) -> dict:
-        """What :meth:`state_dict` gave after at most so many steps. Raises CheckpointError if it is anything else."""
-        found = {}
-        sides = state.part("sides")
-        sides.only_names(self.names)
-        for side in self.sides:
-            own = sides.part(side.name)
-            passed = own.count("passed")
-            last = len(side.stream.batches.plan(passed)) - 1
-            found[side.name] = {
-                "table": own.tensor("table", side.table),
-                "bias": own.tensor("bias", side.bias),
-                "passed": passed,
-                "position": own.count("position", most=last),
-            }
-        return {"sides": found, "optimizer": state.optimizer("optimizer", self.optimizer, steps)}
+    def form(self, steps: int) -> dict:
+        """The form of :meth:`state_dict` after at most so many steps."""
+        sides = {side.name: side.form() for side in self.sides}
+        return {"sides": sides, "optimizer": optimizer_form(self.optimizer, steps, moves_all=False)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Restores what :meth:`checked` has given; the sources must be the same."""
+        """Goes on where :meth:`state_dict` was taken; the sources must be the same."""
         for side in self.sides:
-            own = state["sides"][side.name]
-            side.table.data.copy_(own["table"])
-            side.bias.data.copy_(own["bias"])
-            side.stream.load_state_dict(own)
+            side.load_state_dict(state["sides"][side.name])
         if self.sides:
             self.optimizer.load_state_dict(state["optimizer"])

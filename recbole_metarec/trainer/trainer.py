@@ -9,34 +9,33 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation.ranking import rank_all
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.randomness import Streams
-from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint
-from recbole_metarec.trainer.diagnostics import (
-    PATIENCE,
-    FailureSigns,
-    lost_sources,
-)
+from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from recbole_metarec.trainer.diagnostics import TransferMonitor
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use
 from recbole_metarec.trainer.meta_step import finite
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, steps_by_rows
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
+from recbole_metarec.trainer.state import TrainingState
 from recbole_metarec.trainer.step import StepResult, joint_step, plain_step
-from recbole_metarec.trainer.training_state import TrainingState
+from recbole_metarec.trainer.training_log import TrainingLog
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import MetaStep
 
 
-class TransferTrainer(TrainingState, Trainer):
+class TransferTrainer(Trainer):
     """Trains LRURec and MetaRec: ``meta_transfer`` decides what a step does, everything else is RecBole's Trainer.
 
-    history, source_history: one row per epoch, and per epoch and source. With ``record`` set (a function of no
-    argument) it is called after each validation, when both are up to date. spent_before: seconds of kept work that was
-    done before the run was resumed. whole_table: the item table moves as with transfer, whole in every step.
+    log: what is told on the way. pretrained: passes over the sources that pre-training has done. steps_done: of the
+    optimiser. spent_before: seconds of kept work that was done before the run was resumed. whole_table: the item table
+    moves as with transfer, whole in every step.
     """
 
     moves_all = True  # whether every step moves every parameter that requires a gradient
@@ -49,18 +48,17 @@ class TransferTrainer(TrainingState, Trainer):
         super().__init__(config, model)
         self.seed = config["seed"]
         self.saved_model_file = _unused(Path(self.saved_model_file))
-        self.history: list[dict] = []
-        self.source_history: list[dict] = []
-        self.pretrained = 0  # passes over the sources that pre-training has done
+        uniform = config["gradient_rescaling"] == "uniform" or self.transfer != "meta"
+        self.log = TrainingLog(self.logger, TransferMonitor(uniform, {}))
         self.sources = SourceSides((), self._optimizer_for_sources)
-        self.signs = FailureSigns(config["gradient_rescaling"] == "uniform" or self.transfer != "meta", {})
-        self.record = None
-        self._steps_done = 0
+        self.source_names: list[str] = []
+        self.pretrained = self.steps_done = 0
+        self.resumed = False  # whether it goes on with an earlier run
+        self._unrestored: dict | None = None  # what stands in the file of an earlier run
         self._started, self.spent_before = time(), 0.0
-        self._resumed: dict | None = None
         self._items: list[str] = []
         # weights mean something in the space of the text vectors alone that they were trained in
-        self._text_form: dict = {}
+        self.text_digest: str | None = None
         self.guard: Guard | None = None
         self._initial_weights = initial_weights(model) if self._is_guarded else None
 
@@ -82,6 +80,7 @@ class TransferTrainer(TrainingState, Trainer):
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """RecBole's fit, preceded by the sources' set-up (and pre-training). Returns (best score, best result)."""
         self._set_up(train_data)
+        self._restore()
         if saved and self.start_epoch == 0 and self.pretrained == 0:
             self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
         self._pretrain(verbose, saved, show_progress)
@@ -95,8 +94,7 @@ class TransferTrainer(TrainingState, Trainer):
             best = self.best_valid_score, self.best_valid_result
         else:
             best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
-        if self.record:
-            self.record()
+        self.log.on_change()
         if not (self._is_guarded and saved and self.best_valid_result and len(self.sources)):
             return best
         start = self._initial_weights
@@ -109,23 +107,17 @@ class TransferTrainer(TrainingState, Trainer):
         return self.resumed and (stopped or 0 < self.epochs <= self.start_epoch)
 
     @property
-    def resumed(self) -> bool:
-        """Whether it goes on with an earlier run."""
-        return self._resumed is not None
-
-    @property
     def _is_guarded(self) -> bool:
         return self.transfer != "none" and bool(self.config["transfer_guard"])
 
     def _set_up(self, train_data) -> None:
+        """Takes from the data what training needs of them; once."""
         config, dataset = self.config, train_data.dataset
         self._items = [str(token) for token in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
         vectors = dataset.text_vectors if config["text_alignment"] else None
         if vectors:
             self.model.text_map.set_texts(vectors.target)
-            self._text_form = {"text_vectors": vectors.digest}
-        if self._resumed:
-            self._refuse_another(self._resumed, self._text_form)
+            self.text_digest = vectors.digest
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
@@ -135,43 +127,75 @@ class TransferTrainer(TrainingState, Trainer):
             for source, own in zip(dataset.sources, texts, strict=True)
         ]
         self.sources = SourceSides(sides, self._optimizer_for_sources)
-        settings = TransferSettings(
-            **{key: config[key] for key in TransferSettings.__dataclass_fields__ if key != "source_weight"},
-            source_weight=self._source_weight(),
-        )
-        alphas = {
-            name: config["inner_learning_rate"] * self.model.trial_scale(name)
-            for name, _ in self.model.named_parameters()
-        }
+        self.source_names = self.sources.names
+        self._set_up_transfer()
+
+    def _set_up_transfer(self) -> None:
+        config = self.config
+        keys = TransferSettings.__dataclass_fields__.keys() - {"source_weight"}
+        settings = TransferSettings(**{key: config[key] for key in keys}, source_weight=self._source_weight())
+        names = [name for name, _ in self.model.named_parameters()]
+        alphas = {name: config["inner_learning_rate"] * self.model.trial_scale(name) for name in names}
         rate = config["learn_inner_learning_rate"]
-        self.state = TransferState.initial(alphas, rate, len(self.sources), self.device)
-        if self._resumed:
-            self._go_on_with_sources()
-        self.meta_step = MetaStep(self.model, self.sources, settings, self.state)
+        self.transfer_state = TransferState.initial(alphas, rate, len(self.sources), self.device)
+        self.meta_step = MetaStep(self.model, self.sources, settings, self.transfer_state)
 
     def _source_weight(self) -> float:
-        given = self.config["source_weight"]
-        return (1.0 if self.transfer == "joint" else 0.0) if given == "auto" else given
+        weight = self.config["source_weight"]
+        return (1.0 if self.transfer == "joint" else 0.0) if weight == "auto" else weight
 
     # -- an epoch ----------------------------------------------------------------------------------------------
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         train_data.epoch = epoch_idx
-        started, record, total = time(), EpochRecord(), 0.0
         streams = Streams(self.device, self.seed, "dropout", epoch_idx)
-        for interaction in self._bar(train_data, f"Train {epoch_idx:>5}", show_progress):
-            result = self._one_step(self.model.batch_of(interaction.to(self.device)), streams)
-            self._apply(result, epoch_idx)
+        batches = (self.model.batch_of(interaction.to(self.device)) for interaction in train_data)
+        results = (self._one_step(batch, streams) for batch in batches)
+        label = f"Train {epoch_idx:>5}" if show_progress else None
+        return self._epoch(epoch_idx, len(train_data.batches.plan(epoch_idx)), results, label)
+
+    def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
+        """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
+        for number in range(self.pretrained, self.pretrain_epochs):
+            steps, results = self._pretrain_steps(number)
+            label = f"Pretrain {number:>2}" if show_progress else None
+            loss = self._epoch(number - self.pretrain_epochs, steps, results, label)
+            self.pretrained = number + 1
+            if verbose:
+                seconds = self.log.history[-1]["seconds"]
+                self.logger.info(f"pretrain {number} [time: {seconds:.2f}s, source loss: {loss:.4f}]")
+            if saved:
+                self._save_training_state(-1)
+            self.log.on_change()
+        if self.pretrain_epochs and self.start_epoch == 0:
+            self.optimizer = self._build_optimizer()
+
+    @property
+    def pretrain_epochs(self) -> int:
+        """Passes over the sources before the target's first epoch."""
+        return self.config["pretrain_epochs"] if self.transfer == "pretrain" and len(self.sources) else 0
+
+    def _pretrain_steps(self, number: int) -> tuple[int, Iterator[StepResult]]:
+        """One pass over the sources: how many steps it has, and each step's result, to be applied before the next."""
+        steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
+        streams = Streams(self.device, self.seed, "pretrain", number)
+        parameters = dict(self.model.named_parameters())
+        return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
+
+    def _epoch(self, epoch: int, steps: int, results: Iterator[StepResult], label: str | None) -> float:
+        """Applies each step's result before the next is made; the sum of their losses. label: of a progress bar."""
+        started, record, total = time(), EpochRecord(), 0.0
+        for result in tqdm(results, total=steps, ncols=100, desc=label, disable=None) if label else results:
+            self._apply(result, epoch)
             record.add(result.measured)
             total = total + result.loss
         total = float(total)
-        steps = len(train_data.batches.plan(epoch_idx))
-        self.history.append({"epoch": epoch_idx, "train_loss": total / steps, "seconds": time() - started})
-        self._record_sources(record, epoch_idx)
+        self.log.add_epoch(epoch, total / steps, time() - started)
+        rows = record.rows(epoch, self.sources.names)
+        if rows:
+            add_codebook_use(rows, self.sources, self.model)
+        self.log.add_sources(rows, self.tensorboard, self.saved_model_file)
         return total
-
-    def _bar(self, batches, label: str, show: bool):
-        return tqdm(batches, total=len(batches), ncols=100, desc=label, disable=None) if show else batches
 
     def _one_step(self, batch: SequenceBatch, streams) -> StepResult:
         self.model.train()
@@ -185,19 +209,8 @@ class TransferTrainer(TrainingState, Trainer):
 
     def _apply(self, result: StepResult, epoch: int) -> None:
         """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
-        self._steps_done += 1
-        skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
-        # the loss may be finite where its gradient no longer is
-        is_finite = bool(finite((*result.gradient.values(), result.loss)))
-        none_left = 0 < len(self.sources) == len(skipped)
-        if not is_finite or none_left:
-            # the meta step asks the target after every trial: a target that fails makes every source look failed
-            sources_failed = none_left and (is_finite or self.transfer != "meta")
-            cause = f"every source ({', '.join(skipped)})" if sources_failed else "the target's loss"
-            raise TrainingError(
-                f"epoch {epoch}, step {self._steps_done} of this run: {cause} is not finite; lower learning_rate or "
-                f"inner_learning_rate; the best model so far is {self.saved_model_file}"
-            )
+        self.steps_done += 1
+        self._check_finite(result, epoch)
         for name, parameter in self.model.named_parameters():
             parameter.grad = result.gradient.get(name)  # None leaves a frozen one as it is
         if self.clip_grad_norm:
@@ -206,70 +219,74 @@ class TransferTrainer(TrainingState, Trainer):
         if result.own:
             self.sources.step(result.own)
 
-    def _record_sources(self, record: EpochRecord, epoch: int) -> None:
-        rows = record.rows(epoch, self.sources.names)
-        if not rows:
+    def _check_finite(self, result: StepResult, epoch: int) -> None:
+        skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
+        # the loss may be finite where its gradient no longer is
+        is_finite = bool(finite((*result.gradient.values(), result.loss)))
+        none_left = 0 < len(self.sources) == len(skipped)
+        if is_finite and not none_left:
             return
-        add_codebook_use(rows, self.sources, self.model)
-        self.source_history += rows
-        for row in rows:
-            for quantity in row.keys() - {"epoch", "source", "steps"}:
-                self.tensorboard.add_scalar(f"{quantity}/{row['source']}", row[quantity], epoch)
-        if "weight" in rows[0]:
-            shares = ", ".join(f"{row['source']} {row['weight']:.3f}" for row in rows)
-            self.logger.info(f"epoch {epoch} source weights: {shares}")
-        for sentence in self.signs.look(rows, self.source_history):
-            self.logger.warning(sentence)
-        if lost := lost_sources(self.source_history):
-            if self.record:
-                self.record()
-            raise TrainingError(
-                f"epoch {epoch}: {', '.join(lost)} gave no finite step in {PATIENCE} epochs; lower "
-                f"inner_learning_rate or leave it out of sources; the best model so far is {self.saved_model_file}"
-            )
+        # the meta step asks the target after every trial: a target that fails makes every source look failed
+        sources_failed = none_left and (is_finite or self.transfer != "meta")
+        cause = f"every source ({', '.join(skipped)})" if sources_failed else "the target's loss"
+        raise TrainingError(
+            f"epoch {epoch}, step {self.steps_done} of this run: {cause} is not finite; lower learning_rate or "
+            f"inner_learning_rate; the best model so far is {self.saved_model_file}"
+        )
 
     def _after_validation(self, epoch: int, score: float, saved: bool) -> None:
-        self.history[-1]["valid_score"] = float(score)
+        self.log.add_score(score)
         if saved:
             self._save_training_state(epoch)
-        if self.record:
-            self.record()
+        self.log.on_change()
+
+    # -- what is written, and gone on from ---------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """The deployable model: the target's weights, its network's sizes and the config. No source is in it."""
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        content = {
+            "config": config_to_json(self.config, text_alignment=False),
+            "network": network_to_json(self.model),
+            "epoch": epoch,
+            "best_valid_score": float(self.best_valid_score),
+            "items": self._items,
+            "state_dict": self.model.deployed_weights(),
+        }
+        write_checkpoint(path, content)
+        if verbose:
+            self.logger.info(f"Saving current: {path}")
 
     @property
-    def _pretrain_epochs(self) -> int:
-        """Passes over the sources before the target's first epoch."""
-        return self.config["pretrain_epochs"] if self.transfer == "pretrain" and len(self.sources) else 0
+    def training_state_file(self) -> Path:
+        """Everything that resuming needs, beside the model: ``<model>-last.pth``."""
+        path = Path(self.saved_model_file)
+        return path.with_name(f"{path.stem}-last.pth")
 
-    def _pretrain_pass(self, number: int) -> tuple[int, Iterator[StepResult]]:
-        """One pass over the sources: how many steps it has, and each step's result, to be applied before the next."""
-        steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
-        streams = Streams(self.device, self.seed, "pretrain", number)
-        parameters = dict(self.model.named_parameters())
-        return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
+    def seconds_spent(self) -> float:
+        """Of kept work on this run, in all processes."""
+        return self.spent_before + time() - self._started
 
-    def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
-        """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
-        for number in range(self.pretrained, self._pretrain_epochs):
-            started, record, total = time(), EpochRecord(), 0.0
-            steps, results = self._pretrain_pass(number)
-            for _ in self._bar(range(steps), f"Pretrain {number:>2}", show_progress):
-                result = next(results)
-                self._apply(result, number)
-                record.add(result.measured)
-                total = total + result.loss
-            epoch = number - self._pretrain_epochs
-            self._record_sources(record, epoch)
-            self.pretrained = number + 1
-            row = {"epoch": epoch, "train_loss": float(total) / steps}
-            self.history.append(row | {"seconds": time() - started})
-            if verbose:
-                self.logger.info(f"pretrain {number} [time: {time() - started:.2f}s, source loss: {float(total):.4f}]")
-            if saved:
-                self._save_training_state(-1)
-            if self.record:
-                self.record()
-        if self._pretrain_epochs and self.start_epoch == 0:
-            self.optimizer = self._build_optimizer()
+    def _save_training_state(self, epoch: int) -> None:
+        write_checkpoint(self.training_state_file, TrainingState.of(self, epoch).to_checkpoint())
+
+    def resume_checkpoint(self, resume_file):
+        """:meth:`fit` will go on after the last validation of the run whose model is ``resume_file``.
+
+        Raises CheckpointError if its training state cannot be read; :meth:`fit` does, with nothing restored, if the
+        state is not one of this run.
+        """
+        self.saved_model_file = str(resume_file)
+        self._unrestored = read_checkpoint(self.training_state_file, self.device)
+        self.resumed = True
+
+    def _restore(self) -> None:
+        """The other half of :meth:`resume_checkpoint`, once the sources were read."""
+        if self._unrestored is None:
+            return
+        TrainingState.from_checkpoint(self.training_state_file, self._unrestored, self).restore(self)
+        self._unrestored, self._started = None, time()
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
@@ -283,7 +300,8 @@ class TransferTrainer(TrainingState, Trainer):
         try:
             result = metrics_of(self.rank(eval_data, show_progress), self.config)
         except TrainingError as error:
-            raise TrainingError(f"after epoch {self.history[-1]['epoch'] if self.history else -1}: {error}") from error
+            epoch = self.log.history[-1]["epoch"] if self.log.history else -1
+            raise TrainingError(f"after epoch {epoch}: {error}") from error
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_metarec.trainer.forms import Given, optimizer_form
 from recbole_metarec.trainer.meta_step import Tensors
-from recbole_metarec.trainer.state_checks import CheckedState
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,14 @@ class TransferState:
         learner = copy.deepcopy(self.rate_optimizer.state_dict()) if self.rate_optimizer else None
         return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}
 
-    def checked(self, state: CheckedState, most: int) -> dict:
-        """What :meth:`state_dict` gave after at most so many steps. Raises CheckpointError if it is anything else."""
-        steps, learner = state.count("steps", most=most), None
-        if self.rate_optimizer:
-            learner = state.optimizer("rate_optimizer", self.rate_optimizer, steps, "all" if steps else "none")
-        elif state["rate_optimizer"] is not None:
-            state.refuse("rate_optimizer", "this run learns no rates")
-        rates, smoothed = state.tensors("log_rates", self.log_rates), state.tensor("smoothed", self.smoothed)
-        return {"log_rates": rates, "smoothed": smoothed, "steps": steps, "rate_optimizer": learner}
+    def form(self, steps: int) -> dict:
+        """The form of :meth:`state_dict` after at most so many steps of training."""
+
+        def learner(state):
+            return self.rate_optimizer and optimizer_form(self.rate_optimizer, state["steps"], moves_all=True)
+
+        steps_done = {"steps": range(steps + 1), "rate_optimizer": Given(learner)}
+        return {"log_rates": self.log_rates, "smoothed": self.smoothed} | steps_done
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on where :meth:`state_dict` was taken."""

@@ -45,19 +45,17 @@ class TextTrainer(TransferTrainer):
     def _set_up(self, train_data) -> None:
         super()._set_up(train_data)
         dataset = train_data.dataset
-        names = [source.name for source in dataset.sources]
-        self._text_form = {"sources": names, "text_vectors": dataset.text_vectors.digest}
-        if self._resumed:
-            self._refuse_another(self._resumed, self._text_form)
+        self.source_names = [source.name for source in dataset.sources]
+        self.text_digest = dataset.text_vectors.digest
         self.model.set_texts(dataset.text_vectors.target)
         if dataset.sources:
             self.mixture = SourceMixture(dataset.sources, dataset.text_vectors, self.config)
 
     @property
-    def _pretrain_epochs(self) -> int:
+    def pretrain_epochs(self) -> int:
         return self.config["pretrain_epochs"] if self.mixture else 0
 
-    def _pretrain_pass(self, number: int) -> tuple[int, Iterator[StepResult]]:
+    def _pretrain_steps(self, number: int) -> tuple[int, Iterator[StepResult]]:
         self._seed_layers("pretrain", number)
         plan = self.mixture.batches.plan(number)
         return len(plan), (self._contrast(self.mixture.batches.batch(rows).to(self.device)) for rows in plan)

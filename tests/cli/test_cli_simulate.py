@@ -74,7 +74,7 @@ def test_a_simulated_target_knows_its_sources_and_can_be_trained_on(tmp_path):
     assert resolve_sources("sim-source-1", "auto", tmp_path / "made") == ([], [])
     sizes = {"embedding_size": 8, "n_layers": 1, "vq_heads": 2, "epochs": 1}
     run = Run(tmp_path / "made", dataset="sim-target", **sizes).fit(saved=False)
-    assert [row["source"] for row in run.trainer.source_history] == ["sim-source-1", "sim-source-2"]
+    assert [row["source"] for row in run.trainer.log.source_history] == ["sim-source-1", "sim-source-2"]
 
 
 def contents(folder):

@@ -161,7 +161,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, given):
     rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
     rest.fit(saved=True)
     assert equal(rest.weights(), whole.weights()) and rest.best_score == whole.best_score
-    assert without_seconds(rest.trainer.history) == without_seconds(whole.trainer.history)
+    assert without_seconds(rest.trainer.log.history) == without_seconds(whole.trainer.log.history)
 
 
 def test_without_sources_metarec_is_lrurec_with_texts_to_the_bit(shop):
@@ -176,7 +176,7 @@ def test_a_run_is_not_resumed_in_another_space_of_texts(shop, given, tmp_path):
     write_items(tmp_path / "shop", "Target", cluster_texts(9, 24, 3))
     rest = run(tmp_path / "shop", fit=False, epochs=2, **given)
     rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
-    with pytest.raises(CheckpointError, match="text_vectors was"):
+    with pytest.raises(CheckpointError, match="text_vectors is"):
         rest.fit(saved=True)
 
 
@@ -191,7 +191,7 @@ def test_a_trial_moves_an_item_by_its_text_as_far_as_by_its_own_vector(shop):
     def loss(phi):
         return (made.model.item_table(phi)[3] * direction).sum()
 
-    trial = trial_update(weights, [loss], (), made.trainer.state.log_rates, second_order=False)
+    trial = trial_update(weights, [loss], (), made.trainer.transfer_state.log_rates, second_order=False)
     own = trial.moved["item_embedding.weight"][3]
     torch.testing.assert_close(texts[3] @ trial.moved["text_map.weight"], own)
     torch.testing.assert_close(own, made.config["inner_learning_rate"] * direction)

@@ -75,7 +75,7 @@ class Run:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def source_rows(self, name: str) -> list[dict]:
-        return [row for row in self.trainer.source_history if row["source"] == name]
+        return [row for row in self.trainer.log.source_history if row["source"] == name]
 
 
 TINY = {

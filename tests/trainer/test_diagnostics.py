@@ -5,7 +5,7 @@ import math
 import torch
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
-from recbole_metarec.trainer.diagnostics import FailureSigns
+from recbole_metarec.trainer.diagnostics import TransferMonitor
 from recbole_metarec.trainer.measuring import EpochRecord
 
 
@@ -15,10 +15,10 @@ def row(epoch: int, source: str, **values) -> dict:
 
 def said(epochs: list[list[dict]], uniform_wanted: bool = False) -> list[list[str]]:
     """What is said after each epoch."""
-    signs, history, sentences = FailureSigns(uniform_wanted, {}), [], []
+    monitor, history, sentences = TransferMonitor(uniform_wanted, {}), [], []
     for rows in epochs:
         history += rows
-        sentences.append(signs.look(rows, history))
+        sentences.append(monitor.check(rows, history))
     return sentences
 
 

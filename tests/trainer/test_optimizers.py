@@ -125,5 +125,5 @@ def test_sampled_runs_repeat_and_learn(shop, given):
     one, two = run(shop, **given), run(shop, **given)
     assert equal(one.weights(), two.weights())
     assert distance(one.weights(), run(shop, fit=False, **given).weights()) > 1e-2
-    losses = [row["train_loss"] for row in one.trainer.history]
+    losses = [row["train_loss"] for row in one.trainer.log.history]
     assert losses[-1] < losses[0]

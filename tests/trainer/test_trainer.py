@@ -31,7 +31,7 @@ def test_without_transfer_metarec_is_lrurec_to_the_bit(shop):
         assert equal(made.weights(), plain.weights())
         assert made.best_score == plain.best_score and dict(made.best_result) == dict(plain.best_result)
         assert dict(made.trainer.evaluate(made.test)) == dict(result)
-        assert without_seconds(made.trainer.history) == without_seconds(plain.trainer.history)
+        assert without_seconds(made.trainer.log.history) == without_seconds(plain.trainer.log.history)
     assert plain.best_score > 0
 
 
@@ -39,7 +39,7 @@ def test_without_transfer_metarec_is_lrurec_to_the_bit(shop):
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(shop, given):
     one, two, other = (run(shop, seed=seed, **given) for seed in (7, 7, 8))
     assert equal(one.weights(), two.weights()) and one.best_score == two.best_score
-    assert one.trainer.source_history == two.trainer.source_history
+    assert one.trainer.log.source_history == two.trainer.log.source_history
     assert distance(one.weights(), other.weights()) > 1e-3
 
 
@@ -78,7 +78,7 @@ def test_every_way_of_transfer_trains(shop, transfer):
     for side in made.trainer.sources:  # the sources' tables are trained, too, and their padding is not
         assert not side.table[0].any() and side.bias[0] == 0 and side.bias.abs().max() > 1e-3
     assert made.best_score > 0
-    for row in made.trainer.source_history:
+    for row in made.trainer.log.source_history:
         assert all(math.isfinite(value) for key, value in row.items() if key != "source")
 
 

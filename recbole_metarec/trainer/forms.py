@@ -1,0 +1,251 @@
+"""What a value read from a file must be like, before anything is made of it.
+
+PyTorch checks little of a state: an optimiser takes moments of any shape and then writes beyond their end, and
+``copy_`` spreads one row over a table. So the whole of a state is held against a form first. A form is
+
+    a dict      the very same names, each with a value of its form; ``...`` as a name: any further text, of that form
+    a list      (or tuple) as many values, each of its form
+    a range     a whole number in it
+    a tensor    one of the same shape and type of numbers without NaN
+    a function  of (value, path), which returns a copy of the value or raises Mismatch: see below
+    any other   that very value
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer, SparseAdam
+
+from recbole_metarec.config.suggestions import show
+from recbole_metarec.errors import CheckpointError
+from recbole_metarec.trainer.optimizers import RowwiseOptimizer
+
+COUNT = range(2**53)  # whole numbers up to here are floats, too
+_WHOLE = "the content"
+_NEVER_NEGATIVE = ("step", "exp_avg_sq", "max_exp_avg_sq", "sum", "square_avg")
+
+
+class Mismatch(ValueError):
+    """A value is not of its form; the text says where it stands, what it is, and what it should be."""
+
+
+def read_as(file: str | Path, content: Any, form: Any) -> Any:
+    """A copy of what a file holds, which shares nothing with it. Raises CheckpointError naming the first difference."""
+    try:
+        return checked(content, form)
+    except Mismatch as error:
+        raise CheckpointError(
+            f"{file}: {error}; resume with the config and the data of the run that wrote it, or put back a sound copy, "
+            "or delete it to train from the start"
+        ) from error
+
+
+def checked(value: Any, form: Any, path: str = "") -> Any:
+    """A copy of the value. Raises Mismatch unless it is of the form. path: where it stands in the file."""
+    if isinstance(form, Tensor):
+        return tensor(form)(value, path)
+    if isinstance(form, dict):
+        return _checked_dict(value, form, path)
+    if isinstance(form, list | tuple):
+        if type(value) is not type(form) or len(value) != len(form):
+            raise _mismatch(path, value, form)
+        pairs = enumerate(zip(value, form, strict=True))
+        return type(form)(checked(*pair, f"{path}[{index}]") for index, pair in pairs)
+    if callable(form):
+        return form(value, path)
+    if isinstance(form, range):
+        fits = type(value) is int and value in form
+    else:  # by their texts: NaN is itself
+        fits = type(value) is type(form) and repr(value) == repr(form)
+    if not fits:
+        raise _mismatch(path, value, form)
+    return value
+
+
+def _checked_dict(value: Any, form: dict, path: str) -> dict:
+    if not isinstance(value, dict):
+        raise _mismatch(path, value, form)
+    known, others = {name: name for name in form}, form.get(...)
+    for name in value:
+        is_known = type(known.get(name)) is type(name)  # True is 1 to a dict
+        if not is_known and (others is None or type(name) is not str):
+            raise Mismatch(f"{_joined(path, name)} is unknown")
+    copies = {}
+    for name in [*(name for name in form if name is not ...), *(name for name in value if name not in known)]:
+        part = form.get(name, others)
+        if name in value:
+            part = part.of(copies) if isinstance(part, Given) else part
+            copies[name] = checked(value[name], part, _joined(path, name))
+        elif isinstance(part, Usual):
+            copies[name] = part.value
+        else:
+            raise Mismatch(f"{_joined(path, name)} is missing")
+    return {name: copies[name] for name in dict.fromkeys((*value, *copies))}
+
+
+# -- what needs more than an example -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Given:
+    """The form of a dict's entry that depends on those before it: ``of`` makes it of their checked values."""
+
+    of: Callable[[dict], Any]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The form of a dict's entry that may be absent and otherwise has this very value."""
+
+    value: Any
+
+    def __call__(self, value: Any, path: str) -> Any:
+        """The value."""
+        return checked(value, self.value, path)
+
+
+def number(value: Any, path: str) -> float:
+    """An int or a float, whichever."""
+    if type(value) is not float and (type(value) is not int or abs(value) not in COUNT):
+        raise _mismatch(path, value, "a number")
+    return value
+
+
+def finite_number(value: Any, path: str) -> float:
+    """An int or a float that is neither infinite nor NaN."""
+    if not math.isfinite(number(value, path)):
+        raise _mismatch(path, value, "a finite number")
+    return value
+
+
+def of_type(*types: type) -> Callable:
+    """Any value of one of these very types."""
+
+    def check(value, path):
+        if type(value) not in types:
+            raise _mismatch(path, value, " or ".join(kind.__name__ for kind in types))
+        return copy.deepcopy(value)
+
+    return check
+
+
+def rows(count: int, form_of: Callable[[int], Any]) -> Callable:
+    """A list of so many values, each of the form that ``form_of`` makes of its number."""
+
+    def check(value, path):
+        if type(value) is not list or len(value) != count:
+            raise _mismatch(path, value, f"a list of {count}")
+        return [checked(row, form_of(index), f"{path}[{index}]") for index, row in enumerate(value)]
+
+    return check
+
+
+def some(form: dict) -> Callable:
+    """A dict of some of these entries, one at least."""
+
+    def check(value, path):
+        if not isinstance(value, dict) or not value:
+            raise _mismatch(path, value, form)
+        return _checked_dict(value, {name: part for name, part in form.items() if name in value}, path)
+
+    return check
+
+
+def tensor(
+    like: Tensor, least: float = -math.inf, most: float = math.inf, whole: bool = False, may_be_nan: bool = False
+) -> Callable:
+    """A tensor like this one in shape, type of numbers and device, with a number of its own at every place."""
+
+    def check(value, path):
+        is_like = isinstance(value, Tensor) and value.layout == torch.strided
+        is_like = is_like and (value.dtype, value.shape) == (like.dtype, like.shape)
+        if not is_like or value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise _mismatch(path, value, like)
+        name = path or _WHOLE
+        if not may_be_nan and bool(value.isnan().any()):
+            raise Mismatch(f"{name} holds NaN")
+        if bool((value < least).any()) or bool((value > most).any()) or (whole and bool((value % 1 != 0).any())):
+            kind = "whole numbers" if whole else "numbers"
+            raise Mismatch(f"{name} holds others than {kind} from {least} to {most}")
+        return torch.empty_like(like, requires_grad=False).copy_(value.detach())
+
+    return check
+
+
+# -- optimisers ----------------------------------------------------------------------------------------------------
+
+
+def optimizer_form(optimizer: Optimizer | RowwiseOptimizer, steps: int, moves_all: bool) -> dict:
+    """Of its ``state_dict`` after at most so many steps. moves_all: each step moves every parameter, else one at least
+    has been moved."""
+    if isinstance(optimizer, RowwiseOptimizer):
+        dense = _optimizer_form(optimizer.dense, steps, moves_all, optimizer.tables)
+        return {"dense": dense, "rows": _optimizer_form(optimizer.rows, steps, moves_all)}
+    return _optimizer_form(optimizer, steps, moves_all)
+
+
+def _optimizer_form(optimizer: Optimizer, steps: int, moves_all: bool, others: Sequence[Tensor] = ()) -> dict:
+    """others: parameters that another optimiser moves."""
+    # a later PyTorch may know of more settings
+    groups = [{name: Usual(value) for name, value in group.items()} for group in optimizer.state_dict()["param_groups"]]
+    pairs = [(group, parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    state = {
+        index: moments
+        for index, (group, parameter) in enumerate(pairs)
+        if all(parameter is not other for other in others) and (moments := _moments(optimizer, group, parameter, steps))
+    }
+    return {"state": state if moves_all or not state else some(state), "param_groups": groups}
+
+
+def _moments(optimizer: Optimizer, group: dict, parameter: Tensor, steps: int) -> dict:
+    """Form of what an optimiser keeps of a parameter, seen on one of a single number: PyTorch lists it nowhere."""
+    if not steps:
+        return {}
+    single = torch.nn.Parameter(parameter.new_ones([1] * parameter.dim()))
+    twin = type(optimizer)([single], lr=group["lr"])
+    twin.param_groups[0].update({name: value for name, value in group.items() if name != "params"})
+    single.grad = torch.ones_like(single)
+    if isinstance(optimizer, SparseAdam):
+        single.grad = single.grad.to_sparse()
+    twin.step()
+    form = {}
+    for name, value in twin.state[single].items():
+        least = 0 if name in _NEVER_NEGATIVE else -math.inf
+        if not isinstance(value, Tensor):
+            form[name] = range(steps + 1)
+        elif name == "step":
+            form[name] = tensor(value, least, steps, whole=True)
+        else:
+            form[name] = tensor(parameter, least)
+    return form
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def _joined(path: str, name: Any) -> str:
+    name = name if isinstance(name, str) else _described(name)
+    return f"{path}.{name}" if path else name
+
+
+def _mismatch(path: str, value: Any, form: Any) -> Mismatch:
+    """form: also in words."""
+    wanted = form if isinstance(form, str) and " " in form else _described(form)
+    return Mismatch(f"{path or _WHOLE} is {_described(value)}, not {wanted}")
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, range):
+        return f"a whole number from {value.start} to {value.stop - 1}"
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    if len(inner) > 8 or not all(isinstance(one, str | int | float | None) for one in inner):
+        return f"a {type(value).__name__} of {len(inner)}"
+    return show(value) if value != "" else "an empty text"

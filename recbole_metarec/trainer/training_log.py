@@ -1,0 +1,65 @@
+"""What is told of a training while it runs: rows per epoch and source, curves, warnings."""
+
+from collections.abc import Callable
+from logging import Logger
+
+from recbole_metarec.errors import TrainingError
+from recbole_metarec.trainer.diagnostics import PATIENCE, TransferMonitor, lost_sources
+
+
+class TrainingLog:
+    """history, source_history: one row per epoch, and per epoch and source. warnings: sentences by the sign's name.
+
+    on_change: called after each change that is worth writing down.
+    """
+
+    def __init__(self, logger: Logger, monitor: TransferMonitor):
+        self.logger, self.monitor = logger, monitor
+        self.history: list[dict] = []
+        self.source_history: list[dict] = []
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """What the monitor has seen, and what was added by :meth:`warn`."""
+        return self.monitor.seen
+
+    def restore(self, history: list[dict], source_history: list[dict], warnings: dict[str, str]) -> None:
+        """Goes on from what an earlier process has told."""
+        self.history, self.source_history, self.monitor.seen = history, source_history, warnings
+
+    def add_epoch(self, epoch: int, loss: float, seconds: float) -> None:
+        """loss: mean over the epoch's steps."""
+        self.history.append({"epoch": epoch, "train_loss": loss, "seconds": seconds})
+
+    def add_score(self, score: float) -> None:
+        """Of the validation after the last epoch."""
+        self.history[-1]["valid_score"] = float(score)
+
+    def add_sources(self, rows: list[dict], curves, best_file: str) -> None:
+        """One row per source of the last epoch, to ``curves`` (a SummaryWriter) as well; warns of signs of failure.
+
+        Raises TrainingError where a source was not usable for too long.
+        """
+        if not rows:
+            return
+        self.source_history += rows
+        for row in rows:
+            for quantity in row.keys() - {"epoch", "source", "steps"}:
+                curves.add_scalar(f"{quantity}/{row['source']}", row[quantity], row["epoch"])
+        if "weight" in rows[0]:
+            shares = ", ".join(f"{row['source']} {row['weight']:.3f}" for row in rows)
+            self.logger.info(f"epoch {rows[0]['epoch']} source weights: {shares}")
+        for sentence in self.monitor.check(rows, self.source_history):
+            self.logger.warning(sentence)
+        if lost := lost_sources(self.source_history):
+            self.on_change()
+            raise TrainingError(
+                f"epoch {rows[0]['epoch']}: {', '.join(lost)} gave no finite step in {PATIENCE} epochs; lower "
+                f"inner_learning_rate or leave it out of sources; the best model so far is {best_file}"
+            )
+
+    def warn(self, sign: str, sentence: str) -> None:
+        """A sign that is not the monitor's to see."""
+        self.warnings[sign] = sentence
+        self.logger.warning(sentence)
