@@ -105,8 +105,8 @@ def _check_sources(values: Mapping, origins: Origins) -> None:
 
 
 def _check_eval_args(values: Mapping, origins: Origins) -> None:
-    given = values["eval_args"]
-    for name in given:
+    eval_args = values["eval_args"]
+    for name in eval_args:
         if name not in ("split", "order", "group_by", "mode"):
             guess = nearest(str(name), ("split", "order", "group_by", "mode"))
             fail(
@@ -116,10 +116,10 @@ def _check_eval_args(values: Mapping, origins: Origins) -> None:
                 f"did you mean {guess}?" if guess else "its keys are split, order, group_by and mode",
             )
     for name, wanted in _EVAL.items():
-        if given.get(name, wanted) != wanted:
-            problem = f"eval_args has {name} {show(given[name])}"
+        if eval_args.get(name, wanted) != wanted:
+            problem = f"eval_args has {name} {show(eval_args[name])}"
             fail(origins, "eval_args", problem, f"use {wanted}: leave-one-out in time order")
-    mode = given.get("mode", "full")
+    mode = eval_args.get("mode", "full")
     for value in mode.values() if isinstance(mode, dict) else [mode]:
         if value != "full":
             problem = f"eval_args has mode {show(value)}"
@@ -183,9 +183,9 @@ def _check_columns(values: Mapping, origins: Origins) -> None:
 def _check_clashes(names: Mapping, columns, origins: Origins) -> None:
     taken = {}
     made = [("LIST_SUFFIX", f"{name}{names['LIST_SUFFIX']}") for name in columns if name != names["USER_ID_FIELD"]]
-    own = [(key, names[key]) for key in (*_COLUMNS, "ITEM_LIST_LENGTH_FIELD")]
+    columns_of_recbole = [(key, names[key]) for key in (*_COLUMNS, "ITEM_LIST_LENGTH_FIELD")]
     other = [("load_col", name) for name in columns if name not in [names[key] for key in _COLUMNS]]
-    for key, name in (*other, *own, *made):
+    for key, name in (*other, *columns_of_recbole, *made):
         if name in taken:
             problem = f"{key} makes a second {show(name)} beside that of {taken[name]}"
             fail(origins, (key, taken[name]), problem, "give each a name of its own")
@@ -206,15 +206,15 @@ def _check_filters(values: Mapping, origins: Origins) -> None:
 
 def _check_clipping(values: Mapping, origins: Origins) -> None:
     """``clip_grad_norm`` is handed to PyTorch's function of that name as it stands."""
-    given = values.get("clip_grad_norm")
-    if given is None:
+    arguments = values.get("clip_grad_norm")
+    if arguments is None:
         return
-    for name in given:
+    for name in arguments:
         if name not in ("max_norm", "norm_type"):
             problem = f"clip_grad_norm has {show(name)}"
             fail(origins, "clip_grad_norm", problem, "use {max_norm: 1.0}, and norm_type beside it if it is not 2")
     for name, largest in (("max_norm", sys.float_info.max), ("norm_type", math.inf)):
-        value = given.get(name, 2.0 if name == "norm_type" else None)
+        value = arguments.get(name, 2.0 if name == "norm_type" else None)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= largest:
             problem = f"clip_grad_norm has {name} {show(value)}"
             fail(origins, "clip_grad_norm", problem, f"use a {'finite ' * (largest < math.inf)}float > 0")
@@ -228,8 +228,8 @@ def _check_logging(values: Mapping, origins: Origins) -> None:
         advice = f"use {', '.join(_LEVELS[:-1])} or {_LEVELS[-1]}" + (f" (did you mean {guess}?)" if guess else "")
         fail(origins, "state", f"state is {show(level)}", advice)
     if values.get("log_wandb"):
-        found = find_spec("wandb")
-        if found is None or found.origin is None:  # a folder of that name, as wandb itself leaves, is no package
+        package = find_spec("wandb")
+        if package is None or package.origin is None:  # a folder of that name, as wandb itself leaves, is no package
             fail(
                 origins, "log_wandb", "log_wandb is True, but wandb is not installed", "pip install wandb, or remove it"
             )

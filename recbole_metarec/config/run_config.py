@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.origins import Origins, origin_of
@@ -95,7 +96,7 @@ class RunConfig:
             name: copy.deepcopy(key.default) for name, key in restricted_keys().items() if key.kind != "computed"
         }
         values = {**recboles, **defaults, **user.values, "model": model, "dataset": dataset}
-        return cls(model, dataset, values, defaults, user)
+        return cls(model, dataset, MappingProxyType(values), MappingProxyType(defaults), user)
 
     def __getitem__(self, key: str):
         return self.values[key]

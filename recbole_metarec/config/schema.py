@@ -236,8 +236,7 @@ def common_keys() -> frozenset[str]:
 
 def keys_read_by(model: str) -> set[str]:
     """The keys that a model reads: those of all models, and its own, be it of this package or of RecBole."""
-    own = key_reference(model) if model in OUR_MODELS else recbole_model_keys(model)
-    return common_keys() | set(own)
+    return common_keys() | set(key_reference(model) if model in OUR_MODELS else recbole_model_keys(model))
 
 
 def default_values(model: str) -> dict:

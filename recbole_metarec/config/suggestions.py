@@ -16,8 +16,8 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     for candidate in words:
         folded.setdefault(candidate.lower(), candidate)
     candidates = list(folded) if len(folded) <= _FEW else _with_an_equal_half(word, folded)
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
 
 
 def _with_an_equal_half(word: str, words: Iterable[str]) -> list[str]:

@@ -118,9 +118,9 @@ def parse_value(text: str, where: str = "command line"):
     return value if isinstance(value, (bool, int, float, str, list, dict, type(None))) else text
 
 
-def is_yaml_name(place: str | Path) -> bool:
+def is_yaml_name(name: str | Path) -> bool:
     """Whether it is the name of a YAML file, and not a URL or another file."""
-    return Path(place).suffix in (".yaml", ".yml") and "://" not in str(place)
+    return Path(name).suffix in (".yaml", ".yml") and "://" not in str(name)
 
 
 def as_text(value) -> str:

@@ -13,7 +13,7 @@ import yaml
 import recbole_metarec
 from recbole_metarec.config import schema
 from recbole_metarec.config.recbole_files import recbole_root
-from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.config.resources import DEFAULT_DATA_PATH, resource_dir
 from recbole_metarec.config.rules import check_config
 from recbole_metarec.config.schema import (
     OUR_MODELS,
@@ -67,6 +67,7 @@ def test_the_defaults_of_recbole_s_own_keys_are_recbole_s():
         shipped |= yaml.safe_load((recbole_root() / "properties" / file).read_text(encoding="utf-8"))
     ours = {name: key.default for name, key in restricted_keys().items() if name in shipped}
     assert len(ours) > 30
+    assert ours["data_path"] == DEFAULT_DATA_PATH
     assert ours == {name: shipped[name] for name in ours}
     assert all(key.default is None for name, key in restricted_keys().items() if name not in shipped)
 

@@ -35,8 +35,11 @@ def test_every_default_is_there_and_nothing_can_be_changed():
     assert (run["model"], run["dataset"], run["seed"]) == ("UniSRec", "ml-drama", 2020)
     with pytest.raises(dataclasses.FrozenInstanceError):
         run.model = "LRURec"
-    run.values["metrics"].append("AUC")
-    assert "AUC" not in RunConfig.read("UniSRec", "ml-drama")["metrics"]
+    with pytest.raises(TypeError):
+        run.values["seed"] = 1
+    for key in ("metrics", "numerical_features"):  # no two runs share a list
+        run[key].append("AUC")
+        assert "AUC" not in RunConfig.read("UniSRec", "ml-drama")[key]
 
 
 def test_a_file_is_read_once(files, monkeypatch):
