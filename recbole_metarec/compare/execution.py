@@ -19,7 +19,7 @@ _FILE_OPTIONS = {"store", "output", "rows"}
 
 
 @dataclass(frozen=True)
-class Found:
+class StudyResults:
     """Results of a study's runs. rows, ranks: by recipe; failures: of those that ended with an error."""
 
     rows: dict[Recipe, Row]
@@ -47,7 +47,7 @@ class Execution:
         """Of what is missing."""
         return estimate(self.study.plan, self.missing, self.store.durations(), self._in_file.values())
 
-    def run(self, jobs: int = 1, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER) -> Found:
+    def run(self, jobs: int = 1, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER) -> StudyResults:
         """Does what is missing and adds each finished run to the file of rows. Raises as the runner does."""
         try:
             Runner(self.store, jobs, say, worker, self.export).run(self.missing)
@@ -61,7 +61,7 @@ class Execution:
             stored = self._stored()
             self.file.put(stored.rows.values(), stored.ranks)
 
-    def results(self) -> Found:
+    def results(self) -> StudyResults:
         """What is there so far."""
         stored = self._stored()
         if not self.file:
@@ -71,9 +71,9 @@ class Execution:
             {recipe: own for recipe, own in kept.items() if recipe in planned and recipe not in stored.rows}
             for kept in (self.file.rows(), self.file.ranks())
         )
-        return Found(stored.rows | rows, stored.ranks | ranks, stored.failures)
+        return StudyResults(stored.rows | rows, stored.ranks | ranks, stored.failures)
 
-    def _stored(self) -> Found:
+    def _stored(self) -> StudyResults:
         done = [run for run in self.study.plan if self.store.is_done(run)]
         results = {run.recipe: result for run, result in zip(done, self.store.results(done))}
         valid = {recipe: row.valid for recipe, row in self._in_file.items()}
@@ -88,7 +88,7 @@ class Execution:
                     rows[run.recipe] = Row.of(run, results[run.recipe], *names, guard)
         ranks = {recipe: Ranks.of(result) for recipe, result in results.items()}
         failures = [run for run in self.study.plan if run.recipe not in self._in_file]
-        return Found(rows, ranks, self.store.failures(failures))
+        return StudyResults(rows, ranks, self.store.failures(failures))
 
 
 def _guard(run: PlannedRun, without: PlannedRun, valid: dict[Recipe, float]) -> str:

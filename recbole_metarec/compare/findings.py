@@ -1,4 +1,4 @@
-"""What a study has found: every arm's figures, and its difference to what it is held against."""
+"""The figures of a study: every arm's scores, and its difference to the reference arms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from recbole_metarec.compare.execution import Found
+from recbole_metarec.compare.execution import StudyResults
 from recbole_metarec.compare.leaderboard import Difference
 from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
@@ -19,13 +19,13 @@ USERS, SEEDS = "users", "seeds"
 
 @dataclass(frozen=True)
 class Contrast:
-    """An arm's mean test NDCG@10 minus that of the arm it is held against, over the users of the seeds that both have.
+    """An arm's mean test NDCG@10 minus that of a reference arm, over the users of the seeds that both have.
 
-    difference: with its interval and its p, Holm-corrected over the column. relative: to the other arm's mean, None
-    where that is 0. over: ``users`` (paired bootstrap) or, where ranks are wanting, ``seeds`` (paired t; a single seed
+    difference: with its interval and its p, Holm-corrected over the column. relative: to the reference's mean, None
+    where that is 0. over: ``users`` (paired bootstrap) or, where ranks are missing, ``seeds`` (paired t; a single seed
     has no interval and p = 1). seeds: how many both have. p_seeds: of the paired t-test over them, which asks whether
-    other trainings, and other shops where each seed is another, would show the same; Holm-corrected, too, None for a
-    single seed.
+    other seeds, and other subsamples where each seed uses its own, would show the same; Holm-corrected, too, None for
+    a single seed.
     """
 
     reference: str
@@ -38,8 +38,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class ArmFindings:
-    """One line of the table. users: that have a test row, None where no ranks are there. contrasts: by column, None for
-    the reference itself and where a run is wanting. fired: runs in which the guard would have, of those it speaks of.
+    """One line of the table.
+
+    users: with a test row, None where ranks are missing. contrasts: by column, None for the reference itself and where
+    a run is missing. fired: runs in which the guard would have fired, and runs for which that is known.
     """
 
     arm: Arm
@@ -60,41 +62,42 @@ class Findings:
     study: Study
     arms: tuple[ArmFindings, ...]
     codes: tuple[str, ...]
-    found: Found
+    results: StudyResults
 
     @property
     def over_seeds(self) -> bool:
         """Whether a difference could not be taken user by user."""
-        return any(own and own.over == SEEDS for arm in self.arms for own in arm.contrasts)
+        return any(contrast and contrast.over == SEEDS for arm in self.arms for contrast in arm.contrasts)
 
 
-def findings(study: Study, found: Found) -> Findings:
+def findings(study: Study, results: StudyResults) -> Findings:
     """Works out the table. Arms without any finished run have no figures."""
-    rows = [_rows(arm, found) for arm in study.arms]
-    contrasts = [[None] * len(study.columns) for _ in study.arms]
+    rows = [_rows(arm, results) for arm in study.arms]
+    contrasts: list[list[Contrast | None]] = [[None] * len(study.columns) for _ in study.arms]
     for column in range(len(study.columns)):
         pairs = [(n, row[column]) for n, row in enumerate(study.against) if row[column] is not None]
         pairs = [(ours, theirs) for ours, theirs in pairs if set(rows[ours]) & set(rows[theirs])]
-        for (ours, _), own in zip(pairs, _contrasts(study, rows, found, pairs)):
-            contrasts[ours][column] = own
+        for (ours, _), contrast in zip(pairs, _contrasts(study, rows, results.ranks, pairs)):
+            contrasts[ours][column] = contrast
     arms = tuple(
-        _arm(arm, list(own.values()), found, tuple(held)) for arm, own, held in zip(study.arms, rows, contrasts)
+        _arm(arm, tuple(by_seed.values()), results, tuple(line))
+        for arm, by_seed, line in zip(study.arms, rows, contrasts)
     )
-    codes = tuple(sorted({row.code for own in rows for row in own.values()}))
-    return Findings(study, arms, codes, found)
+    codes = tuple(sorted({row.code for by_seed in rows for row in by_seed.values()}))
+    return Findings(study, arms, codes, results)
 
 
-def _rows(arm: Arm, found: Found) -> dict[int, Row]:
+def _rows(arm: Arm, results: StudyResults) -> dict[int, Row]:
     """By seed."""
-    return {run.seed: found.rows[run.recipe] for run in arm.runs if run.recipe in found.rows}
+    return {run.seed: results.rows[run.recipe] for run in arm.runs if run.recipe in results.rows}
 
 
-def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | None, ...]) -> ArmFindings:
+def _arm(arm: Arm, rows: tuple[Row, ...], results: StudyResults, contrasts: tuple[Contrast | None, ...]) -> ArmFindings:
     if not rows:
         return ArmFindings(arm, None, None, None, None, None, (0, 0), contrasts, ())
-    ranks = [found.ranks.get(row.recipe) for row in rows]
+    ranks = [results.ranks.get(row.recipe) for row in rows]
     scores = None if None in ranks else by_user(ranks)
-    spoken = [row.guard for row in rows if row.guard]
+    guards = [row.guard for row in rows if row.guard]
     return ArmFindings(
         arm=arm,
         valid=spread([row.valid for row in rows]),
@@ -102,9 +105,9 @@ def _arm(arm: Arm, rows: list[Row], found: Found, contrasts: tuple[Contrast | No
         users=None if scores is None else len(scores),
         level=None if scores is None else level_interval(scores),
         seconds=float(np.mean([row.seconds for row in rows])),
-        fired=(spoken.count("fired"), len(spoken)),
+        fired=(guards.count("fired"), len(guards)),
         contrasts=contrasts,
-        rows=tuple(rows),
+        rows=rows,
     )
 
 
@@ -113,12 +116,12 @@ def by_user(runs: Sequence[Ranks]) -> np.ndarray:
     scores: dict[str, list[np.ndarray]] = {}
     for run in runs:
         scores.setdefault(run.users, []).append(ndcg_at(run.ranks.astype(np.int64), 10))
-    return np.concatenate([np.mean(own, axis=0) for own in scores.values()])
+    return np.concatenate([np.mean(of_these_users, axis=0) for of_these_users in scores.values()])
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """A difference before the correction. base: mean of the arm that the other is held against."""
+    """A difference before the correction. base: mean of the reference arm."""
 
     interval: Interval
     p: float
@@ -127,61 +130,58 @@ class _Raw:
     base: float
 
 
-def _contrasts(study: Study, rows: list[dict[int, Row]], found: Found, pairs) -> list[Contrast]:
+def _contrasts(study: Study, rows: list[dict[int, Row]], ranks: dict, pairs: list[tuple[int, int]]) -> list[Contrast]:
     """One column's, in the order of ``pairs`` of numbers of arms."""
     if not pairs:
         return []
     common = [sorted(set(rows[ours]) & set(rows[theirs])) for ours, theirs in pairs]
     sides = [[[rows[arm][seed] for seed in seeds] for arm in pair] for pair, seeds in zip(pairs, common)]
     over_seeds = [_over_seeds(*side) for side in sides]
-    raw = [own or other for own, other in zip(_over_users(sides, found.ranks), over_seeds)]
-    corrected = holm([own.p for own in raw])
+    raw = [by_users or by_seeds for by_users, by_seeds in zip(_over_users(sides, ranks), over_seeds)]
+    corrected = holm([difference.p for difference in raw])
     several = [n for n, seeds in enumerate(common) if len(seeds) > 1]
     p_seeds = dict(zip(several, holm([over_seeds[n].p for n in several])))
-    contrasts = []
-    for n, ((_, theirs), seeds, own, p) in enumerate(zip(pairs, common, raw, corrected)):
-        contrasts.append(
-            Contrast(
-                reference=study.arms[theirs].name,
-                difference=Difference(own.interval, float(p), own.certain),
-                relative=own.interval.mean / own.base if own.base > 0 else None,
-                over=own.over,
-                seeds=len(seeds),
-                p_seeds=float(p_seeds[n]) if n in p_seeds else None,
-            )
+    return [
+        Contrast(
+            reference=study.arms[pairs[n][1]].name,
+            difference=Difference(difference.interval, float(corrected[n]), difference.certain),
+            relative=difference.interval.mean / difference.base if difference.base > 0 else None,
+            over=difference.over,
+            seeds=len(common[n]),
+            p_seeds=float(p_seeds[n]) if n in p_seeds else None,
         )
-    return contrasts
+        for n, difference in enumerate(raw)
+    ]
 
 
 def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
-    """Of the pairs whose runs' ranks are there and, seed by seed, of the same users; what is drawn is the same users
-    for all pairs that can be."""
-    scores: dict[tuple, list[np.ndarray]] = {}
-    places: list[tuple[tuple, int, int] | None] = []
-    for side in sides:
-        own = [[ranks.get(row.recipe) for row in rows] for rows in side]
-        users = [tuple(found.users if found else None for found in rows) for rows in own]
-        if users[0] != users[1] or None in users[0]:
-            places.append(None)
-            continue
-        drawn = tuple(dict.fromkeys(users[0]))
-        kept = scores.setdefault(drawn, [])
-        kept += map(by_user, own)
-        places.append((drawn, len(kept) - 2, len(kept) - 1))
-    found: list[_Raw | None] = [None] * len(sides)
-    for users, own in scores.items():
-        numbers = [n for n, place in enumerate(places) if place and place[0] == users]
-        tested = pair_tests(np.stack(own), np.array([places[n][1:] for n in numbers]))
-        for n, *values in zip(numbers, tested.mean, tested.low, tested.high, tested.p, tested.certain):
-            mean, low, high, p = map(float, values[:4])
-            base = float(own[places[n][2]].mean())
-            found[n] = _Raw(Interval(mean, low, high), p, bool(values[4]), USERS, base)
-    return found
+    """For each pair whose runs have ranks and, seed by seed, the same users: its difference; None for the others.
+
+    Pairs of the same users are tested together, on the same draws of them.
+    """
+    scores: dict[tuple, list[np.ndarray]] = {}  # of each set of users: ours and theirs of one pair after the other
+    numbers: dict[tuple, list[int]] = {}  # of each set of users: its pairs
+    for number, side in enumerate(sides):
+        runs = [[ranks.get(row.recipe) for row in rows] for rows in side]
+        users = [tuple(run.users if run else None for run in arm) for arm in runs]
+        if users[0] == users[1] and None not in users[0]:
+            drawn = tuple(dict.fromkeys(users[0]))
+            scores.setdefault(drawn, []).extend(map(by_user, runs))
+            numbers.setdefault(drawn, []).append(number)
+    differences: list[_Raw | None] = [None] * len(sides)
+    for users, arms in scores.items():
+        tests = pair_tests(np.stack(arms), np.arange(len(arms)).reshape(-1, 2))
+        for n, number in enumerate(numbers[users]):
+            interval = Interval(float(tests.mean[n]), float(tests.low[n]), float(tests.high[n]))
+            base = float(arms[2 * n + 1].mean())
+            differences[number] = _Raw(interval, float(tests.p[n]), bool(tests.certain[n]), USERS, base)
+    return differences
 
 
 def _over_seeds(ours: list[Row], theirs: list[Row]) -> _Raw:
-    apart = np.array([own.test - other.test for own, other in zip(ours, theirs)])
+    differences = np.array([mine.test - other.test for mine, other in zip(ours, theirs)])
     p = 1.0
-    if len(apart) > 1:
-        p = float(stats.ttest_1samp(apart, 0.0).pvalue) if np.ptp(apart) > 0 else float(apart[0] == 0)
-    return _Raw(mean_interval(apart), p, False, SEEDS, float(np.mean([row.test for row in theirs])))
+    if len(differences) > 1:
+        varies = np.ptp(differences) > 0
+        p = float(stats.ttest_1samp(differences, 0.0).pvalue) if varies else float(differences[0] == 0)
+    return _Raw(mean_interval(differences), p, False, SEEDS, float(np.mean([row.test for row in theirs])))

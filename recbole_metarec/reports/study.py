@@ -195,4 +195,4 @@ def _trials(findings: Findings) -> str:
 
 def _failed(findings: Findings) -> list[str]:
     titles = {(run.model, run.command): run.title for run in findings.study.plan}
-    return [f"failed: {titles.get((r.model, r.command), r.model)}: {r.error}" for r in findings.found.failures]
+    return [f"failed: {titles.get((r.model, r.command), r.model)}: {r.error}" for r in findings.results.failures]

@@ -14,7 +14,7 @@ from support.made_up import PROTOCOL
 from support.parsed import csv_rows, markdown_tables
 
 from recbole_metarec.compare.cost import estimate
-from recbole_metarec.compare.execution import Found
+from recbole_metarec.compare.execution import StudyResults
 from recbole_metarec.compare.findings import SEEDS, USERS, findings
 from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
@@ -48,7 +48,7 @@ def world(folder, names="ABCD", ranks=True, kind="ablate"):
             kept[run.recipe] = Ranks.of(result)
     against = ((None,), *((0,) for _ in arms[1:]))
     key = "" if kind == "ablate" else "temperature"
-    return Study(kind, "Shop", key, arms, (arms[0].name,), against), Found(rows, kept if ranks else {}, [])
+    return Study(kind, "Shop", key, arms, (arms[0].name,), against), StudyResults(rows, kept if ranks else {}, [])
 
 
 def by_user(found, arm) -> np.ndarray:
@@ -196,13 +196,13 @@ def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_shops(tmp
         return replace(run, config={**run.config, "text_alignment": True}, dataset=f"Shop-{number}")
 
     arms = tuple(replace(arm, runs=tuple(map(read, arm.runs, range(3)))) for arm in study.arms)
-    told = " ".join(notes(findings(replace(study, arms=arms), Found({}, {}, []))))
+    told = " ".join(notes(findings(replace(study, arms=arms), StudyResults({}, {}, []))))
     assert all(words in told for words in said)
 
 
 def test_a_report_without_any_finished_run_has_no_picture(tmp_path):
     study, _ = world(tmp_path)
-    table = findings(study, Found({}, {}, []))
+    table = findings(study, StudyResults({}, {}, []))
     assert [file.suffix for file in write_reports(table, PROTOCOL, "again", tmp_path)] == [".md", ".csv"]
 
 
