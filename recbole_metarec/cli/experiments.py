@@ -96,7 +96,7 @@ def carry_out(request: RunRequest, experiment, folder: str, warning: str = "") -
     reports = write_reports(found, protocol, portable(request.command), output)  # who reads what is printed may be gone
     print(f"\n{terminal_table(found, protocol)}\n")
     print("reports:", ", ".join(map(str, reports)))
-    return 1 if found.found.failures else 0
+    return 1 if found.results.failures else 0
 
 
 def _say(line: str) -> None:

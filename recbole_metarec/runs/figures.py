@@ -69,4 +69,5 @@ def _line(axis: Axes, rows: list[dict], key: str, title: str, **style) -> None:
 
 
 def _write(figure: Figure, path: Path) -> None:
+    figure.suptitle(label(path.parent.name), fontsize=9)  # the run folder's name: model, dataset, seed and time
     write_atomically(path, [png(figure)], "free some space or choose another checkpoint_dir")

@@ -82,7 +82,7 @@ def test_a_comparison_with_a_failing_model_and_again_without_it(capsys, tmp_path
     assert cli.main(["leaderboard", *words]) == 0
     second = capsys.readouterr().out
     assert second.startswith("1 of 1 runs are done already: runs.sqlite\n") and "started" not in second
-    lines = [[line.split() for line in text.splitlines() if re.match(r" 1  Pop ", line)] for text in (first, second)]
+    lines = [[line.split() for line in text.splitlines() if re.match(r"Pop +1 ", line)] for text in (first, second)]
     assert lines[0] == lines[1] and len(lines[0]) == 1
     with sqlite3.connect("runs.sqlite") as base:
         rows = base.execute("SELECT model, seed, error IS NULL, parameters FROM runs ORDER BY model").fetchall()
