@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from recbole_metarec.config.dataset_files import recbole_settings
-from recbole_metarec.config.origins import Origins, origin_of
+from recbole_metarec.config.origins import Origins, fail, origin_of
 from recbole_metarec.config.rules import check_config
 from recbole_metarec.config.schema import (
     OUR_MODELS,
@@ -19,6 +19,7 @@ from recbole_metarec.config.schema import (
     known_keys,
     restricted_keys,
 )
+from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
 
@@ -47,7 +48,7 @@ class UserKeys:
     @classmethod
     def of(cls, values: Mapping, origin: str) -> "UserKeys":
         """Keys of one origin, in which ``{}`` stands for the key; nothing is checked."""
-        return cls(dict(values), {key: origin.format(key) for key in values})
+        return cls(dict(values), {key: origin.replace("{}", str(key)) for key in values})
 
     def __or__(self, stronger: "UserKeys") -> "UserKeys":
         return UserKeys({**self.values, **stronger.values}, {**self.origins, **stronger.origins})
@@ -85,6 +86,8 @@ class RunConfig:
         wrong; what to do`` for an unknown key, a value out of range, or keys in conflict.
         """
         check_keys(user.values, user.origins)
+        if not isinstance(model, str):
+            fail(user.origins, "model", f"model is {show(model)}", "give the name of a model")
         is_ours = model in OUR_MODELS
         defaults = _our_defaults(model, dataset) if is_ours else _protocol_defaults()
         defaults |= changed_defaults or {}

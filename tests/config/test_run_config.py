@@ -57,6 +57,9 @@ def test_an_error_names_the_origin_of_the_key_that_the_user_gave(files, tmp_path
         RunConfig.read("MetaRec", "ml-drama", files)
     with pytest.raises(ConfigError, match=r"^--vq_haeds: unknown config key; did you mean vq_heads"):
         RunConfig.build("SASRec", "ml-drama", UserKeys.of({"vq_haeds": 1}, "--{}"))
+    with pytest.raises(ConfigError, match=r"^a\.yaml:1: model is 5; "):
+        (tmp_path / "a.yaml").write_text("model: 5\n")
+        make_run_config(None, None, UserKeys.read(files))
     with pytest.raises(ConfigError, match="overrides: .* are no config keys"):
         RunConfig.read("MetaRec", "ml-drama", (), ["epochs"])
 
