@@ -19,7 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recbole_metarec
+from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+
+files = LazyModule("recbole_metarec.files")
+domains = LazyModule("recbole_metarec.data.domains")
+embedded = LazyModule("recbole_metarec.data.embedded")
+writer = LazyModule("recbole_metarec.data.writer")
+mends = LazyModule("recbole_metarec.plugin.mends")
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _GIB = 2**30
@@ -52,7 +59,7 @@ def examine(data_path: str) -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:  # a broken machine breaks in ways that nobody has listed
-            yield Finding(PROBLEM, f"{name}: {_told(error)}", "mend what is said above first, then try again")
+            yield Finding(PROBLEM, f"{name}: {_told(error)}", "fix the problems above first, then try again")
 
 
 def check_versions() -> Iterator[Finding]:
@@ -100,30 +107,30 @@ def check_plugin() -> Iterator[Finding]:
     if failure is None:
         yield Finding(OK, "RecBole is imported and knows the models of this package")
     else:
-        todo = "mend the versions above; or start afresh: python -m venv env, and install recbole-metarec there"
+        todo = "fix the versions above; or start afresh: python -m venv env, and install recbole-metarec there"
         yield Finding(PROBLEM, f"RecBole or this package cannot be imported: {_told(failure)}", todo)
 
 
 def _failure() -> Exception | None:
     """What keeps RecBole from being imported."""
     try:
-        importlib.import_module("recbole.quick_start")
-        importlib.import_module("recbole.model.sequential_recommender")
+        for name in ("recbole.quick_start", "recbole.trainer", "recbole.model.sequential_recommender"):
+            importlib.import_module(name)
     except Exception as problem:
         return problem
 
 
 def check_mends() -> Iterator[Finding]:
-    """Which of RecBole's faults are mended in this process, and why."""
-    from recbole_metarec.plugin.mends import mends
-
-    found = mends()
-    for mend in found:
+    """Which of RecBole's faults are patched in this process, and why."""
+    idle = []
+    for mend in mends.mends():
         if mend.in_force:
             yield Finding(OK, f"RecBole mend {mend.name}: {mend.reason}")
-    idle = ", ".join(mend.name for mend in found if not mend.in_force)
+        else:
+            idle.append(mend.name)
     if idle:
-        yield Finding(PROBLEM, f"RecBole mends not in force: {idle}", "they come back once RecBole can be imported")
+        todo = "they come back once RecBole can be imported"
+        yield Finding(PROBLEM, f"RecBole mends not in force: {', '.join(idle)}", todo)
 
 
 def check_gpu() -> Iterator[Finding]:
@@ -166,10 +173,8 @@ def check_threads() -> Iterator[Finding]:
 
 def check_folders() -> Iterator[Finding]:
     """Whether the folders that runs write to can be written to, and how much room there is."""
-    from recbole_metarec.files import cache_dir
-
     remedies = {
-        cache_dir(): "set METAREC_CACHE to a folder that you may write to",
+        files.cache_dir(): "set METAREC_CACHE to a folder that you may write to",
         Path("saved"): "start from another folder, or set the config key checkpoint_dir",
         Path("log"): "start from another folder: RecBole writes log/ into the current one",
     }
@@ -195,25 +200,22 @@ def folder_finding(folder: Path, remedy: str) -> Finding:
 
 
 def check_data(data_path: str) -> Iterator[Finding]:
-    """Where each domain lies, and which of the named ones are not here."""
-    from recbole_metarec.data.domains import find_domain, known_domains, present_domains
-    from recbole_metarec.data.embedded import EMBEDDED_DOMAINS, movielens_dir
-    from recbole_metarec.data.writer import read_about
-
+    """Where each domain is, and which of the known ones are missing."""
     if not Path(data_path).expanduser().is_dir():
-        todo = "say with --data_path where NAME/NAME.inter lie; the embedded domains need no folder"
+        todo = "give --data_path, the folder that holds NAME/NAME.inter; the embedded domains need none"
         level = NOTE if data_path == DEFAULT_DATA_PATH else PROBLEM
         yield Finding(level, f"data_path {data_path} is not a folder", todo)
-    movielens_dir()
-    yield Finding(OK, f"data {', '.join(EMBEDDED_DOMAINS)}: embedded, cut from the copy inside RecBole")
-    present = present_domains(data_path)
-    missing = [name for name in known_domains() if name not in present and name not in EMBEDDED_DOMAINS]
+    embedded.movielens_dir()
+    yield Finding(OK, f"data {', '.join(embedded.EMBEDDED_DOMAINS)}: bundled with RecBole, split by genre")
+    present = domains.present_domains(data_path)
+    here = {*present, *embedded.EMBEDDED_DOMAINS}
+    missing = [name for name in domains.known_domains() if name not in here]
     for name in present:
-        folder = find_domain(name, data_path)
-        simulated = " (simulated)" if read_about(folder, name).get("simulated") else ""
+        folder = domains.find_domain(name, data_path)
+        simulated = " (simulated)" if writer.read_about(folder, name).get("simulated") else ""
         yield Finding(OK, f"data {name}{simulated}: {folder / name}")
     if missing:
-        todo = "recbole-metarec prepare NAME fetches one of them; --data_path says where others lie"
+        todo = "recbole-metarec prepare NAME downloads one of them; --data_path names the folder of others"
         yield Finding(NOTE, f"data not here: {', '.join(missing)}", todo)
 
 
@@ -258,7 +260,7 @@ def self_test_finding(code: int, out: str, err: str, seconds: float) -> Finding:
     last = next((line for line in reversed((out + "\n" + err).splitlines()) if line.strip()), "")
     if code:
         told = f"killed by signal {-code}" if code < 0 else last
-        return Finding(PROBLEM, f"self-test: {told}", "mend the problems above; if there are none, report this line")
+        return Finding(PROBLEM, f"self-test: {told}", "fix the problems above; if there are none, report this line")
     found = json.loads(out.splitlines()[-1])
     loss = f"loss {found['first_loss']:.3f} to {found['last_loss']:.3f}"
     what = (

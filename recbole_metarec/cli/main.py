@@ -1,111 +1,122 @@
-"""The command line: ``recbole-metarec COMMAND ...``. A command parses, checks, calls the library and prints.
+"""The command line: ``recbole-metarec COMMAND ...``. A command reads its options, calls the library and prints.
 
 The user's mistakes are one line on stderr and exit code 2; a bug keeps its traceback.
 """
 
-import argparse
+import importlib
 import logging
 import os
 import sys
 
+import click
+
 from recbole_metarec import __version__
-from recbole_metarec.cli import (
-    ablate,
-    doctor,
-    inspect,
-    leaderboard,
-    neighbours,
-    prepare,
-    recommend,
-    simulate,
-    split,
-    sweep,
-    train,
-    tune,
-)
-from recbole_metarec.cli.options import Parser
+from recbole_metarec.config.schema import unknown_key_error
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, MetaRecError, enough_memory
 
-# name -> what holds SUMMARY, add_options, command and EXAMPLE (the end of its --help)
-_COMMANDS = {
-    "train": train,
-    "leaderboard": leaderboard,
-    "ablate": ablate,
-    "sweep": sweep,
-    "neighbours": neighbours,
-    "tune": tune,
-    "recommend": recommend,
-    "prepare": prepare,
-    "split": split,
-    "simulate": simulate,
-    "inspect": inspect,
-    "doctor": doctor,
+# name of a command, which stands in the file of this name and is imported only if it is typed -> what it does
+COMMANDS = {
+    "train": "train a model on a target domain with its sources, and evaluate it",
+    "leaderboard": "compare models on one target over several seeds, and say which differences are real",
+    "ablate": "compare MetaRec variants with the full model and with no transfer",
+    "sweep": "vary one config key, the number of sources or the target's users, against no transfer",
+    "neighbours": "show which target items a run maps its source items to, and whether their texts agree",
+    "tune": "search a model's best configuration on validation, a given number of trials",
+    "recommend": "recommend items to one user with a trained model",
+    "prepare": "make domains from public review sets, or from a log of your own",
+    "split": "split one dataset into domains, disjoint or with a chosen overlap",
+    "simulate": "generate domains whose relatedness is known, to see when transfer helps and when it must not",
+    "inspect": "look at a domain: sizes, histories, popularity, oddities, what it shares with others",
+    "doctor": "check versions, GPU, data, disk and a tiny run, and say what to do about each finding",
 }
+_EXAMPLE = """
+example:
+  recbole-metarec train --dataset Scientific --data_path data
+
+recbole-metarec COMMAND --help shows the options of a command.
+"""
 
 
-def _usage() -> str:
-    lines = ["usage: recbole-metarec COMMAND [options]", "       recbole-metarec --version", "", "commands:"]
-    lines += [f"  {name:12s} {command.SUMMARY}" for name, command in _COMMANDS.items()]
-    lines += [
-        "",
-        "example:",
-        "  recbole-metarec train --dataset Scientific --data_path data",
-        "",
-        "recbole-metarec COMMAND --help tells the options of a command.",
-    ]
-    return "\n".join(lines)
+class _Commands(click.Group):
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            guess = nearest(name, COMMANDS)
+            advice = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}"
+            raise ConfigError(f"unknown command {name}; {advice}")
+        command = importlib.import_module(f"recbole_metarec.cli.{name}").command
+        command.help = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
+        return command
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def format_epilog(self, ctx, formatter):
+        formatter.write(_EXAMPLE)
 
 
-def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0
-    if arguments[0] == "--version":
-        print(f"recbole-metarec {__version__}")
-        return 0
-    name, rest = arguments[0], arguments[1:]
-    if name not in _COMMANDS:
-        guess = nearest(name, _COMMANDS)
-        raise ConfigError(
-            f"unknown command {name}; "
-            + (f"did you mean {guess}?" if guess else f"the commands are {', '.join(_COMMANDS)}")
-        )
-    command = _COMMANDS[name]
-    parser = Parser(
-        prog=f"recbole-metarec {name}",
-        description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
-        epilog=command.EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.add_options(parser)
-    return command.command(rest, parser)
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
+)
+@click.version_option(__version__, message="recbole-metarec %(version)s")
+@click.pass_context
+def _commands(context):
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _run(arguments: list[str]) -> int:
+    with _commands.make_context("recbole-metarec", list(arguments)) as context:
+        return _commands.invoke(context) or 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; ``argv`` without the program's name (default: ``sys.argv``). Returns the exit code.
 
-    0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted; 141: what reads
-    the output has gone.
+    0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted; 141: the program
+    that reads the output has gone.
     """
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no traceback
+    arguments = sys.argv[1:] if argv is None else argv
     try:
         with enough_memory():
-            return _dispatch(list(sys.argv[1:] if argv is None else argv))
-    except SystemExit as leaving:  # argparse's way out of --help
-        return int(leaving.code or 0)
+            return _run(arguments)
+    except click.exceptions.Exit as leaving:  # after --help and --version
+        return leaving.exit_code
+    except click.UsageError as error:
+        return _report(_usage(error))
     except MetaRecError as error:
         return _report(str(error))
     except BrokenPipeError:  # whoever read our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
         return 141  # as the shell says of a program that SIGPIPE ended
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return _report(f"{place}{error.strerror or error}; check the path, its permissions and the space on its disk")
+        file = f"{error.filename}: " if error.filename else ""
+        return _report(f"{file}{error.strerror or error}; check the path, its permissions and the space on its disk")
     except KeyboardInterrupt as stop:
         print(f"interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
+
+
+def _usage(error: click.UsageError) -> str:
+    """What click complains about, as one line that says what to do."""
+    command = error.ctx.command
+    advice = f"see {error.ctx.command_path} --help"
+    if isinstance(error, click.NoSuchOption):
+        guess = nearest(error.option_name, [name for param in command.params for name in param.opts])
+        if getattr(command, "every_key", False) and guess not in command.shown:
+            return str(unknown_key_error(error.option_name.lstrip("-"), error.option_name))
+        advice = f"did you mean {guess}?" if guess else advice
+        return f"{error.option_name}: not an option of {error.ctx.command_path}; {advice}"
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        return f"{error.param.opts[0]}: {error.message.rstrip('.')}; {advice}"
+    return f"{error.format_message().rstrip('.')}; {advice}"
 
 
 def _report(message: str) -> int:

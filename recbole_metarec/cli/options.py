@@ -1,126 +1,274 @@
-"""What the commands' argument parsing has in common: options once, config keys as ``--key=value``, YAML files.
+"""What the commands' options have in common: each may be given once, and any config key is an option.
 
 The user's mistakes are ConfigErrors that name the option, the key or the line of the file.
 """
 
-import argparse
-import re
+import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_metarec.config.recbole_files import recbole_models
+import click
+
+from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import OUR_MODELS, check_keys, keys_in, known_keys
-from recbole_metarec.config.suggestions import nearest, source_names
-from recbole_metarec.config.yaml_files import parse_value, read_yaml
+from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.schema import check_keys, keys_in, known_keys
+from recbole_metarec.config.suggestions import source_names
+from recbole_metarec.config.yaml_files import parse_value
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.plugin.gpu import check_gpu
+
+domains = LazyModule("recbole_metarec.data.domains")
+simulated_domains = LazyModule("recbole_metarec.prepare.simulated_domains")
 
 
-class Once(argparse.Action):
-    """Store a value; the same option again with another value is a mistake, not an override."""
+class WholeNumber(click.IntRange):
+    """A whole number in a range."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
-        values = self.const if self.nargs == 0 else values
-        given = namespace.given.setdefault(self.dest, values)
-        if given != values:
-            raise ConfigError(f"--{self.dest}: given twice, as {given} and as {values}; keep one of them")
+    name = "whole number"
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, whose complaints are errors like all others."""
+class FiniteRange(click.FloatRange):
+    """A finite number in a range; click's own lets nan and inf pass."""
 
-    def error(self, message):
-        raise ConfigError(f"{message}; see {self.prog} --help")
+    name = "number"
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Config keys that a command was given. files: later ones win. overrides: typed, stronger.
+class NameList(click.ParamType):
+    """Names with commas between them; an empty one is kept, so that it can be refused."""
 
-    places: where each key stands, for messages (``my.yaml:12``, ``--key``).
+    name = "names"
+
+    def convert(self, value, param, ctx):
+        return [name.strip() for name in value.split(",")]
+
+
+COUNT = WholeNumber(min=1)
+NUMBER = WholeNumber(min=0)
+SHARE = FiniteRange(0, 1)
+NAMES = NameList()
+
+
+class Once(click.Option):
+    """An option that may be repeated with the same value only: another one is a mistake, not an override."""
+
+    def __init__(self, *declarations, default=None, **attributes):
+        super().__init__(*declarations, multiple=True, default=[] if default is None else [default], **attributes)
+
+    def process_value(self, ctx, value):
+        """The one value, converted; None without any. Raises ConfigError for two values, and for none before an
+        option that follows."""
+        values = super().process_value(ctx, value)
+        name = self.opts[0]
+        for text in values:
+            if text != values[0]:
+                raise ConfigError(f"{name}: given twice, as {values[0]} and as {text}; keep one of them")
+            if isinstance(text, str) and text.startswith("--"):
+                raise click.BadOptionUsage(name, f"Option {name!r} requires an argument.", ctx)
+        return values[0] if values else None
+
+
+class KeyOption(Once):
+    """A config key; its value is YAML, which is read together with the config files."""
+
+
+def option(*declarations, **attributes) -> Callable:
+    """A decorator as ``click.option``, for an option that may be given once."""
+    return click.option(*declarations, cls=Once, **attributes)
+
+
+def key(name: str, **attributes) -> Callable:
+    """A decorator that shows the config key ``--name`` among a command's options."""
+    return click.option(name, name.lstrip("-"), cls=KeyOption, **attributes)
+
+
+def together(*decorators: Callable) -> Callable:
+    """One decorator that adds the options of several, in their order."""
+
+    def decorate(function):
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+class Command(click.Command):
+    """A command whose options may be typed with hyphens or with underscores, and whose help ends in its examples."""
+
+    def __init__(self, *args, **attributes):
+        super().__init__(*args, **attributes)
+        self.context_settings = {
+            "token_normalize_func": lambda word: word.replace("-", "_"),
+            "help_option_names": ["--help", "-h"],
+            "max_content_width": 120,
+        }
+
+    def parse_args(self, ctx, args):
+        """Keeps what was typed for :func:`typed_command`."""
+        ctx.meta[__name__] = shlex.join([*ctx.command_path.split(), *args])
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = ctx  # click leaves it out where a value is missing
+            raise
+
+    def format_epilog(self, ctx, formatter):
+        """The examples as they are written, not filled like a paragraph."""
+        formatter.write(f"\n{self.epilog}")
+
+
+def typed_command() -> str:
+    """The command that is running, as it was typed."""
+    return click.get_current_context().meta[__name__]
+
+
+class ConfigCommand(Command):
+    """A command that takes config keys, as ``--key=value`` or ``--key value``, and is called with ``user``.
+
+    every_key: whether it takes all that this package and RecBole know, and config files, beside those it shows.
     """
 
-    files: list[str]
-    overrides: dict
-    places: dict
-    chosen: dict  # both together
+    def __init__(self, *args, every_key: bool = True, **attributes):
+        super().__init__(*args, **attributes)
+        self.every_key = every_key
+        self.shown = {name for param in self.params for name in param.opts}
+        if every_key:
+            hidden = [name for name in known_keys() if f"--{name}" not in self.shown]
+            self.params += [KeyOption([f"--{name}", name], hidden=True) for name in hidden]
 
-    @classmethod
-    def of(cls, given: dict) -> "Settings":
-        """Reads option or config key -> text as :func:`split_arguments` gives it.
-
-        Raises ConfigError for a file that cannot be read or holds an unknown key, and for a value that is no YAML.
-        """
-        given = dict(given)
-        # RecBole's spelling is one word: --config_files="a.yaml b.yaml"
-        files = given.pop("config_files", [])
-        files = [file for item in files for file in ([item] if Path(item).exists() else item.split())]
-        in_files, places = _read_files(files)
-        overrides = {key: text if _is_text(key) else parse_value(text, f"--{key}") for key, text in given.items()}
-        places = {**places, **{key: f"--{key}" for key in overrides}}
-        return cls(files, overrides, places, {**in_files, **overrides})
+    def parse_args(self, ctx, args):
+        """Gathers the config keys and reads the config files."""
+        rest = super().parse_args(ctx, _with_an_option_for_each_file(args))
+        names = [param.name for param in self.params if isinstance(param, KeyOption)]
+        typed = {name: text for name in names if (text := ctx.params.pop(name)) is not None}
+        ctx.params["user"] = _user_keys(typed, ctx.params.pop("config_files", ()))
+        return rest
 
 
-def options_of(parser: argparse.ArgumentParser) -> Callable:
-    """What adds an option, which may be given once, to a command; called as ``parser.add_argument`` is.
+def _with_an_option_for_each_file(words: Sequence[str]) -> list[str]:
+    """``--config_files A B``, which click does not know, as ``--config_files A --config_files B``."""
+    result, n_files = [], None
+    for word in words:
+        if word in ("--config_files", "--config-files"):
+            n_files = 0
+        elif word.startswith("-"):
+            n_files = None
+        elif n_files is not None:
+            result += ["--config_files"] if n_files else []
+            n_files += 1
+        result.append(word)
+    return result
 
-    A name with an underscore, RecBole's way, is also understood with a hyphen.
+
+def _user_keys(typed: dict[str, str], files: Sequence[str]) -> UserKeys:
+    """What stands in the files, later ones stronger, under what was typed for each config key.
+
+    Raises ConfigError for a file that cannot be read, for an unknown key, and for a value that is no YAML.
     """
+    # RecBole's spelling is one word: --config_files="a.yaml b.yaml"
+    files = [file for word in files for file in ([word] if Path(word).exists() else word.split())]
+    texts = keys_in("text")
+    values = {name: text if name in texts else parse_value(text, f"--{name}") for name, text in typed.items()}
+    user = UserKeys.read(files) | UserKeys.of(values, "--{}")
+    check_keys(user.values, user.origins)
+    return user
 
-    def option(name, **kwargs):
-        parser.add_argument(*dict.fromkeys((name, name.replace("_", "-"))), action=Once, **kwargs)
 
-    return option
-
-
-def domain_options(option: Callable) -> None:
-    """Adds what every command that trains is told about its domains and config. option: of :func:`options_of`."""
-    option("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)")
-    option(
+domain_options = together(
+    key("--dataset", metavar="NAME", help="target domain (default: the embedded MovieLens target)"),
+    key(
         "--sources",
         metavar="A,B,C",
         help="source domains of models that use some; auto (default): those the target comes with; none",
-    )
-    option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain")
-    option("--config_files", metavar="FILE", nargs="+", help="YAML files with config keys")
-    option(
+    ),
+    key("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain"),
+    click.option("--config_files", metavar="FILE...", multiple=True, help="YAML files with config keys"),
+    click.option(
         "--simulate",
-        nargs=0,
-        const=True,
-        help="run on simulated stand-ins, sim-NAME, of the sizes of the target and its sources; made once, in the "
-        "cache",
-    )
+        is_flag=True,
+        help="run on simulated domains, sim-NAME, of the sizes of the target and its sources; made once, in the cache",
+    ),
+)
 
 
-def stand_ins(dataset: str, chosen: dict, places: dict) -> dict:
-    """Makes simulated domains of the sizes of the named ones and tells of them: the config keys that a run needs then.
+@dataclass(frozen=True)
+class Target:
+    """What a command runs on. keys: config keys for every run but dataset and seed. origins: where each was given."""
 
-    chosen: config keys; places: where each was given. Raises ConfigError for a domain whose size is not known, and
+    dataset: str
+    seed: int
+    keys: dict
+    origins: Origins
+
+    @classmethod
+    def of(cls, user: UserKeys, simulate: bool, fixed: Collection[str], reason: str, n_seeds: int = 1) -> "Target":
+        """Checks the user's keys as far as that can be done before models and sources are looked at.
+
+        fixed: config keys that must not be given; reason: why, and what to do instead. n_seeds: seeds are counted up
+        from the given one. Raises MetaRecError.
+        """
+        keys, origins = dict(user.values), user.origins
+        for name in sorted(set(fixed) & set(keys)):
+            raise ConfigError(located(origins[name], f"{name} {reason}"))
+        dataset, first = keys.pop("dataset", domains.EMBEDDED_TARGET), keys.pop("seed", 2020)
+        for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
+            run_config = RunConfig.build("MetaRec", dataset, UserKeys({**keys, "seed": seed}, origins))
+        check_gpu(run_config)
+        if simulate:
+            keys |= stand_ins(dataset, keys, origins)
+        target = cls(keys.pop("dataset", dataset), first, keys, origins)
+        domains.find_domain(target.dataset, target.data_path)
+        return target
+
+    @property
+    def data_path(self) -> str:
+        """Where the domains lie."""
+        return self.keys.get("data_path") or DEFAULT_DATA_PATH
+
+    @property
+    def folder(self) -> Path:
+        """The folder of everything that is kept."""
+        return Path(self.keys.get("checkpoint_dir") or "saved")
+
+    def sources(self) -> list[str]:
+        """The sources that are there. Raises MetaRecError if one that was named is missing or cannot be one."""
+        return domains.resolve_sources(self.dataset, self.keys.get("sources", "auto"), self.data_path)[0]
+
+
+def stand_ins(dataset: str, keys: Mapping, origins: Origins) -> dict:
+    """Makes simulated domains of the sizes of the named ones and reports them; returns the config keys of a run on
+    them.
+
+    keys: config keys; origins: where each was given. Raises ConfigError for a domain whose size is not known, and
     for a ``data_path``: real and simulated domains do not mix.
     """
-    from recbole_metarec.prepare.simulated_domains import PREFIX, ensure_stand_ins, stand_in_plan
-
-    if "data_path" in chosen:
-        raise ConfigError(f"{places['data_path']}: --simulate makes its own data; leave one of them out")
-    sources = source_names(chosen.get("sources", "auto"))
-    plan = stand_in_plan(dataset, sources)
-    found = {"dataset": plan.target.name, "data_path": str(ensure_stand_ins(plan))}
-    if "sources" in chosen and sources != "auto":
-        found["sources"] = [PREFIX + name for name in sources]
+    if "data_path" in keys:
+        raise ConfigError(f"{origins['data_path']}: --simulate makes its own data; leave one of them out")
+    sources = source_names(keys.get("sources", "auto"))
+    plan = simulated_domains.stand_in_plan(dataset, sources)
+    changed = {"dataset": plan.target.name, "data_path": str(simulated_domains.ensure_stand_ins(plan))}
+    if "sources" in keys and sources != "auto":
+        changed["sources"] = [simulated_domains.PREFIX + name for name in sources]
     related = ", ".join(f"{source.name} ({source.relatedness:g})" for source in plan.sources) or "none"
     print(f"simulated: {plan.target.name}; sources, and how related they are: {related}", flush=True)
-    return found
+    return changed
 
 
-def warn_of_sources(dataset: str, given: dict) -> None:
-    """Says so on stderr if no source was named among the config keys ``given`` and the target comes with none."""
-    from recbole_metarec.data.domains import sources_warning
-
-    data_path = given.get("data_path") or DEFAULT_DATA_PATH
-    if warning := sources_warning(dataset, given.get("sources", "auto"), data_path):
+def warn_of_sources(dataset: str, keys: Mapping) -> None:
+    """Says so on stderr if no source was named among the config keys and the target comes with none."""
+    data_path = keys.get("data_path") or DEFAULT_DATA_PATH
+    if warning := domains.sources_warning(dataset, keys.get("sources", "auto"), data_path):
         print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -130,91 +278,6 @@ def train_command(dataset: str, data_path: str | Path, sources: Sequence[str] = 
     return shlex.join([*words, "--data_path", str(data_path)])
 
 
-def split_arguments(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
-    """Option or config key -> text (a list for config_files). Raises ConfigError for anything else."""
-    options = {name for action in parser._actions for name in action.option_strings}
-    keyed = [re.match(r"^(--\w[\w-]*)=(.*)$", argument, re.DOTALL) for argument in arguments]
-    # argparse would take a value with a space in it, such as --topk=[10, 20], for no option at all
-    keyed = [None if match and match[1] in options else match for match in keyed]
-    plain = [argument for argument, match in zip(arguments, keyed) if match is None]
-    namespace = argparse.Namespace(given={})
-    _, rest = parser.parse_known_args(plain, namespace)
-    for argument, after in zip(rest, [*rest[1:], "--"]):
-        if argument.startswith("--") and argument != "--":
-            _check_keys([argument[2:]], options)
-            value = "value" if after.startswith("--") else after
-            raise ConfigError(f"{argument}: config keys are given with a sign, as {argument}={value}")
-        raise ConfigError(f"{argument}: not an option; see {parser.prog} --help")
-    given = dict(namespace.given)
-    for match in filter(None, keyed):
-        key, text = match[1][2:], match[2]
-        _check_keys([key], options)
-        if given.setdefault(key, text) != text:
-            raise ConfigError(f"--{key}: given twice, as {given[key]} and as {text}; keep one of them")
-    return given
-
-
-def _check_keys(keys: list[str], options: set[str]) -> None:
-    """Raises ConfigError for a word that is no config key; an option that it resembles more is named."""
-    for key in keys:
-        guess = nearest(key, {*known_keys(), *(name[2:] for name in options)})
-        if f"--{guess}" in options and key not in known_keys():
-            raise ConfigError(f"--{key}: not an option; did you mean --{guess}?")
-    check_keys(keys, {key: f"--{key}" for key in keys})
-
-
-def options_only(parser: argparse.ArgumentParser, arguments: list[str]) -> dict:
-    """Option -> text, for a command that takes no config keys. Raises ConfigError for anything else."""
-    namespace = argparse.Namespace(given={})
-    _, rest = parser.parse_known_args(arguments, namespace)
-    if rest:
-        names = [name for action in parser._actions for name in action.option_strings]
-        guess = nearest(rest[0].split("=")[0], names) if rest[0].startswith("-") else None
-        hint = f"did you mean {guess}?" if guess else f"see {parser.prog} --help"
-        raise ConfigError(f"{rest[0]}: not an option of {parser.prog}; {hint}")
-    return dict(namespace.given)
-
-
-def number(text: str, where: str, low: float = 0.0, high: float | None = None) -> float:
-    """The number from ``low`` to ``high`` that was given at ``where``. Raises ConfigError for anything else."""
-    value = parse_value(text, where)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
-        wanted = f"a number from {low:g} to {high:g}" if high is not None else f"a number of at least {low:g}"
-        raise ConfigError(f"{where}: {text} is not {wanted}")
-    return float(value)
-
-
-def count(text: str, where: str, least: int = 1) -> int:
-    """The whole number of at least ``least`` that was given at ``where``. Raises ConfigError for anything else."""
-    value = parse_value(text, where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        above = f"above {least - 1}" if least else "from 0 upwards"
-        raise ConfigError(f"{where}: {text} is not a whole number {above}; use an int >= {least}")
-    return value
-
-
-def _read_files(files: list[str]) -> tuple[dict, dict]:
-    """Merged values of config files and where each stands. Raises ConfigError for what is not a known key."""
-    values, places = {}, {}
-    for path in files:
-        in_file, lines = read_yaml(path)
-        values.update(in_file)
-        places.update({key: f"{path}:{line}" for key, line in lines.items()})
-    check_keys(values, places)
-    return values, places
-
-
-def _is_text(key: str) -> bool:
-    """Names, paths, and RecBole's intervals such as [5,10] are no YAML."""
-    return key in keys_in("text")
-
-
-def check_model(name, where: str) -> None:
-    """Raises ConfigError, with the nearest name, if ``name`` is neither a model of this package nor of RecBole's."""
-    theirs = recbole_models("sequential")
-    if name in OUR_MODELS or name in theirs:
-        return
-    guess = nearest(str(name), [*OUR_MODELS, *theirs])
-    advice = f"did you mean {guess}?" if guess else f"use {' or '.join(OUR_MODELS)} or a sequential model of RecBole"
-    raise ConfigError(f"{where}: unknown model {name}; {advice}")
+def say(line: str) -> None:
+    """Prints a line at once, also where the output is a file."""
+    print(line, flush=True)

@@ -1,57 +1,48 @@
-"""``recbole-metarec recommend``: the next items for a user of the data, or after a history that is given."""
+"""``recbole-metarec recommend``: the next items for a user of the data, or after a given history."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from recbole_metarec.cli.options import count, options_of, options_only
+import click
+
+from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.cli.options import COUNT, NAMES, Command, option
 from recbole_metarec.errors import CheckpointError, ConfigError
 
-SUMMARY = "recommend items to one user with a model that was trained"
-EXAMPLE = """\
+serve = LazyModule("recbole_metarec.serve")
+
+EXAMPLES = """\
 examples:
   recbole-metarec recommend --user alice
         the newest run in saved/, and the whole history of one of its users
   recbole-metarec recommend saved/MetaRec-MyShop-2020-... --history hammer,saw,drill --k 5 --exclude_seen
         a run folder (or its model.pth), and a history, oldest item first
 
-One line per item: its place, its name and its score, with tabs between them; which run was taken is said on stderr.
-Items of the history may come again, as in evaluation, unless --exclude_seen is given.
+One line per item: its rank, its name and its score, with tabs between them; which run was used is printed on stderr.
+Items of the history may be recommended again, as in evaluation, unless --exclude_seen is given.
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    option = options_of(parser)
-    option("run", nargs="?", metavar="RUN", help="run folder or model.pth (default: the newest run in saved)")
-    option("--user", metavar="U", help="a user of the dataset that the model was trained on")
-    option("--history", metavar="A,B,C", help="items in place of a user, oldest first")
-    option("--data_path", metavar="DIR", help="where the domain is now (default: where it was)")
-    option("--k", metavar="K", help="how many items (default: 10)")
-    option("--exclude_seen", nargs=0, const=True, help="leave the history's own items out")
-
-
-def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.argument("run", metavar="[RUN]", required=False)
+@option("--user", metavar="U", help="a user of the dataset that the model was trained on")
+@option("--history", metavar="A,B,C", type=NAMES, help="items in place of a user, oldest first")
+@option("--data_path", metavar="DIR", help="where the domain is now (default: where it was)")
+@option("--k", metavar="K", type=COUNT, default=10, help="how many items (default: 10)")
+@click.option("--exclude_seen", is_flag=True, help="leave the history's own items out")
+def command(run, user, history, data_path, k, exclude_seen):
     """Prints the recommendations. Raises MetaRecError for a run, user or item that is not known."""
-    given = options_only(parser, arguments)
-    if ("user" in given) == ("history" in given):
+    if (user is None) == (history is None):
         raise ConfigError("recommend: say for whom by --user U or by --history A,B,C, one of the two")
-    k = count(given.get("k", "10"), "--k")
-    file, data_path = _model_file(given.get("run")), given.get("data_path")
+    file = _model_file(run)
     if data_path and not Path(data_path).expanduser().is_dir():
         raise ConfigError(f"--data_path {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
-    from recbole_metarec.serve import Recommender
-
-    recommender = Recommender.load(file, data_path)
-    if "run" not in given:
+    recommender = serve.Recommender.load(file, data_path)
+    if run is None:
         print(f"by {file.parent}", file=sys.stderr)
-    if "user" in given:
-        history = recommender.history_of(given["user"])
-    else:
-        history = [name.strip() for name in given["history"].split(",") if name.strip()]
-    found = recommender.recommend(history, k, bool(given.get("exclude_seen")))
-    print("\n".join(f"{place}\t{item}\t{score:.4f}" for place, (item, score) in enumerate(found, 1)))
-    return 0
+    history = recommender.history_of(user) if history is None else [name for name in history if name]
+    ranked = recommender.recommend(history, k, exclude_seen)
+    print("\n".join(f"{rank}\t{item}\t{score:.4f}" for rank, (item, score) in enumerate(ranked, 1)))
 
 
 def _model_file(run: str | None) -> Path:
@@ -60,7 +51,7 @@ def _model_file(run: str | None) -> Path:
         done = sorted(Path("saved").glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
         done = [file.with_name("model.pth") for file in done if file.with_name("model.pth").is_file()]
         if not done:
-            raise CheckpointError("saved: no finished run lies there; train one, or give its folder")
+            raise CheckpointError("saved: there is no finished run; train one, or give its folder")
         return done[-1]
     path = Path(run)
     return path / "model.pth" if path.is_dir() else path

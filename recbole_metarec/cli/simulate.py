@@ -1,20 +1,24 @@
-"""``recbole-metarec simulate``: domains that do not exist, with the truth about them beside."""
+"""``recbole-metarec simulate``: synthetic domains, with the truth about them beside."""
 
-import argparse
 from pathlib import Path
 
-from recbole_metarec.cli.options import count, number, options_of, options_only, train_command
+import click
+
+from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.cli.options import COUNT, NAMES, NUMBER, SHARE, Command, FiniteRange, option, train_command
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.suggestions import source_fault, source_names
 from recbole_metarec.errors import ConfigError
 
-SUMMARY = "make up domains whose relatedness is known, to see when transfer helps and when it must not"
-EXAMPLE = """\
+simulated_domains = LazyModule("recbole_metarec.prepare.simulated_domains")
+simulation = LazyModule("recbole_metarec.prepare.simulation")
+
+EXAMPLES = """\
 examples:
   recbole-metarec simulate
         a small target and four sources, from one that shares all of its transitions to one that shares none
   recbole-metarec train --dataset sim-target
-        trains on them: sources.csv in the run folder tells what weight each source got
+        trains on them: sources.csv in the run folder lists the weight of each source
   recbole-metarec simulate --sources 3 --relatedness 0,0,0 --overwrite
         nothing to be learned from any source
   recbole-metarec simulate --like Scientific --sources-like Office,Tools --relatedness 1,0.5 --output simulated
@@ -22,57 +26,54 @@ examples:
 
 A next item belongs to one of the few likely next clusters of the last item's cluster. A source of relatedness 0.7 has
 the target's next clusters in 70 % of the clusters, and others in the rest; entropy, popularity and the best NDCG@10
-that any model can have are the same for every relatedness. With few clusters not every relatedness can be had: what
-has come of it stands under "unchanged", the share of clusters that do have the target's next ones. In the target the
-likeliest next cluster is the same one.
-NAME.truth.json beside each domain holds what was planted.
+that any model can have are the same for every relatedness. With few clusters not every relatedness is possible:
+"unchanged" in the table is the share of clusters that do have the target's next ones; "agreement" is the probability
+that the transitions have in common. In the target the likeliest next cluster is the same one.
+NAME.truth.json beside each domain holds the hidden clusters and transitions.
 """
-_GENERIC = ("sources", "source_users", "source_items")
-_SIZES = ("target_users", "items", "length")
 _DEFAULTS = {"target_users": 1000, "items": 300, "length": 7.0, "sources": 4, "source_users": 3000}
+# what names of domains decide in their place
+_DECIDED = {"like": ("target_users", "items", "length"), "sources_like": ("sources", "source_users", "source_items")}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    from recbole_metarec.prepare.simulation import World
-
-    world = World()
-    option = options_of(parser)
-
-    def size(name, help):
-        option(name, metavar="N", help=f"{help} (default: {_DEFAULTS[name[2:].replace('-', '_')]})")
-
-    size("--target-users", "users of the target")
-    size("--items", "items of the target; those that nobody happens to choose are not written")
-    size("--length", "mean number of events in a history")
-    size("--sources", "number of sources")
-    size("--source-users", "users of each source")
-    option("--source-items", metavar="N", help="items of each source (default: as many as the target)")
-    option("--relatedness", metavar="R,R,...", help="one from 0 to 1 for each source (default: 1 to 0 in even steps)")
-    option("--like", metavar="NAME", help="target of the size of a named domain, called sim-NAME, its default sources")
-    option("--sources-like", metavar="A,B,C", help="sources of the sizes of named domains, called sim-A, sim-B, ...")
-    option("--clusters", metavar="K", help=f"hidden clusters of items (default: {world.clusters})")
-    option("--successors", metavar="M", help=f"likely next clusters of a cluster (default: {world.successors})")
-    option("--noise", metavar="P", help=f"share of events that follow nothing (default: {world.noise})")
-    option("--skew", metavar="S", help=f"Zipf exponent of the items of a cluster; 0 is even (default: {world.skew})")
-    option("--min-length", metavar="N", help=f"events of the shortest history (default: {world.min_length})")
-    option("--seed", metavar="N", help=f"random seed (default: {world.seed})")
-    option("--output", metavar="DIR", help=f"folder for the domains (default: {DEFAULT_DATA_PATH})")
-    option("--overwrite", nargs=0, const=True, help="replace domains of these names that are there already")
-
-
-def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
-    """Writes the domains and tells what they are. Raises MetaRecError for any mistake, and writes nothing then."""
-    given = options_only(parser, arguments)
-    plan = _plan(given)
-    output = Path(given.get("output") or DEFAULT_DATA_PATH).expanduser()
-    from recbole_metarec.prepare.simulated_domains import write_simulated
-
-    written = write_simulated(output, plan, bool(given.get("overwrite")))
+@click.command(cls=Command, epilog=EXAMPLES)
+@option("--target-users", metavar="N", type=COUNT, help="users of the target (default: 1000)")
+@option("--items", metavar="N", type=COUNT, help="items of the target; unused ones are not written (default: 300)")
+@option("--length", metavar="N", type=FiniteRange(min=1), help="mean number of events in a history (default: 7)")
+@option("--sources", metavar="N", type=NUMBER, help="number of sources (default: 4)")
+@option("--source-users", metavar="N", type=COUNT, help="users of each source (default: 3000)")
+@option("--source-items", metavar="N", type=COUNT, help="items of each source (default: as many as the target)")
+@option(
+    "--relatedness",
+    metavar="R,R,...",
+    type=NAMES,
+    help="one from 0 to 1 for each source (default: 1 to 0 in even steps)",
+)
+@option("--like", metavar="NAME", help="target of the size of a named domain, called sim-NAME, its default sources")
+@option("--sources-like", metavar="A,B,C", help="sources of the sizes of named domains, called sim-A, sim-B, ...")
+@option("--clusters", metavar="K", type=COUNT, default=20, help="hidden clusters of items (default: 20)")
+@option("--successors", metavar="M", type=COUNT, default=2, help="likely next clusters of a cluster (default: 2)")
+@option("--noise", metavar="P", type=SHARE, default=0.1, help="share of events that follow nothing (default: 0.1)")
+@option(
+    "--skew",
+    metavar="S",
+    type=FiniteRange(min=0),
+    default=0.7,
+    help="Zipf exponent of the items of a cluster; 0 is uniform (default: 0.7)",
+)
+@option("--min-length", metavar="N", type=COUNT, default=5, help="events of the shortest history (default: 5)")
+@option("--seed", metavar="N", type=NUMBER, default=0, help="random seed (default: 0)")
+@option("--output", metavar="DIR", help=f"folder for the domains (default: {DEFAULT_DATA_PATH})")
+@click.option("--overwrite", is_flag=True, help="replace domains of these names that exist")
+def command(output, overwrite, clusters, successors, noise, skew, min_length, seed, **sizes):
+    """Writes the domains and describes them. Raises MetaRecError for any mistake, and writes nothing then."""
+    world = simulation.World(clusters, successors, noise, skew, min_length, seed)
+    plan = _plan(world, {name: value for name, value in sizes.items() if value is not None})
+    folder = Path(output or DEFAULT_DATA_PATH).expanduser()
+    written = simulated_domains.write_simulated(folder, plan, overwrite)
     print(describe(written))
-    print("written:", ", ".join(str(output / domain.name) for domain in written))
-    print("next:", train_command(plan.target.name, output))
-    return 0
+    print("written:", ", ".join(str(folder / domain.name) for domain in written))
+    print("next:", train_command(plan.target.name, folder))
 
 
 def describe(written: list) -> str:
@@ -93,75 +94,55 @@ def describe(written: list) -> str:
     return "\n".join(lines)
 
 
-def _plan(given: dict):
-    from recbole_metarec.prepare.simulated_domains import Plan, Planned, even_relatedness
-
-    for one, others in (("like", _SIZES), ("sources_like", _GENERIC)):
-        for other in others:
-            if one in given and other in given:
-                raise ConfigError(f"{_option(other)}: {_option(one)} decides this; leave one of them out")
-    target, wanted = _target(given)
-    sources = _sources(given, wanted, target)
-    related = _relatedness(given, len(sources)) if "relatedness" in given else even_relatedness(len(sources))
-    planned = (Planned(name, size, value) for (name, size), value in zip(sources, related, strict=True))
-    return Plan(_world(given), Planned(*target), tuple(planned))
-
-
-def _target(given: dict):
-    """(name, size) of the target, and the named domains that its sources are like, if it is like a named domain."""
-    from recbole_metarec.prepare.simulated_domains import PREFIX, default_sources, known_size
-    from recbole_metarec.prepare.simulation import Size
-
-    if "like" in given:
-        return (PREFIX + given["like"], known_size(given["like"])), default_sources(given["like"])
-    users, items = (_count(given, name) for name in ("target_users", "items"))
-    return (f"{PREFIX}target", Size(users, items, _number(given, "length", _DEFAULTS["length"], 1))), None
+def _plan(world, typed: dict):
+    """The domains to make. typed: the options that decide their sizes and relatedness."""
+    for name, decided in _DECIDED.items():
+        for other in decided:
+            if name in typed and other in typed:
+                raise ConfigError(f"{_option(other)}: {_option(name)} decides this; leave one of them out")
+    target = _target(typed)
+    sources = _sources(typed, target.size)
+    related = _relatedness(typed.get("relatedness"), len(sources))
+    planned = (simulated_domains.Planned(*source, value) for source, value in zip(sources, related, strict=True))
+    return simulated_domains.Plan(world, target, tuple(planned))
 
 
-def _sources(given: dict, wanted: list | None, target: tuple) -> list[tuple]:
-    from recbole_metarec.prepare.simulated_domains import PREFIX, known_size
-    from recbole_metarec.prepare.simulation import Size
+def _target(typed: dict):
+    if "like" in typed:
+        size, name = simulated_domains.known_size(typed["like"]), typed["like"]
+    else:
+        size, name = simulation.Size(*({**_DEFAULTS, **typed}[key] for key in _DECIDED["like"])), "target"
+    return simulated_domains.Planned(simulated_domains.PREFIX + name, size)
 
-    if "sources_like" in given:
-        wanted = source_names(given["sources_like"])
-        if wanted == "auto":
+
+def _sources(typed: dict, target_size) -> list[tuple]:
+    """Name and size of each source."""
+    prefix = simulated_domains.PREFIX
+    if "sources_like" in typed:
+        names = source_names(typed["sources_like"])
+        if names == "auto":
             raise ConfigError("--sources-like: auto is what --like means without it; leave it out or give names")
-        if fault := source_fault(wanted, given.get("like")):
+        if fault := source_fault(names, typed.get("like")):
             raise ConfigError(f"--sources-like: {'; '.join(fault)}")
-    elif wanted is None or any(name in given for name in _GENERIC):
-        _, like = target
-        size = Size(_count(given, "source_users"), _count(given, "source_items", like.items), like.mean_length)
-        return [(f"{PREFIX}source-{place}", size) for place in range(1, _count(given, "sources", least=0) + 1)]
-    return [(PREFIX + name, known_size(name)) for name in wanted]
+    elif "like" in typed and not any(name in typed for name in _DECIDED["sources_like"]):
+        names = simulated_domains.default_sources(typed["like"])
+    else:
+        sizes = {**_DEFAULTS, "source_items": target_size.items, **typed}
+        size = simulation.Size(sizes["source_users"], sizes["source_items"], target_size.mean_length)
+        return [(f"{prefix}source-{number}", size) for number in range(1, sizes["sources"] + 1)]
+    return [(prefix + name, simulated_domains.known_size(name)) for name in names]
 
 
-def _world(given: dict):
-    from recbole_metarec.prepare.simulation import World
-
-    usual = World()
-    return World(
-        clusters=_count(given, "clusters", usual.clusters),
-        successors=_count(given, "successors", usual.successors),
-        noise=_number(given, "noise", usual.noise, 0, 1),
-        skew=_number(given, "skew", usual.skew, 0),
-        min_length=_count(given, "min_length", usual.min_length),
-        seed=_count(given, "seed", usual.seed, least=0),
-    )
-
-
-def _relatedness(given: dict, sources: int) -> list[float]:
-    texts = [text for text in given["relatedness"].split(",") if text.strip()]
+def _relatedness(texts: list[str] | None, sources: int) -> list[float]:
+    if texts is None:
+        return simulated_domains.even_relatedness(sources)
+    texts = [text for text in texts if text]
     if len(texts) != sources:
         raise ConfigError(f"--relatedness: {len(texts)} values for {sources} sources; give one for each source")
-    return [number(text, "--relatedness", 0, 1) for text in texts]
-
-
-def _count(given: dict, name: str, default: int | None = None, least: int = 1) -> int:
-    return count(given[name], _option(name), least) if name in given else default or _DEFAULTS.get(name, 0)
-
-
-def _number(given: dict, name: str, default: float, low: float, high: float | None = None) -> float:
-    return number(given[name], _option(name), low, high) if name in given else default
+    try:
+        return [SHARE.convert(text, None, None) for text in texts]
+    except click.BadParameter as error:
+        raise ConfigError(f"--relatedness: {error.message}") from None
 
 
 def _option(name: str) -> str:

@@ -1,14 +1,18 @@
-"""``recbole-metarec split``: one dataset cut into domains."""
+"""``recbole-metarec split``: one dataset split into domains."""
 
-import argparse
 from pathlib import Path
 
-from recbole_metarec.cli.options import count, number, options_of, options_only, train_command
+import click
+
+from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.cli.options import COUNT, NUMBER, SHARE, Command, option, train_command
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.errors import ConfigError
 
-SUMMARY = "cut one dataset into domains, disjoint or with a chosen overlap"
-EXAMPLE = """\
+split_domains = LazyModule("recbole_metarec.prepare.split_domains")
+splitting = LazyModule("recbole_metarec.prepare.splitting")
+
+EXAMPLES = """\
 examples:
   recbole-metarec split ml-100k --by class --core 5
         a domain for each first genre of MovieLens-100K: ml-100k-Action, ml-100k-Drama, ...
@@ -17,7 +21,7 @@ examples:
   recbole-metarec split Scientific --data_path data --users 0.3 --items 0.5 --overlap-users 0.2 --core 5
         the target gets 30 % of the users and half of the items; 20 % of its users are in the source, too
   recbole-metarec split Scientific --data_path data --items 1 --overlap-items 1 --source-words 0.5
-        two shops of the same goods; the source describes each with about half of the words
+        two shops that sell the same items; the source describes each with about half of the words
 
 By shares, users and items are drawn at random; an event is in a part that has both its user and its item, so events
 of a user of one part with an item of the other are in none, and an event that would be in both is the target's alone.
@@ -25,60 +29,54 @@ By column, a part is all events with that value; COLUMN is one of NAME.inter or 
 counts). A user then stays in one part, where the user's events weigh most relative to the part's size, unless
 --keep-users.
 
-The parts find each other: recbole-metarec train --dataset Scientific-a takes Scientific-b as its source.
+The parts know each other: recbole-metarec train --dataset Scientific-a takes Scientific-b as its source.
 """
 _SHARES = {"users": 0.5, "items": 0.5, "overlap_users": 0.0, "overlap_items": 0.0}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    option = options_of(parser)
-    option("name", metavar="NAME", help="the dataset")
-    option("--by", metavar="COLUMN", help="one part for each value of this column")
-    option("--keep-users", nargs=0, const=True, help="with --by: leave users in every part in which they have events")
-    option("--users", metavar="S", help="share of the users in part a, the target (default: 0.5)")
-    option("--items", metavar="S", help="share of the items in part a (default: 0.5)")
-    option("--overlap-users", metavar="S", help="share of part a's users that are in part b, too (default: 0)")
-    option("--overlap-items", metavar="S", help="share of part a's items that are in part b, too (default: 0)")
-    option(
-        "--source-words",
-        metavar="S",
-        help="about this share of the words of each item's text is in part b (default: 1)",
-    )
-    option("--core", metavar="K", help="then drop users and items with fewer events in a part, again and again")
-    option("--seed", metavar="N", help="seed of what is drawn at random (default: 0)")
-    option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")
-    option("--output", metavar="DIR", help=f"folder for the parts (default: --data_path, else {DEFAULT_DATA_PATH})")
-    option("--overwrite", nargs=0, const=True, help="replace domains of these names that are there already")
-
-
-def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
-    """Writes the parts and tells what they are. Raises MetaRecError for any mistake, and writes nothing then."""
-    given = options_only(parser, arguments)
-    shares = {name: number(given[name], _option(name), 0, 1) for name in _SHARES if name in given}
-    core = count(given["core"], "--core") if "core" in given else 0
-    seed = count(given.get("seed", "0"), "--seed", 0)
-    words = number(given.get("source_words", "1"), "--source-words", 0, 1)
-    _check(given, shares, words)
-    data_path = given.get("data_path") or DEFAULT_DATA_PATH
-    output = Path(given.get("output") or data_path).expanduser()
-    from recbole_metarec.prepare.split_domains import read_frames, write_split
-    from recbole_metarec.prepare.splitting import Shares, split_by_column, split_by_shares
-
-    dataset = read_frames(given["name"], data_path)
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.argument("name", metavar="NAME")
+@option("--by", metavar="COLUMN", help="one part for each value of this column")
+@click.option("--keep-users", is_flag=True, help="with --by: leave users in every part in which they have events")
+@option("--users", metavar="S", type=SHARE, help="share of the users in part a, the target (default: 0.5)")
+@option("--items", metavar="S", type=SHARE, help="share of the items in part a (default: 0.5)")
+@option("--overlap-users", metavar="S", type=SHARE, help="share of part a's users also in part b (default: 0)")
+@option("--overlap-items", metavar="S", type=SHARE, help="share of part a's items also in part b (default: 0)")
+@option(
+    "--source-words",
+    metavar="S",
+    type=SHARE,
+    help="keep about this share of the words of each item's text in part b (default: 1)",
+)
+@option("--core", metavar="K", type=COUNT, help="then remove users and items with fewer events in a part, repeatedly")
+@option("--seed", metavar="N", type=NUMBER, default=0, help="random seed (default: 0)")
+@option("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter")
+@option("--output", metavar="DIR", help=f"folder for the parts (default: --data_path, else {DEFAULT_DATA_PATH})")
+@click.option("--overwrite", is_flag=True, help="replace domains of these names that exist")
+def command(name, by, keep_users, source_words, core, seed, data_path, output, overwrite, **shares):
+    """Writes the parts and describes them. Raises MetaRecError for any mistake, and writes nothing then."""
+    shares = {option: share for option, share in shares.items() if share is not None}
+    if by is None:
+        _check_shares({**_SHARES, **shares}, keep_users, source_words)
+    elif shares or source_words is not None:
+        option = next(iter(shares), "source_words").replace("_", "-")
+        raise ConfigError(f"--{option}: --by splits by the values of a column; leave one of them out")
+    data_path, core = data_path or DEFAULT_DATA_PATH, core or 0
+    folder = Path(output or data_path).expanduser()
+    dataset = split_domains.read_frames(name, data_path)
     items = None
-    if "by" in given:
-        split = split_by_column(dataset.with_column(given["by"]), given["by"], "keep_users" not in given, core)
-        about = {"by": given["by"], "keep_users": "keep_users" in given, "core": core}
+    if by is not None:
+        split = splitting.split_by_column(dataset.with_column(by), by, not keep_users, core)
+        about = {"by": by, "keep_users": keep_users, "core": core}
     else:
-        split = split_by_shares(dataset.events, Shares(**_SHARES | shares), seed, core)
+        words = 1.0 if source_words is None else source_words
+        split = splitting.split_by_shares(dataset.events, splitting.Shares(**_SHARES | shares), seed, core)
         about = {**_SHARES, **shares, "core": core, "seed": seed} | ({"source_words": words} if words < 1 else {})
         items = {"b": dataset.items_with(words, seed)}
-    names = write_split(dataset, split, output, about, "overwrite" in given, items)
+    names = split_domains.write_split(dataset, split, folder, about, overwrite, items)
     print(describe(split, names, len(dataset.events)))
-    print("written:", ", ".join(str(output / name) for name in names.values()))
-    print("next:", train_command(next(iter(names.values())), output))
-    return 0
+    print("written:", ", ".join(str(folder / part) for part in names.values()))
+    print("next:", train_command(next(iter(names.values())), folder))
 
 
 def describe(split, names: dict[str, str], events: int) -> str:
@@ -104,31 +102,20 @@ def describe(split, names: dict[str, str], events: int) -> str:
     return "\n".join(lines)
 
 
-def _check(given: dict, shares: dict, words: float) -> None:
-    """Raises ConfigError for options that contradict each other, and for a part that could have nothing."""
-    if "name" not in given:
-        raise ConfigError("split: name a dataset, such as recbole-metarec split ml-100k --by class")
-    if "by" in given and shares:
-        raise ConfigError(f"{_option(next(iter(shares)))}: --by cuts by the values of a column; leave one of them out")
-    if "by" not in given and "keep_users" in given:
+def _check_shares(shares: dict, keep_users: bool, source_words: float | None) -> None:
+    """Raises ConfigError for options that contradict each other, and for a part that would be empty."""
+    if keep_users:
         raise ConfigError("--keep-users: it goes with --by; give --overlap-users instead")
-    if "by" in given and "source_words" in given:
-        raise ConfigError("--source-words: it goes with a split by shares; --by has no part that is the source")
-    if words == 0:
+    if source_words == 0:
         raise ConfigError("--source-words: 0 leaves the source without texts; give more than 0")
-    for kind in ("users", "items"):
-        share, overlap = ({**_SHARES, **shares}[name] for name in (kind, f"overlap_{kind}"))
+    for kind, others in (("users", "items"), ("items", "users")):
+        share, overlap = shares[kind], shares[f"overlap_{kind}"]
         if share == 0:
             raise ConfigError(f"--{kind}: 0 leaves the target without {kind}; give more than 0")
-        others = "items" if kind == "users" else "users"
-        if share == 1 and overlap and shares.get(f"overlap_{others}"):
+        if share == 1 and overlap and shares[f"overlap_{others}"]:
             raise ConfigError(
                 f"--{kind}: 1 gives the target all events of the {others} that both have, and the source none of them; "
                 f"give less, or no --overlap-{others}"
             )
         if share == 1 and overlap == 0:
             raise ConfigError(f"--{kind}: 1 leaves the source without {kind}; give less, or --overlap-{kind}")
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

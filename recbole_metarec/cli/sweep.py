@@ -1,63 +1,68 @@
 """``recbole-metarec sweep``: how a model fares as one thing is varied, against the same model without transfer."""
 
-import argparse
+import click
 
-from recbole_metarec.cli import experiments
-from recbole_metarec.cli.experiments import carry_out, read_request, share_in
+from recbole_metarec.cli.comparison import Comparison
+from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_share, run_and_report
+from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option
 from recbole_metarec.config.origins import located
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, competitors
 
-SUMMARY = "vary one config key, the number of sources or the target's users, against no transfer"
-EXAMPLE = f"""\
+compare_settings = LazyModule("recbole_metarec.compare.settings")
+study = LazyModule("recbole_metarec.compare.study")
+
+EXAMPLES = f"""\
 examples:
   recbole-metarec sweep temperature=0.02,0.05,0.1,1
         on the embedded MovieLens domains, two seeds each
   recbole-metarec sweep target_users=0.05,0.1,0.25,0.5,1 --dataset Scientific --data_path data --sources Office,Tools
-        the learning curve of transfer: shops with a share of the target's users
+        the learning curve of transfer: subsamples with a share of the target's users
   recbole-metarec sweep n_sources=0,1,3 --dataset Scientific --data_path data --sources Office,Tools,Toys --cost
-        what the first so many sources would cost to compare
+        what it would cost to compare no source, the first and the first three
   recbole-metarec sweep vq_heads=0,1,4 --dataset Scientific --data_path data --sources Office --target_users 0.1
-        on shops with a tenth of the target's users, another one for each seed
+        on subsamples with a tenth of the target's users, a different one for each seed
 
-{experiments.RESUMING}"""
+KEY is any config key of MetaRec, or one that varies the data:
+  n_sources      the first N of --sources
+  target_users   a share of the target's users; each seed uses a different subsample, disjoint where possible
+  overlap_users  half of the domain as target; the other half as source, plus this share of the target's users
+  overlap_items  the same for items
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    from recbole_metarec.compare.settings import DATA_KEYS
-
-    option = experiments.add_options(parser, "saved/sweep-KEY-NAME")
-    option("--models", metavar="A,B", help="what is varied, beside LRURec: names of the leaderboard (default: MetaRec)")
-    option(
-        "grid",
-        metavar="KEY=v1,v2,...",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        help="any config key of MetaRec, or " + "; ".join(f"{key}: {own.meaning}" for key, own in DATA_KEYS.items()),
-    )
+{RESUMING}"""
 
 
-def command(arguments: list[str], parser: argparse.ArgumentParser) -> int:
-    """Runs what is missing and reports. Returns 0, or 1 if a run has failed. Raises MetaRecError before any run."""
-    from recbole_metarec.compare.settings import check_values, parse_grid, settings, shops_of, weighs_sources
-    from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, competitors
+@click.command(cls=ConfigCommand, epilog=EXAMPLES)
+@click.argument("grid", metavar="KEY=v1,v2,...")
+@option(
+    "--models",
+    metavar="A,B",
+    type=NAMES,
+    default="MetaRec",
+    help="models to vary, beside LRURec: names of the leaderboard (default: MetaRec)",
+)
+@experiment_options("saved/sweep-KEY-NAME")
+def command(comparison: Comparison, rows, target_users, cost, grid, models):
+    """Returns 1 if a run has failed. Raises MetaRecError before any run."""
+    target = comparison.target
+    key, values = compare_settings.parse_grid(grid)
+    if key in target.keys:
+        raise ConfigError(f"{located(target.origins[key], f'{key} is what is varied')}; leave it out")
+    compare_settings.check_values(key, values, target.dataset, target.keys)
+    share = read_share(comparison, rows, target_users, key)
+    models = competitors(models)
+    tuned = comparison.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
+    subsamples = compare_settings.shops_of(share, target.dataset, target.keys, comparison.seeds)
+    settings = compare_settings.settings(key, values, subsamples)
+    experiment = study.sweep(key, settings, models, subsamples, tuned)
+    folder = f"sweep-{key}-{subsamples.name}"
+    return run_and_report(comparison, experiment, folder, rows, cost, _warning(key, target))
 
-    request = read_request(parser, arguments)
-    if "grid" not in request.own:
-        raise ConfigError("sweep: nothing to vary; write KEY=v1,v2,..., for example temperature=0.02,0.05,0.1")
-    key, values = parse_grid(request.own["grid"])
-    if key in request.given:
-        raise ConfigError(f"{located(request.places[key], f'{key} is what is varied')}; leave it out")
-    check_values(key, values, request.dataset, request.given)
-    share = share_in(request, key)
-    warning = ""
-    if weighs_sources(key) and len(sources := request.sources()) < 2:
-        there = f"there is one, {sources[0]}" if sources else "there is none"
-        warning = f"{key} only weighs sources, and {there}: it has no effect"
-    models = competitors([name.strip() for name in request.own.get("models", "MetaRec").split(",")])
-    from recbole_metarec.compare.study import sweep
 
-    tuned = request.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-    shops = shops_of(share, request.dataset, request.given, request.seeds)
-    experiment = sweep(key, settings(key, values, shops), models, shops, tuned)
-    return carry_out(request, experiment, f"sweep-{key}-{shops.name}", warning)
+def _warning(key: str, target: Target) -> str:
+    """What to say of a sweep that can change nothing."""
+    if not compare_settings.weighs_sources(key) or len(sources := target.sources()) > 1:
+        return ""
+    only = f"the only source is {sources[0]}" if sources else "there is no source"
+    return f"{key} only weighs sources, and {only}: it has no effect"

@@ -1,5 +1,7 @@
 """The command line: what it hands on, what wins over what, and one line for every mistake."""
 
+import importlib
+import itertools
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 import recbole_metarec
 from recbole_metarec import quick_start
 from recbole_metarec.cli import main as cli
+from recbole_metarec.config.schema import known_keys
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
 
 
@@ -25,13 +28,14 @@ def cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture()
 def calls(monkeypatch):
+    """The RunConfig and the run to resume of each experiment that a command starts."""
     seen = []
 
-    def run_experiment(**given):
-        seen.append({**given, "argv": list(sys.argv)})
+    def run_from_config(run_config, resume):
+        seen.append((run_config, resume))
         return Table()
 
-    monkeypatch.setattr(quick_start, "run_experiment", run_experiment)
+    monkeypatch.setattr(quick_start, "run_from_config", run_from_config)
     return seen
 
 
@@ -55,9 +59,13 @@ def data(tmp_path):
 def test_no_option_is_metarec_on_the_embedded_target(calls, capsys):
     assert cli.main(["train"]) == 0
     assert capsys.readouterr().out == "the table\n"
-    (call,) = calls
-    assert len(call.pop("argv")) == 1
-    assert call == {"model": "MetaRec", "dataset": EMBEDDED_TARGET, "config_files": [], "overrides": {}, "resume": None}
+    ((run_config, resume),) = calls
+    assert (run_config.model, run_config.dataset, run_config.user.values, resume) == (
+        "MetaRec",
+        EMBEDDED_TARGET,
+        {},
+        None,
+    )
 
 
 def test_options_and_config_keys_in_both_spellings(calls, data, tmp_path):
@@ -67,20 +75,43 @@ def test_options_and_config_keys_in_both_spellings(calls, data, tmp_path):
             "--config_files", str(path), "--topk=[10, 20]", "--learning_rate=5e-4", "--exact-time",
             "--user_inter_num_interval=[5,10]", "--clip_grad_norm=None"]  # fmt: skip
     assert cli.main(argv) == 0
-    assert calls[0]["model"] == "LRURec"
-    assert calls[0]["dataset"] == "Shop"
-    assert calls[0]["config_files"] == [str(path)]
-    assert calls[0]["overrides"] == {
-        "data_path": str(data), "sources": "A,B", "seed": 7, "topk": [10, 20], "learning_rate": 5e-4,
+    ((run_config, _),) = calls
+    assert (run_config.model, run_config.dataset) == ("LRURec", "Shop")
+    assert run_config.origin("epochs") == f"{path}:1" and run_config.origin("seed") == "--seed"
+    assert run_config.user.values == {
+        "epochs": 3, "data_path": str(data), "sources": "A,B", "seed": 7, "topk": [10, 20], "learning_rate": 5e-4,
         "exact_time": True, "user_inter_num_interval": "[5,10]", "clip_grad_norm": None}  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["train", "leaderboard"])
+def test_every_config_key_is_understood_with_a_sign_or_a_space_and_with_hyphens_or_underscores(name):
+    """Whatever the value: a number below zero, a list, a mapping, empty text."""
+    command = importlib.import_module(f"recbole_metarec.cli.{name}").command
+
+    def typed(*words) -> tuple[dict, dict]:
+        with command.make_context(name, list(words)) as context:
+            return context.params["user"].values, context.params["user"].origins
+
+    keys = sorted(set(known_keys()) - {"config_files"})
+    assert len(keys) > 300
+    examples = itertools.cycle(["3", "-1e-9", "[5,inf]", "{a: 1}", "x=y", "a b", "", "None"])
+    values = dict(zip(keys, examples))
+    understood, origins = typed(*(f"--{key}={value}" for key, value in values.items()))
+    assert understood.keys() == values.keys() and origins == {key: f"--{key}" for key in values}
+    for spelled in (str, lambda key: key.replace("_", "-")):
+        with_a_space = [word for key, value in values.items() for word in (f"--{spelled(key)}", value)]
+        assert typed(*with_a_space) == (understood, origins)
+        assert typed(*(f"--{spelled(key)}={value}" for key, value in values.items())) == (understood, origins)
+
+
 def test_config_files_in_recbole_s_spelling_and_with_spaces_in_their_names(calls, tmp_path):
-    for name in ("a.yaml", "b.yaml", "with space.yaml"):
-        (tmp_path / name).write_text("epochs: 1\n")
+    for name, epochs in {"a.yaml": 1, "b.yaml": 2, "with space.yaml": 3}.items():
+        (tmp_path / name).write_text(f"epochs: {epochs}\n")
     assert cli.main(["train", "--config_files=a.yaml b.yaml"]) == 0
-    assert cli.main(["train", "--config_files", "with space.yaml", "b.yaml"]) == 0
-    assert [call["config_files"] for call in calls] == [["a.yaml", "b.yaml"], ["with space.yaml", "b.yaml"]]
+    assert cli.main(["train", "--config_files", "b.yaml", "with space.yaml", "--seed", "1"]) == 0
+    assert cli.main(["train", "--config-files", "b.yaml", "a.yaml"]) == 0
+    origins = [(run_config["epochs"], run_config.origin("epochs")) for run_config, _ in calls]
+    assert origins == [(2, "b.yaml:1"), (3, "with space.yaml:1"), (1, "a.yaml:1")]
 
 
 def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, data, tmp_path):
@@ -90,8 +121,8 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
     assert cli.main(["train", f"--config_files={path}", "--model", "SASRec"]) == 0
     (tmp_path / "b.yaml").write_text("model: MetaRec\n")
     assert cli.main(["train", "--config_files", str(path), "b.yaml"]) == 0  # the later file wins
-    assert [call["model"] for call in calls] == ["LRURec", "SASRec", "MetaRec"]
-    assert {call["dataset"] for call in calls} == {"Shop"}
+    assert [run_config.model for run_config, _ in calls] == ["LRURec", "SASRec", "MetaRec"]
+    assert {run_config.dataset for run_config, _ in calls} == {"Shop"}
 
 
 @pytest.mark.parametrize(
@@ -103,14 +134,18 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
                                     "use 0, 1, 2, 4, 8, 16, 32 or 64"),
         (["train", "--vq_haeds=4"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
         (["train", "--vq_haeds", "4"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
-        (["train", "--vq_heads", "4"], "--vq_heads: config keys are given with a sign, as --vq_heads=4"),
-        (["train", "extra"], "extra: not an option; see recbole-metarec train --help"),
-        (["train", "-x"], "-x: not an option; see recbole-metarec train --help"),
+        (["train", "--vq_haeds"], "--vq_haeds: unknown config key; did you mean vq_heads?"),
+        (["train", "--vq_heads", "5"], "--vq_heads is 5, "),
+        (["train", "--vq_heads"], "Option '--vq_heads' requires an argument; see recbole-metarec train --help"),
+        (["train", "--dataset", "--resume"], "Option '--dataset' requires an argument; "),
+        (["train", "extra"], "Got unexpected extra argument (extra); see recbole-metarec train --help"),
+        (["train", "-x"], "-x: "),
+        (["--versoin"], "--versoin: not an option of recbole-metarec; did you mean --version?"),
         (["train", "--model", "MetaRek"], "--model: unknown model MetaRek; did you mean MetaRec?"),
         (["train", "--model", "sasrec"], "--model: unknown model sasrec; did you mean SASRec?"),
         (["train", "--model", "BPR"], "--model: unknown model BPR; "),
         (["train", "--seed", "1", "--seed=2"], "--seed: given twice, as 1 and as 2; keep one of them"),
-        (["train", "--epochs=1", "--epochs=2"], "--epochs: given twice, as 1 and as 2; keep one of them"),
+        (["train", "--epochs=1", "--epochs", "2"], "--epochs: given twice, as 1 and as 2; keep one of them"),
         (["train", "--exact-time", "--exact_time=False"], "--exact_time: given twice, as True and as False; "),
         (["train", "--seed", "x"], "--seed is x; use an int in [0, 4294967295]"),
         (["train", "--temperature=0"], "--temperature is 0; use a float > 0"),
@@ -121,7 +156,7 @@ def test_model_and_dataset_may_stand_in_a_file_and_the_command_line_wins(calls, 
         (["train", "--data_path", "no/folder"], "--data_path no/folder is not a folder; "),
         (["train", "--model", "SASRec", "--data_path", "no/folder"], "--data_path no/folder is not a"),
         (["train", "--config_files", "no.yaml"], "no.yaml: no such config file; check the path"),
-        (["train", "--config_files"], "argument --config_files/--config-files: expected at least one argument; "),
+        (["train", "--config_files"], "Option '--config_files' requires an argument; "),
         (["train", "--topk=[1"], "--topk: [1 is not a YAML value; check its brackets and quotes"),
         (["train", "--dataset", "Sciencific"], "domain Sciencific is not known (did you mean Scientific?)"),
         (["train", "--dataset", "Scientific"], "domain Scientific is not here"),
@@ -157,21 +192,21 @@ def test_version(capsys):
 
 
 def raising(problem):
-    def run_experiment(**given):
+    def run_from_config(*_):
         raise problem
 
-    return run_experiment
+    return run_from_config
 
 
 def test_interruption_disk_and_bugs(monkeypatch, capsys):
-    monkeypatch.setattr(quick_start, "run_experiment", raising(KeyboardInterrupt("the last checkpoint is in saved/x")))
+    monkeypatch.setattr(quick_start, "run_from_config", raising(KeyboardInterrupt("the last checkpoint is in saved/x")))
     assert cli.main(["train"]) == 130
     assert capsys.readouterr().err == "interrupted; the last checkpoint is in saved/x\n"
-    monkeypatch.setattr(quick_start, "run_experiment", raising(OSError(28, "No space left on device", "saved/x.pth")))
+    monkeypatch.setattr(quick_start, "run_from_config", raising(OSError(28, "No space left on device", "saved/x.pth")))
     assert error(capsys, "train").startswith("saved/x.pth: No space left on device; ")
-    monkeypatch.setattr(quick_start, "run_experiment", raising(PermissionError(13, "Permission denied", "saved")))
+    monkeypatch.setattr(quick_start, "run_from_config", raising(PermissionError(13, "Permission denied", "saved")))
     assert error(capsys, "train").startswith("saved: Permission denied; ")
-    monkeypatch.setattr(quick_start, "run_experiment", raising(ZeroDivisionError("a bug")))
+    monkeypatch.setattr(quick_start, "run_from_config", raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         cli.main(["train"])
 

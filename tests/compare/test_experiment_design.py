@@ -274,7 +274,7 @@ def test_a_run_of_a_part_of_a_domain_has_a_command_that_repeats_it(
     folder = Path(given["data_path"])
     write_items(folder, "Target", {n: f"thing {n}" for n in range(12)})
     planned = []
-    monkeypatch.setattr(cli_sweep, "carry_out", lambda request, experiment, *_: planned.append(experiment) or 0)
+    monkeypatch.setattr(cli_sweep, "run_and_report", lambda comparison, study, *_: planned.append(study) or 0)
     monkeypatch.chdir(tmp_path)
     try:
         for run in swept(grid, {**own, **more}, models, share=share).plan:

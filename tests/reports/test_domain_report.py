@@ -199,10 +199,13 @@ def test_filters_of_the_command_are_recbole_s(shops, capsys):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        ([], "inspect: no domain is named"),
+        ([], "Missing argument 'NAME [OTHER...]'; see recbole-metarec inspect --help"),
         (["Oddd", "--data_path", "data"], "domain Oddd is not known (did you mean Odd?)"),
         (["Odd", "Eve", "--data_path", "data"], "domain Eve is not known"),
-        (["Odd", "--data_path", "data", "--learning_rate=1"], "--learning_rate: inspect reads no learning_rate"),
+        (
+            ["Odd", "--data_path", "data", "--learning_rate=1"],
+            "--learning_rate: not an option of ",
+        ),
         (["Odd", "--data_path", "data", "--user_inter_num_interval=5"], "a filter of inspect is not an interval"),
         (["Odd", "--data_path", "data", "--picture", "a.jpg"], "--picture: a.jpg is not the name of a PNG file"),
         (["Odd", "--data_path", "data", "--picture", "no/a.png"], "--picture: there is no folder no"),

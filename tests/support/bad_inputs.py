@@ -120,7 +120,7 @@ TYPED = {
         ("tune --model LRURec --space absent.yaml --dataset Good --data_path {data}", "absent.yaml: no such "),
         ("neighbours absent", "absent: no such folder; "),
         ("recommend absent.pth --user u", "absent.pth: no such checkpoint; "),
-        ("recommend --user u", "saved: no finished run lies there; "),
+        ("recommend --user u", "saved: there is no finished run; "),
     ],
     "unknown dataset": [
         *_instead("--dataset Good", "--dataset Goood", "domain Goood is not known (did you mean Good?)"),
@@ -152,14 +152,17 @@ TYPED = {
         *_all("--config_files {key_yaml}", "{key_yaml}:2: unknown config key temperatur; did you mean temperature?"),
         ("sweep temperatur=1", "sweep: unknown config key temperatur; did you mean temperature?"),
         ("ablate --variants temperatur=1", "--variants: unknown config key temperatur; did you mean temperature?"),
-        ("inspect Good --data_path {data} --TIME_FEILD=t", "--TIME_FEILD: unknown config key; did you"),
-        ("inspect Good --data_path {data} --epochs=1", "--epochs: inspect reads no epochs; "),
+        (
+            "inspect Good --data_path {data} --TIME_FEILD=t",
+            "--TIME_FEILD: not an option of ",
+        ),
+        ("inspect Good --data_path {data} --epochs=1", "--epochs: not an option of recbole-metarec inspect; "),
         ("split Good --cor 3", "--cor: not an option of recbole-metarec split; did you mean --core?"),
         ("simulate --source 3", "--source: not an option of recbole-metarec simulate; did you mean --sources?"),
         ("prepare X --ra a.csv", "--ra: "),
         ("recommend --usr u", "--usr: not an option of recbole-metarec recommend; did you mean --user?"),
         ("neighbours {run} --tpo 3", "--tpo: "),
-        ("doctor --epochs=1", "--epochs: doctor takes no config key; "),
+        ("doctor --epochs=1", "--epochs: not an option of recbole-metarec doctor; "),
     ],
     "target among its sources": [
         *_instead("--sources Near", "--sources Near,Good", "--sources: the target Good is among its sources; "),
@@ -312,8 +315,8 @@ TYPED = {
         ("neighbours {torn}", "{torn}/model-last.pth: truncated, or not a checkpoint of this package; "),
     ],
     "slips of the command line": [
-        (f"{_TRAIN} --epochs 3", "--epochs: config keys are given with a sign, as --epochs=3"),
-        (f"{_TRAIN} --epochs=three", "--epochs is three; use an int >= 0"),
+        (f"{_TRAIN} --epochs three", "--epochs is three; use an int >= 0"),
+        (f"{_TRAIN} --epochs", "Option '--epochs' requires an argument; see recbole-metarec train --help"),
         (f"{_TRAIN} --epochs=3 --epochs=4", "--epochs: given twice, as 3 and as 4; "),
         (f"{_TRAIN} --topk=[5", "--topk: [5 is not a YAML value; "),
         (
@@ -322,13 +325,13 @@ TYPED = {
         ),
         ("leaderboard --tuned Good", "--tuned: Good is neither the URL of a storage nor a YAML file; "),
         (_TUNE + " --storage nowhere", "--storage: nowhere is not the URL of a storage; "),
-        ("--versoin", "unknown command --versoin; "),
+        ("--versoin", "--versoin: not an option of recbole-metarec; did you mean --version?"),
     ],
     "unknown user or item": [
         ("recommend {run} --user Good-u700", "unknown user 'Good-u700': not in {data}/Good/Good.inter; did you mean"),
         ("recommend {run} --history Good-1,Good-99", "unknown item 'Good-99': the model was trained without it; did"),
         ("recommend {run} --history ,", "the history is empty: "),
-        ("recommend {run} --user Good-u7 --k 0", "--k: 0 is not a whole number above 0; "),
+        ("recommend {run} --user Good-u7 --k 0", "--k: 0 "),
         ("neighbours {run} --items Good-99", "--items: Good-99 is an item of none of these sources; "),
     ],
 }

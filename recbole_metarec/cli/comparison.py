@@ -1,0 +1,146 @@
+"""What the commands that compare runs have in common, ``leaderboard``, ``ablate`` and ``sweep``: options and checks."""
+
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import click
+
+from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.cli.options import COUNT, Target, domain_options, key, option, together, typed_command
+from recbole_metarec.config.origins import located
+from recbole_metarec.config.run_config import UserKeys
+from recbole_metarec.config.suggestions import show
+from recbole_metarec.config.yaml_files import is_yaml_name
+from recbole_metarec.errors import ConfigError
+
+plan = LazyModule("recbole_metarec.jobs.plan")
+process = LazyModule("recbole_metarec.jobs.process")
+best = LazyModule("recbole_metarec.tuning.best")
+best_file = LazyModule("recbole_metarec.tuning.best_file")
+storage = LazyModule("recbole_metarec.tuning.storage")
+
+_DEFAULT_JOBS = 2  # small models gain more from a neighbour than from a second thread
+
+
+class _TunedIn(click.ParamType):
+    """A storage, a YAML file, or nothing for the usual storage; not a word that was meant for something else."""
+
+    name = "storage"
+
+    def convert(self, value, param, ctx):
+        if value and "://" not in value and not is_yaml_name(value):
+            self.fail(
+                f"{value} is neither the URL of a storage nor a YAML file; put --tuned last, or write --tuned=URL, "
+                "such as --tuned=sqlite:///saved/tuning.sqlite, or --tuned=best.yaml"
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare on. tuned_in: a storage or YAML file of tuned configurations; "" for the usual storage, None for
+    none. command: as typed."""
+
+    target: Target
+    seeds: range
+    jobs: int
+    store: Path
+    output: str | None
+    tuned_in: str | None
+    command: str
+
+    def report_folder(self, default: str) -> Path:
+        """The folder of the reports, which can be written to; ``default``: its name beside the results.
+
+        Raises OSError: now, not after hours.
+        """
+        folder = Path(self.output or self.target.folder / default)
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+        return folder
+
+    def tuned(self, models: list) -> dict:
+        """The tuned configuration of each of these models, if that was asked for; prints which one each has."""
+        if self.tuned_in is None:
+            return {}
+        configurations, notes = self._read_tuned(models)
+        print(*notes, sep="\n", flush=True)
+        return configurations
+
+    def _read_tuned(self, models: list) -> tuple[dict, list[str]]:
+        if is_yaml_name(self.tuned_in):
+            return best_file.read_best(Path(self.tuned_in), models)
+        url = self.tuned_in or f"sqlite:///{self.target.folder}/tuning.sqlite"
+        defaults = plan.make_plan(models, self.target.dataset, self.seeds[:1], self.target.keys)
+        with storage.storage_at(url, must_exist=True) as opened:
+            return best.best_found(opened, defaults)
+
+
+def comparison_options(compared: str, output: str, fixed: Collection[str], reason: str) -> Callable:
+    """A decorator: the command takes the options that all comparisons have, and is called with a Comparison in their
+    place.
+
+    compared: model or variant, output: the usual folder of the reports, for the help text. fixed: config keys that
+    must not be given; reason: why, and what to do instead.
+    """
+    options = together(
+        option(
+            "--seeds",
+            metavar="N",
+            type=COUNT,
+            default=2,
+            help=f"runs of each {compared}, with seeds counted up from --seed (default: 2)",
+        ),
+        key("--seed", metavar="N", help="the first seed (default: 2020)"),
+        option(
+            "--jobs",
+            metavar="N",
+            type=COUNT,
+            help=f"runs at once, which share the processors (default: {_DEFAULT_JOBS}, or 1 with one processor)",
+        ),
+        domain_options,
+        option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)"),
+        option(
+            "--tuned",
+            metavar="[URL or FILE]",
+            type=_TunedIn(),
+            is_flag=False,
+            flag_value="",
+            help="take each model's best configuration from recbole-metarec tune, from this storage or from the YAML "
+            "file that tune --best has written (default: sqlite:///saved/tuning.sqlite)",
+        ),
+        option("--output", metavar="DIR", help=f"folder of the reports (default: {output})"),
+    )
+
+    def decorate(function):
+        @functools.wraps(function)
+        def command(user: UserKeys, simulate, seeds, jobs, store, tuned, output, **others):
+            target = Target.of(user, simulate, fixed, reason, seeds)
+            _check_metric(target)
+            comparison = Comparison(
+                target,
+                range(target.seed, target.seed + seeds),
+                jobs or min(_DEFAULT_JOBS, process.processors()),
+                Path(store or target.folder / "leaderboard.sqlite"),
+                output,
+                tuned,
+                typed_command(),
+            )
+            return function(comparison, **others)
+
+        return options(command)
+
+    return decorate
+
+
+def _check_metric(target: Target) -> None:
+    """Raises ConfigError unless the runs measure what the comparison is by."""
+    topk, metrics = target.keys.get("topk", 10), target.keys.get("metrics", "NDCG")
+    topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))
+    for name, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(text).upper() for text in metrics])):
+        if missing:
+            problem = located(target.origins[name], f"{name} is {show(target.keys[name])}")
+            raise ConfigError(f"{problem}; models are compared by NDCG@10, so keep it in")
