@@ -14,8 +14,8 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig
-from recbole_metarec.config.schema import OUR_MODELS
 from recbole_metarec.data.batches import TARGET_LIST
 from recbole_metarec.plugin.config import recbole_config
 
@@ -39,7 +39,7 @@ def build(model: str, data_path: str, dataset: str = "Scientific", **given) -> S
     """A model ready to train; RecBole's own get the protocol that ours have. ``given``: config keys."""
     quiet = {"data_path": data_path, "state": "ERROR", "show_progress": False, "seed": 2020, "device": "cpu"}
     values = quiet | given
-    if model not in OUR_MODELS:
+    if not model_spec(model).is_ours:
         del values["device"]
     config = recbole_config(RunConfig.read(model, dataset, (), values))
     init_seed(config["seed"], True)
@@ -48,7 +48,7 @@ def build(model: str, data_path: str, dataset: str = "Scientific", **given) -> S
     init_seed(config["seed"], True)
     network = get_model(model)(config, train.dataset).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
-    if model in OUR_MODELS:
+    if model_spec(model).is_ours:
         trainer._set_up(train)
     return Side(config, train, valid, network, trainer)
 

@@ -7,6 +7,7 @@ from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_s
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, option
 from recbole_metarec.compare.variants import VARIANTS, chosen_variants
+from recbole_metarec.config.models import DEFAULT_MODEL
 
 compare_settings = LazyModule("recbole_metarec.compare.settings")
 study = LazyModule("recbole_metarec.compare.study")
@@ -40,7 +41,7 @@ def command(comparison: Comparison, rows, target_users, cost, variants):
     share = read_share(comparison, rows, target_users)
     chosen = chosen_variants(variants, target.keys)
     if tuned := comparison.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
-        full = tuned["MetaRec"].overrides if "MetaRec" in tuned else {}
+        full = tuned[DEFAULT_MODEL].overrides if DEFAULT_MODEL in tuned else {}
         chosen = chosen_variants(variants, {**target.keys, **full})
     subsamples = compare_settings.shops_of(share, target.dataset, target.keys, comparison.seeds)
     experiment = study.ablation(chosen, subsamples, tuned)

@@ -10,8 +10,9 @@ import click
 from recbole_metarec.cli.comparison import Comparison, comparison_options
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import option, say, together, warn_of_sources
+from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.errors import DataError
-from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER
+from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 store = LazyModule("recbole_metarec.jobs.store")

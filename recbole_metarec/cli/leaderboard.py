@@ -5,12 +5,12 @@ import click
 from recbole_metarec.cli.comparison import Comparison, comparison_options
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option, say, warn_of_sources
+from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import (
     COMPETITORS,
     DEFAULT_MODELS,
     SET_BY_NAME,
-    WITHOUT_TRANSFER,
     competitors,
     default_models,
 )
@@ -64,11 +64,11 @@ def _models(target: Target, names: list[str] | None) -> list:
     else:
         folder = domains.find_domain(target.dataset, target.data_path)
         models = default_models(has_text=(folder / target.dataset / f"{target.dataset}.item").is_file())
-    for key in {model.width for model in models} & set(target.keys) - {"embedding_size"}:
+    for key in {model.spec.width_key for model in models} & set(target.keys) - {"embedding_size"}:
         raise ConfigError(
             f"{target.origins[key]}: d is the same for every model; use embedding_size, which sets it for all"
         )
-    if any(model.uses_sources for model in models):
+    if any(model.spec.takes_sources for model in models):
         target.sources()
     return models
 
@@ -80,7 +80,7 @@ def _compare(comparison: Comparison, models: list) -> int:
     without_transfer = plan.read_by(COMPETITORS[WITHOUT_TRANSFER], target.keys)
     protocol, segments, users = compare_target.describe(target.dataset, without_transfer)
     compare_target.check_sources(planned)
-    if any(model.uses_sources for model in models):
+    if any(model.spec.takes_sources for model in models):
         warn_of_sources(target.dataset, target.keys)
     folder = comparison.report_folder(f"leaderboard-{target.dataset}")
     with store.RunStore(comparison.store) as opened:

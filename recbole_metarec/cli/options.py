@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from recbole_metarec.cli.lazy import LazyModule
+from recbole_metarec.config.models import DEFAULT_MODEL
 from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
@@ -223,7 +224,7 @@ class Target:
             raise ConfigError(located(origins[name], f"{name} {reason}"))
         dataset, first = keys.pop("dataset", domains.EMBEDDED_TARGET), keys.pop("seed", 2020)
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
-            run_config = RunConfig.build("MetaRec", dataset, UserKeys({**keys, "seed": seed}, origins))
+            run_config = RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**keys, "seed": seed}, origins))
         check_gpu(run_config)
         if simulate:
             keys |= stand_ins(dataset, keys, origins)

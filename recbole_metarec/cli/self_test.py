@@ -13,6 +13,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_metarec.config.models import DEFAULT_MODEL
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.serve import Recommender
@@ -37,13 +38,13 @@ def self_test(folder: Path) -> dict:
     for number, name in enumerate(("Target", "Source")):
         _write_world(folder, name, seed=number)
     config = recbole_config(
-        RunConfig.read("MetaRec", "Target", (), {**_TINY, "sources": ["Source"], "data_path": str(folder)})
+        RunConfig.read(DEFAULT_MODEL, "Target", (), {**_TINY, "sources": ["Source"], "data_path": str(folder)})
     )
     init_seed(config["seed"], True)
     train, valid, _ = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], True)
-    model = get_model("MetaRec")(config, train.dataset).to(config["device"])
-    trainer = get_trainer(config["MODEL_TYPE"], "MetaRec")(config, model)
+    model = get_model(DEFAULT_MODEL)(config, train.dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], DEFAULT_MODEL)(config, model)
     trainer.fit(train, valid, verbose=False, saved=False)
     losses = [row["train_loss"] for row in trainer.log.history if row["epoch"] >= 0]
     check_losses(losses)

@@ -6,9 +6,10 @@ from recbole_metarec.cli.comparison import Comparison
 from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_share, run_and_report
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option
+from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.origins import located
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, competitors
+from recbole_metarec.jobs.competitors import COMPETITORS, competitors
 
 compare_settings = LazyModule("recbole_metarec.compare.settings")
 study = LazyModule("recbole_metarec.compare.study")
@@ -39,7 +40,7 @@ KEY is any config key of MetaRec, or one that varies the data:
     "--models",
     metavar="A,B",
     type=NAMES,
-    default="MetaRec",
+    default=DEFAULT_MODEL,
     help="models to vary, beside LRURec: names of the leaderboard (default: MetaRec)",
 )
 @experiment_options("saved/sweep-KEY-NAME")

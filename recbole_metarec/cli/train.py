@@ -4,11 +4,8 @@ import click
 
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import ConfigCommand, domain_options, key, option, stand_ins
-from recbole_metarec.config.recbole_files import recbole_models
+from recbole_metarec.config.models import check_model, model_spec
 from recbole_metarec.config.run_config import UserKeys
-from recbole_metarec.config.schema import OUR_MODELS, reads
-from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.errors import ConfigError
 
 domains = LazyModule("recbole_metarec.data.domains")
 settings = LazyModule("recbole_metarec.runs.settings")
@@ -53,7 +50,7 @@ def command(user: UserKeys, simulate, resume):
     """Trains, evaluates and prints the table. Raises MetaRecError before any training."""
     resume = True if resume == "" else resume
     if "model" in user.values:
-        _check_model(user.values["model"], user.origins["model"])
+        check_model(user.values["model"], user.origins["model"])
     run_config = settings.make_run_config(None, None, user, resume)
     if simulate:
         simulated = stand_ins(run_config.dataset, run_config.user.values, run_config.user.origins)
@@ -61,16 +58,7 @@ def command(user: UserKeys, simulate, resume):
         run_config = settings.make_run_config(None, None, user, resume)
     # before the heavy imports: a mistyped name is answered at once
     domains.find_domain(run_config.dataset, run_config["data_path"])
-    if reads(run_config.model, "sources") and run_config.values.get("meta_transfer") != "none":
+    if model_spec(run_config.model).takes_sources and run_config.values.get("meta_transfer") != "none":
         domains.resolve_sources(run_config.dataset, run_config["sources"], run_config["data_path"])
     result = quick_start.run_from_config(run_config, resume)
     print(result.table())
-
-
-def _check_model(name, origin: str) -> None:
-    """Raises ConfigError, with the nearest name, if ``name`` is neither a model of this package nor of RecBole's."""
-    names = [*OUR_MODELS, *recbole_models("sequential")]
-    if name not in names:
-        guess = nearest(str(name), names)
-        advice = f"did you mean {guess}?" if guess else f"use {', '.join(OUR_MODELS)} or a sequential model of RecBole"
-        raise ConfigError(f"{origin}: unknown model {name}; {advice}")

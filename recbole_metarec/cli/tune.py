@@ -16,10 +16,11 @@ from recbole_metarec.cli.options import (
     say,
     warn_of_sources,
 )
+from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, WITHOUT_TRANSFER, competitors
+from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, competitors
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 compare_settings = LazyModule("recbole_metarec.compare.settings")
@@ -60,7 +61,7 @@ A space is a YAML file, one line per config key:
     "--model",
     "name",
     metavar="M",
-    default="MetaRec",
+    default=DEFAULT_MODEL,
     help="what to tune: a name from the leaderboard's --models (default: MetaRec)",
 )
 @option(
@@ -86,7 +87,7 @@ def command(user: UserKeys, simulate, name, trials, space, storage, best, target
     (model,) = competitors([name], "--model")
     reason = "is decided by the model's name; leave it out and choose with --model"
     target = Target.of(user, simulate, SET_BY_NAME, reason)
-    if model.uses_sources:
+    if model.spec.takes_sources:
         target.sources()
     share = compare_settings.read_share(target_users, "", target.dataset, target.keys)
     if share != 1 and not best:
@@ -108,13 +109,13 @@ class _Search:
         self.model, self.target, self.share = model, target, share
         subsamples = compare_settings.shops_of(share, target.dataset, target.keys, [target.seed])
         self.dataset, self.keys = subsamples.by_seed[target.seed]
-        if not model.uses_sources and "sources" not in target.keys:  # a subsample comes with those of its domain
+        if not model.spec.takes_sources and "sources" not in target.keys:  # a subsample comes with those of its domain
             self.keys = {key: value for key, value in self.keys.items() if key != "sources"}
         default = self.plan({})
         self.space = space_of.read_space(space, model, default.config, self.keys)
         compare_target.read_target(self.dataset, plan.read_by(COMPETITORS[WITHOUT_TRANSFER], self.keys))
         compare_target.check_sources([default])
-        if model.uses_sources:
+        if model.spec.takes_sources:
             warn_of_sources(self.dataset, self.keys)
 
     def plan(self, overrides, tried: int = 0):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.intervals import Interval, level_interval
 from recbole_metarec.evaluation.results import FailedRun, RunResult
@@ -20,7 +21,6 @@ from recbole_metarec.evaluation.significance import (
     spread,
     tiers,
 )
-from recbole_metarec.jobs.competitors import POPULARITY
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def compare(
     entries = []
     for place, m in enumerate(order, start=1):
         own = _runs_of(scores.models[m], results)
-        fewer = scores.models[m] != POPULARITY and min(run.trials for run in own) < most_trials
+        fewer = not model_spec(scores.models[m]).only_counts and min(run.trials for run in own) < most_trials
         standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
         entries.append(_entry(scores, tested, m, best, own, baseline=scores.models[m] in baselines, **standing))
     by_segment = _segment_scores(scores, order, segments, segment_users)

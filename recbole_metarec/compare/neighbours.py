@@ -79,7 +79,7 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
     place = data_path or config.external_config_dict.get("data_path") or Path(config["data_path"]).parent
     dataset = TransferDataset(config)
     training = dataset.build()[0]
-    model = load_model(lambda: get_model("MetaRec")(config, training), last, last_file)
+    model = load_model(lambda: get_model(config["model"])(config, training), last, last_file)
     texts = {}
     if config["text_alignment"]:
         config["sources"] = list(sides)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from recbole_metarec.config.dataset_files import recbole_settings
+from recbole_metarec.config.models import DEFAULT_MODEL
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import check_keys, key_reference, keys_in
@@ -138,7 +139,7 @@ def parse_grid(text: str) -> tuple[str, list]:
     for scope, reason in _NOT_SWEPT.items():
         if key in keys_in(scope):
             raise ConfigError(f"{key}: not to be varied; {reason}")
-    if key not in DATA_KEYS and key not in key_reference("MetaRec"):
+    if key not in DATA_KEYS and key not in key_reference(DEFAULT_MODEL):
         guess = nearest(key, DATA_KEYS)
         if guess:
             raise ConfigError(f"{key}: unknown key; did you mean {guess}?")
@@ -170,7 +171,7 @@ def check_values(key: str, values: list, dataset: str, given: dict) -> None:
     """Raises ConfigError for the first value that the key does not allow, with the keys ``given`` beside it."""
     for value in values:
         if key not in DATA_KEYS:
-            RunConfig.build("MetaRec", dataset, UserKeys({**given, key: value}, {key: "sweep"}))
+            RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**given, key: value}, {key: "sweep"}))
         elif not DATA_KEYS[key].allows(value):
             raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
 
@@ -219,4 +220,4 @@ def weighs_sources(key: str) -> bool:
 
 def meaning(key: str) -> str:
     """What a swept key means, for readers."""
-    return DATA_KEYS[key].meaning if key in DATA_KEYS else key_reference("MetaRec")[key].sentence
+    return DATA_KEYS[key].meaning if key in DATA_KEYS else key_reference(DEFAULT_MODEL)[key].sentence

@@ -7,9 +7,10 @@ from itertools import groupby
 
 from recbole_metarec.compare.settings import DATA_KEYS, Setting, Shops, Targets
 from recbole_metarec.compare.variants import FULL, NONE, Variant
+from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.yaml_files import as_text
-from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, Competitor
+from recbole_metarec.jobs.competitors import COMPETITORS, Competitor
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned, make_plan
 
@@ -80,7 +81,9 @@ def ablation(variants: list[Variant], shops: Shops, tuned: Mapping[str, Tuned] |
     tuned: what was found for MetaRec, which all variants get, and for LRURec. Raises MetaRecError as ``make_plan``.
     """
     tuned = dict(tuned or {})
-    tuned |= {variant.base: tuned["MetaRec"] for variant in variants if variant.name != NONE and "MetaRec" in tuned}
+    tuned |= {
+        variant.base: tuned[DEFAULT_MODEL] for variant in variants if variant.name != NONE and DEFAULT_MODEL in tuned
+    }
     models = [variant.competitor for variant in variants]
     found = _runs_of(f"target_users={shops.share}", shops.by_seed, models, shops, tuned)
     arms = tuple(
@@ -133,7 +136,7 @@ def _runs_of(
     """The runs of each model by seed, under one ``KEY=value``."""
     plan = []  # seed by seed
     for (target, given), alike in groupby(targets, targets.get):
-        if not any(line.uses_sources for line in lines):  # where the data needs them to be named, models may not
+        if not any(line.spec.takes_sources for line in lines):  # where the data needs them to be named, models may not
             given = {key: value for key, value in given.items() if key != "sources"}
         plan += make_plan(lines, target, alike, given, tuned)
     return [
@@ -153,7 +156,7 @@ def _made_by(value: str, shops: Shops, line: Competitor, run: PlannedRun) -> Pla
     """The run with the command that also makes its data: what varies otherwise is typed as the config key it is."""
     value = value if shops.share == 1 else f"target_users={as_text(shops.share)}"
     words = ["recbole-metarec", "sweep", value, "--models", line.name, "--dataset", shops.dataset]
-    if line.uses_sources and value.partition("=")[0] not in _MAKES_SOURCES:
+    if line.spec.takes_sources and value.partition("=")[0] not in _MAKES_SOURCES:
         words += ["--sources", ",".join(run.sources) or "none"]
     by_name = COMPETITORS[line.name].overrides if line.name in COMPETITORS else {}
     said = {"sources", "show_progress", *by_name, *(keys_in("by_name") - {"text_alignment"})}

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from recbole_metarec.compare.leaderboard import Protocol
+from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.segments import Segment, target_segments
-from recbole_metarec.jobs.competitors import WITHOUT_TRANSFER
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.plugin.config import read_dataset, recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, user_names

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.rules import check_config
 from recbole_metarec.config.schema import check_keys, default_values, key_reference, keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import COMPETITORS, WITHOUT_TRANSFER, Competitor
+from recbole_metarec.jobs.competitors import COMPETITORS, Competitor
 
 FULL, NONE = "full", "none"
 
@@ -24,7 +25,7 @@ class Variant:
     name: str
     meaning: str
     changes: dict = field(default_factory=dict)
-    base: str = "MetaRec"
+    base: str = DEFAULT_MODEL
 
     @property
     def competitor(self) -> Competitor:
@@ -61,8 +62,8 @@ VARIANTS = {variant.name: variant for variant in _TABLE}
 
 def is_full(variant: Variant, given: Mapping) -> bool:
     """Whether ``variant`` is the full model once more, with the config keys ``given`` over the defaults."""
-    settled = {**default_values("MetaRec"), **given}
-    return variant.base == "MetaRec" and all(settled.get(key) == value for key, value in variant.changes.items())
+    settled = {**default_values(DEFAULT_MODEL), **given}
+    return variant.base == DEFAULT_MODEL and all(settled.get(key) == value for key, value in variant.changes.items())
 
 
 def chosen_variants(names: list[str] | None, given: Mapping) -> list[Variant]:
@@ -99,7 +100,7 @@ def _own(name: str, given: Mapping) -> Variant:
         check_keys([key], {key: "--variants"})
         changes[key] = parse_value(text, "--variants")
     for key in changes:
-        if key in keys_in("by_name") or key not in key_reference("MetaRec"):
+        if key in keys_in("by_name") or key not in key_reference(DEFAULT_MODEL):
             raise ConfigError(f"--variants: {key} is no key that makes a variant of MetaRec; leave it out")
-    check_config({**default_values("MetaRec"), **given, **changes}, dict.fromkeys(changes, "--variants"))
+    check_config({**default_values(DEFAULT_MODEL), **given, **changes}, dict.fromkeys(changes, "--variants"))
     return Variant(name, "", changes)

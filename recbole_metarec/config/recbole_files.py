@@ -6,6 +6,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from recbole_metarec.config.yaml_files import read_yaml
+
 _KEY = re.compile(r"^(\w+)\s*:", re.MULTILINE)
 
 
@@ -45,6 +47,12 @@ def recbole_model_keys(model: str) -> set[str]:
     """The keys in the properties of one of RecBole's models; none for any other name."""
     path = recbole_root() / "properties" / "model" / f"{model}.yaml"
     return set(_keys_in(path)) if path.exists() else set()
+
+
+def recbole_model_defaults(model: str) -> dict:
+    """The defaults of one of RecBole's models; none for any other name."""
+    path = recbole_root() / "properties" / "model" / f"{model}.yaml"
+    return read_yaml(path)[0] if path.exists() else {}
 
 
 def _keys_in(path: Path) -> list[str]:

@@ -7,16 +7,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from recbole_metarec.config.dataset_files import recbole_settings
+from recbole_metarec.config.models import WITHOUT_TRANSFER, ModelSpec, model_spec
 from recbole_metarec.config.origins import Origins, fail, origin_of
+from recbole_metarec.config.recbole_files import recbole_model_defaults
 from recbole_metarec.config.rules import check_config
 from recbole_metarec.config.schema import (
-    OUR_MODELS,
     check_keys,
     common_keys,
     default_values,
     keys_in,
     keys_read_by,
     known_keys,
+    own_keys,
     restricted_keys,
 )
 from recbole_metarec.config.suggestions import show
@@ -88,13 +90,15 @@ class RunConfig:
         check_keys(user.values, user.origins)
         if not isinstance(model, str):
             fail(user.origins, "model", f"model is {show(model)}", "give the name of a model")
-        is_ours = model in OUR_MODELS
-        defaults = _our_defaults(model, dataset) if is_ours else _protocol_defaults()
+        spec = model_spec(model)
+        defaults = _our_defaults(model, dataset) if spec.is_ours else _protocol_defaults() | _added_defaults(spec)
         defaults |= changed_defaults or {}
         user = UserKeys(completed(user.values, defaults), user.origins)
-        checked = user.values if is_ours else _checked_of_recbole_model(model, user.values)
-        base = defaults if is_ours else default_values("LRURec")
+        checked = user.values if spec.is_ours else _checked_of_recbole_model(model, user.values)
+        base = defaults if spec.is_ours else default_values(WITHOUT_TRANSFER)
         check_config({**base, **checked, "dataset": dataset}, user.origins)
+        for name, key in own_keys(model).items():
+            key.check(user.values.get(name, key.default), user.origins)
         recboles = {
             name: copy.deepcopy(key.default) for name, key in restricted_keys().items() if key.kind != "computed"
         }
@@ -128,8 +132,13 @@ def _our_defaults(model: str, dataset: str) -> dict:
 
 def _protocol_defaults() -> dict:
     """What RecBole's own models share with ours; the rest they decide each for themselves."""
-    defaults = default_values("LRURec")
+    defaults = default_values(WITHOUT_TRANSFER)
     return {key: defaults[key] for key in keys_in("protocol")}
+
+
+def _added_defaults(spec: ModelSpec) -> dict:
+    """Of a registered model of RecBole's kind: the defaults of the one that it is derived from, under its own."""
+    return {**recbole_model_defaults(spec.base), **copy.deepcopy(dict(spec.defaults))}
 
 
 def _checked_of_recbole_model(model: str, values: Mapping) -> dict:

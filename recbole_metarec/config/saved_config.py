@@ -7,7 +7,7 @@ from recbole_metarec.config.schema import keys_in, known_keys
 
 
 def config_to_json(config, **deployed) -> str:
-    """The settings of a Config of one of OUR_MODELS, with all defaults, so that later defaults do not change it.
+    """The settings of a Config of a model of this package, with all defaults, so that later defaults do not change it.
 
     Objects that are no settings (added while running) are left out. deployed: what is different of keys that the
     model has, because it is no longer trained.

@@ -13,10 +13,11 @@ import copy
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from recbole_metarec.config.models import SHIPPED_MODELS, added_models, model_spec
 from recbole_metarec.config.origins import Origins, located, origin_of
 from recbole_metarec.config.recbole_files import recbole_keys, recbole_model_keys
 from recbole_metarec.config.resources import resource_dir
@@ -24,7 +25,6 @@ from recbole_metarec.config.suggestions import nearest, show
 from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
 
-OUR_MODELS = ("LRURec", "MetaRec", "UniSRec")
 LARGEST_INT = 2**31 - 1  # where a key names no bound of its own; beyond int64 PyTorch itself gives up
 SCOPES = {
     "data": "changes the dataset that is read",
@@ -188,19 +188,34 @@ def _read_keys(path: Path) -> dict[str, Key]:
     return keys
 
 
-def _property_files(model: str | None) -> list[Path]:
-    folder = resource_dir("properties")
-    models = OUR_MODELS if model is None else (model,)
-    return [folder / "overall.yaml", *(folder / "model" / f"{name}.yaml" for name in models)]
-
-
 @cache
-def key_reference(model: str | None = None) -> dict[str, Key]:
-    """Every key of one of this package's models, or of all of them, in the order of ``properties/``."""
+def _shipped_keys(models: tuple[str, ...] = SHIPPED_MODELS) -> dict[str, Key]:
+    folder = resource_dir("properties")
     keys = {}
-    for path in _property_files(model):
+    for path in [folder / "overall.yaml", *(folder / "model" / f"{name}.yaml" for name in models)]:
         keys.update(_read_keys(path))
     return keys
+
+
+def key_reference(model: str | None = None) -> dict[str, Key]:
+    """Every key of a model that is built on this package's, or of all that ship, in the order of ``properties/``."""
+    if model is None:
+        return _shipped_keys()
+    spec = model_spec(model)
+    keys = _shipped_keys((spec.base,))
+    changed = {name: replace(keys[name], default=spec.defaults[name]) for name in keys.keys() & spec.defaults.keys()}
+    return {**keys, **changed, **own_keys(model)} if spec.defaults else keys
+
+
+def own_keys(model: str) -> dict[str, Key]:
+    """The keys that a registered model brings along, each of the type of its default."""
+    defaults = model_spec(model).defaults
+    new = {name: defaults[name] for name in defaults.keys() - key_table().keys() - recbole_keys().keys()}
+    kinds = {bool: "bool", int: "int", float: "float", str: "str", list: "list"}
+    return {
+        name: Key(name, value, kinds.get(type(value), "any"), "", frozenset(), f"A key of {model}.", model)
+        for name, value in new.items()
+    }
 
 
 @cache
@@ -212,7 +227,7 @@ def restricted_keys() -> dict[str, Key]:
 @cache
 def key_table() -> dict[str, Key]:
     """Every key of this package and those of RecBole's that it restricts."""
-    return {**restricted_keys(), **key_reference()}
+    return {**restricted_keys(), **_shipped_keys()}
 
 
 @cache
@@ -223,11 +238,6 @@ def keys_in(*scopes: str) -> frozenset[str]:
     return frozenset(name for name, key in key_table().items() if key.scopes & set(scopes))
 
 
-def reads(model: str, key: str) -> bool:
-    """Whether ``model`` is one of this package's and has the key ``key``, such as ``sources`` or ``text_encoder``."""
-    return model in OUR_MODELS and key in key_reference(model)
-
-
 @cache
 def common_keys() -> frozenset[str]:
     """The keys that every model reads, those of RecBole, too: ``properties/overall.yaml``."""
@@ -235,25 +245,33 @@ def common_keys() -> frozenset[str]:
 
 
 def keys_read_by(model: str) -> set[str]:
-    """The keys that a model reads: those of all models, and its own, be it of this package or of RecBole."""
-    return common_keys() | set(key_reference(model) if model in OUR_MODELS else recbole_model_keys(model))
+    """The keys that a model reads: those of all models, and its own, be it built on this package's or on RecBole's."""
+    spec = model_spec(model)
+    own = key_reference(model) if spec.is_ours else recbole_model_keys(spec.base or model) | spec.defaults.keys()
+    return common_keys() | set(own)
 
 
 def default_values(model: str) -> dict:
-    """Defaults of one of this package's models: ``properties/overall.yaml`` under ``model/MODEL.yaml``; fresh."""
+    """Defaults of a model that is built on this package's: ``properties/overall.yaml`` under ``model/MODEL.yaml`` under
+    those it was registered with; fresh."""
     return {name: copy.deepcopy(key.default) for name, key in key_reference(model).items()}
 
 
-@cache
 def known_keys() -> dict[str, str]:
-    """Every key that a user may set -> "ours", "recbole", or the RecBole model that alone reads it."""
+    """Every key that a user may set -> "ours", "recbole", or the model of RecBole's or a user's that alone reads it."""
+    added = {key: name for name in added_models() for key in own_keys(name)}
+    return {**added, **_known_keys()}
+
+
+@cache
+def _known_keys() -> dict[str, str]:
     listed = {name: "recbole" for name, key in restricted_keys().items() if key.kind != "computed"}
-    return {**recbole_keys(), **listed, **dict.fromkeys(key_reference(), "ours")}
+    return {**recbole_keys(), **listed, **dict.fromkeys(_shipped_keys(), "ours")}
 
 
 def unknown_key_error(key: str, origin: str) -> ConfigError:
     """The error for a key that nobody knows, naming the nearest known one; this package's own keys come first."""
-    guess = _SYMBOLS.get(key.lower()) or nearest(key, key_reference()) or nearest(key, known_keys())
+    guess = _SYMBOLS.get(key.lower()) or nearest(key, _shipped_keys()) or nearest(key, known_keys())
     advice = f"did you mean {guess}?" if guess else "the README lists every key"
     named = "" if origin == f"--{key}" else f" {key}"
     return ConfigError(f"{origin}: unknown config key{named}; {advice}")

@@ -1,77 +1,69 @@
 """The models that a leaderboard knows: what each name means, and what it needs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recbole_metarec.config.models import ModelSpec, added_models, model_spec, our_models
 from recbole_metarec.config.recbole_files import recbole_models
-from recbole_metarec.config.schema import OUR_MODELS, keys_in, keys_read_by
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, DataError
-
-POPULARITY = "Pop"
-WITHOUT_TRANSFER = "LRURec"  # the model that MetaRec's guard trains: the same backbone, seed and data order
 
 
 @dataclass(frozen=True)
 class Competitor:
-    """One line of the leaderboard.
+    """One line of the leaderboard: a model with config keys of its own.
 
-    name: as shown. experiment: the model that is trained. overrides: config keys that make it what its name says.
-    is_baseline: whether others are held against it. needs_text: whether it reads the target's ``.item`` file.
-    uses_sources: whether it reads source domains. guarded: whether MetaRec's transfer guard would have deployed
-    LRURec in its place. width: the key of d, the width of its item vectors. attribute: the key that names the columns
-    of the ``.item`` file, for RecBole's models of item attributes.
+    name: as shown. spec: of the model that is trained. overrides: config keys that make it what its name says.
+    is_baseline: whether others are held against it.
     """
 
     name: str
-    experiment: str
+    spec: ModelSpec
     overrides: dict = field(default_factory=dict)
     is_baseline: bool = True
-    needs_text: bool = False
-    uses_sources: bool = False
-    guarded: bool = False
-    width: str = "embedding_size"
-    attribute: str = ""
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is a model of this package."""
-        return self.experiment in OUR_MODELS
+    def experiment(self) -> str:
+        """The name of the model that is trained."""
+        return self.spec.name
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether it reads the target's ``.item`` file."""
+        return self.spec.requires_texts or bool(self.overrides.get("text_alignment"))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether its transfer guard would have deployed the model without transfer in its place, which another line
+        is: a user's subclass may differ from that line in more than transfer."""
+        return bool(self.spec.without_transfer) and self.spec.name == self.spec.base
 
 
-def _transfer(name: str, way: str, is_baseline: bool) -> Competitor:
-    # the guard is worked out afterwards, from LRURec's own run: it would be the same training once more
-    how = {"meta_transfer": way, "transfer_guard": False}
-    return Competitor(name, "MetaRec", how, is_baseline, uses_sources=True, guarded=True)
+def _line(name: str, model: str | None = None, is_baseline: bool = True, **overrides) -> Competitor:
+    line = Competitor(name, model_spec(model or name), overrides, is_baseline)
+    # the guard is worked out afterwards, from the other model's own run: it would be the same training once more
+    return replace(line, overrides={**overrides, "transfer_guard": False}) if line.guarded else line
 
 
 _TABLE = (
-    Competitor(POPULARITY, POPULARITY),
-    Competitor("GRU4Rec", "GRU4Rec"),
-    Competitor("SASRec", "SASRec", width="hidden_size"),
-    Competitor("BERT4Rec", "BERT4Rec", width="hidden_size"),
-    Competitor("FDSA", "FDSA", needs_text=True, width="hidden_size", attribute="selected_features"),
-    Competitor("S3Rec", "S3Rec", needs_text=True, width="hidden_size", attribute="item_attribute"),
-    Competitor("LRURec", "LRURec"),
-    Competitor("UniSRec", "UniSRec", needs_text=True, uses_sources=True),
-    Competitor("UniSRec-text", "UniSRec", {"item_vectors": "text"}, needs_text=True, uses_sources=True),
-    _transfer("Joint", "joint", is_baseline=True),
-    _transfer("Pretrain", "pretrain", is_baseline=True),
-    _transfer("MetaRec", "meta", is_baseline=False),
-    Competitor("LRURec-text", "LRURec", {"text_alignment": True}, needs_text=True),
-    Competitor(
-        "MetaRec-text",
-        "MetaRec",
-        {"meta_transfer": "meta", "transfer_guard": False, "text_alignment": True},
-        is_baseline=False,
-        needs_text=True,
-        uses_sources=True,
-    ),
+    _line("Pop"),
+    _line("GRU4Rec"),
+    _line("SASRec"),
+    _line("BERT4Rec"),
+    _line("FDSA"),
+    _line("S3Rec"),
+    _line("LRURec"),
+    _line("UniSRec"),
+    _line("UniSRec-text", "UniSRec", item_vectors="text"),
+    _line("Joint", "MetaRec", meta_transfer="joint"),
+    _line("Pretrain", "MetaRec", meta_transfer="pretrain"),
+    _line("MetaRec", is_baseline=False, meta_transfer="meta"),
+    _line("LRURec-text", "LRURec", text_alignment=True),
+    _line("MetaRec-text", "MetaRec", is_baseline=False, meta_transfer="meta", text_alignment=True),
 )
-COMPETITORS = {c.name: c for c in _TABLE if c.experiment != "UniSRec" or c.is_ours}
-DEFAULT_MODELS = tuple(
-    name for name in (POPULARITY, "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec") if name in COMPETITORS
-)
+COMPETITORS = {line.name: line for line in _TABLE}
+DEFAULT_MODELS = ("Pop", "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec")
 # Keys by which the lines above differ: a value for every model would make one line another.
 SET_BY_NAME = keys_in("by_name")
 
@@ -82,30 +74,23 @@ def default_models(has_text: bool) -> list[Competitor]:
 
 
 def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
-    """The lines of these names; a sequential model of RecBole that has none stands for itself.
+    """The lines of these names; a model of the registry or of RecBole that has none stands for itself.
 
     Raises ConfigError, with the nearest name, for an unknown name, one given twice, or none at all.
     """
-    found, theirs = [], recbole_models("sequential")
+    others = [*our_models(), *added_models(), *recbole_models("sequential")]
     for name in names:
         if not name:
             raise ConfigError(f"{where}: an empty name; give names such as SASRec,LRURec,MetaRec")
         if names.count(name) > 1:
             raise ConfigError(f"{where}: {name} is given twice; name each model once")
-        if name not in COMPETITORS and name not in theirs:
-            guess = nearest(name, [*COMPETITORS, *theirs])
+        if name not in COMPETITORS and name not in others:
+            guess = nearest(name, [*COMPETITORS, *others])
             advice = f"did you mean {guess}?" if guess else f"the models are {', '.join(COMPETITORS)}"
             raise ConfigError(f"{where}: unknown model {name}; {advice}")
-        found.append(COMPETITORS.get(name) or Competitor(name, name, width=_width_key(name)))
-    if not found:
+    if not names:
         raise ConfigError(f"{where}: no model; give names such as SASRec,LRURec,MetaRec")
-    return found
-
-
-def _width_key(model: str) -> str:
-    """The key of d in one of RecBole's models: some call it embedding_size, the Transformers hidden_size."""
-    read = keys_read_by(model)
-    return "embedding_size" if "embedding_size" in read or "hidden_size" not in read else "hidden_size"
+    return [COMPETITORS.get(name) or _line(name) for name in names]
 
 
 def text_columns(item_file: Path) -> list[str]:

@@ -8,15 +8,16 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_metarec.config.dataset_files import recbole_settings
+from recbole_metarec.config.models import WITHOUT_TRANSFER, model_spec
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import default_values, key_reference, keys_in, keys_read_by, reads
+from recbole_metarec.config.schema import default_values, key_reference, keys_in, keys_read_by
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.data.domains import find_domain, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.files import data_fingerprint
-from recbole_metarec.jobs.competitors import POPULARITY, WITHOUT_TRANSFER, Competitor, text_columns
+from recbole_metarec.jobs.competitors import Competitor, text_columns
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.quick_start import settled_config
 from recbole_metarec.runs.code_version import code_version
@@ -57,7 +58,7 @@ def _check_all_are_read(models: list[Competitor], given: Mapping) -> None:
 
 def read_by(model: Competitor, given: Mapping) -> dict:
     """Those of the given config keys that ``model`` reads; keys of RecBole count as read by all."""
-    read = keys_read_by(WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment)
+    read = keys_read_by(WITHOUT_TRANSFER if model.spec.only_counts else model.experiment)
     return {key: value for key, value in given.items() if key not in key_reference() or key in read}
 
 
@@ -68,16 +69,16 @@ def _plan_model(
     place = find_domain(dataset, data_path)
     read = read_by(model, given)
     overrides = {"show_progress": False} | _same_for_all(model, given) | read | tuned.overrides
-    sources = resolve_sources(dataset, given.get("sources", "auto"), data_path)[0] if model.uses_sources else []
-    if model.uses_sources:
+    sources = resolve_sources(dataset, given.get("sources", "auto"), data_path)[0] if model.spec.takes_sources else []
+    if model.spec.takes_sources:
         overrides["sources"] = sources
-    if model.attribute:
-        overrides |= _attributes(model.attribute, place / dataset / f"{dataset}.item", overrides)
+    if model.spec.attribute_key:
+        overrides |= _attributes(model.spec.attribute_key, place / dataset / f"{dataset}.item", overrides)
     overrides |= model.overrides
-    configured = WITHOUT_TRANSFER if model.experiment == POPULARITY else model.experiment
+    configured = WITHOUT_TRANSFER if model.spec.only_counts else model.experiment
     config = settled_config(configured, dataset, overrides)
     needs_text = model.needs_text or bool(config.get("text_alignment"))
-    if model.uses_sources and model.needs_text and not reads(model.experiment, "text_alignment"):
+    if model.spec.takes_sources and model.spec.requires_texts:
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
         config["sources"] = overrides["sources"] = sources
     files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
@@ -85,7 +86,7 @@ def _plan_model(
     if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
     encoder = Path(str(config.get("text_encoder"))).expanduser()
-    if model.is_ours and needs_text and encoder.is_dir():
+    if model.spec.is_ours and needs_text and encoder.is_dir():
         data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
     return PlannedRun(
         model=model.name,
@@ -105,10 +106,10 @@ def _plan_model(
 
 def _same_for_all(model: Competitor, given: Mapping) -> dict:
     """What RecBole's models would otherwise decide each for themselves: the most epochs, and d."""
-    if model.is_ours or model.experiment == POPULARITY:
+    if model.spec.is_ours or model.spec.only_counts:
         return {}
     defaults = default_values(WITHOUT_TRANSFER)
-    return {"epochs": defaults["epochs"], model.width: given.get("embedding_size", defaults["embedding_size"])}
+    return {"epochs": defaults["epochs"], model.spec.width_key: given.get("embedding_size", defaults["embedding_size"])}
 
 
 def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> bool:
@@ -161,8 +162,8 @@ def _with_seed(plan: PlannedRun, seed: int) -> PlannedRun:
 def _command(plan: PlannedRun, seed: int) -> str:
     """What repeats this run alone, from the same folder."""
     keys = {key: value for key, value in plan.overrides.items() if key not in ("sources", "show_progress")}
-    if plan.experiment == POPULARITY:
-        words = ["leaderboard", "--models", POPULARITY, "--seeds", "1"]
+    if model_spec(plan.experiment).only_counts:
+        words = ["leaderboard", "--models", plan.experiment, "--seeds", "1"]
     else:
         words = ["train", "--model", plan.experiment]
     words += ["--dataset", plan.dataset]

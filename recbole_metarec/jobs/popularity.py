@@ -10,11 +10,11 @@ from time import time
 
 import torch
 
+from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.evaluation.ranking import rank_all
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.files import data_fingerprint, write_csv, write_json
-from recbole_metarec.jobs.competitors import POPULARITY
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
@@ -33,27 +33,27 @@ class _Counts:
         return self.counts.expand(len(interaction), -1)
 
 
-def run_popularity(dataset: str, overrides: dict) -> Path:
+def run_popularity(model: str, dataset: str, overrides: dict) -> Path:
     """Ranks by popularity in training, writes a run folder as ``run_experiment`` does, and returns it.
 
-    overrides: config keys, those of LRURec. Raises MetaRecError for any mistake in them or in the data.
+    model: its name. overrides: config keys, those of LRURec. Raises MetaRecError for a mistake in them or the data.
     """
     started = time()
-    config = recbole_config(RunConfig.read("LRURec", dataset, (), overrides))
+    config = recbole_config(RunConfig.read(WITHOUT_TRANSFER, dataset, (), overrides))
     train, valid, test = split_dataset(config, read_dataset(config))
     part = train.dataset
     counts = torch.bincount(part.inter_feat[part.iid_field], minlength=part.item_num)
     ranks = {
         name: rank_all(_Counts(counts), rows, torch.device("cpu")) for name, rows in (("valid", valid), ("test", test))
     }
-    run_dir = folder.make_run_folder(config["checkpoint_dir"], POPULARITY, dataset, config["seed"])
+    run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
     found = {name: {key: float(value) for key, value in metrics_of(own, config).items()} for name, own in ranks.items()}
     users = user_names(test._dataset, test._dataset.inter_feat[part.uid_field])
     write_csv(
         run_dir / "ranks.csv", [{"user_id": u, "rank": r} for u, r in zip(users, ranks["test"].tolist(), strict=True)]
     )
     metrics = {
-        "model": POPULARITY,
+        "model": model,
         "dataset": dataset,
         "sources": [],
         "seed": config["seed"],
@@ -68,5 +68,5 @@ def run_popularity(dataset: str, overrides: dict) -> Path:
         "data_fingerprint": data_fingerprint([Path(config["data_path"]) / f"{dataset}.inter"]),
     }
     write_json(run_dir / "metrics.json", metrics)
-    getLogger().info(f"{POPULARITY}: valid {found['valid']}, test {found['test']}")
+    getLogger().info(f"{model}: valid {found['valid']}, test {found['test']}")
     return run_dir

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from recbole.utils import get_model, get_trainer
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig
-from recbole_metarec.config.schema import OUR_MODELS, key_reference, keys_read_by
+from recbole_metarec.config.schema import key_reference, keys_read_by
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.config import read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import TransferDataset, fail_without_held_out
@@ -18,7 +19,7 @@ from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 def warn_of_unread_keys(run: RunConfig) -> None:
     """Says which of the keys that the user gave one of RecBole's own models does not read."""
-    if run.model in OUR_MODELS:
+    if model_spec(run.model).is_ours:
         return
     unread = sorted(run.user.values.keys() & key_reference().keys() - keys_read_by(run.model))
     if unread:
@@ -44,10 +45,10 @@ def load_data(config):
     return loaders
 
 
-def prepare_s3rec(config, train, folder: Path, reuse: bool = False) -> None:
-    """S3-Rec's first stage, whose weights the model of the second stage reads when it is built.
+def prepare_pretrained(config, train, folder: Path, reuse: bool = False) -> None:
+    """The first stage of a model that ``pretrains``, such as S3Rec; the model of the second stage reads its weights.
 
-    Pre-trains with RecBole's S3RecTrainer unless the config has ``train_stage: finetune``, then takes the weights of
+    Pre-trains with the model's trainer unless the config has ``train_stage: finetune``, then takes the weights of
     ``pre_model_path``. Leaves them in ``folder/pretrained.pth`` as plain tensors, which RecBole's bare ``torch.load``
     reads without unpickling anything, and the config at the second stage. reuse: what an earlier call left there is
     taken as it is. Raises CheckpointError for a file that only ``trust_pickle`` could read.
@@ -60,8 +61,10 @@ def prepare_s3rec(config, train, folder: Path, reuse: bool = False) -> None:
     if config["train_stage"] == "finetune":
         weights = load_recbole_checkpoint(config["pre_model_path"], "cpu", config["trust_pickle"])["state_dict"]
     else:
-        model = get_model("S3Rec")(config, train.dataset).to(config["device"])
-        get_trainer(config["MODEL_TYPE"], "S3Rec")(config, model).fit(train, show_progress=config["show_progress"])
+        model = get_model(config["model"])(config, train.dataset).to(config["device"])
+        get_trainer(config["MODEL_TYPE"], config["model"])(config, model).fit(
+            train, show_progress=config["show_progress"]
+        )
         weights = model.state_dict()
     write_checkpoint(ready, {"state_dict": weights})
     config["train_stage"], config["pre_model_path"] = "finetune", str(ready)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
+from recbole_metarec.config.models import model_spec, our_models
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.schema import OUR_MODELS, keys_in
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import mends
 from recbole_metarec.plugin.config import recbole_config
@@ -33,8 +34,9 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
         saved = json.loads(text)
         model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
         values = {key: value for key, value in values.items() if key not in keys_in("user_only")}
-        if model not in OUR_MODELS:
-            raise CheckpointError(f"config: {model!r} is not one of {', '.join(OUR_MODELS)}; it cannot be rebuilt here")
+        if not model_spec(model).is_ours:
+            names = ", ".join(our_models())
+            raise CheckpointError(f"config: {model!r} is not one of {names}; register it, or take another checkpoint")
         if not isinstance(dataset, str) or Path(dataset).name != dataset:
             raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
         if data_path is not None:

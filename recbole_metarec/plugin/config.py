@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.schema import OUR_MODELS, known_keys, unknown_key_error
+from recbole_metarec.config.schema import known_keys, unknown_key_error
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin.gpu import check_gpu
@@ -81,15 +82,16 @@ def _lay_defaults(original, config, model, model_class, dataset):
     original(config, model, model_class, dataset)
     files = config.__dict__.pop("_metarec_files", ())
     run = config.__dict__.get("run_config")
-    if run is None and model in OUR_MODELS:
+    spec = model_spec(model)
+    if run is None and (spec.is_ours or spec.model):
         run = _run_of(config, model, dataset, files)
     if run is None:
         return
     check_gpu(run)
     config.internal_config_dict.update(run.defaults)
     config.external_config_dict.update(run.user.values)
-    for key in run.user.values if model in OUR_MODELS else ():
-        if (owner := known_keys()[key]) not in ("ours", "recbole"):
+    for key in run.user.values if spec.is_ours else ():
+        if (owner := known_keys()[key]) not in ("ours", "recbole", model):
             logging.getLogger().warning(f"{run.origin(key)}: {key} belongs to {owner}; it does nothing here")
 
 
@@ -106,7 +108,7 @@ def _run_of(config, model: str, dataset: str, files) -> RunConfig:
 
 
 def _is_checked(config) -> bool:
-    return config.model in OUR_MODELS or "run_config" in config.__dict__
+    return model_spec(config.model).is_ours or "run_config" in config.__dict__
 
 
 def _find_data(original, config):

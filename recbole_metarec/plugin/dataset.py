@@ -13,7 +13,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_metarec.config.dataset_files import domain_settings
-from recbole_metarec.config.schema import reads
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.filters import value_fault
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
@@ -178,18 +178,14 @@ def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
 
 
 def reads_texts(config) -> bool:
-    """Whether the model reads item texts: UniSRec always, the others with ``text_alignment``."""
-    return reads(config["model"], "text_encoder") and (lives_on_texts(config) or bool(config["text_alignment"]))
+    """Whether this run's model reads item texts: where it requires them, or with ``text_alignment``."""
+    spec = model_spec(config["model"])
+    return spec.requires_texts or (spec.texts == "optional" and bool(config["text_alignment"]))
 
 
 def user_names(dataset, users) -> np.ndarray:
     """The original names of users, an array even of one, for whom RecBole has a bare text. users: their ids [U]."""
     return np.atleast_1d(np.asarray(dataset.id2token(dataset.uid_field, users), dtype=str))
-
-
-def lives_on_texts(config) -> bool:
-    """Whether a source without texts can teach the model nothing."""
-    return not reads(config["model"], "text_alignment") and reads(config["model"], "text_encoder")
 
 
 def read_sources(config) -> tuple[Source, ...]:
@@ -198,9 +194,10 @@ def read_sources(config) -> tuple[Source, ...]:
     Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
     says so. Raises DataError if a source that was named is missing or malformed.
     """
-    if not reads(config["model"], "sources") or config["meta_transfer"] == "none":
+    spec = model_spec(config["model"])
+    if not spec.takes_sources or config["meta_transfer"] == "none":
         return ()
-    if lives_on_texts(config) and not config["pretrain_epochs"]:
+    if spec.requires_texts and not config["pretrain_epochs"]:
         return ()
     # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
     folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
@@ -210,7 +207,7 @@ def read_sources(config) -> tuple[Source, ...]:
     if warning := sources_warning(config["dataset"], config["sources"], folder):
         getLogger().warning(warning)
     sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
-    if lives_on_texts(config) and (present or missing) and not sources:
+    if spec.requires_texts and (present or missing) and not sources:
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
     return sources
 
@@ -241,7 +238,7 @@ def _read_source(config, name: str, folder: Path) -> Source | None:
         try:
             texts = _texts(source_config, file.with_suffix(".item"), item_names())
         except NoTextError as error:
-            if lives_on_texts(config):
+            if model_spec(config["model"]).requires_texts:
                 getLogger().warning(f"source {name} is left out: {error}")
                 return None
             getLogger().warning(f"source {name} is aligned by its events alone: {error}")

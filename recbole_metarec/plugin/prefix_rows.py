@@ -1,7 +1,7 @@
 """RecBole's own sequential models on flat histories: its prefix rows, of like length together and cut to the longest.
 
 RecBole stores a row of MAX_ITEM_LIST_LENGTH ids for every event and computes on all of them. On histories of seven
-events nine tenths of that is padding, which the models of ``READ_NO_PADDING`` never look at.
+events nine tenths of that is padding, which a model that ``ignores_padding`` never looks at.
 """
 
 from collections.abc import Iterator
@@ -12,26 +12,12 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import MaskItemSequence
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.data.sequences import Windows, prefix_windows
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.loaders import SequenceLoader
 from recbole_metarec.randomness import numpy_stream
-
-# Models whose loss and scores are the same to rounding, however much padding stands behind a history; a test runs each.
-READ_NO_PADDING = (
-    "SASRec",
-    "GRU4Rec",
-    "BERT4Rec",
-    "FDSA",
-    "S3Rec",
-    "SASRecF",
-    "GRU4RecF",
-    "NARM",
-    "CORE",
-    "GCSAN",
-    "SRGNN",
-)
 
 # Whole rows of scores are held at once; more rows of unlike length would bring their padding back.
 _EVAL_ROWS = 512
@@ -42,10 +28,10 @@ _LEFT_TO_RECBOLE = ("benchmark_filename", "worker", "save_dataloaders", "dataloa
 
 def can_trim(config) -> bool:
     """Whether this run may take the loaders of this module: a model that reads no padding, nothing unusual asked."""
-    masked = config["model"] == "BERT4Rec"
+    spec = model_spec(config["model"])
     return (
-        config["model"] in READ_NO_PADDING
-        and config["transform"] == ("mask_itemseq" if masked else None)
+        spec.ignores_padding
+        and config["transform"] == spec.transform
         and config["loss_type"] == "CE"
         and config["train_neg_sample_args"]["distribution"] == "none"
         and not any(config[key] for key in _LEFT_TO_RECBOLE)

@@ -1,32 +1,26 @@
 """What RecBole sees of this package. The only place that touches RecBole's look-up tables.
 
 Each hook names the module of RecBole that it extends, and runs as soon as that has been executed. It acts for
-OUR_MODELS alone; with any other model RecBole behaves as it does without this package.
+the models of the registry alone; with any other RecBole behaves as it does without this package.
 """
 
 import functools
-import importlib
 import inspect
 import sys
 
-from recbole_metarec.config.recbole_files import recbole_models
-from recbole_metarec.config.schema import OUR_MODELS, keys_in
-from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.config.models import ModelSpec, check_model, load, model_spec
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.checkpoint_config import loader
 from recbole_metarec.plugin.config import nothing_unpickled
 from recbole_metarec.plugin.on_import import after
 
-_MODELS = {name: f"recbole_metarec.model.{name.lower()}:{name}" for name in OUR_MODELS}
-_TRAINERS = {
-    "LRURecTrainer": "recbole_metarec.trainer.trainer:TransferTrainer",
-    "MetaRecTrainer": "recbole_metarec.trainer.trainer:TransferTrainer",
-    "UniSRecTrainer": "recbole_metarec.trainer.unisrec:TextTrainer",
-}
+_DATASET = "recbole_metarec.plugin.dataset:TransferDataset"
+_LOADER = "recbole_metarec.plugin.loaders:SequenceLoader"
 
 
 def _is_ours(model) -> bool:
-    return (model if isinstance(model, str) else getattr(model, "__name__", None)) in OUR_MODELS
+    return model_spec(model if isinstance(model, str) else getattr(model, "__name__", "")).is_ours
 
 
 def _replace(original, replacement) -> None:
@@ -36,36 +30,36 @@ def _replace(original, replacement) -> None:
             setattr(module, original.__name__, replacement)
 
 
-def _look_up(path: str):
-    """What ``package.module:Name`` names. It imports RecBole, so it is asked for only when RecBole needs it."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+def _also_knows(package, ending: str, look_up) -> None:
+    """Let a package of RecBole have a further attribute for each model of the registry, its name and an ``ending``.
 
+    look_up: gives it for a ModelSpec, or None where there is none. It is asked when the attribute is: what it imports
+    imports RecBole.
+    """
 
-def _also_knows(package, paths: dict[str, str]) -> None:
-    """Let a package of RecBole have further attributes, which are imported when they are first asked for."""
+    def attribute(name):
+        is_asked_for = name.endswith(ending) and not name.startswith("_")
+        value = look_up(model_spec(name.removesuffix(ending))) if is_asked_for else None
+        if value is None:
+            raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+        return value
 
-    def look_up(name):
-        if name in paths:
-            return _look_up(paths[name])
-        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
-
-    package.__getattr__ = look_up
+    package.__getattr__ = attribute
 
 
 @after("recbole.model.sequential_recommender")
 def _add_models(package) -> None:
-    _also_knows(package, _MODELS)
+    _also_knows(package, "", lambda spec: spec.model and spec.load_model())
 
 
 @after("recbole.trainer")
 def _add_trainers(package) -> None:
-    _also_knows(package, _TRAINERS)
+    _also_knows(package, "Trainer", ModelSpec.load_trainer)
 
 
 @after("recbole.data.dataset")
 def _add_datasets(package) -> None:
-    _also_knows(package, {f"{name}Dataset": "recbole_metarec.plugin.dataset:TransferDataset" for name in OUR_MODELS})
+    _also_knows(package, "Dataset", lambda spec: load(_DATASET) if spec.is_ours else None)
 
 
 @after("recbole.utils.argument_list")
@@ -81,17 +75,17 @@ def _find_models(utils) -> None:
 
     @functools.wraps(original)
     def get_model(model_name):
-        if model_name in _MODELS:
-            return _look_up(_MODELS[model_name])
+        spec = model_spec(str(model_name))
+        if spec.model:
+            return spec.load_model()
         try:
             return original(model_name)
         except (ValueError, ModuleNotFoundError) as error:
-            names = recbole_models()
-            if model_name in names:
-                raise
-            guess = nearest(str(model_name), [*OUR_MODELS, *names])
-            advice = f"did you mean {guess}?" if guess else f"use {' or '.join(OUR_MODELS)} or a model of RecBole"
-            raise ConfigError(f"model: unknown model {model_name}; {advice}") from error
+            try:
+                check_model(model_name, "model", "*")
+            except ConfigError as unknown:
+                raise unknown from error
+            raise
 
     _replace(original, get_model)
 
@@ -105,7 +99,7 @@ def _choose_loaders(utils) -> None:
         if not _is_ours(config["model"]):
             return original(config, phase)
         if phase == "train":
-            return _look_up("recbole_metarec.plugin.loaders:SequenceLoader")
+            return load(_LOADER)
         return utils.FullSortEvalDataLoader
 
     _replace(original, get_dataloader)

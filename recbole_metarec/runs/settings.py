@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from recbole_metarec.config.models import DEFAULT_MODEL, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.schema import keys_in, reads
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
 from recbole_metarec.runs.resume import given_to_run
 
@@ -17,10 +18,10 @@ def make_run_config(model: str | None, dataset: str | None, user: UserKeys, resu
     """
     if resume and resume is not True:
         user = UserKeys.of(given_to_run(resume), str(resume)) | user
-    model = model or user.values.get("model") or "MetaRec"
+    model = model or user.values.get("model") or DEFAULT_MODEL
     dataset = dataset or user.values.get("dataset") or EMBEDDED_TARGET
     # a run also trains the baseline without transfer, where the model has one
-    defaults = {"transfer_guard": True} if reads(model, "transfer_guard") else {}
+    defaults = {"transfer_guard": True} if model_spec(model).without_transfer else {}
     return RunConfig.build(model, dataset, user.without("model", "dataset"), defaults)
 
 

@@ -11,12 +11,12 @@ from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole.utils.logger import RemoveColorFilter
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.schema import OUR_MODELS
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import data_fingerprint, write_csv
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
-from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_s3rec, warn_of_unread_keys
+from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_pretrained, warn_of_unread_keys
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
 from recbole_metarec.runs.resume import RunStart, opened_run
@@ -61,7 +61,7 @@ def trained(run_config: RunConfig, resume=None) -> Iterator[TrainedRun]:
 def _read(config) -> TrainedRun:
     model = config["model"]
     init_seed(config["seed"], config["reproducibility"])
-    if model in OUR_MODELS:
+    if model_spec(model).is_ours:
         data = read_dataset(config)
         getLogger().info(data)
         loaders = split_dataset(config, data)
@@ -79,8 +79,8 @@ def _fit(run: TrainedRun) -> None:
     file = run_dir / "model.pth"
     state = file.with_name("model-last.pth")
     init_seed(config["seed"], config["reproducibility"])
-    if model == "S3Rec":
-        prepare_s3rec(config, run.train, run_dir, reuse=state.exists())
+    if model_spec(model).pretrains:
+        prepare_pretrained(config, run.train, run_dir, reuse=state.exists())
     net = get_model(model)(config, run.train.dataset).to(config["device"])
     getLogger().info(net)
     run.trainer = trainer = get_trainer(config["MODEL_TYPE"], model)(config, net)

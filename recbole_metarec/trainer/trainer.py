@@ -9,6 +9,7 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
@@ -41,7 +42,8 @@ class TransferTrainer(Trainer):
     moves_all = True  # whether every step moves every parameter that requires a gradient
 
     def __init__(self, config, model, whole_table: bool = False):
-        self.transfer = (config["meta_transfer"] if config["model"] == "MetaRec" else None) or "none"
+        transfers = model_spec(config["model"]).without_transfer  # else nothing reads meta_transfer
+        self.transfer = (config["meta_transfer"] if transfers else None) or "none"
         # with transfer the whole table moves in every step, and so it must in what is compared with it
         self.rows_only = self.transfer == "none" and not whole_table and steps_by_rows(config, "target_negatives")
         self.sources_by_rows = steps_by_rows(config, "source_negatives") and not config["quantize_output"]

@@ -15,7 +15,7 @@ from recbole_metarec.config.schema import check_keys, key_reference, keys_in, ke
 from recbole_metarec.config.suggestions import nearest, show
 from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import POPULARITY, Competitor
+from recbole_metarec.jobs.competitors import Competitor
 
 Space = dict[str, BaseDistribution]
 _FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A, B]}"
@@ -23,10 +23,10 @@ _FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A,
 
 def space_file(model: Competitor) -> Path:
     """The space that ships for this line of the leaderboard. Raises ConfigError if there is none."""
-    if model.experiment == POPULARITY:
-        raise ConfigError(f"--model: {POPULARITY} counts and has nothing to tune; choose another model")
+    if model.spec.only_counts:
+        raise ConfigError(f"--model: {model.name} counts and has nothing to tune; choose another model")
     folder = resource_dir("properties") / "search"
-    for name in (model.name, model.experiment):
+    for name in (model.name, model.experiment, model.spec.base):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     raise ConfigError(f"--model: no search space ships for {model.name}; give one with --space FILE")
@@ -54,7 +54,7 @@ def read_space(path: Path, model: Competitor, config: Mapping, given: Mapping) -
 
 def check_is_tunable(key: str, model: Competitor, place: str) -> None:
     """Raises ConfigError for a key that the model does not read or that all models share. place: of the key."""
-    if key in keys_in("protocol", "shared", "by_name", "option") or key == model.width:
+    if key in keys_in("protocol", "shared", "by_name", "option") or key == model.spec.width_key:
         raise ConfigError(f"{place}: {key} is not for tuning: all models that are compared share it; remove it")
     read = keys_read_by(model.experiment)
     if key not in read:

@@ -43,7 +43,7 @@ def config_of(run) -> dict:
 
 def leaderboard(name: str, given, **kwargs):
     (model,) = competitors([name])
-    given = {key: value for key, value in given.items() if key != "sources" or model.uses_sources}
+    given = {key: value for key, value in given.items() if key != "sources" or model.spec.takes_sources}
     return make_plan([model], "Target", SEEDS, given, **kwargs)
 
 

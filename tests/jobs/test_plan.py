@@ -148,7 +148,7 @@ def test_the_default_leaves_out_models_of_texts_where_there_are_none(monkeypatch
 
 def test_another_model_of_recbole_stands_for_itself():
     (model,) = competitors(["NARM"])
-    assert (model.experiment, model.is_baseline, model.uses_sources) == ("NARM", True, False)
+    assert (model.experiment, model.is_baseline, model.spec.takes_sources) == ("NARM", True, False)
 
 
 def test_models_of_attributes_are_told_the_columns_of_the_item_file(tmp_path, given):

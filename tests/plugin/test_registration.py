@@ -26,9 +26,10 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import get_model, get_trainer
 from recbole.utils.argument_list import dataset_arguments
 
+from recbole_metarec.config.models import SHIPPED_MODELS
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.saved_config import config_to_json
-from recbole_metarec.config.schema import OUR_MODELS, default_values
+from recbole_metarec.config.schema import default_values
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin import registration as plugin
 from recbole_metarec.plugin.checkpoint_config import config_from_json
@@ -69,7 +70,7 @@ def settings(shop, **given) -> dict:
             "state": "ERROR", "show_progress": False, **given}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OUR_MODELS)
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
 def test_recbole_finds_models_datasets_and_trainers_by_name(name):
     model = get_model(name)
     assert model.__name__ == name
@@ -114,7 +115,7 @@ def test_recboles_own_models_keep_config_loaders_and_dataset():
     assert results[0][2:] == ["TrainDataLoader", "FullSortEvalDataLoader", False]
 
 
-@pytest.mark.parametrize("name", OUR_MODELS)
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
 def test_defaults_are_ours_under_what_the_user_gives(name, shop, tmp_path):
     (tmp_path / "a.yaml").write_text("epochs: 7\nstopping_step: 3\n")
     given = {"data_path": str(shop), "stopping_step": 4, "clip_grad_norm": "None"}
@@ -209,7 +210,7 @@ def test_several_processes_are_refused_for_our_models(monkeypatch):
             recbole.quick_start.quick_start.run(None, "Shop", config_dict={"model": "LRURec"}, **given)
 
 
-@pytest.mark.parametrize("name", OUR_MODELS)
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
 def test_config_survives_json(name, shop):
     for given in (settings(shop), settings(shop, device="cpu", topk=[10, 20], learning_rate=1e-4, wandb_project="max")):
         config = Config(name, "Shop", None, given)
@@ -248,7 +249,7 @@ def test_a_hostile_config_runs_nothing(shop, tmp_path):
             config_from_json(broken)
 
 
-@pytest.mark.parametrize("name", OUR_MODELS)
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
 def test_run_recbole_saves_what_load_data_and_model_reads(name, shop, tmp_path):
     result = recbole.quick_start.run_recbole(name, "Shop", config_dict=settings(shop))
     assert set(result["test_result"]) >= {"ndcg@10", "recall@50", "mrr@10"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from recbole_metarec.config.schema import OUR_MODELS
+from recbole_metarec.config.models import SHIPPED_MODELS
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
 UNREPEATABLE = {"git_commit", "seconds", "peak_memory_mib", "checkpoint_dir"}
@@ -46,7 +46,7 @@ def content(path: Path):
 def assert_same_run(one: Path, other: Path) -> None:
     names = {path.name for path in one.iterdir()}
     assert names == {path.name for path in other.iterdir()}, "something half-written has stayed"
-    ours = json.loads((one / "metrics.json").read_text())["model"] in OUR_MODELS
+    ours = json.loads((one / "metrics.json").read_text())["model"] in SHIPPED_MODELS
     compared = [
         name
         for name in sorted(names)

@@ -1,0 +1,245 @@
+"""The registry of models: what each is, as facts. Nothing else in the package asks a model for its name.
+
+A model of this package stands in ``SHIPPED_SPECS``; so do those of RecBole's about which more is known than RecBole's
+files say. Users add theirs with :func:`register_model`, or with an entry point of the group ``recbole_metarec.models``.
+Facts are light: classes are named by path and imported when they are asked for.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from recbole_metarec.config.recbole_files import recbole_model_keys, recbole_models
+from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.errors import ConfigError
+
+GROUP = "recbole_metarec.models"
+DEFAULT_MODEL = "MetaRec"
+WITHOUT_TRANSFER = "LRURec"  # what DEFAULT_MODEL is without sources: the same backbone, seed and order of the data
+_TRANSFER_TRAINER = "recbole_metarec.trainer.trainer:TransferTrainer"
+_SEQUENTIAL = "recbole.model.abstract_recommender:SequentialRecommender"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is.
+
+    model, trainer: the class, or its path ``package.module:Class``; None for RecBole's own of that name, and for the
+    trainer that RecBole chooses.
+    base: the model whose config keys it has, one of this package's or of RecBole's.
+    is_ours: whether it is built on a model of this package and so has our keys, checks, datasets and loaders.
+    defaults: config keys, stronger than those of ``base``; keys that are new are its own.
+    takes_sources: whether it learns from source domains. texts: whether it reads item texts: ``none``, ``optional``
+    (with ``text_alignment``) or ``required``.
+    without_transfer: the model that ``meta_transfer: none`` makes of it, which a run trains as its baseline.
+    only_counts: it ranks by popularity and trains nothing. pretrains: RecBole trains it in two stages.
+    attribute_key: the config key that names the columns of item attributes which it reads.
+    ignores_padding: its loss and scores are the same to rounding, however much padding stands behind a history.
+    transform: the ``transform`` of histories that it is trained with.
+    """
+
+    name: str
+    model: str | type | None = None
+    trainer: str | type | None = None
+    base: str = ""
+    is_ours: bool = False
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    takes_sources: bool = False
+    texts: str = "none"
+    without_transfer: str = ""
+    only_counts: bool = False
+    pretrains: bool = False
+    attribute_key: str = ""
+    ignores_padding: bool = False
+    transform: str | None = None
+
+    @property
+    def requires_texts(self) -> bool:
+        """Whether it can learn nothing of items without texts."""
+        return self.texts == "required"
+
+    @property
+    def width_key(self) -> str:
+        """The config key of d: some of RecBole's models call it embedding_size, the Transformers hidden_size."""
+        keys = set() if self.is_ours else recbole_model_keys(self.base or self.name) | self.defaults.keys()
+        return "hidden_size" if "hidden_size" in keys and "embedding_size" not in keys else "embedding_size"
+
+    @property
+    def source_file(self) -> Path | None:
+        """The file that defines the class, which is not imported for it; None for RecBole's own models."""
+        if self.model is None:
+            return None
+        module = self.model.partition(":")[0] if isinstance(self.model, str) else self.model.__module__
+        spec = find_spec(module)
+        return Path(spec.origin) if spec and spec.origin else None
+
+    def load_model(self) -> type:
+        """The class."""
+        return load(self.model or f"recbole.model.sequential_recommender:{self.name}")
+
+    def load_trainer(self) -> type | None:
+        """The class of its trainer; None for the one that RecBole chooses."""
+        return self.trainer and load(self.trainer)
+
+
+def load(path: str | type) -> type:
+    """The class that ``package.module:Class`` names, imported now; a class is returned as it is."""
+    if not isinstance(path, str):
+        return path
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _ours(name: str, trainer: str = _TRANSFER_TRAINER, **facts) -> ModelSpec:
+    model = f"recbole_metarec.model.{name.lower()}:{name}"
+    return ModelSpec(name, model, trainer, base=name, is_ours=True, **facts)
+
+
+SHIPPED_SPECS = (
+    _ours("LRURec", texts="optional"),
+    _ours("MetaRec", takes_sources=True, texts="optional", without_transfer=WITHOUT_TRANSFER),
+    _ours("UniSRec", "recbole_metarec.trainer.unisrec:TextTrainer", takes_sources=True, texts="required"),
+    ModelSpec("Pop", only_counts=True),
+    ModelSpec("SASRec", ignores_padding=True),
+    ModelSpec("GRU4Rec", ignores_padding=True),
+    ModelSpec("BERT4Rec", ignores_padding=True, transform="mask_itemseq"),
+    ModelSpec("FDSA", texts="required", attribute_key="selected_features", ignores_padding=True),
+    ModelSpec(
+        "S3Rec",
+        texts="required",
+        attribute_key="item_attribute",
+        ignores_padding=True,
+        pretrains=True,
+        trainer="recbole.trainer:S3RecTrainer",
+    ),
+    ModelSpec("SASRecF", ignores_padding=True),
+    ModelSpec("GRU4RecF", ignores_padding=True),
+    ModelSpec("NARM", ignores_padding=True),
+    ModelSpec("CORE", ignores_padding=True),
+    ModelSpec("GCSAN", ignores_padding=True),
+    ModelSpec("SRGNN", ignores_padding=True),
+)
+SHIPPED_MODELS = tuple(spec.name for spec in SHIPPED_SPECS if spec.is_ours)
+_SPECS = {spec.name: spec for spec in SHIPPED_SPECS}
+_REGISTERED: dict[str, ModelSpec] = {}  # what users added
+
+
+def register_model(
+    model: type,
+    trainer: type | None = None,
+    defaults: Mapping[str, object] | None = None,
+    takes_sources: bool | None = None,
+    texts: str | None = None,
+) -> ModelSpec:
+    """Make a model known under its class's name to the library, to the command line and to RecBole's functions.
+
+    model: a SequentialRecommender of RecBole's, or a subclass of LRURec, MetaRec or UniSRec. A subclass has the config
+    keys, and unless they are given the trainer and other facts, of what it is derived from.
+    defaults: config keys, stronger than the parent's; a key that nobody knows yet becomes one of this model, with the
+    type of its default. takes_sources, texts: as in :class:`ModelSpec`. Returns what was registered. Raises ConfigError
+    for a class that is no such model, a name that is taken, or facts that do not fit.
+    """
+    if not inspect.isclass(model) or _SEQUENTIAL not in _ancestry(model):
+        raise ConfigError(f"register_model: {model!r} is no SequentialRecommender; derive it from RecBole's class")
+    parent = _parent(model)
+    name, known = model.__name__, _known_to_others()
+    if name in known or (name in _REGISTERED and _path(_REGISTERED[name].model) != _path(model)):
+        raise ConfigError(f"register_model: there is a model {name} already; give the class another name")
+    texts = parent.texts if texts is None else texts
+    if texts not in ("none", "optional", "required"):
+        raise ConfigError(f"register_model: {name} has texts {texts!r}; use none, optional or required")
+    takes_sources = parent.takes_sources if takes_sources is None else takes_sources
+    if takes_sources and not parent.takes_sources:
+        raise ConfigError(f"register_model: {name} takes no sources; derive it from MetaRec or UniSRec")
+    spec = replace(
+        parent,
+        name=name,
+        model=model,
+        trainer=trainer or parent.trainer,
+        base=parent.base or parent.name,
+        defaults={**parent.defaults, **(defaults or {})},
+        takes_sources=takes_sources,
+        texts=texts,
+        ignores_padding=False,  # nobody has shown it of this one
+    )
+    _REGISTERED[name] = spec
+    return spec
+
+
+def _path(model: str | type) -> str:
+    return model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
+
+
+def _ancestry(model: type) -> list[str]:
+    return [_path(parent) for parent in model.__mro__]
+
+
+def _parent(model: type) -> ModelSpec:
+    """The nearest ancestor that is a model: a registered one, one of ours or of RecBole's; else an empty spec."""
+    known = {_path(spec.model): spec for spec in (*SHIPPED_SPECS, *_REGISTERED.values()) if spec.model}
+    for parent in model.__mro__[1:]:
+        if _path(parent) in known:
+            return known[_path(parent)]
+        if parent.__module__.startswith("recbole.model.sequential_recommender."):
+            return model_spec(parent.__name__)
+    return ModelSpec("")
+
+
+def _known_to_others() -> set[str]:
+    return {*SHIPPED_MODELS, *recbole_models()}
+
+
+@cache
+def _entry_points() -> dict:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def model_spec(name: str) -> ModelSpec:
+    """The facts about a model, by its name; bare ones for a model of RecBole's about which nothing is listed.
+
+    An entry point is loaded here, when its model is asked for. Raises ConfigError for one that names no model.
+    """
+    if name in _entry_points() and name not in _REGISTERED and name not in _known_to_others():
+        _register_entry_point(name)
+    return _REGISTERED.get(name) or _SPECS.get(name) or ModelSpec(name)
+
+
+def _register_entry_point(name: str) -> None:
+    point = _entry_points()[name]
+    loaded = point.load()
+    if inspect.isclass(loaded):
+        register_model(loaded)
+    else:
+        loaded()  # a function that calls register_model
+    if name not in _REGISTERED:
+        raise ConfigError(f"{name}: the entry point {point.value} of {GROUP} registers no model of that name")
+
+
+def our_models() -> tuple[str, ...]:
+    """The models that are built on this package's, those of users with them; what entry points offer, unloaded."""
+    registered = [spec.name for spec in _REGISTERED.values() if spec.is_ours]
+    return tuple(dict.fromkeys([*SHIPPED_MODELS, *registered]))
+
+
+def added_models() -> tuple[str, ...]:
+    """The names that users have added, by :func:`register_model` or by an entry point."""
+    return tuple(dict.fromkeys([*_REGISTERED, *_entry_points()]))
+
+
+def check_model(name, origin: str, kind: str = "sequential") -> None:
+    """Raises ConfigError, with the nearest name, if there is no such model, neither here nor among RecBole's.
+
+    kind: of RecBole's models: ``sequential``, or ``*`` for all.
+    """
+    names = [*SHIPPED_MODELS, *added_models(), *recbole_models(kind)]
+    if name in names:
+        return
+    guess = nearest(str(name), names)
+    theirs = "a sequential model of RecBole" if kind == "sequential" else "a model of RecBole"
+    advice = f"did you mean {guess}?" if guess else f"use {' or '.join([*SHIPPED_MODELS, *added_models()])} or {theirs}"
+    raise ConfigError(f"{origin}: unknown model {name}; {advice}")
