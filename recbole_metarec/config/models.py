@@ -108,10 +108,9 @@ SHIPPED_SPECS = (
     ModelSpec("SASRec", ignores_padding=True),
     ModelSpec("GRU4Rec", ignores_padding=True),
     ModelSpec("BERT4Rec", ignores_padding=True, transform="mask_itemseq"),
-    ModelSpec("FDSA", texts="required", attribute_key="selected_features", ignores_padding=True),
+    ModelSpec("FDSA", attribute_key="selected_features", ignores_padding=True),
     ModelSpec(
         "S3Rec",
-        texts="required",
         attribute_key="item_attribute",
         ignores_padding=True,
         pretrains=True,
@@ -140,8 +139,8 @@ def register_model(
 
     model: a SequentialRecommender of RecBole's, or a subclass of LRURec, MetaRec or UniSRec. A subclass has the config
     keys, and unless they are given the trainer and other facts, of what it is derived from.
-    defaults: config keys, stronger than the parent's; a key that nobody knows yet becomes one of this model, with the
-    type of its default. takes_sources, texts: as in :class:`ModelSpec`. Returns what was registered. Raises ConfigError
+    defaults: config keys, stronger than the parent's; name there every key that the class reads beside the parent's. One
+    that nobody knows yet becomes a key of this model, with the type of its default. takes_sources, texts: as in :class:`ModelSpec`. Returns what was registered. Raises ConfigError
     for a class that is no such model, a name that is taken, or facts that do not fit.
     """
     if not inspect.isclass(model) or _SEQUENTIAL not in _ancestry(model):

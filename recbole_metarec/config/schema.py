@@ -247,7 +247,11 @@ def common_keys() -> frozenset[str]:
 def keys_read_by(model: str) -> set[str]:
     """The keys that a model reads: those of all models, and its own, be it built on this package's or on RecBole's."""
     spec = model_spec(model)
-    own = key_reference(model) if spec.is_ours else recbole_model_keys(spec.base or model) | spec.defaults.keys()
+    own = (
+        key_reference(model)
+        if spec.is_ours
+        else recbole_model_keys(spec.base or model) | spec.defaults.keys() | {spec.width_key}
+    )
     return common_keys() | set(own)
 
 

@@ -31,7 +31,7 @@ class Competitor:
     @property
     def needs_text(self) -> bool:
         """Whether it reads the target's ``.item`` file."""
-        return self.spec.requires_texts or bool(self.overrides.get("text_alignment"))
+        return bool(self.spec.requires_texts or self.spec.attribute_key or self.overrides.get("text_alignment"))
 
     @property
     def guarded(self) -> bool:

@@ -23,7 +23,7 @@ def warn_of_unread_keys(run: RunConfig) -> None:
         return
     unread = sorted(run.user.values.keys() & key_reference().keys() - keys_read_by(run.model))
     if unread:
-        getLogger().warning(f"{run.model} is RecBole's own and does not read {', '.join(unread)}")
+        getLogger().warning(f"{run.model} reads only its defaults' keys and RecBole's, and so not {', '.join(unread)}")
 
 
 def load_data(config):

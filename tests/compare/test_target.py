@@ -68,7 +68,7 @@ def test_what_lies_in_the_checkpoint_folder_is_never_unpickled(tmp_path):
         (tmp_path / "saved" / name).write_bytes(trap)
     keys = {**KEYS, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
     target.describe("Shop", keys)
-    run_popularity("Shop", keys)
+    run_popularity("Pop", "Shop", keys)
     run_experiment("LRURec", "Shop", overrides={**keys, "epochs": 1})
 
 

@@ -84,7 +84,7 @@ def test_every_scope_has_keys_and_code_that_asks_for_it():
 def test_a_key_is_added_by_one_line(tmp_path, monkeypatch):
     shutil.copytree(resource_dir("properties"), tmp_path / "properties")
     path = tmp_path / "properties" / "model" / "MetaRec.yaml"
-    caches = (schema.key_reference, schema.key_table, schema.keys_in, schema.known_keys, schema.restricted_keys)
+    caches = (schema._shipped_keys, schema.key_table, schema.keys_in, schema._known_keys, schema.restricted_keys)
     monkeypatch.setattr(schema, "resource_dir", lambda name: tmp_path / name)
     try:
         with open(path, "a", encoding="utf-8") as file:
@@ -97,7 +97,7 @@ def test_a_key_is_added_by_one_line(tmp_path, monkeypatch):
             check_config(default_values("MetaRec") | {"patience_of_users": 0}, {"patience_of_users": "my.yaml:2"})
         path.write_text("patience_of_users: 3   # (int, >= 1; mashine) How long they wait.\n", encoding="utf-8")
         schema._read_keys.cache_clear()
-        schema.key_reference.cache_clear()
+        schema._shipped_keys.cache_clear()
         with pytest.raises(ValueError, match=r"MetaRec\.yaml:1: mashine is no scope"):
             schema.key_reference("MetaRec")
     finally:

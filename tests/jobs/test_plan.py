@@ -64,7 +64,7 @@ def test_all_are_under_one_protocol(given):
         first, *others = ({k: v for k, v in run.config[key].items() if k != "mode"} if key == "eval_args"
                           else run.config[key] for run in plan)  # fmt: skip
         assert all(other == first for other in others), key
-    widths = {run.model: run.config[COMPETITORS[run.model].width] for run in plan}
+    widths = {run.model: run.config[COMPETITORS[run.model].spec.width_key] for run in plan}
     assert set(widths.values()) == {TINY["embedding_size"]}
 
 
@@ -224,7 +224,7 @@ def _result(run, valid):
 def test_popularity_counts_training_events_alone(shop, tmp_path):
     """Against a count by hand from the file; ties take the middle of their places."""
     overrides = {**SMALL, **QUIET, "data_path": str(shop), "seed": 7, "checkpoint_dir": str(tmp_path)}
-    run_dir = run_popularity("Target", overrides)
+    run_dir = run_popularity("Pop", "Target", overrides)
     histories: dict[str, list[str]] = {}
     for line in (shop / "Target/Target.inter").read_text().splitlines()[1:]:
         user, item, _ = line.split("\t")

@@ -1,0 +1,245 @@
+"""The registry of models: facts of what ships, and a user's model of each kind trained under its own name."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from support.worlds import cluster_histories, write_domain
+
+import recbole_metarec
+from recbole_metarec.config import models
+from recbole_metarec.config.models import SHIPPED_MODELS, SHIPPED_SPECS, check_model, model_spec, register_model
+from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.config.schema import default_values, known_keys
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.jobs.competitors import competitors
+
+# isort: split
+import recbole.data.dataset
+import recbole.trainer
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.model.sequential_recommender import GRU4Rec
+from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.utils import get_model, get_trainer
+
+from recbole_metarec.model.lrurec import LRURec
+from recbole_metarec.model.metarec import MetaRec
+from recbole_metarec.plugin.dataset import TransferDataset
+from recbole_metarec.trainer.trainer import TransferTrainer
+
+ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
+TINY = {"epochs": 1, "embedding_size": 8, "state": "ERROR", "show_progress": False}
+
+
+class Sharp(LRURec):
+    """LRURec whose scores are multiplied by a key of its own."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.sharpness = config["sharpness"]
+
+    def full_sort_predict(self, interaction):
+        """Scores [B, n_items]."""
+        return self.sharpness * super().full_sort_predict(interaction)
+
+
+class MeanOfHistory(SequentialRecommender):
+    """A model of RecBole's kind that owes nothing to anybody: the mean of a history's vectors, and one factor."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.item_embedding = torch.nn.Embedding(self.n_items, config["embedding_size"], padding_idx=0)
+        self.factor = config["history_factor"]
+        self.loss_type = config["loss_type"]
+
+    def forward(self, sequence, length):
+        """Vectors [B, d] of histories [B, L]."""
+        return self.factor * self.item_embedding(sequence).sum(1) / length[:, None]
+
+    def full_sort_predict(self, interaction):
+        """Scores [B, n_items]."""
+        mean = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return mean @ self.item_embedding.weight.T
+
+    def calculate_loss(self, interaction):
+        """Cross-entropy over the catalogue."""
+        return torch.nn.functional.cross_entropy(self.full_sort_predict(interaction), interaction[self.POS_ITEM_ID])
+
+
+class OurGRU(GRU4Rec):
+    """RecBole's own, under another name."""
+
+
+@pytest.fixture(autouse=True)
+def forgotten_afterwards(monkeypatch):
+    monkeypatch.setattr(models, "_REGISTERED", {})
+
+
+@pytest.fixture
+def shop(tmp_path):
+    write_domain(tmp_path / "data", "Shop", cluster_histories(0, 60, 60, 4, 0.8))
+    return {**TINY, "data_path": str(tmp_path / "data")}
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+def test_facts_of_what_ships_are_true_of_the_classes_and_keys():
+    for spec in SHIPPED_SPECS:
+        if spec.is_ours:
+            assert spec.load_model().__name__ == spec.name
+            assert spec.source_file == Path(sys.modules[spec.load_model().__module__].__file__)
+            keys = default_values(spec.name)
+            assert spec.takes_sources == ("sources" in keys)
+            assert (spec.texts != "none") == ("text_encoder" in keys)
+            assert (spec.texts == "optional") == ("text_alignment" in keys)
+            assert bool(spec.without_transfer) == ("meta_transfer" in keys)
+        else:
+            assert get_model(spec.name).__name__ == spec.name and spec.source_file is None
+            assert spec.texts == "none" and not spec.takes_sources
+        assert spec.trainer is None or get_trainer(None, spec.name) is spec.load_trainer()
+
+
+def test_the_registry_costs_neither_torch_nor_recbole_and_finds_source_files_all_the_same():
+    code = """
+    import sys
+    from recbole_metarec.config.models import SHIPPED_SPECS
+    assert all(spec.source_file.exists() for spec in SHIPPED_SPECS if spec.is_ours)
+    assert not {"torch", "numpy", "recbole"} & set(sys.modules)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
+
+
+def test_nothing_else_in_the_package_compares_names_of_models():
+    names = "|".join(spec.name for spec in SHIPPED_SPECS)
+    comparison = re.compile(rf"""(==|!=|\bin\b) ?\(?["']({names})["']""")
+    files = sorted((ROOT / "recbole_metarec").rglob("*.py"))
+    assert [file for file in files if comparison.search(file.read_text())] == []
+
+
+def test_an_unknown_model_is_told_with_the_nearest_name_registered_ones_included():
+    register_model(MeanOfHistory)
+    check_model("MeanOfHistory", "--model")
+    for typed, nearest in (("MetaRek", "MetaRec"), ("SASRek", "SASRec"), ("MeanOfHistry", "MeanOfHistory")):
+        with pytest.raises(ConfigError, match=f"^--model: unknown model {typed}; did you mean {nearest}"):
+            check_model(typed, "--model")
+    with pytest.raises(ConfigError, match="did you mean MeanOfHistory"):
+        competitors(["MeanOfHistry"])
+    with pytest.raises(ConfigError, match="did you mean MeanOfHistory"):
+        get_model("MeanOfHistry")
+
+
+# --- what may be registered ------------------------------------------------------------------------------------------
+
+
+def test_facts_of_a_registered_model_are_its_parents_where_none_are_given():
+    class Heir(MetaRec):
+        pass
+
+    class Deaf(Heir):
+        pass
+
+    spec = register_model(Heir, defaults={"vq_heads": 2})
+    assert (spec.base, spec.is_ours, spec.takes_sources, spec.texts) == ("MetaRec", True, True, "optional")
+    assert default_values("Heir") == {**default_values("MetaRec"), "vq_heads": 2}
+    assert register_model(Deaf, texts="none").defaults == {"vq_heads": 2}
+    assert model_spec("Deaf").load_trainer() is TransferTrainer and model_spec("Deaf").texts == "none"
+    assert spec.source_file == Path(__file__).resolve()
+    (line,) = competitors(["Heir"])
+    assert line.spec is spec and not line.guarded
+
+
+def test_what_cannot_be_a_model_is_refused():
+    taken = type("SASRec", (MeanOfHistory,), {})
+    facts = {"texts": "all"}, {"takes_sources": True}
+    wrong = [(object, {}), ("LRURec", {}), (taken, {}), *((MeanOfHistory, given) for given in facts)]
+    for model, given in wrong:
+        with pytest.raises(ConfigError, match="^register_model: "):
+            register_model(model, **given)
+    register_model(Sharp)
+    register_model(Sharp)  # as a module does that is imported again
+    with pytest.raises(ConfigError, match="there is a model Sharp already"):
+        register_model(type("Sharp", (LRURec,), {"__qualname__": "Other.Sharp"}))
+    assert models.added_models() == ("Sharp",)
+
+
+def test_an_entry_point_is_a_name_at_once_and_loaded_when_its_model_is_asked_for(monkeypatch):
+    loaded = []
+
+    class Point:
+        value = "shop.models:register"
+
+        def __init__(self, name, found):
+            self.name, self.load = name, lambda: loaded.append(name) or found
+
+    points = [Point("Sharp", Sharp), Point("OurGRU", lambda: register_model(OurGRU)), Point("Absent", lambda: None)]
+    monkeypatch.setattr(models, "_entry_points", lambda: {point.name: point for point in points})
+    check_model("Sharp", "--model")
+    assert loaded == []
+    assert model_spec("Sharp").model is Sharp and model_spec("OurGRU").base == "GRU4Rec"
+    assert model_spec("Sharp").is_ours and loaded == ["Sharp", "OurGRU"]
+    with pytest.raises(ConfigError, match=r"^Absent: the entry point shop\.models:register .* registers no model"):
+        model_spec("Absent")
+
+
+# --- a registered model is trained as those that ship ----------------------------------------------------------------
+
+
+def test_a_subclass_of_ours_is_trained_by_run_experiment_and_by_recbole(shop, tmp_path):
+    register_model(Sharp, defaults={"sharpness": 2.0, "n_layers": 1})
+    assert get_model("Sharp") is Sharp and recbole.trainer.SharpTrainer is TransferTrainer
+    assert recbole.data.dataset.SharpDataset is TransferDataset
+    experiment = recbole_metarec.run_experiment("Sharp", "Shop", overrides=shop)
+    kept = (experiment.run_dir / "config.yaml").read_text()
+    assert "sharpness: 2.0" in kept and "n_layers: 1" in kept
+    assert experiment.metrics["model"] == "Sharp" and experiment.metrics["guard"]["fired"] is None
+    result = run_recbole("Sharp", "Shop", config_dict={**shop, "sharpness": 2.0, "checkpoint_dir": str(tmp_path / "r")})
+    assert result["test_result"]["ndcg@10"] == pytest.approx(experiment.metrics["test"]["ndcg@10"], abs=1e-4)
+    (file,) = (path for path in (tmp_path / "r").glob("*.pth") if not path.stem.endswith("-last"))
+    config, model, *_ = load_data_and_model(file)
+    assert type(model) is Sharp and (model.sharpness, config["sharpness"]) == (2.0, 2.0)
+
+
+def test_a_model_of_recboles_kind_is_trained_by_run_experiment(shop):
+    register_model(MeanOfHistory, defaults={"history_factor": 0.5, "loss_type": "CE"})
+    experiment = recbole_metarec.run_experiment("MeanOfHistory", "Shop", overrides=shop)
+    kept = (experiment.run_dir / "config.yaml").read_text()
+    assert "history_factor: 0.5" in kept and 0 <= experiment.metrics["test"]["ndcg@10"] <= 1
+    assert json.loads((experiment.run_dir / "metrics.json").read_text())["model"] == "MeanOfHistory"
+
+
+def test_a_subclass_of_a_model_of_recboles_has_its_keys_and_defaults(tmp_path):
+    register_model(OurGRU, defaults={"num_layers": 3})
+    run = RunConfig.read("OurGRU", "Shop", (), {"dropout_prob": 0.1})
+    assert (run["num_layers"], run["hidden_size"], run["dropout_prob"]) == (3, 128, 0.1)
+    assert competitors(["OurGRU"])[0].spec.width_key == "embedding_size"
+
+
+@pytest.mark.parametrize("model", [Sharp, MeanOfHistory])
+def test_keys_of_a_registered_model_are_known_checked_and_nothing_else_is(model, tmp_path):
+    register_model(model, defaults={"sharpness": 2.0, "rounds": 3})
+    assert known_keys()["sharpness"] == model.__name__
+    (tmp_path / "my.yaml").write_text("epochs: 1\nsharpness: 3.5\n")
+    run = RunConfig.read(model.__name__, "Shop", [tmp_path / "my.yaml"])
+    assert (run["sharpness"], run["rounds"]) == (3.5, 3)
+    for given, said in (
+        ({"sharpnes": 1.0}, "^config_dict: unknown config key sharpnes; did you mean sharpness"),
+        ({"rounds": 1.5}, "^config_dict: rounds is 1.5; use an int"),
+        ({"sharpness": "very"}, "^config_dict: sharpness is very; use a float"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            RunConfig.read(model.__name__, "Shop", (), given)
+
+
+def test_what_ships_is_untouched_by_what_is_registered():
+    before = default_values("LRURec"), SHIPPED_MODELS, set(known_keys())
+    register_model(Sharp, defaults={"sharpness": 2.0, "n_layers": 1})
+    assert (default_values("LRURec"), SHIPPED_MODELS) == before[:2]
+    assert set(known_keys()) == before[2] | {"sharpness"}
