@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_metarec.config.recbole_files import recbole_model_keys, recbole_models
@@ -71,12 +70,14 @@ class ModelSpec:
 
     @property
     def source_file(self) -> Path | None:
-        """The file that defines the class, which is not imported for it; None for RecBole's own models."""
-        if self.model is None:
+        """The file that defines a user's class; None for what ships with this package or RecBole, and for a class that
+        was typed into an interpreter."""
+        if not inspect.isclass(self.model):
             return None
-        module = self.model.partition(":")[0] if isinstance(self.model, str) else self.model.__module__
-        spec = find_spec(module)
-        return Path(spec.origin) if spec and spec.origin else None
+        try:
+            return Path(inspect.getsourcefile(self.model))
+        except (TypeError, OSError):
+            return None
 
     def load_model(self) -> type:
         """The class."""
@@ -139,9 +140,11 @@ def register_model(
 
     model: a SequentialRecommender of RecBole's, or a subclass of LRURec, MetaRec or UniSRec. A subclass has the config
     keys, and unless they are given the trainer and other facts, of what it is derived from.
-    defaults: config keys, stronger than the parent's; name there every key that the class reads beside the parent's. One
-    that nobody knows yet becomes a key of this model, with the type of its default. takes_sources, texts: as in :class:`ModelSpec`. Returns what was registered. Raises ConfigError
-    for a class that is no such model, a name that is taken, or facts that do not fit.
+    defaults: config keys, stronger than the parent's. Name there every key that the class reads beside the parent's:
+    one that nobody knows yet becomes a key of this model, with the type of its default.
+    takes_sources, texts: as in :class:`ModelSpec`.
+    Returns what was registered. Raises ConfigError for a class that is no such model, a name that is taken, or facts
+    that do not fit.
     """
     if not inspect.isclass(model) or _SEQUENTIAL not in _ancestry(model):
         raise ConfigError(f"register_model: {model!r} is no SequentialRecommender; derive it from RecBole's class")

@@ -44,8 +44,8 @@ def make_plan(
     Raises MetaRecError for a mistake in what was given or in the data, before anything is run.
     """
     _check_all_are_read(models := list(models), given)
-    versions = code_version(), cache(_fingerprint)
-    plans = [_plan_model(model, dataset, given, (tuned or {}).get(model.name, Tuned()), *versions) for model in models]
+    once = cache(_fingerprint)
+    plans = [_plan_model(model, dataset, given, (tuned or {}).get(model.name, Tuned()), once) for model in models]
     return [_with_seed(plan, seed) for seed in seeds for plan in plans]
 
 
@@ -62,9 +62,7 @@ def read_by(model: Competitor, given: Mapping) -> dict:
     return {key: value for key, value in given.items() if key not in key_reference() or key in read}
 
 
-def _plan_model(
-    model: Competitor, dataset: str, given: Mapping, tuned: Tuned, code: str, fingerprint: Callable
-) -> PlannedRun:
+def _plan_model(model: Competitor, dataset: str, given: Mapping, tuned: Tuned, fingerprint: Callable) -> PlannedRun:
     data_path = given.get("data_path") or DEFAULT_DATA_PATH
     place = find_domain(dataset, data_path)
     read = read_by(model, given)
@@ -96,7 +94,8 @@ def _plan_model(
         seed=config["seed"],
         overrides=overrides,
         config=config,
-        code=code,
+        code=code_version(model.spec.source_file),
+        model_file=str(model.spec.source_file or ""),
         data=fingerprint(tuple(data_files)),
         data_files=data_files,
         command="",

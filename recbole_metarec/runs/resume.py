@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.suggestions import show, source_names
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
@@ -88,7 +89,8 @@ def _begin(parent: Path, start: RunStart) -> Path:
     run_dir = folder.make_run_folder(parent, model, dataset, seed)
     try:
         given = start.given | {"model": model, "dataset": dataset}
-        started = {"given": given, "data": start.data, "code": code_version(), "versions": folder.versions()}
+        code = code_version(model_spec(model).source_file)
+        started = {"given": given, "data": start.data, "code": code, "versions": folder.versions()}
         write_json(run_dir / _STARTED, started)
         write_text(run_dir / "config.yaml", yaml_text(start.settings))
     except BaseException:
@@ -131,7 +133,8 @@ def _runs(parent: Path) -> list[Path]:
 
 def _log_resumed(run_dir: Path) -> None:
     getLogger().info(f"{run_dir} is complete" if is_complete(run_dir) else f"resuming {run_dir}")
-    then, now = _read_start(run_dir).get("code"), code_version()
+    started = _read_start(run_dir)
+    then, now = started.get("code"), code_version(model_spec(started["given"]["model"]).source_file)
     if then != now and not is_complete(run_dir):
         getLogger().warning(f"{run_dir} was started with {then}, now it is {now}: the rest may come out differently")
 

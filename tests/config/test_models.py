@@ -1,5 +1,6 @@
 """The registry of models: facts of what ships, and a user's model of each kind trained under its own name."""
 
+import importlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.config.schema import default_values, known_keys
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import competitors
+from recbole_metarec.jobs.plan import make_plan
 
 # isort: split
 import recbole.data.dataset
@@ -94,23 +97,24 @@ def test_facts_of_what_ships_are_true_of_the_classes_and_keys():
     for spec in SHIPPED_SPECS:
         if spec.is_ours:
             assert spec.load_model().__name__ == spec.name
-            assert spec.source_file == Path(sys.modules[spec.load_model().__module__].__file__)
             keys = default_values(spec.name)
             assert spec.takes_sources == ("sources" in keys)
             assert (spec.texts != "none") == ("text_encoder" in keys)
             assert (spec.texts == "optional") == ("text_alignment" in keys)
             assert bool(spec.without_transfer) == ("meta_transfer" in keys)
         else:
-            assert get_model(spec.name).__name__ == spec.name and spec.source_file is None
+            assert get_model(spec.name).__name__ == spec.name
             assert spec.texts == "none" and not spec.takes_sources
+        assert spec.source_file is None
         assert spec.trainer is None or get_trainer(None, spec.name) is spec.load_trainer()
 
 
-def test_the_registry_costs_neither_torch_nor_recbole_and_finds_source_files_all_the_same():
+def test_the_registry_costs_neither_torch_nor_recbole():
     code = """
     import sys
-    from recbole_metarec.config.models import SHIPPED_SPECS
-    assert all(spec.source_file.exists() for spec in SHIPPED_SPECS if spec.is_ours)
+    from recbole_metarec.config.models import SHIPPED_SPECS, check_model
+    check_model("SASRec", "--model")
+    assert all(spec.width_key for spec in SHIPPED_SPECS)
     assert not {"torch", "numpy", "recbole"} & set(sys.modules)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -187,6 +191,18 @@ def test_an_entry_point_is_a_name_at_once_and_loaded_when_its_model_is_asked_for
     assert model_spec("Sharp").is_ours and loaded == ["Sharp", "OurGRU"]
     with pytest.raises(ConfigError, match=r"^Absent: the entry point shop\.models:register .* registers no model"):
         model_spec("Absent")
+
+
+def test_a_change_of_the_file_that_defines_a_model_makes_other_runs_of_it_and_of_no_other(tmp_path, monkeypatch, shop):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "shop_models.py"
+    file.write_text("from recbole_metarec.model.lrurec import LRURec\n\n\nclass Mine(LRURec):\n    SIZE = 1\n")
+    register_model(importlib.import_module("shop_models").Mine)
+    given = {key: value for key, value in shop.items() if key not in ("state", "show_progress")}
+    plan = lambda: [run.key for run in make_plan(competitors(["Mine", "LRURec"]), "Shop", [1], given)]  # noqa: E731
+    mine, other = plan()
+    file.write_text(file.read_text().replace("SIZE = 1", "SIZE = 2"))
+    assert plan() == [ANY, other] and plan()[0] != mine
 
 
 # --- a registered model is trained as those that ship ----------------------------------------------------------------
