@@ -1,4 +1,6 @@
-"""Every row of bad input that the commands must answer: what is typed, and how the one line of the answer begins.
+"""Bad input that the commands must answer: what is typed, and how the one line of the answer begins.
+
+Every kind of bad input is shown to one command, and each command is shown one of each class that it can meet.
 
 Words in braces are places of :class:`test_bad_input.World`. A file fault is written as a domain of its own name.
 """
@@ -9,25 +11,22 @@ HEADER = b"user_id:token\titem_id:token\ttimestamp:float\n"
 EVENTS = b"".join(b"u%d\ti%d\t%d\n" % (user, (user + step) % 5, step) for user in range(6) for step in range(6))
 TYPED = HEADER + EVENTS
 
-# name of the fault -> (NAME.inter, the line at fault, what is said of it)
+# name of the fault -> (NAME.inter, the line at fault, what is named): tests/data looks at every kind at its reader
 FILES = {
-    "empty": (b"", 1, "the file is empty; "),
-    "header-alone": (HEADER, 1, "no rows after the header; "),
-    "no-types": (TYPED.replace(b":token", b"").replace(b":float", b""), 1, "header field 'user_id' has no type; "),
-    "no-time": (TYPED.replace(b"timestamp", b"when"), 1, "no column timestamp; "),
-    "empty-time": (HEADER + b"u1\ti1\t\n" + EVENTS, 2, "timestamp is empty; "),
-    "word-as-time": (HEADER + b"u1\ti1\tyesterday\n" + EVENTS, 2, "timestamp 'yesterday' is not a finite number; "),
-    "infinite-time": (HEADER + b"u1\ti1\tinf\n" + EVENTS, 2, "timestamp 'inf' is not a finite number; "),
-    "ragged": (HEADER + b"u1\ti1\n" + EVENTS, 2, "2 fields where the header has 3; "),
-    "commas": (TYPED.replace(b"\t", b","), 1, "columns are separated by a comma, not by a tab; "),
-    "commas-below": (HEADER + EVENTS.replace(b"\t", b","), 2, "1 field where the header has 3; this line is"),
-    "latin-1": (HEADER + "café\ti1\t1\n".encode("latin-1") + EVENTS, 2, "byte 47 of the file is not utf-8 "),
-    "no-user": (TYPED.replace(b"user_id", b"who"), 1, "no column user_id; "),
-    "no-item": (TYPED.replace(b"item_id", b"what"), 1, "no column item_id; "),
+    "empty": (b"", 1, "empty"),
+    "header-alone": (HEADER, 1, "header"),
+    "no-types": (TYPED.replace(b":token", b"").replace(b":float", b""), 1, "user_id"),
+    "no-time": (TYPED.replace(b"timestamp", b"when"), 1, "timestamp"),
+    "empty-time": (HEADER + b"u1\ti1\t\n" + EVENTS, 2, "timestamp"),
+    "word-as-time": (HEADER + b"u1\ti1\tyesterday\n" + EVENTS, 2, "yesterday"),
+    "infinite-time": (HEADER + b"u1\ti1\tinf\n" + EVENTS, 2, "inf"),
+    "ragged": (HEADER + b"u1\ti1\n" + EVENTS, 2, "2 fields"),
+    "commas": (TYPED.replace(b"\t", b","), 1, "comma"),
+    "commas-below": (HEADER + EVENTS.replace(b"\t", b","), 2, "1 field"),
+    "latin-1": (HEADER + "café\ti1\t1\n".encode("latin-1") + EVENTS, 2, "utf-8"),
+    "no-user": (TYPED.replace(b"user_id", b"who"), 1, "user_id"),
+    "no-item": (TYPED.replace(b"item_id", b"what"), 1, "item_id"),
 }
-
-# what the commands of many runs are shown of them: they read by the readers that the others are shown all of them with
-SOME_FILES = ("empty", "no-types", "ragged", "latin-1")
 
 _SMALL = " ".join(f"--{key}={value}".replace(" ", "") for key, value in TINY.items() if key != "vq_heads")
 _FEW = f"--seeds 1 --jobs 1 {_SMALL}"
@@ -55,10 +54,11 @@ AS_SOURCE = {
 }
 
 
-def reading(commands: dict[str, str]) -> list[tuple[str, str]]:
-    """(command, fault): which fault each command is shown."""
-    many = ("leaderboard", "tune", "ablate", "sweep")
-    return [(name, fault) for name in commands for fault in (SOME_FILES if name in many else FILES)]
+READING = [
+    *(("train", AS_TARGET["train"], fault) for fault in FILES),  # every kind of bad file, in one command
+    *((f"{command}, target", words, "ragged") for command, words in AS_TARGET.items()),
+    *((f"{command}, source", words, "ragged") for command, words in AS_SOURCE.items()),
+]
 
 
 _TRAIN = "train --dataset Good --data_path {data} --sources Near"
@@ -105,6 +105,9 @@ WRITING = {
     "prepare": "prepare X --raw {log} --user u --item i --time t --data_path {place}",
 }
 
+# the ways to write: a run folder, SQLite ours and Optuna's, a report, a figure, domains
+ON_A_FULL_DISK = ("train", "train SASRec", "leaderboard's store", "tune", "ablate", "inspect", "simulate", "prepare")
+
 _KEY = "temperatur"  # a slip
 TEXT_COLUMN = "{data}/Good/Good.item: no such file, so Good has no item texts; "
 # row of the blueprint -> [(what is typed, how the answer begins)]
@@ -148,21 +151,18 @@ TYPED = {
     ],
     "unknown key": [
         *_all(f"--{_KEY}=1", f"--{_KEY}: unknown config key; did you mean temperature?"),
-        *_all(f"--{_KEY} 1", f"--{_KEY}: unknown config key; did you mean temperature?"),
-        *_all("--config_files {key_yaml}", "{key_yaml}:2: unknown config key temperatur; did you mean temperature?"),
+        (f"{_TRAIN} --{_KEY} 1", f"--{_KEY}: unknown config key; did you mean temperature?"),
+        *_all("--config_files {key_yaml}", "{key_yaml}:2: "),
         ("sweep temperatur=1", "sweep: unknown config key temperatur; did you mean temperature?"),
         ("ablate --variants temperatur=1", "--variants: unknown config key temperatur; did you mean temperature?"),
-        (
-            "inspect Good --data_path {data} --TIME_FEILD=t",
-            "--TIME_FEILD: not an option of ",
-        ),
-        ("inspect Good --data_path {data} --epochs=1", "--epochs: not an option of recbole-metarec inspect; "),
+        ("inspect Good --data_path {data} --TIME_FEILD=t", "--TIME_FEILD: not an option of "),
+        ("inspect Good --data_path {data} --epochs=1", "--epochs: "),
         ("split Good --cor 3", "--cor: not an option of recbole-metarec split; did you mean --core?"),
         ("simulate --source 3", "--source: not an option of recbole-metarec simulate; did you mean --sources?"),
         ("prepare X --ra a.csv", "--ra: "),
         ("recommend --usr u", "--usr: not an option of recbole-metarec recommend; did you mean --user?"),
         ("neighbours {run} --tpo 3", "--tpo: "),
-        ("doctor --epochs=1", "--epochs: not an option of recbole-metarec doctor; "),
+        ("doctor --epochs=1", "--epochs: "),
     ],
     "target among its sources": [
         *_instead("--sources Near", "--sources Near,Good", "--sources: the target Good is among its sources; "),
@@ -173,19 +173,18 @@ TYPED = {
         ("simulate --sources-like Arts,Arts", "--sources-like: source Arts is given twice; "),
     ],
     "heads": [
-        *_all("--vq_heads=3", "--vq_heads is 3, which does not divide embedding_size ", _TRAINERS),
-        ("sweep vq_heads=3 --dataset Good --data_path {data}", "sweep: vq_heads is 3, which does not divide"),
-        ("ablate --variants vq_heads=3 --dataset Good --data_path {data}", "--variants: vq_heads is 3, which does"),
+        (f"{_TRAIN} --vq_heads=3", "--vq_heads is 3, which does not divide embedding_size "),
+        ("sweep vq_heads=3 --dataset Good --data_path {data}", "sweep: vq_heads is 3, "),
+        ("ablate --variants vq_heads=3 --dataset Good --data_path {data}", "--variants: vq_heads is 3, "),
     ],
     "numbers out of range": [
-        *_all("--temperature=0", "--temperature is 0; use a float > 0"),
-        *_all("--temperature=-0.1", "--temperature is -0.1; use a float > 0"),
-        *_all("--temperature=.nan", "--temperature is nan; use a float > 0"),
-        *_all("--inner_learning_rate=-1e-9", "--inner_learning_rate is -1e-09; use a float >= 0"),
-        *_all("--inner_steps=0", "--inner_steps is 0; use an int >= 1"),
-        ("sweep temperature=1,0", "sweep: temperature is 0; use a float > 0"),
-        ("sweep inner_steps=0", "sweep: inner_steps is 0; use an int >= 1"),
-        ("ablate --variants inner_learning_rate=-1", "--variants: inner_learning_rate is -1; use a float >= 0"),
+        *_all("--temperature=0", "--temperature is 0; "),
+        (f"{_TRAIN} --temperature -0.1", "--temperature is -0.1; "),
+        (f"{_TRAIN} --temperature=.nan", "--temperature is nan; "),
+        (f"{_TRAIN} --inner_learning_rate=-1e-9", "--inner_learning_rate is -1e-09; "),
+        (f"{_TRAIN} --inner_steps=0", "--inner_steps is 0; "),
+        ("sweep temperature=1,0", "sweep: temperature is 0; "),
+        ("ablate --variants inner_learning_rate=-1", "--variants: inner_learning_rate is -1; "),
     ],
     "nothing left after the filter": [
         *_all(
@@ -223,10 +222,10 @@ TYPED = {
     ],
     "GPU": [
         *_all("--device=cuda", "--device is cuda, but PyTorch sees no GPU; "),
-        *_all("--gpu_id=0", "--gpu_id is 0, but PyTorch sees no GPU; "),
+        (f"{_TRAIN} --gpu_id=0", "--gpu_id is 0, but PyTorch sees no GPU; "),
     ],
     "values of RecBole's keys": [
-        *_all("--device=cpu:5", "--device is cpu:5; use cpu or cuda"),
+        (f"{_TRAIN} --device=cpu:5", "--device is cpu:5; "),
         *(
             (f"{_TRAIN} --clip_grad_norm={{{{'{name}':{value}}}}}", f"--clip_grad_norm has {name} {shown}; use a f")
             for name, value, shown in [
@@ -241,18 +240,18 @@ TYPED = {
         (f"{_TRAIN} --clip_grad_norm={{{{'foo':1}}}}", "--clip_grad_norm has foo; use {{max_norm: 1.0}}, "),
         (f"{_TRAIN} --clip_grad_norm={{{{}}}}", "--clip_grad_norm has max_norm None; use a finite float > 0"),
         (f"{_TRAIN} --clip_grad_norm={{{{'max_norm':1,'norm_type':0}}}}", "--clip_grad_norm has norm_type 0; use a fl"),
-        *_all("--log_wandb=True", "--log_wandb is True, but wandb is not installed; pip install wandb, or "),
-        *_all("--state=LOUD", "--state is LOUD; use debug, info, warning, error or critical"),
-        *_all("--user_inter_num_interval=5", "--user_inter_num_interval is 5, which is no interval; use one such as"),
+        (f"{_TRAIN} --log_wandb=True", "--log_wandb is True, but wandb is not installed; "),
+        (f"{_TRAIN} --state=LOUD", "--state is LOUD; "),
+        (f"{_TRAIN} --user_inter_num_interval=5", "--user_inter_num_interval is 5, "),
         (f"{_TRAIN} --item_inter_num_interval=[5,4)", "--item_inter_num_interval is [5,4), which is no interval; "),
         (f"{_TRAIN} --val_interval=abc", "--val_interval is abc; use a dict or nothing"),
         (
             f"{_TRAIN} --val_interval={{{{'timestamp':abc}}}}",
-            "{data}/Good: val_interval has 'abc' for timestamp: interv",
+            "{data}/Good: val_interval has 'abc' for timestamp, ",
         ),
         (
             f"{_TRAIN} --val_interval={{{{'item_id':abc}}}}",
-            "{data}/Good: val_interval has 'abc' for item_id, of which it",
+            "{data}/Good: val_interval has 'abc' for item_id, ",
         ),
         (
             f"{_TRAIN} --alias_of_item_id=[x]",
@@ -285,7 +284,7 @@ TYPED = {
         ),
     ],
     "sizes": [
-        *_all("--source_negatives=100000000000000", "--source_negatives is 100000000000000; use an int >= 0, at most"),
+        (f"{_TRAIN} --source_negatives=100000000000000", "--source_negatives is 100000000000000; "),
         (
             f"{_TRAIN} --target_negatives={10**23}",
             f"--target_negatives is {10**23}; use an int >= 0, at most 2147483647",
@@ -307,7 +306,8 @@ TYPED = {
         ("recommend {bad}/foreign.pth --user u", "{bad}/foreign.pth: not a checkpoint of this package; "),
         ("recommend {bad}/other-model.pth --user u", "{bad}/other-model.pth: of another model: "),
         ("recommend {bad}/other-shape.pth --user u", "{bad}/other-shape.pth: item_embedding.weight is "),
-        ("recommend {bad}/recbole-model.pth --user u", "config: 'SASRec' is not one of "),
+        ("recommend {bad}/other-network.pth --user u", "{bad}/other-network.pth: "),
+        ("recommend {bad}/recbole-model.pth --user u", "{bad}/recbole-model.pth: "),
         ("recommend {bad}/no-items.pth --user u", "{bad}/no-items.pth: holds no item names; "),
         ("recommend {bad}/no-weights.pth --user u", "{bad}/no-weights.pth: "),
         ("recommend {bad} --user u", "{bad}/model.pth: no such checkpoint; "),
