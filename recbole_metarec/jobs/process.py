@@ -1,4 +1,4 @@
-"""One run in a process of ours: how it is started, what its output tells of it, and how it is brought to an end."""
+"""One run in a process of its own: how it starts, what its output tells of it, and how it is ended."""
 
 import os
 import re
@@ -32,10 +32,9 @@ def run_file(run: PlannedRun) -> Path:
 
 
 def environment(jobs: int) -> dict[str, str]:
-    """Of a run's process, where so many are at work at once: they share the processors."""
-    found = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
-    found.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
-    return found
+    """The environment of a run's process, where ``jobs`` of them share the processors."""
+    share = str(max(1, processors() // jobs))
+    return {"OMP_NUM_THREADS": share, **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
 
 
 def python_module(name: str) -> tuple[str, ...]:
@@ -50,7 +49,7 @@ def python_module(name: str) -> tuple[str, ...]:
 class RunProcess:
     """A run in a process of its own. worker: the command that does it, to which the run's file and ``more`` are added.
 
-    The process is told our number, as its last argument, and ends when we are gone.
+    Its last argument is the number of this process; it ends when this one is gone.
     """
 
     def __init__(self, run: PlannedRun, worker: Sequence[str], more: Sequence[str], environment: Mapping[str, str]):
@@ -59,7 +58,7 @@ class RunProcess:
         Path(run.folder).mkdir(parents=True, exist_ok=True)
         run.write(run_file(run))
         with open(self.log, "ab") as log:
-            # a session of its own: Ctrl-C is ours to pass on, once
+            # in a session of its own, so that Ctrl-C reaches it once, from end_all
             self.process = subprocess.Popen(
                 [*worker, str(run_file(run)), *more, str(os.getpid())],
                 stdin=subprocess.DEVNULL,
@@ -100,12 +99,12 @@ class RunProcess:
 
 def end_all(processes: Iterable[RunProcess]) -> None:
     """Interrupts runs in progress as Ctrl-C would, and kills what does not end."""
-    own = [each.process for each in processes]
-    for process in own:
+    running = [each.process for each in processes]
+    for process in running:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGINT)
     deadline = monotonic() + _GRACE_SECONDS
-    for process in own:
+    for process in running:
         try:
             process.wait(max(0.0, deadline - monotonic()))
         except subprocess.TimeoutExpired:
@@ -128,11 +127,11 @@ def processors() -> int:
 
 
 def _python_path() -> str:
-    """Where a process of ours finds this very package, also where another one is installed."""
-    given = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    """Where a run's process finds this very package, also where another one is installed."""
+    paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     root = str(Path(__file__).resolve().parents[2])
     installed = root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-    return os.pathsep.join(given if installed else [root, *given])
+    return os.pathsep.join(paths if installed else [root, *paths])
 
 
 def _tail(file: Path, most: int = 8192) -> str:

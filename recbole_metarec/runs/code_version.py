@@ -10,7 +10,6 @@ import json
 import sys
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
@@ -19,6 +18,7 @@ import recbole_metarec
 from recbole_metarec.config.resources import resource_dir
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir, make_dir, write_atomically
+from recbole_metarec.runs.folder import release
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # What only makes data (whose fingerprint is part of a result's identity), starts runs, keeps them or shows them.
@@ -41,7 +41,7 @@ _DECIDES_NOTHING = (
     "serve.py",
 )
 _DECIDES = ("jobs/popularity.py",)
-# What tuning may try; what it has found stands in the config of a run.
+# What tuning may try; what it chose stands in the config of a run.
 _SEARCHED = "search/"
 _CACHE = "code-digests.json"
 _KEY = f"python {sys.version_info[0]}.{sys.version_info[1]}, {{}}"  # its parser decides, too, what a tree looks like
@@ -56,8 +56,8 @@ def code_version(model_file: str | Path | None = None) -> str:
     files = deciding_files() + ([("model", Path(model_file))] if model_file else [])
     text = "".join(f"{name}\0{digest}\0" for name, digest in _digests(files))
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]
-    found = [f"{name} {_release(name)}" for name in _PACKAGES]
-    return ", ".join([f"recbole-metarec {recbole_metarec.__version__}+{identity}", *found])
+    packages = [f"{name} {(release(name) or 'unknown').partition('+')[0]}" for name in _PACKAGES]
+    return ", ".join([f"recbole-metarec {recbole_metarec.__version__}+{identity}", *packages])
 
 
 def deciding_files() -> list[tuple[str, Path]]:
@@ -124,10 +124,3 @@ def _parsed_before() -> dict[str, str]:
     with suppress(OSError, ValueError):
         return dict(json.loads((cache_dir() / _CACHE).read_text(encoding="utf-8")))
     return {}
-
-
-def _release(package: str) -> str:
-    try:
-        return version(package).split("+")[0]
-    except PackageNotFoundError:
-        return "unknown"

@@ -34,13 +34,16 @@ def make_run_folder(parent: str | Path, model: str, dataset: str, seed: int) -> 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
-    for name in ("recbole-metarec", *_PACKAGES):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    packages = {name: release(name) or "not installed" for name in ("recbole-metarec", *_PACKAGES)}
+    return {"python": platform.python_version(), **packages}
+
+
+def release(package: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:
@@ -62,12 +65,12 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:
     """Peak of this process so far: resident memory and, on a GPU, memory held there. MiB."""
-    found = {"resident": _peak_resident_bytes() / 2**20}
+    peaks = {"resident": _peak_resident_bytes() / 2**20}
     if device.type == "cuda":
         import torch
 
-        found["gpu"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return found
+        peaks["gpu"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peaks
 
 
 def _peak_resident_bytes() -> int:
