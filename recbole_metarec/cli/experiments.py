@@ -11,8 +11,9 @@ from recbole_metarec.cli.comparison import Comparison, comparison_options
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import option, say, together, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
-from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME
+from recbole_metarec.jobs.competitors import COMPETITORS
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 store = LazyModule("recbole_metarec.jobs.store")
@@ -32,7 +33,7 @@ holds for every run.
 
 def experiment_options(output: str) -> Callable:
     """A decorator: the command is called with a Comparison, ``rows``, ``target_users`` and ``cost``."""
-    fixed = SET_BY_NAME - {"text_alignment"}  # with texts, all variants have them
+    fixed = keys_in("by_name") - {"text_alignment"}  # with texts, all variants have them
     return together(
         comparison_options("variant", output, fixed, "is what the variants differ by; leave it out"),
         option(

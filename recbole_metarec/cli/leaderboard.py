@@ -6,11 +6,11 @@ from recbole_metarec.cli.comparison import Comparison, comparison_options
 from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option, say, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import (
     COMPETITORS,
     DEFAULT_MODELS,
-    SET_BY_NAME,
     competitors,
     default_models,
 )
@@ -48,7 +48,7 @@ Any config key may be given as --key=value or --key value; it holds for every mo
 @comparison_options(
     "model",
     "saved/leaderboard-NAME",
-    SET_BY_NAME,
+    keys_in("by_name"),
     "is what the models differ by; leave it out and choose with --models",
 )
 def command(comparison: Comparison, models):

@@ -18,9 +18,10 @@ from recbole_metarec.cli.options import (
 )
 from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import UserKeys
+from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import COMPETITORS, SET_BY_NAME, competitors
+from recbole_metarec.jobs.competitors import COMPETITORS, competitors
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 compare_settings = LazyModule("recbole_metarec.compare.settings")
@@ -86,7 +87,7 @@ def command(user: UserKeys, simulate, name, trials, space, storage, best, target
     """Tunes and prints the best. Returns 1 if no trial has succeeded. Raises MetaRecError before any trial."""
     (model,) = competitors([name], "--model")
     reason = "is decided by the model's name; leave it out and choose with --model"
-    target = Target.of(user, simulate, SET_BY_NAME, reason)
+    target = Target.of(user, simulate, keys_in("by_name"), reason)
     if model.spec.takes_sources:
         target.sources()
     share = compare_settings.read_share(target_users, "", target.dataset, target.keys)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from recbole_metarec.config.models import ModelSpec, added_models, model_spec, our_models
 from recbole_metarec.config.recbole_files import recbole_models
-from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, DataError
 
@@ -64,8 +63,6 @@ _TABLE = (
 )
 COMPETITORS = {line.name: line for line in _TABLE}
 DEFAULT_MODELS = ("Pop", "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec")
-# Keys by which the lines above differ: a value for every model would make one line another.
-SET_BY_NAME = keys_in("by_name")
 
 
 def default_models(has_text: bool) -> list[Competitor]:

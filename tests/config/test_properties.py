@@ -26,6 +26,7 @@ from recbole_metarec.config.schema import (
     restricted_keys,
 )
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.jobs.competitors import COMPETITORS
 from recbole_metarec.trainer.transfer_state import TransferSettings
 
 FILES = sorted(path for path in resource_dir("properties").rglob("*.yaml") if path.parent.name != "search")
@@ -79,6 +80,10 @@ def test_every_scope_has_keys_and_code_that_asks_for_it():
     assert all(keys_in(scope) for scope in SCOPES)
     with pytest.raises(ValueError, match="machines: no scope"):
         keys_in("machines")
+
+
+def test_the_names_of_the_leaderboard_set_the_keys_that_say_so():
+    assert keys_in("by_name") == {"model"} | {key for line in COMPETITORS.values() for key in line.overrides}
 
 
 def test_a_key_is_added_by_one_line(tmp_path, monkeypatch):
