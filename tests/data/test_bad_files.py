@@ -62,6 +62,7 @@ MALFORMED = {
     "user called NA": (HEADER + ROWS + b"NA\ti1\t4\n", 5, "user_id 'NA' would be read as missing", "rename"),
     "item called null": (HEADER + ROWS + b"u1\tnull\t4\n", 5, "item_id 'null'", "rename"),
     "no time in a row": (HEADER + ROWS + b"u1\ti1\t\n", 5, "timestamp is empty", "write the time as a number"),
+    "below blank lines": (HEADER + b"\n\n" + ROWS + b"\nu1\ti1\tsoon\n", 8, "'soon' is not a finite number", "seconds"),
     "word": (HEADER + b"u1\ti1\tyesterday\n" + ROWS, 2, "timestamp 'yesterday' is not a finite number", "seconds"),
     "nan": (HEADER + ROWS + b"u1\ti1\tnan\n", 5, "'nan' is not a finite number", "write the time as a number"),
     "inf": (HEADER + ROWS + b"u1\ti1\t-inf\n", 5, "'-inf' is not a finite number", "write the time as a number"),
