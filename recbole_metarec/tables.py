@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from tabulate import tabulate
@@ -87,11 +88,10 @@ class Format:
         """What a page sorts a value by; None, which stays last, of what is not known."""
         if value is None:
             return None
-        found = self.sort(value) if self.sort else next(iter(self.parts(value).values()))
-        return None if isinstance(found, float) and not math.isfinite(found) else found
+        key = self.sort(value) if self.sort else next(iter(self.parts(value).values()))
+        return None if isinstance(key, float) and not math.isfinite(key) else key
 
 
-_ENDS = {"_low": lambda found: found.low, "_high": lambda found: found.high}
 PLAIN = Format()
 COUNT = Format("{:,}".format)
 WHOLE = Format("{:,.0f}".format)
@@ -100,22 +100,19 @@ SIGNED = Format(signed)
 PERCENT = Format(percent)
 PROBABILITY = Format(probability)
 SECONDS = Format(duration)
-# of a Spread over seeds, and of an Interval: for itself, beside its mean, and of a difference
+# of a Spread over seeds
 MEAN_STD = Format(
-    lambda found: score(found.mean),
-    lambda found: deviation(found.std),
-    {"_mean": lambda found: found.mean, "_std": lambda found: found.std},
+    text=lambda spread: score(spread.mean),
+    detail=lambda spread: deviation(spread.std),
+    values={"_mean": attrgetter("mean"), "_std": attrgetter("std")},
 )
-INTERVAL = Format(lambda found: interval(found.low, found.high), values=_ENDS)
-LEVEL = Format(
-    lambda found: score(found.mean),
-    lambda found: f"({interval(found.low, found.high)})",
-    {"": lambda found: found.mean, **_ENDS},
-)
+# of an Interval: its ends alone, a level, a difference
+_ENDS = {"_low": attrgetter("low"), "_high": attrgetter("high")}
+_MEAN_AND_ENDS = {"": attrgetter("mean"), **_ENDS}
+INTERVAL = Format(lambda whole: interval(whole.low, whole.high), values=_ENDS)
+LEVEL = Format(lambda whole: score(whole.mean), lambda whole: f"({INTERVAL.text(whole)})", _MEAN_AND_ENDS)
 DIFFERENCE = Format(
-    lambda found: signed(found.mean),
-    lambda found: signed_interval(found.low, found.high),
-    {"": lambda found: found.mean, **_ENDS},
+    lambda whole: signed(whole.mean), lambda whole: signed_interval(whole.low, whole.high), _MEAN_AND_ENDS
 )
 
 

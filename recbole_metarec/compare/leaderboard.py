@@ -1,4 +1,4 @@
-"""Everything that a leaderboard shows, worked out once: the reports only lay it out."""
+"""Everything that a leaderboard shows, computed once: the reports only lay it out."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from recbole_metarec.evaluation.significance import (
 
 @dataclass(frozen=True)
 class Protocol:
-    """What was the same for every model, as it stands above every table.
+    """What was the same for every model, as every table shows it in its caption.
 
     users, items, interactions: of the target after filtering. split, metric, early_stopping: in words. max_length: L,
     the most recent events that a model sees. width: d, of its vectors.
@@ -48,7 +48,7 @@ class Protocol:
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """(what, how) in the order in which they are read."""
+        """(name, value) in the order in which they are read."""
         return (
             ("Data", f"{self.dataset} (SIMULATED DATA)" if self.simulated else self.dataset),
             ("Statistics", f"{self.users:,} users, {self.items:,} items, {self.interactions:,} interactions"),
@@ -61,8 +61,8 @@ class Protocol:
     @property
     def line(self) -> str:
         """All of it in one line."""
-        found = [how for _, how in self.facts[:4]] + [f"L = {self.max_length}", f"d = {self.width}"]
-        return " · ".join([*found, f"early stopping: {self.early_stopping}"])
+        values = [value for _, value in self.facts[:4]] + [f"L = {self.max_length}", f"d = {self.width}"]
+        return " · ".join([*values, f"early stopping: {self.early_stopping}"])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Whether it is told apart from none."""
+        """Whether it is significant."""
         return self.p < ALPHA
 
     @property
@@ -143,9 +143,9 @@ def compare(
     segments: tuple[Segment, ...] = (),
     segment_users: np.ndarray | None = None,
 ) -> Comparison:
-    """Works out a leaderboard from runs under one protocol.
+    """Computes a leaderboard from runs under one protocol.
 
-    baselines: names; the best of them on validation is what all models are held against.
+    baselines: names; all models are compared with the best of them on validation.
     segments: with masks over ``segment_users``, str [U], the tokens of the test users in any order.
     Raises DataError if runs or segments are not of the same test users.
     """
@@ -160,10 +160,10 @@ def compare(
     order = sorted(range(len(means)), key=lambda m: (-means[m], scores.models[m]))
     entries = []
     for place, m in enumerate(order, start=1):
-        own = _runs_of(scores.models[m], results)
-        fewer = not model_spec(scores.models[m]).only_counts and min(run.trials for run in own) < most_trials
+        runs = _runs_of(scores.models[m], results)
+        fewer = not model_spec(scores.models[m]).only_counts and min(run.trials for run in runs) < most_trials
         standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
-        entries.append(_entry(scores, tested, m, best, own, baseline=scores.models[m] in baselines, **standing))
+        entries.append(_entry(scores, tested, m, best, runs, baseline=scores.models[m] in baselines, **standing))
     by_segment = _segment_scores(scores, order, segments, segment_users)
     return Comparison(protocol, tuple(entries), best, by_segment, tuple(failed))
 
@@ -205,8 +205,8 @@ def _spreads(metrics: list[dict[str, float]], but: str = "") -> dict[str, Spread
     """Per metric that every run has, over the runs."""
     if not metrics:
         return {}
-    names = [name for name in metrics[0] if name != but and all(name in own for own in metrics)]
-    return {name: spread([own[name] for own in metrics]) for name in names}
+    names = [name for name in metrics[0] if name != but and all(name in of_run for of_run in metrics)]
+    return {name: spread([of_run[name] for of_run in metrics]) for name in names}
 
 
 def _segment_scores(

@@ -5,6 +5,7 @@ A new column of the models' table is one more line in :func:`model_columns`: eve
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 
@@ -50,11 +51,11 @@ def p_value(difference: Difference) -> str:
     return f"≤ {text}" if difference.certain and difference.p < 0.1 else text
 
 
-P_VALUE = Format(p_value, values={"": lambda difference: difference.p})
+P_VALUE = Format(p_value, values={"": attrgetter("p")})
 RUN_SEEDS = Format(lambda runs: str(len(runs)), values={"": lambda runs: " ".join(str(r.seed) for r in runs)}, sort=len)
 _EACH_SEED = Format(lambda values: ", ".join(map(signed, values)), sort=fmean)
 _TRIALS = Format(
-    lambda entry: f"{entry.trials}{FEWER_TRIALS if entry.fewer_trials else ''}", values={"": lambda entry: entry.trials}
+    lambda entry: f"{entry.trials}{FEWER_TRIALS if entry.fewer_trials else ''}", values={"": attrgetter("trials")}
 )
 
 
@@ -64,32 +65,32 @@ def model_columns(comparison: Comparison) -> tuple[Column, ...]:
     def measured(part: str, key: str = METRIC) -> Callable:
         return lambda entry: getattr(entry, part).get(key)
 
-    def difference(take: Callable) -> Callable:
-        return lambda entry: take(entry.difference) if entry.difference else None
+    def difference(part: str) -> Callable:
+        return lambda entry: entry.difference and getattr(entry.difference, part)
 
     metric, best = metric_name(METRIC), comparison.best_baseline
     others = dict.fromkeys(key for entry in comparison.entries for key in entry.test if key != METRIC)
     brief, absent = {"terminal": "brief"}, {"terminal": "none"}
     return (
-        Column("Model", lambda entry: entry.model, name="model", left=True),
-        Column("Place", lambda entry: entry.place, name="place", hint="By test NDCG@10"),
-        Column("Tier", lambda entry: entry.tier, name="tier", hint="No model is significantly worse than its leader"),
-        Column(None, lambda entry: entry.baseline, name="baseline"),
+        Column("Model", attrgetter("model"), name="model", left=True),
+        Column("Place", attrgetter("place"), name="place", hint="By test NDCG@10"),
+        Column("Tier", attrgetter("tier"), name="tier", hint="No model is significantly worse than its leader"),
+        Column(None, attrgetter("baseline"), name="baseline"),
         Column(metric, measured("test"), MEAN_STD, f"test_{METRIC}", "test", f"Test, {_OVER_SEEDS}"),
-        Column(f"Δ to {best}", difference(lambda found: found.interval), DIFFERENCE, "difference",
+        Column(f"Δ to {best}", difference("interval"), DIFFERENCE, "difference",
                hint="Mean difference of test NDCG@10 to the best baseline, with its 95 % interval over users"),
-        Column("p", difference(lambda found: found), P_VALUE, "p_holm", hint="Holm-corrected over all pairs of models"),
-        Column("Verdict", difference(lambda found: found.verdict), name="verdict", left=True, **absent),
+        Column("p", attrgetter("difference"), P_VALUE, "p_holm", hint="Holm-corrected over all pairs of models"),
+        Column("Verdict", difference("verdict"), name="verdict", left=True, **absent),
         Column("Valid", measured("valid"), MEAN_STD, f"valid_{METRIC}", metric, f"Validation, {_OVER_SEEDS}", **brief),
         Column("Guarded", measured("guarded_test"), MEAN_STD, f"guarded_test_{METRIC}", metric,
                "Test, of the model that the transfer guard deploys", **brief),
-        Column("95 % interval", lambda entry: entry.interval, INTERVAL, f"test_{METRIC}", "over users",
+        Column("95 % interval", attrgetter("interval"), INTERVAL, f"test_{METRIC}", "over users",
                "Of the mean test NDCG@10", **absent),
-        Column("Seeds", lambda entry: entry.runs, RUN_SEEDS, "seeds", hint="Runs with different random seeds"),
-        Column("Time", lambda entry: entry.seconds, SECONDS, "seconds", "per run", "Mean over the runs", **brief),
-        Column("MiB", lambda entry: entry.peak_memory_mib, WHOLE, "peak_memory_mib", "peak memory",
+        Column("Seeds", attrgetter("runs"), RUN_SEEDS, "seeds", hint="Runs with different random seeds"),
+        Column("Time", attrgetter("seconds"), SECONDS, "seconds", "per run", "Mean over the runs", **brief),
+        Column("MiB", attrgetter("peak_memory_mib"), WHOLE, "peak_memory_mib", "peak memory",
                "Of the largest run", **brief),
-        Column("Parameters", lambda entry: entry.parameters, COUNT, "parameters"),
+        Column("Parameters", attrgetter("parameters"), COUNT, "parameters"),
         Column("Trials", lambda entry: entry, _TRIALS, "trials", hint="Configurations tried on validation"),
         *(Column(metric_name(key), measured("test", key), MEAN_STD, f"test_{key}", "test", f"Test, {_OVER_SEEDS}",
                  **absent) for key in others),
@@ -97,38 +98,38 @@ def model_columns(comparison: Comparison) -> tuple[Column, ...]:
           for part in ("valid", "guarded_test") for key in others),
         Column("Δ of each seed", lambda entry: entry.seed_differences if entry.difference else None, _EACH_SEED,
                hint="Each seed's test NDCG@10 minus the best baseline's mean", **absent),
-        Column(None, lambda entry: entry.fewer_trials, name="fewer_trials"),
+        Column(None, attrgetter("fewer_trials"), name="fewer_trials"),
         Column(None, lambda entry: best, name="best_baseline"),
     )  # fmt: skip
 
 
 def notes(comparison: Comparison) -> tuple[str, ...]:
     """What a reader must know to read the table, a sentence or two each."""
-    found = [
+    sentences = [
         "NDCG@10: test, mean ± standard deviation over seeds (n/a: one seed has none).",
         "Tier: the best model leads tier 1; every model that is not significantly worse than this leader is in it. The "
         "best of the others leads tier 2, and so on. Two models of one tier need not be equal.",
     ]
     if comparison.best_baseline is not None:
-        found.append(
+        sentences.append(
             f"Δ: mean difference to {comparison.best_baseline}, the best baseline on validation; 95 % interval by "
             "paired bootstrap over test users of their NDCG@10 averaged over seeds, not corrected; p: Holm-corrected "
             "over all pairs of models."
         )
-    found.append(
+    sentences.append(
         "The test asks whether other users would show the same; it does not cover other seeds: compare a difference "
         "with the ± and with the single seeds, too."
     )
     if any(METRIC in entry.guarded_test for entry in comparison.entries):
-        found.append(
+        sentences.append(
             "Models with a transfer guard are reported without it; a separate column shows the guarded score: that of "
             "the model with or without transfer, whichever is better on validation."
         )
     if len({len(entry.runs) for entry in comparison.entries}) > 1:
-        found.append("Not every model has a run of every seed: means over fewer seeds are less certain.")
+        sentences.append("Not every model has a run of every seed: means over fewer seeds are less certain.")
     if any(entry.fewer_trials for entry in comparison.entries):
-        found.append(f"{FEWER_TRIALS} tuned with fewer trials than other models.")
-    return tuple(found)
+        sentences.append(f"{FEWER_TRIALS} tuned with fewer trials than other models.")
+    return tuple(sentences)
 
 
 def models_table(comparison: Comparison) -> Table:
@@ -161,9 +162,9 @@ def segments_table(comparison: Comparison) -> Table:
 def failed_table(comparison: Comparison) -> Table:
     """One line per run without a result."""
     columns = (
-        Column("Model", lambda run: run.model, name="model", left=True),
-        Column("Seed", lambda run: run.seed, name="failed_seed"),
-        Column("Error", lambda run: run.error, name="error", left=True),
+        Column("Model", attrgetter("model"), name="model", left=True),
+        Column("Seed", attrgetter("seed"), name="failed_seed"),
+        Column("Error", attrgetter("error"), name="error", left=True),
     )
     return Table(columns, comparison.failed, "Failed runs", comparison.protocol.line)
 
