@@ -13,7 +13,7 @@ from recbole_metarec.jobs.worker import check_versions
 from recbole_metarec.tuning.study import Trial, TrialError, TuningStudy
 from recbole_metarec.tuning.worker import outcome_file, read_outcome
 
-WORKER = python_module("recbole_metarec.tuning.worker")
+WORKER = python_module("recbole_metarec.tuning.validate")
 
 
 class Tuner:

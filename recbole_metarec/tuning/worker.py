@@ -1,11 +1,9 @@
-"""One trial in a process of its own: ``python -m recbole_metarec.tuning.worker RUN.json PARENT``.
+"""What the process of one trial does beside training: it leaves the metrics on validation, or the error.
 
-What it found on validation, or its error, is left beside RUN.json for the process PARENT, which keeps the study. The
-test rows are never ranked.
+They lie beside the run's file, for the process that keeps the study. The test rows are never ranked.
 """
 
 import json
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,19 +28,12 @@ def read_outcome(run: PlannedRun) -> dict | None:
         return None
 
 
-def validate(run: PlannedRun) -> dict[str, float]:
-    """Trains the run's model; its metrics on validation."""
-    from recbole_metarec.quick_start import validate_experiment
+def work(arguments: list[str], experiment: Callable[[PlannedRun], dict[str, float]]) -> int:
+    """Does one trial and writes its outcome. Returns 0, or the exit code of a failed or interrupted run.
 
-    overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
-    metrics = validate_experiment(run.experiment, run.dataset, overrides)
-    for checkpoint in Path(run.folder).glob("*/*.pth"):  # one per trial would fill the disk, and nobody reads them
-        checkpoint.unlink()
-    return metrics
-
-
-def main(arguments: list[str], experiment: Callable[[PlannedRun], dict[str, float]] = validate) -> int:
-    """Does the trial and writes its outcome. Returns 0, or the exit code of a failed or interrupted run."""
+    arguments: the run's file and the number of the process that waits for this one. experiment: trains the run and
+    returns its metrics on validation.
+    """
     run, parent = PlannedRun.read(Path(arguments[0])), int(arguments[1])
     with ends_with(parent):
         try:
@@ -58,7 +49,3 @@ def main(arguments: list[str], experiment: Callable[[PlannedRun], dict[str, floa
             return FAILED
         write_json(outcome_file(run), {"valid": metrics})
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -92,5 +92,5 @@ if __name__ == "__main__":
 
     what, *arguments = sys.argv[1:]
     if what == "work":
-        sys.exit(worker.main(arguments, pretend))
+        sys.exit(worker.work(arguments, pretend))
     sys.exit(_command(*arguments))
