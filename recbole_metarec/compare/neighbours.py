@@ -17,8 +17,7 @@ from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.evaluation.intervals import Interval
 from recbole_metarec.jobs.competitors import text_columns
-from recbole_metarec.model.metarec import MetaRec
-from recbole_metarec.model.metarec_network import SourceItems
+from recbole_metarec.model.metarec_network import MetaRecNetwork, SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.plugin.checkpoint_config import config_from_json
 from recbole_metarec.plugin.dataset import TransferDataset, read_source_items
@@ -121,7 +120,7 @@ def _catalogue(folder: Path, store: SequenceStore, items: list[str], config) -> 
 
 
 @torch.no_grad()
-def _mapping(source: Catalogue, items: SourceItems, model: MetaRec, k: int) -> Mapping:
+def _mapping(source: Catalogue, items: SourceItems, model: MetaRecNetwork, k: int) -> Mapping:
     parameters = dict(model.named_parameters())
     vectors, table = model.source_table(parameters, items)[1:], model.item_table(parameters)
     candidates = model.candidate_codes
