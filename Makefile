@@ -14,7 +14,7 @@ demo:
 	$(DEMO_ENV)/bin/python run_recbole_metarec.py
 
 test: test-env
-	$(TEST_ENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(TEST_ENV)/bin/python -m pytest -n auto --dist worksteal
 
 # Which small faults in the numeric core do its tests not see? tests/mutate.py; about half an hour.
 mutate: test-env
