@@ -132,6 +132,8 @@ def preload() -> None:
     importlib.import_module("recbole.quick_start")
     for name in [name for name in sys.modules if name.partition(".")[0] == "recbole_metarec"]:
         del sys.modules[name]
+    # a mutant's own finder would ask the one of the package that is forgotten, and that one the mutant's, for ever
+    sys.meta_path[:] = [one for one in sys.meta_path if "recbole_metarec" not in getattr(one, "__module__", "")]
     for name in ("pandas", "scipy.stats", "polars", "sklearn.decomposition", "torch._dynamo"):
         importlib.import_module(name)
     gc.freeze()  # else the first collection in every fork copies the memory of all of it

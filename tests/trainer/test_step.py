@@ -17,11 +17,13 @@ from support.tiny import (
     two_sides,
 )
 
+from recbole_metarec.config.schema import key_reference
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.step import joint_step, plain_step
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import MetaStep
+from recbole_metarec.trainer.weighting import WEIGHTINGS
 
 
 def test_the_similarity_of_the_target_with_itself_tends_to_one():
@@ -224,6 +226,10 @@ def test_nothing_is_learned_from_a_trial_of_size_zero():
 def test_the_parameters_compared(over, wanted):
     settings = TransferSettings(**(STEP_DEFAULTS | {"similarity_over": over}))
     assert set(settings.compared(["encoder.x", "item_embedding.weight", "item_bias"])) == wanted
+
+
+def test_every_weighting_can_be_chosen_by_the_key():
+    assert key_reference("MetaRec")["gradient_rescaling"].rule == f"one of: {' '.join(WEIGHTINGS)}"
 
 
 # -- joint training, and what is carried from step to step -------------------------------------------------------------
