@@ -21,7 +21,8 @@ from recbole_metarec.files import cache_dir, make_dir, write_atomically
 from recbole_metarec.runs.folder import release
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# What only makes data (whose fingerprint is part of a result's identity), starts runs, keeps them or shows them.
+# What only makes data (whose fingerprint is part of a result's identity), starts runs, keeps them, shows them or words
+# errors.
 _DECIDES_NOTHING = (
     "cli/",
     "compare/",
@@ -30,6 +31,8 @@ _DECIDES_NOTHING = (
     "reports/",
     "tuning/",
     "__main__.py",
+    "config/origins.py",
+    "errors.py",
     "evaluation/intervals.py",
     "evaluation/results.py",
     "evaluation/segments.py",
