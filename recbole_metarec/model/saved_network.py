@@ -68,7 +68,10 @@ def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNe
 
 def _named(text: str | None, file) -> tuple[type[SequenceNetwork], dict]:
     if text is None:
-        raise CheckpointError(f"{file}: its model is of a class that names no network to serve it; see LRURec.network")
+        raise CheckpointError(
+            f"{file}: its model is of a class that names no network to serve it; write network = LRUNetwork in the "
+            "class if it scores as LRURec does, and train again"
+        )
     described = json.loads(text)
     name, sizes = described["name"], described["sizes"]
     if name not in NETWORKS:
