@@ -15,6 +15,7 @@ from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.results import FailedRun, RunResult
 from recbole_metarec.evaluation.segments import Segment
+from recbole_metarec.reports import html as page_module
 from recbole_metarec.reports.html import page
 from recbole_metarec.reports.leaderboard import (
     headline,
@@ -26,6 +27,14 @@ from recbole_metarec.reports.leaderboard import (
     write_reports,
 )
 from recbole_metarec.tables import INTERVAL, deviation, duration, score, signed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_figures():
+    """They take most of a page's time, and are tested in test_figures.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_module, "_pictures", lambda comparison: {})
+        yield
 
 
 @pytest.fixture(scope="module")
