@@ -144,12 +144,17 @@ class ConfigCommand(Command):
         super().__init__(*args, **attributes)
         self.every_key = every_key
         self.shown = {name for param in self.params for name in param.opts}
-        if every_key:
-            hidden = [name for name in known_keys() if f"--{name}" not in self.shown]
-            self.params += [KeyOption([f"--{name}", name], hidden=True) for name in hidden]
+
+    def _add_hidden_keys(self) -> None:
+        """Makes an option of every key that has none yet, those of models registered since included."""
+        present = {name for param in self.params for name in param.opts}
+        absent = [name for name in known_keys() if f"--{name}" not in present]
+        self.params += [KeyOption([f"--{name}", name], hidden=True) for name in absent]
 
     def parse_args(self, ctx, args):
         """Gathers the config keys and reads the config files."""
+        if self.every_key:
+            self._add_hidden_keys()
         rest = super().parse_args(ctx, _with_an_option_for_each_file(args))
         names = [param.name for param in self.params if isinstance(param, KeyOption)]
         typed = {name: text for name in names if (text := ctx.params.pop(name)) is not None}

@@ -104,6 +104,15 @@ def test_every_config_key_is_understood_with_a_sign_or_a_space_and_with_hyphens_
         assert typed(*(f"--{spelled(key)}={value}" for key, value in values.items())) == (understood, origins)
 
 
+def test_a_key_that_a_registered_model_adds_is_an_option_at_once(calls, monkeypatch, capsys):
+    assert error(capsys, "train", "--my_own_key", "3").startswith("--my_own_key: unknown config key")
+    for module in ("recbole_metarec.cli.options", "recbole_metarec.config.schema"):
+        monkeypatch.setattr(f"{module}.known_keys", lambda known=known_keys: {**known(), "my_own_key": "Mine"})
+    assert cli.main(["train", "--model", "LRURec", "--my_own_key", "3"]) == 0
+    ((run_config, _),) = calls
+    assert run_config.user.values == {"my_own_key": 3}
+
+
 def test_config_files_in_recbole_s_spelling_and_with_spaces_in_their_names(calls, tmp_path):
     for name, epochs in {"a.yaml": 1, "b.yaml": 2, "with space.yaml": 3}.items():
         (tmp_path / name).write_text(f"epochs: {epochs}\n")
