@@ -79,14 +79,8 @@ class Comparison:
             return best.best_found(opened, defaults)
 
 
-def comparison_options(compared: str, output: str, fixed: Collection[str], reason: str) -> Callable:
-    """A decorator: the command takes the options that all comparisons have, and is called with a Comparison in their
-    place.
-
-    compared: model or variant, output: the usual folder of the reports, for the help text. fixed: config keys that
-    must not be given; reason: why, and what to do instead.
-    """
-    options = together(
+def _options(compared: str, output: str) -> Callable:
+    return together(
         option(
             "--seeds",
             metavar="N",
@@ -115,6 +109,15 @@ def comparison_options(compared: str, output: str, fixed: Collection[str], reaso
         option("--output", metavar="DIR", help=f"folder of the reports (default: {output})"),
     )
 
+
+def comparison_options(compared: str, output: str, fixed: Collection[str], reason: str) -> Callable:
+    """A decorator: the command takes the options that all comparisons have, and is called with a Comparison in their
+    place.
+
+    compared: model or variant, output: the usual folder of the reports, for the help text. fixed: config keys that
+    must not be given; reason: why, and what to do instead.
+    """
+
     def decorate(function):
         @functools.wraps(function)
         def command(user: UserKeys, simulate, seeds, jobs, store, tuned, output, **others):
@@ -131,7 +134,7 @@ def comparison_options(compared: str, output: str, fixed: Collection[str], reaso
             )
             return function(comparison, **others)
 
-        return options(command)
+        return _options(compared, output)(command)
 
     return decorate
 
