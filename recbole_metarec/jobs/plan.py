@@ -179,23 +179,23 @@ def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: l
     """
     guarded = {model.name for model in models if model.guarded}
     planned = {(run.model, run.seed): run for run in plan}
-    found = {(result.model, result.seed): result for result in results}
+    by_name = {(result.model, result.seed): result for result in results}
     completed = []
     for result in results:
-        other = found.get((WITHOUT_TRANSFER, result.seed))
+        other = by_name.get((WITHOUT_TRANSFER, result.seed))
         if result.model in guarded and other is not None and result.guarded_test is None:
-            own, without = (planned[name, result.seed].config for name in (result.model, WITHOUT_TRANSFER))
-            if same_backbone(own, without):
-                fired = _is_no_worse(other, result, own["valid_metric"].lower())
+            ours, without = (planned[name, result.seed].config for name in (result.model, WITHOUT_TRANSFER))
+            if same_backbone(ours, without):
+                fired = _is_no_worse(other, result, ours["valid_metric"].lower())
                 result = replace(result, guarded_test=other.test if fired else result.test)
         completed.append(result)
     return completed
 
 
-def same_backbone(own: Mapping, without: Mapping) -> bool:
+def same_backbone(ours: Mapping, without: Mapping) -> bool:
     """Whether the model without transfer of these two configs is the same."""
     keys = {*key_reference(WITHOUT_TRANSFER), *without} - keys_in("machine", "repetition") - {"model", "MODEL_TYPE"}
-    return all(own.get(key) == without[key] for key in keys)
+    return all(ours.get(key) == without[key] for key in keys)
 
 
 def _is_no_worse(other: RunResult, result: RunResult, metric: str) -> bool:
