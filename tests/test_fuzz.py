@@ -6,7 +6,7 @@ Every run draws the same examples; METAREC_FUZZ=N draws N new ones for each test
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
@@ -15,6 +15,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 import numpy as np
 import torch
 import yaml
+from support.fuzzing import VALUES, fuzz, one_line, same
 from support.worlds import TINY, cluster_histories, write_domain
 
 from recbole_metarec.config.schema import known_keys
@@ -27,26 +28,6 @@ from recbole_metarec.errors import CheckpointError, ConfigError, DataError, Meta
 from recbole_metarec.quick_start import run_experiment, settled_config
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
-
-MORE = os.environ.get("METAREC_FUZZ")
-
-
-def fuzz(examples: int):
-    """Settings of one test: so many examples, or METAREC_FUZZ."""
-    return settings(
-        max_examples=int(MORE or examples),
-        derandomize=MORE is None,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-def one_line(error: Exception) -> str:
-    text = str(error)
-    assert "\n" not in text and text.strip() and ("; " in text or ": " in text), text
-    return text
-
 
 # -- files of events -----------------------------------------------------------------------------------------------
 
@@ -139,15 +120,7 @@ def test_columns_hold_what_stands_in_the_file(content, separator, encoding, tmp_
 
 # -- values of config keys -----------------------------------------------------------------------------------------
 
-_WORDS = st.sampled_from(["auto", "none", "all", "None", "[5,inf)", "NDCG@10", "adam", "meta", "cuda", "a,b"])
-_NUMBERS = st.one_of(st.integers(-3, 100), st.integers(), st.floats())
-_PLAIN = st.one_of(st.none(), st.booleans(), _NUMBERS, st.text(max_size=8), _WORDS)
 _KEYS = sorted(key for key, whose in known_keys().items() if whose in ("ours", "recbole"))  # others do nothing here
-_VALUES = st.recursive(
-    _PLAIN,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=2)),
-    max_leaves=4,
-)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +133,7 @@ def shop(tmp_path_factory):
 
 @fuzz(200)
 @given(model=st.sampled_from(["MetaRec", "LRURec", "UniSRec"]),
-       values=st.dictionaries(st.sampled_from(_KEYS), _VALUES, min_size=1, max_size=3))  # fmt: skip
+       values=st.dictionaries(st.sampled_from(_KEYS), VALUES, min_size=1, max_size=3))  # fmt: skip
 def test_a_config_is_refused_or_settled_and_settled_again_is_the_same(model, values, shop):
     for key in ("model", "dataset", "data_path", "config_files", "config_file_list"):
         values.pop(key, None)
@@ -176,7 +149,7 @@ def test_a_config_is_refused_or_settled_and_settled_again_is_the_same(model, val
 
 @fuzz(300)
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode),
-                         st.dictionaries(st.text("abc_", min_size=1, max_size=4), _VALUES, max_size=3).map(
+                         st.dictionaries(st.text("abc_", min_size=1, max_size=4), VALUES, max_size=3).map(
                              lambda value: yaml.safe_dump(value, allow_unicode=True).encode()).flatmap(
                              lambda text: st.one_of(st.just(text), damaged(text)))))  # fmt: skip
 def test_yaml_is_read_as_plain_yaml_or_refused(content, tmp_path):
@@ -192,7 +165,7 @@ def test_yaml_is_read_as_plain_yaml_or_refused(content, tmp_path):
 
 
 @fuzz(300)
-@given(text=st.one_of(st.text(max_size=20), _VALUES.map(lambda value: yaml.safe_dump(value, default_flow_style=True))))
+@given(text=st.one_of(st.text(max_size=20), VALUES.map(lambda value: yaml.safe_dump(value, default_flow_style=True))))
 def test_a_typed_value_is_plain_or_refused(text):
     try:
         value = parse_value(text, "--key")
@@ -210,17 +183,6 @@ def model_file(shop):
     keys = {key: value for key, value in TINY.items() if key != "vq_heads"} | {"epochs": 1, "state": "ERROR"}
     keys |= {"data_path": str(shop), "checkpoint_dir": str(shop / "saved"), "device": "cpu"}
     return run_experiment("LRURec", "Good", overrides=keys).run_dir / "model.pth"
-
-
-def same(one, other) -> bool:
-    """NaN is itself here: it must come out where it went in."""
-    if isinstance(one, torch.Tensor):
-        if not isinstance(other, torch.Tensor) or (one.dtype, one.shape) != (other.dtype, other.shape):
-            return False
-        return bool(((one == other) | ((one != one) & (other != other))).all())
-    if isinstance(one, dict):
-        return isinstance(other, dict) and list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    return type(one) is type(other) and (one == other or (one != one and other != other))
 
 
 @fuzz(300)
@@ -248,7 +210,7 @@ _TENSORS = st.sampled_from(
 def test_any_content_makes_a_recommender_or_is_refused(data, model_file, tmp_path):
     content = read_checkpoint(model_file)
     spoilt = {
-        name: data.draw(st.one_of(_VALUES, _TENSORS)) for name in data.draw(st.sets(st.sampled_from(list(content))))
+        name: data.draw(st.one_of(VALUES, _TENSORS)) for name in data.draw(st.sets(st.sampled_from(list(content))))
     }
     if data.draw(st.booleans()):
         names = list(content["state_dict"])

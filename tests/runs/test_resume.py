@@ -31,7 +31,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def without_pictures():
-    """They take half of a small run's time, and test_run.py looks at them."""
+    """They take half of a small run's time, and test_quick_start.py looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quick_start, "_draw", lambda *_: None)
         yield

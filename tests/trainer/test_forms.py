@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_fuzz import same
+from support.fuzzing import leaves, parent_of, same
 
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.trainer import forms
@@ -101,18 +101,6 @@ def step(optimizer, tensors, seed: int, sparse: bool) -> None:
         if sparse and index == 0:
             tensor.grad = (tensor.grad * torch.tensor([[1.0], [0], [0], [1], [0], [0]])).to_sparse(1)
     optimizer.step()
-
-
-def leaves(value, path=()):
-    """Paths of all that is no dict and no list."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    return [path] if inner is None else [leaf for key, part in inner for leaf in leaves(part, (*path, key))]
-
-
-def parent_of(content: dict, path: tuple):
-    for key in path[:-1]:
-        content = content[key]
-    return content
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fuzzing import VALUES, fuzz, leaves, one_line, parent_of, same
 from support.worlds import TINY, run, write_shop
-from test_forms import leaves, parent_of
-from test_fuzz import _VALUES, fuzz, one_line, same
 
 from recbole_metarec import quick_start
 from recbole_metarec.cli.main import main
@@ -136,7 +135,7 @@ def test_an_entry_that_is_missing_or_unknown_anywhere_is_refused(data, genuine, 
     path = data.draw(st.sampled_from(dicts(content)))
     part = parent_of(content, (*path, None))
     if data.draw(st.booleans()) and not set(path) & set(FREE):
-        part[data.draw(st.sampled_from(["more", 10**6, True, 0.5]))] = data.draw(_VALUES)
+        part[data.draw(st.sampled_from(["more", 10**6, True, 0.5]))] = data.draw(VALUES)
     elif part and not set(path) & set(USUAL):
         del part[data.draw(st.sampled_from(list(part)))]
     else:
@@ -158,7 +157,7 @@ def test_any_leaf_is_refused_or_restored_as_it_stands_in_the_file(data, genuine,
     content = copy.deepcopy(genuine)
     path = data.draw(st.sampled_from(leaves(content)))
     parent = parent_of(content, path)
-    parent[path[-1]] = data.draw(st.one_of(other_tensors(parent[path[-1]]), _VALUES))
+    parent[path[-1]] = data.draw(st.one_of(other_tensors(parent[path[-1]]), VALUES))
     before = standing(made.trainer)
     try:
         resume(made, content, tmp_path)

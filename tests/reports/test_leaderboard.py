@@ -31,7 +31,7 @@ from recbole_metarec.tables import INTERVAL, deviation, duration, score, signed
 
 @pytest.fixture(scope="module", autouse=True)
 def without_figures():
-    """They take most of a page's time, and are tested in test_figures.py."""
+    """They take most of a page's time, and are tested in reports/test_figures.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page_module, "_pictures", lambda comparison: {})
         yield
