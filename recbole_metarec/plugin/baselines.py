@@ -12,8 +12,8 @@ from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.config import read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import TransferDataset, fail_without_held_out
 from recbole_metarec.plugin.frames import filled_by_our_reader
-from recbole_metarec.plugin.mends import load_recbole_checkpoint
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
+from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 

@@ -16,8 +16,8 @@ from recbole_metarec.config.models import model_spec, our_models
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
-from recbole_metarec.plugin import mends
 from recbole_metarec.plugin.config import recbole_config
+from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint, trusted_pickles
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 
 
@@ -73,8 +73,8 @@ def loader(original):
 
 def _unpickle(original, model_file, trust_pickle: bool):
     """RecBole's own format is a pickle, which may run any code: only of this process's making or on the user's word."""
-    mends.load_recbole_checkpoint(model_file, "cpu", trust_pickle)  # raises CheckpointError unless it may be read
-    with mends.trusted_pickles():
+    load_recbole_checkpoint(model_file, "cpu", trust_pickle)  # raises CheckpointError unless it may be read
+    with trusted_pickles():
         return original(model_file)
 
 

@@ -16,8 +16,6 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import io
-import os
-import pickle
 import re
 import sys
 import types
@@ -29,11 +27,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_metarec.errors import CheckpointError, TrainingError
+from recbole_metarec.errors import TrainingError
 from recbole_metarec.files import write_atomically
 from recbole_metarec.plugin import on_import
 from recbole_metarec.plugin.on_import import after, around, before
-from recbole_metarec.trainer.checkpoint import load_plain
+from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint, note_written, trusted_pickles
 
 _MENDS: dict[Callable, str] = {}  # a mend -> the module of RecBole that it mends
 
@@ -295,8 +293,6 @@ def quiet_warnings() -> None:
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
-_written: dict[str, tuple[int, int, int]] = {}
-
 
 @_mend(after, "recbole.trainer.trainer")
 def trainer_checkpoints(trainer) -> None:
@@ -322,7 +318,7 @@ def trainer_checkpoints(trainer) -> None:
         packed = io.BytesIO()
         save(self, epoch, verbose=False, saved_model_file=packed, **kwargs)
         write_atomically(Path(path), [packed.getbuffer()], "free some space, or choose another checkpoint_dir")
-        _written[os.path.realpath(path)] = _fingerprint(path)
+        note_written(path)
         if verbose:
             self.logger.info(f"Saving current: {path}")
 
@@ -365,52 +361,3 @@ def trainer_names_its_loss(trainer) -> None:
         raise TrainingError(f"the training loss is not finite; lower learning_rate; {best}")
 
     trainer.Trainer._check_nan = _check_nan
-
-
-def load_recbole_checkpoint(path, device, trust_pickle: bool | None = False) -> dict:
-    """A checkpoint as RecBole's Trainer writes it: config, state_dict, other_parameter, optimizer, epoch, ...
-
-    Anything more than tensors and plain values is unpickled only if this process wrote the file and it is unchanged
-    since, or with ``trust_pickle``. Raises CheckpointError if it may not or cannot be read, FileNotFoundError if it is
-    not there.
-    """
-    trusted = trust_pickle is True or wrote_file(path)
-    try:
-        return torch.load(path, map_location=device, weights_only=False) if trusted else load_plain(path, device)
-    except pickle.UnpicklingError as problem:
-        if trusted:
-            raise CheckpointError(f"{path} cannot be read as a checkpoint: {problem}") from problem
-        raise CheckpointError(
-            f"{path} is a pickle that this process did not write, and reading it could run code hidden in it; "
-            "if you know where it comes from, set trust_pickle: true"
-        ) from problem
-    except (RuntimeError, EOFError) as problem:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint, it may be truncated: {problem}") from problem
-
-
-def wrote_file(path) -> bool:
-    """Whether RecBole's Trainer wrote this file in this very process, and nobody has changed it since."""
-    return _written.get(os.path.realpath(path)) == _fingerprint(path)
-
-
-def _fingerprint(path) -> tuple[int, int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-@contextlib.contextmanager
-def trusted_pickles():
-    """While open, a bare ``torch.load`` inside RecBole may unpickle; only for a file that was checked just before."""
-    switch = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(switch)
-    os.environ[switch] = "1"
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=f".*{switch}", category=UserWarning)
-            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            yield
-    finally:
-        if before is None:
-            del os.environ[switch]
-        else:
-            os.environ[switch] = before
