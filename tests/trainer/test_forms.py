@@ -51,12 +51,12 @@ BROKEN = [  # (value, form, where)
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value, form", FITS, ids=str)
+@pytest.mark.parametrize("value, form", FITS, ids=map(str, range(len(FITS))))
 def test_a_value_of_the_form_comes_out_as_it_went_in(value, form):
     assert same(checked(value, form), value | {"a": 3} if value == {} else value)
 
 
-@pytest.mark.parametrize("value, form, where", BROKEN, ids=str)
+@pytest.mark.parametrize("value, form, where", BROKEN, ids=map(str, range(len(BROKEN))))
 def test_any_other_value_is_refused_by_one_line_that_says_where(value, form, where):
     with pytest.raises(CheckpointError, match=f"^some.pth: {where} (is|holds) ") as refused:
         read_as("some.pth", value, form)
