@@ -84,8 +84,9 @@ class TransferState:
         def learner(state):
             return self.rate_optimizer and optimizer_form(self.rate_optimizer, state["steps"], moves_all=True)
 
-        steps_done = {"steps": range(steps + 1), "rate_optimizer": Given(learner)}
-        return {"log_rates": self.log_rates, "smoothed": self.smoothed} | steps_done
+        form = {"log_rates": self.log_rates, "smoothed": self.smoothed, "steps": range(steps + 1)}
+        form["rate_optimizer"] = Given(learner)
+        return form
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on where :meth:`state_dict` was taken."""

@@ -20,6 +20,7 @@ from support.tiny import (
 from recbole_metarec.config.schema import key_reference
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
+from recbole_metarec.trainer.forms import Mismatch, checked
 from recbole_metarec.trainer.step import joint_step, plain_step
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import MetaStep
@@ -300,7 +301,16 @@ def test_a_restored_state_goes_on_as_the_one_that_was_saved(rate):
     for _ in range(3) if rate else ():
         moved(state)
     saved = state.state_dict()
-    other.load_state_dict(saved)
+    other.load_state_dict(checked(saved, other.form(4)))
+    with pytest.raises(Mismatch, match="^steps is 4"):
+        checked(saved, other.form(3))
+    for name, spoilt in (("log_rates", {"x": torch.zeros(2)}), ("smoothed", torch.zeros(3)), ("rate_optimizer", {})):
+        with pytest.raises(Mismatch, match=f"^{name}"):
+            checked(saved | {name: spoilt}, other.form(4))
+    if rate:  # every rate moves in every step
+        del saved["rate_optimizer"]["state"][1]
+        with pytest.raises(Mismatch, match=r"^rate_optimizer\.state\.1 is missing"):
+            checked(saved, other.form(4))
     for one in (state, other):
         if rate:
             moved(one)
