@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from support.tiny import tiny_metarec, tiny_unisrec
 from support.worlds import TINY, write_shop
 
@@ -48,23 +47,6 @@ def test_one_text_is_not_a_history(recommender, text):
 def test_any_iterable_of_names_is_a_history(recommender):
     expected = recommender.recommend(["i1", "i2"])
     assert recommender.recommend(("i1", "i2")) == recommender.recommend(iter(["i1", "i2"])) == expected
-
-
-@pytest.mark.parametrize("make", [lambda: tiny_metarec(n_target=len(ITEMS))[0], tiny_unisrec])
-def test_the_history_step_by_step_gives_the_same(make):
-    recommender, history = Recommender(make(), ITEMS), ["i5", "i1", "i5", "i7", "i2", "i9", "i1"]  # one more than L
-    state = recommender.start()
-    for item in history[1:]:
-        state = recommender.add(state, item)
-    step_by_step, at_once = recommender.top(state, 4), recommender.recommend(history, k=4)
-    assert [item for item, _ in step_by_step] == [item for item, _ in at_once]
-    assert dict(step_by_step) == pytest.approx(dict(at_once), rel=1e-12)
-    output, memory = recommender.network.memory_of([3, 1, 4, 1, 5])
-    after, one_by_one = None, recommender.network.first_memory()
-    for item in [3, 1, 4, 1, 5]:
-        after, one_by_one = recommender.network.next_memory(one_by_one, item)
-    for mine, its in zip((output, *memory), (after, *one_by_one), strict=True):
-        torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12)
 
 
 def test_unisrec_reads_a_whole_history_once():

@@ -80,17 +80,16 @@ def _unpickle(original, model_file, trust_pickle: bool):
 
 def _rebuild(checkpoint: dict, model_file):
     """(config, model, dataset, train, valid, test) of a checkpoint of this package."""
+    from recbole.data import dataset as datasets
     from recbole.data.utils import create_samplers, get_dataloader
     from recbole.utils import get_model, init_logger, init_seed
-
-    from recbole_metarec.plugin.dataset import TransferDataset
 
     config = config_from_json(checkpoint.get("config"), data_may_be_absent=False)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     getLogger().info(config)
     # not create_dataset and data_preparation: they unpickle whatever lies at certain places of checkpoint_dir
-    dataset = TransferDataset(config)
+    dataset = getattr(datasets, f"{config['model']}Dataset")(config)
     parts = dataset.build()
     samplers = create_samplers(config, dataset, parts)
     train, valid, test = (

@@ -15,7 +15,7 @@ from recbole_metarec.config.schema import (
     known_keys,
     unknown_key_error,
 )
-from recbole_metarec.config.suggestions import nearest, source_names
+from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
 
@@ -185,13 +185,6 @@ def test_keys_of_recbole_and_of_its_models_are_known():
     assert known["seed"] == "recbole"
     assert known["margin"] not in ("ours", "recbole")
     assert nearest("qqqqqq", known) is None
-
-
-def test_source_names():
-    assert source_names("auto") == "auto"
-    assert source_names("none") == []
-    assert source_names("Office, Tools") == ["Office", "Tools"]
-    assert source_names(["Office"]) == ["Office"]
 
 
 @pytest.mark.parametrize(

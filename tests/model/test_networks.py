@@ -1,57 +1,23 @@
-"""Networks without RecBole: made of plain sizes, they score as the RecBole models that wrap them do."""
+"""Networks without RecBole: made of plain sizes, or of what old files say, they learn; that they score as the models do
+is part of the contract, ``test_contract.py``."""
 
 import json
 from types import SimpleNamespace
 
 import pytest
 import torch
-from support.tiny import FIELDS, config_of, random_batch, tiny_metarec, tiny_unisrec
+from support.model_cases import CASES, N_ITEMS, config_of, make_model
+from support.tiny import FIELDS, random_batch
 
 # isort: split
-from recbole.data.interaction import Interaction
 
 from recbole_metarec.config.schema import default_values
-from recbole_metarec.errors import CheckpointError
 from recbole_metarec.model.lru_network import LRUNetwork
 from recbole_metarec.model.lrurec import LRURec
-from recbole_metarec.model.saved_network import NETWORKS, network_maker, network_to_json
+from recbole_metarec.model.saved_network import network_maker, network_to_json
 from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.model.unisrec_network import UniSRecNetwork
 from recbole_metarec.trainer.checkpoint import load_model
-
-USERS = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 0], [6, 0, 0, 0]])
-LENGTHS = (USERS > 0).sum(dim=1)
-ROWS = Interaction({"item_id_list": USERS, "item_length": LENGTHS, "item_id": torch.tensor([4, 11, 1])})
-FACES = {"LRURec": lambda: LRURec(config_of(), SimpleNamespace(num=lambda field: 12)).double(),
-         "MetaRec": lambda: tiny_metarec()[0], "UniSRec": tiny_unisrec,
-         "UniSRec, texts alone": lambda: tiny_unisrec("text")}  # fmt: skip
-
-
-def content_of(model, **more) -> dict:
-    """A checkpoint's content, float32 as all of them are."""
-    model = model.float().eval()
-    items = [f"i{number}" for number in range(model.n_items)]
-    return {"items": items, "network": network_to_json(model), "state_dict": model.deployed_weights(), **more}
-
-
-def served(content, tmp_path):
-    file = tmp_path / "model.pth"
-    file.write_bytes(bytes(10**6))  # as large as the sizes ask for
-    return load_model(network_maker(content, file), content, file).eval()
-
-
-@pytest.mark.parametrize("face", FACES)
-@torch.no_grad()
-def test_the_network_alone_scores_three_users_as_the_recbole_model_does(face, tmp_path):
-    model = FACES[face]()
-    network = served(content_of(model), tmp_path)
-    assert not hasattr(network, "predict") and type(network) in NETWORKS.values()
-    states = network(USERS, LENGTHS)
-    assert torch.equal(network.score(states), model.full_sort_predict(ROWS))
-    assert torch.equal(network.score_of(states, ROWS["item_id"]), model.predict(ROWS))
-    for row, length in zip(USERS.tolist(), LENGTHS.tolist(), strict=True):
-        mine, its = network.memory_of(row[:length]), model.memory_of(row[:length])
-        assert torch.equal(network.score(mine[0]), model.score(its[0]))
 
 
 @pytest.mark.parametrize("name", ["LRURec", "UniSRec"])
@@ -84,29 +50,30 @@ def test_a_network_learns_without_recbole():
     assert network.target_loss(parameters, batch) < 0.5 * first
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_a_file_that_says_nothing_of_its_network_is_served_by_its_config(face, tmp_path):
+def loaded(content, file):
+    file.write_bytes(bytes(10**6))  # as large as the sizes ask for
+    return load_model(network_maker(content, file), content, file)
+
+
+def content_of(model) -> dict:
+    return {"items": [f"i{number}" for number in range(N_ITEMS)], "state_dict": model.deployed_weights()}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.is_served], ids=str)
+def test_a_file_that_says_nothing_of_its_network_is_served_by_its_config(case, tmp_path):
     """As version 0.1.0 wrote it at first: RecBole's config alone."""
-    model = FACES[face]()
-    values = {"embedding_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 6}
-    if face.startswith("UniSRec"):
-        values |= {"n_layers": 2, "text_width": 6, "adaptor_experts": 3, "n_heads": 2, "score_temperature": 0.07}
-        values["item_vectors"] = "text" if "alone" in face else "text_and_id"
-    content = content_of(model, config=json.dumps({"model": type(model).__name__, "values": values}))
-    told = json.loads(content.pop("network"))
-    network = served(content, tmp_path)
-    assert {"name": type(network).__name__, "sizes": network.deployed_sizes()} == told
+    model = make_model(case).float()
+    values = {key: value for key, value in config_of(case).items() if key != "device"}
+    content = content_of(model) | {"config": json.dumps({"model": case.model, "values": values})}
+    network = loaded(content, tmp_path / "model.pth")
+    told = {"name": type(network).__name__, "sizes": network.deployed_sizes()}
+    assert told == json.loads(network_to_json(model))
 
 
-def test_a_model_of_another_class_is_served_by_no_network_that_it_did_not_name(tmp_path):
-    class Louder(LRURec):
-        def score(self, states):
-            return 2 * super().score(states)
-
+def test_a_users_class_is_served_by_the_network_that_it_says_it_scores_as(tmp_path):
     class Same(LRURec):
         network = LRUNetwork
 
-    loud, same = (cls(config_of(), SimpleNamespace(num=lambda field: 12)) for cls in (Louder, Same))
-    with pytest.raises(CheckpointError, match="names no network"):
-        served(content_of(loud), tmp_path)
-    assert type(served(content_of(same), tmp_path)) is LRUNetwork
+    model = Same(default_values("LRURec") | FIELDS, SimpleNamespace(num=lambda field: N_ITEMS))
+    content = content_of(model) | {"network": network_to_json(model)}
+    assert type(loaded(content, tmp_path / "model.pth")) is LRUNetwork

@@ -188,19 +188,6 @@ def test_prefix_rows_count_their_last_position_alone(shop, given):
     torch.testing.assert_close(one, made.model.target_loss(dict(made.model.named_parameters()), batch))
 
 
-def test_predict_and_full_sort_predict_agree_and_ignore_padding(shop):
-    made = run(shop)
-    made.model.eval()
-    for interaction, *_ in made.test:
-        scores = made.model.full_sort_predict(interaction).view(len(interaction), -1)
-        own = scores.gather(1, interaction["item_id"][:, None])[:, 0]
-        torch.testing.assert_close(made.model.predict(interaction), own)
-        longer = Interaction({name: interaction[name] for name in interaction.columns})
-        padding = torch.zeros(len(interaction), 5, dtype=torch.int64)
-        longer.update(Interaction({"item_id_list": torch.cat([interaction["item_id_list"], padding], dim=1)}))
-        torch.testing.assert_close(made.model.full_sort_predict(longer).view_as(scores), scores)
-
-
 def test_every_epoch_draws_masks_of_its_own(shop, monkeypatch):
     from recbole_metarec.trainer import trainer
 
