@@ -3,6 +3,10 @@
 A model of this package stands in ``SHIPPED_SPECS``; so do those of RecBole's about which more is known than RecBole's
 files say. Users add theirs with :func:`register_model`, or with an entry point of the group ``recbole_metarec.models``.
 Facts are light: classes are named by path and imported when they are asked for.
+
+To ship one more model, add its spec here, its class in ``model/NAME.py`` and its keys in
+``properties/model/NAME.yaml``. A model that is served also has its network in ``model/saved_network.py``, one that is
+tuned its space in ``properties/search/``; ``docs/make_reference.py`` lists the models whose keys the README shows.
 """
 
 import importlib

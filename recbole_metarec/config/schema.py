@@ -5,8 +5,10 @@ Its one home are the shipped files ``properties/*.yaml``, in RecBole's form, one
     key: default   # (type, range; scopes) Sentence.
 
 ``overall.yaml`` and ``model/NAME.yaml`` hold the keys of this package's models, ``recbole.yaml`` those of RecBole's own
-that are restricted or need a scope. To add a key, add its line. A scope is what code asks keys for (:func:`keys_in`);
-all of them stand in ``SCOPES``.
+that are restricted or need a scope. To add a key, add its line (a key that several models share has one in each file)
+and read it where it acts; a test finds a key that nobody reads, and ``docs/make_reference.py`` writes the README's
+table. Rules between keys stand in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); all of them
+stand in ``SCOPES``.
 """
 
 import copy

@@ -37,7 +37,9 @@ class MetaRec(MetaRecNetwork, LRURecommender):
         """The target's loss alone, for RecBole's plain Trainer; says so once."""
         if not self._warned:
             self._warned = True
-            self.logger.warning("MetaRec under a plain Trainer learns from the target alone; MetaRecTrainer transfers")
+            self.logger.warning(
+                "MetaRec under a plain Trainer learns from the target alone; run_recbole trains it with its sources"
+            )
         return super().calculate_loss(interaction)
 
 

@@ -11,6 +11,10 @@ Amazon 2023 (``*.csv.gz``)          user_id, parent_asin, rating, timestamp, wit
 Yelp (reviews)                      an object a line: user_id, business_id, date, stars
 RecBole (``.inter``, also zipped)   tab-separated, a header of name:type
 ==================================  =================================================================================
+
+To add a public form, add its fields below and a branch in :func:`public_form`; a user's own log is :func:`own_form`'s.
+A new kind of file, beside JSON, separated text and Parquet, is also read in :mod:`.rows`. An ``edition`` asks for the
+5-core of Amazon's files; leave it empty elsewhere.
 """
 
 import ast

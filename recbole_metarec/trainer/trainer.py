@@ -28,7 +28,8 @@ from recbole_metarec.trainer.state import TrainingState
 from recbole_metarec.trainer.step import StepResult, joint_step, plain_step
 from recbole_metarec.trainer.training_log import TrainingLog
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
-from recbole_metarec.trainer.transfer_step import MetaStep
+from recbole_metarec.trainer.transfer_step import TransferStep
+from recbole_metarec.trainer.weighting import WEIGHTINGS
 
 
 class TransferTrainer(Trainer):
@@ -50,8 +51,8 @@ class TransferTrainer(Trainer):
         super().__init__(config, model)
         self.seed = config["seed"]
         self.saved_model_file = _unused(Path(self.saved_model_file))
-        uniform = config["gradient_rescaling"] == "uniform" or self.transfer != "meta"
-        self.log = TrainingLog(self.logger, TransferMonitor(uniform, {}))
+        scored = self.transfer == "meta" and WEIGHTINGS[config["gradient_rescaling"]].makes_scores
+        self.log = TrainingLog(self.logger, TransferMonitor(not scored, {}))
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.source_names: list[str] = []
         self.pretrained = self.steps_done = 0
@@ -140,7 +141,7 @@ class TransferTrainer(Trainer):
         alphas = {name: config["inner_learning_rate"] * self.model.trial_scale(name) for name in names}
         rate = config["learn_inner_learning_rate"]
         self.transfer_state = TransferState.initial(alphas, rate, len(self.sources), self.device)
-        self.meta_step = MetaStep(self.model, self.sources, settings, self.transfer_state)
+        self.meta_step = TransferStep(self.model, self.sources, settings, self.transfer_state)
 
     def _source_weight(self) -> float:
         weight = self.config["source_weight"]

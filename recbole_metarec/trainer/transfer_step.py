@@ -35,7 +35,7 @@ class SourceWeights:
     scores: Tensor | None = None
 
 
-class MetaStep:
+class TransferStep:
     """The step that is the paper (MetaRec, section 4). With theta the shared parameters, S_i fresh batches of source i
     and T a batch of the target:
 
@@ -43,9 +43,12 @@ class MetaStep:
         shares   T_i, the rows of T that source i is tried on          all of T, or disjoint rows
         outers   g_i = (d phi_i / d theta) grad L_tgt(phi_i; T_i)      exact, or with d phi_i / d theta = I
         weights  w = softmax(s / tau), s_i = Sim(g_i, theta - phi_i)   s_i smoothed over steps
-        update   sum_i w_i g_i + source_weight sum_i w_i grad L_src(theta; S_i)
+        update   sum_i c_i g_i + source_weight sum_i w_i grad L_src(theta; S_i)
 
-    With ``similarity_at: theta`` the scores read grad L_tgt(theta; T) in the place of g_i, before T is shared out.
+    c = w where each source is tried on all of T (``target_batch: shared``). Where T is dealt out (``split``), source i
+    gets rows in proportion to w_i, and c_i is its share of the events: every event of T counts alike.
+    With ``similarity_at: theta`` the scores read grad L_tgt(theta; T) in the place of g_i. They are made before T is
+    dealt out; the second call of ``_weigh`` then only leaves out sources whose g_i is not finite.
     """
 
     def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState):
@@ -57,15 +60,16 @@ class MetaStep:
         """Gradient of theta and of the sources' tables; moves the smoothed scores and alpha, nothing else."""
         trials = self._trials(parameters, streams)
         at_theta = self._target_at_theta(parameters, batch, streams)
-        prior = self._weights("theta", trials, [at_theta] * len(trials), trials.usable)
+        prior = self._weigh("theta", trials, [at_theta] * len(trials), trials.usable)
         shares = self._shares(batch, prior, streams)
         outers = self._outers(parameters, trials, shares, streams)
-        weights = self._weights("phi", trials, outers, trials.usable & outers.usable)
+        weights = self._weigh("phi", trials, outers, trials.usable & outers.usable)
         counted = shares.counted(weights.values, weights.usable)
         gradient = self._update(counted, weights.values, trials, outers)
         measured = self.measurer.of_step(trials, weights, counted, {"theta": prior.scores, "phi": weights.scores})
         if self.measurer.is_due(self.state.steps):
-            measured |= self.measurer.of_trials(parameters, trials, shares, outers, at_theta, streams)
+            rare = self.measurer.of_trials(parameters, trials, shares, outers, at_theta, streams)
+            measured = measured | {name: value for name, value in rare.items() if name not in measured}
         self.state.learn_rates(meta.weighted_sum(counted, [outer.rates for outer in outers]))
         self.state.steps += 1
         loss = at_theta.loss if self.weighting.scores_at == "theta" else _weighted_loss(counted, outers)
@@ -93,8 +97,11 @@ class MetaStep:
         loss = self.model.target_loss(spared | compared, batch, streams("target"))
         return StepResult(loss.detach(), meta.gradients(loss, compared))
 
-    def _weights(self, place: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:
-        """target: per source what holds the target's gradient at ``place``, which new scores may read."""
+    def _weigh(self, place: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:
+        """Makes and smooths new scores, where this is the ``place`` for it, and weighs by the smoothed scores.
+
+        place: "theta" or "phi". target: per source what holds the target's gradient there.
+        """
         scores = None
         if self.weighting.scores_at == place:
             scores = self.weighting.scores(trials, [one.gradient for one in target])

@@ -1,5 +1,6 @@
-"""How sources are weighed. A new weighting is one more class here, named in WEIGHTINGS by a value of
-``gradient_rescaling``.
+"""How sources are weighed. A new weighting is one more class here, its name in WEIGHTINGS, and the same name in
+``one of: ...`` of the key ``gradient_rescaling`` in ``properties/model/MetaRec.yaml``; a test holds the two equal.
+Another similarity under the same softmax is a subclass of :class:`SimilarityWeighting` with other ``scores``.
 
 A weighting says how well each source serves the target in one step (scores) and what each may therefore contribute to
 the update (weights). In between, the meta step smooths the scores over the steps.
@@ -19,17 +20,23 @@ from recbole_metarec.trainer.transfer_state import TransferSettings
 class SourceWeighting(ABC):
     """M sources to M weights.
 
-    scores_at: "theta" if the scores read the target's gradient before the trial updates, "phi" if they read it after
-    them, None if there are no scores.
+    makes_scores: False if all sources weigh the same by intention, so that nobody warns of it. scores_at: "theta" if
+    the scores read the target's gradient before the trial updates, "phi" if they read it after them, None if there are
+    none.
     """
 
+    makes_scores = True
     scores_at: str | None = None
 
     def __init__(self, settings: TransferSettings):
         self.settings = settings
 
     def scores(self, trials: Sequence[Trial], gradients: Sequence[Tensors]) -> Tensor:
-        """s of one step, float [M]: the larger, the better. gradients: of the target's loss, beside each trial."""
+        """s of one step, float [M]: the larger, the better.
+
+        gradients: of the target's loss at ``scores_at``, one for each trial. At "theta" they hold the compared
+        parameters alone (``similarity_over``), at "phi" all.
+        """
         raise NotImplementedError
 
     @abstractmethod
@@ -56,6 +63,8 @@ class SimilarityWeighting(SourceWeighting):
 
 class UniformWeighting(SourceWeighting):
     """w_i = 1 / M: what weighing is compared with."""
+
+    makes_scores = False
 
     def weights(self, scores: Tensor, usable: Tensor) -> Tensor:
         """The same for every usable source."""

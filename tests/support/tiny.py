@@ -15,7 +15,7 @@ from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
-from recbole_metarec.trainer.transfer_step import MetaStep
+from recbole_metarec.trainer.transfer_step import TransferStep
 
 F64 = torch.float64
 FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
@@ -119,7 +119,7 @@ def no_streams(*name):
 def step_on(model, sides, alpha=0.01, **given):
     parameters = dict(model.named_parameters())
     state = TransferState(rates(parameters, alpha), torch.zeros(len(sides), dtype=F64))
-    return MetaStep(model, sides, TransferSettings(**(STEP_DEFAULTS | given)), state), parameters, state
+    return TransferStep(model, sides, TransferSettings(**(STEP_DEFAULTS | given)), state), parameters, state
 
 
 def two_sides():

@@ -11,7 +11,7 @@ from recbole_metarec.compare.settings import weighs_sources
 from recbole_metarec.config.schema import key_reference
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
-from recbole_metarec.trainer.transfer_step import MetaStep
+from recbole_metarec.trainer.transfer_step import TransferStep
 
 # -- a quadratic, whose every gradient is known ------------------------------------------------------------------------
 
@@ -322,7 +322,7 @@ def test_the_keys_that_weigh_sources_are_all_that_change_nothing_with_one_source
         ]
         parameters = dict(model.named_parameters())
         state = TransferState(rates(parameters, 0.01), torch.zeros(n_sources, dtype=F64))
-        step = MetaStep(model, sides, TransferSettings(**(usual | changed)), state)
+        step = TransferStep(model, sides, TransferSettings(**(usual | changed)), state)
         for _ in range(2):
             found = step(parameters, target_batch, lambda *name: torch.Generator().manual_seed(0))
         return [found.gradient[name] for name in parameters]

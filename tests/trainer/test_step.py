@@ -23,7 +23,7 @@ from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.forms import Mismatch, checked
 from recbole_metarec.trainer.step import joint_step, plain_step
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
-from recbole_metarec.trainer.transfer_step import MetaStep
+from recbole_metarec.trainer.transfer_step import TransferStep
 from recbole_metarec.trainer.weighting import WEIGHTINGS
 
 
@@ -211,7 +211,7 @@ def test_nothing_is_learned_from_a_trial_of_size_zero():
     model, same, other, batch = two_sides()
     parameters = dict(model.named_parameters())
     state = TransferState({name: torch.tensor(0.0, dtype=F64).log() for name in parameters}, torch.zeros(2, dtype=F64))
-    step = MetaStep(model, [same, other], TransferSettings(**STEP_DEFAULTS), state)
+    step = TransferStep(model, [same, other], TransferSettings(**STEP_DEFAULTS), state)
     result = step(parameters, batch, no_streams)
     assert result.measured["similarity_theta"].tolist() == [0.0, 0.0]
     torch.testing.assert_close(result.measured["weight"], torch.tensor([0.5, 0.5]), check_dtype=False)
