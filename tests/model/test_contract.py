@@ -85,6 +85,8 @@ class TestEveryModel:
     def test_padding_on_the_right_changes_nothing(self, model):
         wider = rows(pad(HISTORIES, (0, 2)), pad(TARGETS, (0, 2)))
         torch.testing.assert_close(scores_of(model, wider), scores_of(model), **NEAR)
+        alone = [scores_of(model, rows(row[None, row > 0], row[None, row > 0])) for row in HISTORIES]
+        torch.testing.assert_close(torch.cat(alone), scores_of(model), **NEAR)
         torch.testing.assert_close(model.calculate_loss(wider), model.calculate_loss(rows()), **NEAR)
 
     def test_the_order_of_a_batch_changes_nothing(self, model):
