@@ -108,7 +108,7 @@ class _Search:
 
     def __init__(self, model, target: Target, share: float, space: Path):
         self.model, self.target, self.share = model, target, share
-        subsamples = compare_settings.shops_of(share, target.dataset, target.keys, [target.seed])
+        subsamples = compare_settings.target_subsets(share, target.dataset, target.keys, [target.seed])
         self.dataset, self.keys = subsamples.by_seed[target.seed]
         if not model.spec.takes_sources and "sources" not in target.keys:  # a subsample comes with those of its domain
             self.keys = {key: value for key, value in self.keys.items() if key != "sources"}

@@ -58,8 +58,10 @@ class _Kind:
 
 
 def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[dict], rows: Iterable[Row]) -> Cost:
-    """What is missing of a plan costs as much as like runs did, in the store (``durations``) or in a file of rows;
-    of the others a rule of thumb is taken, times what the known ones took in comparison with it."""
+    """The cost of a plan's missing runs: what similar runs took, in the store (``durations``) or in a file of rows.
+
+    Without any, a rule of thumb, scaled by the ratio of the known runs to it.
+    """
     events: dict[str, int] = {run.dataset: _events(run) for run in plan}
     known: dict[_Kind, list[float]] = {}
     for row in durations:
@@ -73,8 +75,8 @@ def estimate(plan: list[PlannedRun], missing: list[PlannedRun], durations: list[
             known.setdefault(_Kind.of(run), []).append(by_config[config, data])
     kinds = [_Kind.of(run) for run in missing]
     budgets = {kind.epochs for kind in kinds}  # a quick look at one epoch tells nothing of a whole run
-    alike = {kind: own for kind, own in known.items() if kind.dataset in events and kind.epochs in budgets}
-    ratios = [fmean(own) / _rule(kind, events) for kind, own in alike.items()]
+    alike = {kind: seconds for kind, seconds in known.items() if kind.dataset in events and kind.epochs in budgets}
+    ratios = [fmean(seconds) / _rule(kind, events) for kind, seconds in alike.items()]
     scale = fmean(ratios) if ratios else 1.0
     seconds = sum(fmean(known[kind]) if kind in known else scale * _rule(kind, events) for kind in kinds)
     if all(kind in known for kind in kinds):

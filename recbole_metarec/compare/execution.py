@@ -68,7 +68,7 @@ class Execution:
             return stored
         planned = {run.recipe for run in self.study.plan}
         rows, ranks = (
-            {recipe: own for recipe, own in kept.items() if recipe in planned and recipe not in stored.rows}
+            {recipe: value for recipe, value in kept.items() if recipe in planned and recipe not in stored.rows}
             for kept in (self.file.rows(), self.file.ranks())
         )
         return StudyResults(stored.rows | rows, stored.ranks | ranks, stored.failures)

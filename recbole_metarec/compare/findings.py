@@ -24,7 +24,7 @@ class Contrast:
     difference: with its interval and its p, Holm-corrected over the column. relative: to the reference's mean, None
     where that is 0. over: ``users`` (paired bootstrap) or, where ranks are missing, ``seeds`` (paired t; a single seed
     has no interval and p = 1). seeds: how many both have. p_seeds: of the paired t-test over them, which asks whether
-    other seeds, and other subsamples where each seed uses its own, would show the same; Holm-corrected, too, None for
+    other seeds, and other subsamples where seeds differ in theirs, would show the same; Holm-corrected, too, None for
     a single seed.
     """
 

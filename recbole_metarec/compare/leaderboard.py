@@ -69,7 +69,7 @@ class Protocol:
 class Difference:
     """Mean difference of NDCG@10 to another model, its 95 % interval for itself, and the Holm-corrected p.
 
-    certain: no draw of users contradicted it, so that p is at most what it is given as.
+    certain: no draw of users contradicted it, so that p is an upper bound.
     """
 
     interval: Interval

@@ -75,7 +75,7 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
     config = config_from_json(content["config"], data_path, data_may_be_absent=False)
     # a deployed model needs no text; the state of training has the map and not the texts
     config["text_alignment"] = "text_map.weight" in last["state_dict"]
-    place = data_path or config.external_config_dict.get("data_path") or Path(config["data_path"]).parent
+    domains = data_path or config.external_config_dict.get("data_path") or Path(config["data_path"]).parent
     dataset = TransferDataset(config)
     training = dataset.build()[0]
     model = load_model(lambda: get_model(config["model"])(config, training), last, last_file)
@@ -84,31 +84,31 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
         config["sources"] = list(sides)
         texts = dict(zip(sides, dataset.text_vectors.sources, strict=True))
         model.text_map.set_texts(dataset.text_vectors.target)
-    found = []
+    mappings = []
     for name in names or list(sides):
-        folder = find_domain(name, place)
+        folder = find_domain(name, domains)
         store, items = read_source_items(config, name, folder)
         table, bias = sides[name]["table"], sides[name]["bias"]
         if len(table) != len(items):
             raise DataError(f"{name}: {len(items) - 1} items, but the run has read {len(table) - 1}; use its data")
-        own = SourceItems(table, bias, None, torch.from_numpy(texts[name]) if name in texts else None)
-        found.append(_mapping(_catalogue(folder / name, store, items, config), own, model, k))
+        source_items = SourceItems(table, bias, None, torch.from_numpy(texts[name]) if name in texts else None)
+        mappings.append(_mapping(_catalogue(folder / name, store, items, config), source_items, model, k))
     items = [str(item) for item in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
     target = _catalogue(Path(dataset.dataset_path), dataset.store, items, config)
-    return Mappings(target, tuple(found), int(last["epoch"]))
+    return Mappings(target, tuple(mappings), int(last["epoch"]))
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
     """The model and the last state of a run's folder, or of the one run in a folder of the leaderboard."""
-    found = [file for pattern in ("model.pth", "*/model.pth") for file in sorted(folder.glob(pattern))]
-    if len(found) != 1:
-        what = f"{len(found)} runs" if found else "no model.pth"
+    files = [file for pattern in ("model.pth", "*/model.pth") for file in sorted(folder.glob(pattern))]
+    if len(files) != 1:
+        what = f"{len(files)} runs" if files else "no model.pth"
         raise CheckpointError(
             f"{folder}: {what} in it; give the folder of one run of MetaRec, such as saved/MetaRec-..."
         )
     # where the guard has deployed the other one
-    transfer = found[0].with_name("model-transfer.pth")
-    return transfer if transfer.exists() else found[0], found[0].with_name("model-last.pth")
+    transfer = files[0].with_name("model-transfer.pth")
+    return transfer if transfer.exists() else files[0], files[0].with_name("model-last.pth")
 
 
 def _catalogue(folder: Path, store: SequenceStore, items: list[str], config) -> Catalogue:
@@ -167,8 +167,8 @@ def likeness(target: Catalogue, mapping: Mapping) -> list[Likeness]:
         raise DataError(f"{target.domain} and {source.domain}: their texts hold no word ({error})") from None
     sides = [vectorizer.transform(texts) for texts in (source.texts, target.texts)]
     ways = {"whole vector": mapping.nearest[:, :1], "slices": mapping.codes}
-    found = [_likeness(source.domain, how, *sides, codes) for how, codes in ways.items() if codes.shape[1]]
-    return [own for own in found if own is not None]
+    measured = [_likeness(source.domain, how, *sides, codes) for how, codes in ways.items() if codes.shape[1]]
+    return [result for result in measured if result is not None]
 
 
 def _likeness(name: str, how: str, ours, theirs, codes: np.ndarray) -> Likeness | None:

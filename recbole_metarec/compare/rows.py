@@ -30,7 +30,7 @@ class Row:
 
     experiment, variant: for which it was done. sources: joined by ``+``. config, data, seed: its recipe. code: the
     version it was done with. best_epoch: None where none was validated. valid, test: NDCG@10. guard: ``fired`` or
-    ``kept``, as the transfer guard would have done with the run that it was held against; "" where it cannot be said.
+    ``kept``, as the transfer guard would have done with the run that it was compared with; "" where it cannot be said.
     seconds: of the whole run. command: repeats it.
     """
 
@@ -169,10 +169,10 @@ class RowsFile:
                 old = after.setdefault(row.recipe, row)
                 after[row.recipe] = replace(old, guard=old.guard or row.guard)
             if any(recipe in after and recipe not in ranks_before for recipe in ranks):
-                kept = {recipe: own for recipe, own in {**ranks, **ranks_before}.items() if recipe in after}
+                kept = {recipe: value for recipe, value in {**ranks, **ranks_before}.items() if recipe in after}
                 packed = io.BytesIO()
                 np.savez_compressed(
-                    packed, **{"-".join((*map(str, r), own.users)): own.ranks for r, own in kept.items()}
+                    packed, **{"-".join((*map(str, r), value.users)): value.ranks for r, value in kept.items()}
                 )
                 write_atomically(self.ranks_path, [packed.getvalue()], _REMEDY)
             if after != before:

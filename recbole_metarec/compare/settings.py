@@ -1,4 +1,4 @@
-"""What each value of a sweep makes of the runs: another value of a config key, or other data."""
+"""The settings of a sweep: which target and which config keys the runs get for each value that is varied."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.data.domains import resolve_sources
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.prepare.subsets import cut_overlap, cut_users, share_name, shops
+from recbole_metarec.prepare.subsets import cut_overlap, cut_users, disjoint_subsamples, share_name
 
 # Scopes of keys that are not to be varied, and why.
 _NOT_SWEPT = {
@@ -26,8 +26,8 @@ Targets = dict[int, tuple[str, dict]]  # of each seed: the target, and the confi
 
 
 @dataclass(frozen=True)
-class Shops:
-    """What an experiment is on: a domain, or for each seed another shop with a share of its users."""
+class TargetSubsets:
+    """The targets of a study: a whole domain for every seed, or for each seed a subsample of its users."""
 
     dataset: str
     share: float
@@ -50,11 +50,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class DataKey:
-    """A key that is none of the config's: it decides what data the runs see.
+    """A swept key that is not a config key: it decides which data the runs read.
 
-    meaning: for readers. allows: whether a value can be meant. expects: what a value must be. setting: (value, dataset,
-    given, seed) -> the target and the config keys of the runs with this seed. makes_sources: whether the sources are
-    its own.
+    meaning: for readers. allows: whether a value is valid. expects: what a value must be. setting: (value, dataset,
+    keys, seed) -> the target and the config keys of the runs with this seed. makes_sources: whether it makes the
+    sources, too.
     """
 
     meaning: str
@@ -68,48 +68,47 @@ def _number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _first_sources(value: int, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
-    names = _sources(dataset, given)
+def _first_sources(value: int, dataset: str, keys: dict, seed: int) -> tuple[str, dict]:
+    names = _sources(dataset, keys)
     if value > len(names):
         raise ConfigError(
             f"n_sources: {value} sources, but there are {len(names)} ({', '.join(names) or 'none'}); name more with "
             "--sources"
         )
-    return dataset, {**given, "sources": names[:value] or "none"}
+    return dataset, {**keys, "sources": names[:value] or "none"}
 
 
-def _share_of_users(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
-    names = _sources(dataset, given)  # the copy has no default ones
-    # by the seed itself, so that a run can be repeated alone; consecutive seeds have different shops
-    cut = cut_users(dataset, given.get("data_path") or DEFAULT_DATA_PATH, value, seed % shops(value))
-    # what the domain asks of RecBole holds for a part of it, too
-    return cut, {**recbole_settings(dataset), **given, "sources": names or "none"}
+def _share_of_users(value: float, dataset: str, keys: dict, seed: int) -> tuple[str, dict]:
+    names = _sources(dataset, keys)  # the copy has no default ones
+    # by the seed itself, so that a run can be repeated alone; consecutive seeds have different subsamples
+    cut = cut_users(dataset, keys.get("data_path") or DEFAULT_DATA_PATH, value, seed % disjoint_subsamples(value))
+    # the domain's settings of RecBole apply to its subsample, too
+    return cut, {**recbole_settings(dataset), **keys, "sources": names or "none"}
 
 
 def _overlap(kind: str) -> Callable:
-    def setting(value: float, dataset: str, given: dict, seed: int) -> tuple[str, dict]:
-        if "sources" in given:
+    def setting(value: float, dataset: str, keys: dict, seed: int) -> tuple[str, dict]:
+        if "sources" in keys:
             raise ConfigError(f"overlap_{kind}: the source is the other half of {dataset}; leave sources out")
-        target, source = cut_overlap(dataset, given.get("data_path") or DEFAULT_DATA_PATH, kind, value)
-        return target, {**recbole_settings(dataset), **given, "sources": [source]}
+        target, source = cut_overlap(dataset, keys.get("data_path") or DEFAULT_DATA_PATH, kind, value)
+        return target, {**recbole_settings(dataset), **keys, "sources": [source]}
 
     return setting
 
 
-def _sources(dataset: str, given: dict) -> list[str]:
-    return resolve_sources(dataset, given.get("sources", "auto"), given.get("data_path") or DEFAULT_DATA_PATH)[0]
+def _sources(dataset: str, keys: dict) -> list[str]:
+    return resolve_sources(dataset, keys.get("sources", "auto"), keys.get("data_path") or DEFAULT_DATA_PATH)[0]
 
 
 DATA_KEYS = {
     "n_sources": DataKey(
-        "the first so many of the sources, in the order of --sources",
+        "the first N sources, in the order of --sources",
         lambda value: _number(value) and isinstance(value, int) and value >= 0,
         "an int >= 0",
         _first_sources,
     ),
     "target_users": DataKey(
-        "the target as a shop with this share of its users has it; each seed is another shop, without a user in common "
-        "as long as there are such",
+        "the target with this share of its users; each seed uses a different subsample, disjoint where possible",
         lambda value: _number(value) and 0 < value <= 1,
         "a number in (0, 1]",
         _share_of_users,
@@ -131,7 +130,7 @@ DATA_KEYS = {
 def parse_grid(text: str) -> tuple[str, list]:
     """Key and values of ``KEY=v1,v2,...``; values as ``--key=`` reads them, a list in brackets.
 
-    Raises ConfigError for anything else, an unknown key, one that cannot be varied, no value, or one given twice.
+    Raises ConfigError for anything else, an unknown key, one that cannot be varied, no value, or a repeated one.
     """
     key, sign, listed = text.partition("=")
     if not sign:
@@ -144,13 +143,13 @@ def parse_grid(text: str) -> tuple[str, list]:
         if guess:
             raise ConfigError(f"{key}: unknown key; did you mean {guess}?")
         check_keys([key], {key: "sweep"})
-        raise ConfigError(f"{key}: no key of MetaRec; vary one of its own, {' or '.join(DATA_KEYS)}")
+        raise ConfigError(f"{key}: no key of MetaRec; vary one of its keys, {' or '.join(DATA_KEYS)}")
     parts = _parts(listed)
     if not all(parts):
         raise ConfigError(f"{key}: an empty value in {text}; write KEY=v1,v2,...")
     values = [parse_value(part, key) for part in parts]
     for value in values:
-        if [own == value for own in values].count(True) > 1:
+        if [other == value for other in values].count(True) > 1:
             raise ConfigError(f"{key}: {as_text(value)} is given twice; name each value once")
     return key, values
 
@@ -167,50 +166,52 @@ def _parts(listed: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def check_values(key: str, values: list, dataset: str, given: dict) -> None:
-    """Raises ConfigError for the first value that the key does not allow, with the keys ``given`` beside it."""
+def check_values(key: str, values: list, dataset: str, keys: dict) -> None:
+    """Raises ConfigError for the first value that the key does not allow, together with the other config ``keys``."""
     for value in values:
         if key not in DATA_KEYS:
-            RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**given, key: value}, {key: "sweep"}))
+            RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**keys, key: value}, {key: "sweep"}))
         elif not DATA_KEYS[key].allows(value):
             raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
 
 
-def settings(key: str, values: list, shops: Shops) -> list[Setting]:
-    """What each value makes of the runs; may write cut domains to the cache. Raises MetaRecError."""
-    found = []
+def settings(key: str, values: list, subsets: TargetSubsets) -> list[Setting]:
+    """One setting per value; may write subsamples and halves of domains to the cache. Raises MetaRecError."""
+    made = []
     for value in values:
         text = "+".join(value) if isinstance(value, list) else as_text(value)
         if key in DATA_KEYS:
             vary = DATA_KEYS[key].setting
-            by_seed = {seed: vary(value, *target, seed) for seed, target in shops.by_seed.items()}
+            by_seed = {seed: vary(value, *target, seed) for seed, target in subsets.by_seed.items()}
         else:
-            by_seed = {seed: (dataset, {**given, key: value}) for seed, (dataset, given) in shops.by_seed.items()}
-        found.append(Setting(value, text, by_seed))
-    return found
+            by_seed = {seed: (dataset, {**keys, key: value}) for seed, (dataset, keys) in subsets.by_seed.items()}
+        made.append(Setting(value, text, by_seed))
+    return made
 
 
-def read_share(text: str, key: str, dataset: str, given: dict) -> float:
+def read_share(text: str, key: str, dataset: str, keys: dict) -> float:
     """``--target_users`` as typed, beside a sweep of ``key`` ("" for none).
 
-    Raises ConfigError for what is no share, and where the sweep itself decides which users the target has.
+    Raises ConfigError for a value that is no share, and where the sweep itself decides which users the target has.
     """
-    own, values = parse_grid(f"target_users={text}")
+    users_key, values = parse_grid(f"target_users={text}")
     if len(values) > 1:
         raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
-    check_values(own, values, dataset, given)
-    if values != [1] and (key == own or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)):
+    check_values(users_key, values, dataset, keys)
+    if values != [1] and (key == users_key or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)):
         raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
     return values[0]
 
 
-def shops_of(share: float, dataset: str, given: dict, seeds: Iterable[int]) -> Shops:
-    """The whole target for every seed, or another shop with this share of its users for each.
+def target_subsets(share: float, dataset: str, keys: dict, seeds: Iterable[int]) -> TargetSubsets:
+    """The whole target for every seed, or for each seed a different subsample with this share of its users.
 
-    May write cut domains to the cache. Raises MetaRecError.
+    May write subsamples to the cache. Raises MetaRecError.
     """
-    whole = Shops(dataset, 1, dict.fromkeys(seeds, (dataset, given)))
-    return whole if share == 1 else Shops(dataset, share, settings("target_users", [share], whole)[0].by_seed)
+    whole = TargetSubsets(dataset, 1, dict.fromkeys(seeds, (dataset, keys)))
+    if share == 1:
+        return whole
+    return TargetSubsets(dataset, share, settings("target_users", [share], whole)[0].by_seed)
 
 
 def weighs_sources(key: str) -> bool:

@@ -43,7 +43,7 @@ _TABLE = (
     Variant(FULL, "MetaRec as configured"),
     Variant("no-vq", "source items are read as they are", {"vq_heads": 0}),
     Variant("one-head", "plain vector quantization", {"vq_heads": 1}),
-    Variant("joint", "a weighted sum of losses in place of the meta step", {"meta_transfer": "joint"}, "Joint"),
+    Variant("joint", "a weighted sum of losses instead of the meta step", {"meta_transfer": "joint"}, "Joint"),
     Variant("pretrain", "sources first, then the target", {"meta_transfer": "pretrain"}, "Pretrain"),
     Variant("uniform", "every source counts alike", {"gradient_rescaling": "uniform"}),
     Variant("similarity", "sources count by their similarity", {"gradient_rescaling": "similarity"}),
@@ -60,27 +60,27 @@ _TABLE = (
 VARIANTS = {variant.name: variant for variant in _TABLE}
 
 
-def is_full(variant: Variant, given: Mapping) -> bool:
-    """Whether ``variant`` is the full model once more, with the config keys ``given`` over the defaults."""
-    settled = {**default_values(DEFAULT_MODEL), **given}
+def is_full(variant: Variant, keys: Mapping) -> bool:
+    """Whether ``variant`` is the full model once more, with the user's config ``keys`` over the defaults."""
+    settled = {**default_values(DEFAULT_MODEL), **keys}
     return variant.base == DEFAULT_MODEL and all(settled.get(key) == value for key, value in variant.changes.items())
 
 
-def chosen_variants(names: list[str] | None, given: Mapping) -> list[Variant]:
+def chosen_variants(names: list[str] | None, keys: Mapping) -> list[Variant]:
     """The lines of an ablation: the full model first, LRURec last, in between those named or, for None, all others.
 
-    A name may also be ``KEY=value``, or several of them joined by ``+``: a variant of one's own. Of the variants that
+    A name may also be ``KEY=value``, or several of them joined by ``+``: a custom variant. Of the variants that
     ship, those that are the full model are left out where none was named.
-    Raises ConfigError for an unknown name, one given twice, and a variant that is the full model once more.
+    Raises ConfigError for an unknown name, one named twice, and a variant that is the full model once more.
     """
     if names is None:
-        between = [variant for variant in VARIANTS.values() if not is_full(variant, given)]
+        between = [variant for variant in VARIANTS.values() if not is_full(variant, keys)]
     else:
-        between = [VARIANTS.get(name) or _own(name, given) for name in names]
+        between = [VARIANTS.get(name) or _custom(name, keys) for name in names]
         for variant in between:
             if names.count(variant.name) > 1:
                 raise ConfigError(f"--variants: {variant.name} is given twice; name each variant once")
-            if variant.name != FULL and is_full(variant, given):
+            if variant.name != FULL and is_full(variant, keys):
                 raise ConfigError(f"--variants: {variant.name} is the full model ({variant.text}); leave it out")
     between = [variant for variant in between if variant.name not in (FULL, NONE)]
     if not between:
@@ -88,8 +88,8 @@ def chosen_variants(names: list[str] | None, given: Mapping) -> list[Variant]:
     return [VARIANTS[FULL], *between, VARIANTS[NONE]]
 
 
-def _own(name: str, given: Mapping) -> Variant:
-    """A variant of the user's own, ``KEY=value+KEY=value``."""
+def _custom(name: str, keys: Mapping) -> Variant:
+    """A custom variant, ``KEY=value+KEY=value``."""
     changes = {}
     for part in name.split("+"):
         key, sign, text = part.partition("=")
@@ -102,5 +102,5 @@ def _own(name: str, given: Mapping) -> Variant:
     for key in changes:
         if key in keys_in("by_name") or key not in key_reference(DEFAULT_MODEL):
             raise ConfigError(f"--variants: {key} is no key that makes a variant of MetaRec; leave it out")
-    check_config({**default_values(DEFAULT_MODEL), **given, **changes}, dict.fromkeys(changes, "--variants"))
+    check_config({**default_values(DEFAULT_MODEL), **keys, **changes}, dict.fromkeys(changes, "--variants"))
     return Variant(name, "", changes)

@@ -1,4 +1,4 @@
-"""Parts of a domain that experiments compare, in the cache: a smaller shop's users, or two shops that share some.
+"""Parts of a domain that experiments compare, in the cache: a subsample of its users, or two halves that share some.
 
 A cut is deterministic, and is used again where it is there and of the very same files.
 """
@@ -21,34 +21,34 @@ _RULE = 1  # to be raised when the same domain and share give other files than b
 _CORE = 3  # events of every user and item in a half: a user needs three for a test row
 
 
-def share_name(name: str, share: float, shop: int = 0) -> str:
+def share_name(name: str, share: float, number: int = 0) -> str:
     """What a domain of this share of ``name``'s users is called: ``Scientific-users10`` for 0.1, then ``-2``, ..."""
     if share == 1:
         return name
-    return f"{name}-users{100 * share:.10g}" + (f"-{shop + 1}" if shop else "")
+    return f"{name}-users{100 * share:.10g}" + (f"-{number + 1}" if number else "")
 
 
-def shops(share: float) -> int:
-    """How many shops of this share, in (0, 1], have no user in common."""
+def disjoint_subsamples(share: float) -> int:
+    """How many subsamples of this share, in (0, 1], have no user in common."""
     return int(1 / share + 1e-9)
 
 
-def chosen_users(users: list[str], share: float, shop: int = 0) -> set[str]:
-    """The users of shop number ``shop``, in [0, shops(share)): at least one. Two shops of a share have none in common
-    where each has a user of its own;
-    the first one has all those of the first one of every smaller share.
+def chosen_users(users: list[str], share: float, number: int = 0) -> set[str]:
+    """The users of subsample ``number``, in [0, disjoint_subsamples(share)): at least one.
 
-    Drawn by a digest of their names, so the same ones whatever the order of the file.
+    Two subsamples of a share are disjoint unless there are more of them than users. The first subsample of a share
+    contains the first one of every smaller share. Drawn by a digest of the users' names, so the order of the file does
+    not matter.
     """
     drawn = sorted(users, key=lambda user: hashlib.sha256(user.encode()).digest())
-    start = min(round(shop * share * len(drawn)), len(drawn) - 1)
-    return set(drawn[start : max(start + 1, round((shop + 1) * share * len(drawn)))])
+    start = min(round(number * share * len(drawn)), len(drawn) - 1)
+    return set(drawn[start : max(start + 1, round((number + 1) * share * len(drawn)))])
 
 
-def cut_users(name: str, data_path: str | None, share: float, shop: int = 0) -> str:
-    """Writes a copy of ``name`` with the users of one shop of this share to the cache; its name, by which it is found.
+def cut_users(name: str, data_path: str | None, share: float, number: int = 0) -> str:
+    """Writes a copy of ``name`` with one subsample of this share of its users to the cache; returns the copy's name.
 
-    Items that only others have met are not in it. A share of 1 is the domain itself.
+    Items that only other users have are not in it. A share of 1 is the domain itself.
     Raises DataError if the domain cannot be read, if ``data_path`` holds another one of the copy's name, or if nothing
     can be written.
     """
@@ -56,23 +56,23 @@ def cut_users(name: str, data_path: str | None, share: float, shop: int = 0) -> 
         return name
 
     def part(dataset: Dataset) -> pl.DataFrame:
-        kept = chosen_users(dataset.events[USER].unique().to_list(), share, shop)
+        kept = chosen_users(dataset.events[USER].unique().to_list(), share, number)
         return dataset.events.filter(pl.col(USER).is_in(list(kept)))
 
-    how = {"share_of_users": share, **({"shop": shop + 1} if shop else {})}
-    return _cut(name, data_path, share_name(name, share, shop), how, part)
+    how = {"share_of_users": share, **({"shop": number + 1} if number else {})}
+    return _cut(name, data_path, share_name(name, share, number), how, part)
 
 
 def cut_overlap(name: str, data_path: str | None, kind: str, share: float) -> tuple[str, str]:
     """Writes two halves of ``name`` to the cache: (the target, which is the same for every share, the source).
 
-    Half of the users and half of the items are the target's, the others the source's; ``kind`` (``users`` or ``items``)
-    of the target are given to the source, too, from none (share 0) to all (1), so the source grows by them. No event is
-    in both halves. Raises DataError as :func:`cut_users` does.
+    Half of the users and half of the items are the target's, the others the source's; a share of the
+    target's ``kind`` (``users`` or ``items``), from none (0) to all (1), is added to the source, which grows by it. No
+    event is in both halves. Raises DataError as :func:`cut_users` does.
     """
 
-    def part(which: str, own: Shares) -> Callable[[Dataset], pl.DataFrame]:
-        return lambda dataset: split_by_shares(dataset.events, own, seed=0, core=_CORE).parts[which]
+    def part(which: str, shares: Shares) -> Callable[[Dataset], pl.DataFrame]:
+        return lambda dataset: split_by_shares(dataset.events, shares, seed=0, core=_CORE).parts[which]
 
     shares = Shares(**{f"overlap_{kind}": share})
     target = _cut(name, data_path, f"{name}-half", {"half": "target"}, part("a", Shares()))
@@ -85,8 +85,8 @@ def _cut(name: str, data_path: str | None, cut: str, how: Mapping, part: Callabl
     other = Path(data_path or ".").expanduser() / cut
     if data_path and other.exists():
         raise DataError(f"{other}: is there already, and has the name that a part of {name} needs; rename it")
-    place = find_domain(name, data_path) / name
-    files = [file for file in (place / f"{name}.inter", place / f"{name}.item") if file.is_file()]
+    folder = find_domain(name, data_path) / name
+    files = [file for file in (folder / f"{name}.inter", folder / f"{name}.item") if file.is_file()]
     about = {"cut_from": name, **how, "rule": _RULE, "origin": data_fingerprint(files)}
     if not _is_cut(cut, about):
         dataset = read_frames(name, data_path)
@@ -106,12 +106,12 @@ def _publish(cut: str, about: Mapping, write: Callable[[Path], Path]) -> None:
             if not _is_cut(cut, about):
                 replace_folders({built: check_free(cache, cut, overwrite=True)})
     except OSError as error:
-        if not _is_cut(cut, about):  # else another process was faster by a hair
+        if not _is_cut(cut, about):  # else another process was just faster
             raise DataError(
                 f"{cache / cut}: cannot be written ({error.strerror or error}); check the space on its disk"
             ) from None
 
 
 def _is_cut(cut: str, about: Mapping) -> bool:
-    found = read_about(cache_dir(), cut)
-    return (cache_dir() / cut / f"{cut}.inter").is_file() and {key: found.get(key) for key in about} == about
+    written = read_about(cache_dir(), cut)
+    return (cache_dir() / cut / f"{cut}.inter").is_file() and {key: written.get(key) for key in about} == about

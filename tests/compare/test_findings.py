@@ -187,7 +187,7 @@ def test_reports_read_back_hold_every_arm_seed_and_command_and_tell_of_other_cod
     assert files[2].read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_shops(tmp_path):
+def test_a_report_says_when_every_model_reads_texts_and_when_seeds_are_subsamples(tmp_path):
     study, found = world(tmp_path)
     said = "text_alignment", "different subsample"
     assert not any(words in note for note in notes(findings(study, found)) for words in said)

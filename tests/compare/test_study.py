@@ -11,7 +11,14 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec.cli import main as cli
 from recbole_metarec.cli import sweep as cli_sweep
-from recbole_metarec.compare.settings import Shops, check_values, parse_grid, read_share, settings, shops_of
+from recbole_metarec.compare.settings import (
+    TargetSubsets,
+    check_values,
+    parse_grid,
+    read_share,
+    settings,
+    target_subsets,
+)
 from recbole_metarec.compare.study import ablation, sweep
 from recbole_metarec.compare.variants import VARIANTS, chosen_variants
 from recbole_metarec.config.rules import check_config
@@ -47,8 +54,8 @@ def leaderboard(name: str, given, **kwargs):
     return make_plan([model], "Target", SEEDS, given, **kwargs)
 
 
-def whole(given) -> Shops:
-    return shops_of(1, "Target", given, SEEDS)
+def whole(given) -> TargetSubsets:
+    return target_subsets(1, "Target", given, SEEDS)
 
 
 def keys(runs) -> list[str]:
@@ -145,8 +152,8 @@ def test_variants_start_from_what_tuning_has_found_for_metarec(given):
     assert {run.trials for run in experiment.plan} == {5}
 
 
-def test_an_ablation_of_shops_has_another_one_for_each_seed_and_commands_that_make_them(given, cache):
-    experiment = ablation(chosen_variants(["one-head"], given), shops_of(0.5, "Target", given, SEEDS))
+def test_an_ablation_of_subsamples_has_another_one_for_each_seed_and_commands_that_make_them(given, cache):
+    experiment = ablation(chosen_variants(["one-head"], given), target_subsets(0.5, "Target", given, SEEDS))
     assert experiment.name == "ablate Target-users50"
     for arm in experiment.arms:
         assert [run.dataset for run in arm.runs] == ["Target-users50-2", "Target-users50"]
@@ -178,8 +185,8 @@ def test_with_texts_on_both_sides_every_run_reads_them_and_what_they_are_decides
 def swept(grid: str, given, models="MetaRec", tuned=None, share="1"):
     key, values = parse_grid(grid)
     check_values(key, values, "Target", given)
-    shops = shops_of(read_share(share, key, "Target", given), "Target", given, SEEDS)
-    return sweep(key, settings(key, values, shops), competitors(models.split(",")), shops, tuned)
+    subsets = target_subsets(read_share(share, key, "Target", given), "Target", given, SEEDS)
+    return sweep(key, settings(key, values, subsets), competitors(models.split(",")), subsets, tuned)
 
 
 def arms_of(experiment) -> dict:
@@ -242,7 +249,7 @@ def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both
     assert words[words.index("--dataset") + 1] == "Target" and not any("transfer" in word for word in words)
 
 
-def test_any_sweep_may_be_of_shops_another_one_for_each_seed(given):
+def test_any_sweep_may_be_of_subsamples_another_one_for_each_seed(given):
     arms = arms_of(swept("n_sources=0,1", given, share="0.5"))
     assert list(arms) == ["LRURec", "MetaRec[0]", "MetaRec[1]"]
     for arm in arms.values():

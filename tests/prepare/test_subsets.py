@@ -13,7 +13,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole_metarec.data.domains import find_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare import subsets as cuts
-from recbole_metarec.prepare.subsets import chosen_users, cut_overlap, cut_users, share_name, shops
+from recbole_metarec.prepare.subsets import chosen_users, cut_overlap, cut_users, disjoint_subsamples, share_name
 
 SHARES = (0.02, 0.1, 0.25, 0.5, 0.999, 1)
 
@@ -44,7 +44,7 @@ def test_smaller_shops_are_part_of_larger_ones_whatever_the_order_of_the_users()
     random.shuffle(users)
     assert chosen == [chosen_users(users, share) for share in SHARES]
     assert len(chosen_users(users[:3], 0.01)) == 1
-    # every user is as likely to be kept: of many shops of ten, place in the alphabet tells nothing
+    # every user is as likely to be kept: of many domains of ten users, the place in the alphabet tells nothing
     kept = [
         int(user.split("-")[1]) for shop in range(400) for user in chosen_users([f"{shop}-{n}" for n in range(10)], 0.5)
     ]
@@ -53,17 +53,17 @@ def test_smaller_shops_are_part_of_larger_ones_whatever_the_order_of_the_users()
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 1 / 3, 0.3, 0.5, 0.999])
 @pytest.mark.parametrize("count", [1, 3, 49, 200])
-def test_the_shops_of_a_share_have_no_user_in_common_and_leave_none_out_that_fits(share, count):
+def test_the_subsamples_of_a_share_have_no_user_in_common_and_leave_none_out_that_fits(share, count):
     users = [f"u{number}" for number in range(count)]
-    found = [chosen_users(users, share, shop) for shop in range(shops(share))]
-    assert shops(share) == {0.02: 50, 0.05: 20, 0.1: 10, 1 / 3: 3, 0.3: 3, 0.5: 2, 0.999: 1}[share]
+    found = [chosen_users(users, share, number) for number in range(disjoint_subsamples(share))]
+    assert disjoint_subsamples(share) == {0.02: 50, 0.05: 20, 0.1: 10, 1 / 3: 3, 0.3: 3, 0.5: 2, 0.999: 1}[share]
     assert all(len(own) in {max(1, int(share * count)), int(share * count) + 1} for own in found)
     if share * count >= 1:
         together = [user for own in found for user in own]
         assert len(together) == len(set(together)) == round(len(found) * share * count)
 
 
-def test_another_shop_of_a_share_is_another_domain(shop, cache):
+def test_another_subsample_of_a_share_is_another_domain(shop, cache):
     names = [cut_users("Shop", str(shop), 0.25, number) for number in range(4)]
     assert names == ["Shop-users25", "Shop-users25-2", "Shop-users25-3", "Shop-users25-4"]
     users = [{user for user, _, _ in events(cache, name)} for name in names]
