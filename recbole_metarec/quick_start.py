@@ -39,7 +39,7 @@ class Part:
 
 @dataclass
 class Experiment:
-    """What a run found. parts: the trained model first, unguarded, then the same without transfer where it was run."""
+    """The results of a run. parts: the trained model, unguarded, then the no-transfer baseline where it was run."""
 
     run_dir: Path
     metrics: dict
@@ -78,14 +78,14 @@ _PART_COLUMNS = (
 def run_experiment(
     model: str | None = None, dataset: str | None = None, config_files=(), overrides=None, resume=None
 ) -> Experiment:
-    """Trains and evaluates one model and leaves everything about it in a new folder under ``checkpoint_dir``.
+    """Trains and evaluates one model and writes everything about it to a new folder under ``checkpoint_dir``.
 
-    model, dataset: None for MetaRec and its embedded target, or those of the run to resume. MetaRec also trains the
-    same model without transfer (``transfer_guard``, on unless it is given), so that a run says what the sources were
-    worth. overrides: config keys, stronger than the files. resume: a run folder, whose config then lies under
-    everything else that is given, or True: see :func:`recbole_metarec.runs.resume.opened_run`. On a CPU the result is
-    to the bit that of a run that was never interrupted. Raises MetaRecError for any mistake in what was given, before
-    anything is trained, and where a file cannot be written; KeyboardInterrupt says how to go on.
+    model, dataset: None for MetaRec and its embedded target, or those of the run to resume. MetaRec also trains a
+    no-transfer baseline (``transfer_guard``, on by default). overrides: config keys, which override those of the files.
+    resume: a run folder, whose config all other arguments override, or True: see
+    :func:`recbole_metarec.runs.resume.opened_run`. On a CPU a resumed run gives, to the bit, the result of one that was
+    never interrupted. Raises MetaRecError for a mistake in the arguments, before anything is trained, and where a file
+    cannot be written; KeyboardInterrupt says how to resume.
     """
     return run_from_config(make_run_config(model, dataset, UserKeys.read(config_files, overrides), resume), resume)
 
@@ -141,7 +141,7 @@ def _evaluate(run: TrainedRun) -> list[Part]:
     for name, file in _checkpoints(run.config, run.trainer).items():
         _load_best(run, file)
         ranks = [rank_all(run.trainer.model, rows, run.config["device"]) for rows in (run.valid, run.test)]
-        parts.append(Part(name, *(_numbers(metrics_of(found, run.config)) for found in ranks), *ranks))
+        parts.append(Part(name, *(_numbers(metrics_of(array, run.config)) for array in ranks), *ranks))
     return parts
 
 
@@ -189,7 +189,7 @@ def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
     columns = ["rank", "rank_no_transfer"][: len(parts)]
     ranks = np.stack([part.test_ranks for part in parts], axis=1)
     rows = [
-        {"user_id": u, **dict(zip(columns, own, strict=True))} for u, own in zip(users, ranks.tolist(), strict=True)
+        {"user_id": u, **dict(zip(columns, row, strict=True))} for u, row in zip(users, ranks.tolist(), strict=True)
     ]
     write_csv(run_dir / "ranks.csv", rows)
 

@@ -11,10 +11,10 @@ from recbole_metarec.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Competitor:
-    """One line of the leaderboard: a model with config keys of its own.
+    """One line of the leaderboard: a model with the config keys that make it what its name says.
 
-    name: as shown. spec: of the model that is trained. overrides: config keys that make it what its name says.
-    is_baseline: whether others are held against it.
+    name: as shown. spec: of the model that is trained. overrides: these keys.
+    is_baseline: whether other models are compared with it.
     """
 
     name: str
@@ -34,14 +34,16 @@ class Competitor:
 
     @property
     def guarded(self) -> bool:
-        """Whether its transfer guard would have deployed the model without transfer in its place, which another line
-        is: a user's subclass may differ from that line in more than transfer."""
+        """Whether the transfer guard can be worked out for it afterwards, from the runs of the line without transfer.
+
+        Not for a user's subclass: it may differ from that line in more than transfer.
+        """
         return bool(self.spec.without_transfer) and self.spec.name == self.spec.base
 
 
 def _line(name: str, model: str | None = None, is_baseline: bool = True, **overrides) -> Competitor:
     line = Competitor(name, model_spec(model or name), overrides, is_baseline)
-    # the guard is worked out afterwards, from the other model's own run: it would be the same training once more
+    # the guard is worked out afterwards, from the other line's run: it would be the same training once more
     return replace(line, overrides={**overrides, "transfer_guard": False}) if line.guarded else line
 
 
@@ -101,7 +103,7 @@ def text_columns(item_file: Path) -> list[str]:
     except (OSError, UnicodeDecodeError):
         raise DataError(f"{item_file}: there is no such file in UTF-8, so items have no text or attribute") from None
     for kind in ("token_seq", "token"):
-        names = [name for name, _, own in head if own == kind and name != "item_id"]
+        names = [name for name, _, type_ in head if type_ == kind and name != "item_id"]
         if names:
             return names
     raise DataError(f"{item_file}:1: no column of type token_seq or token beside item_id; add one")

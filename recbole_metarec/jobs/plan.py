@@ -25,7 +25,7 @@ from recbole_metarec.runs.code_version import code_version
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning on validation found for one model: config keys, and how many configurations it tried."""
+    """A model's best configuration on validation: its config keys, and how many configurations were tried."""
 
     overrides: dict = field(default_factory=dict)
     trials: int = 0
@@ -35,43 +35,43 @@ def make_plan(
     models: Iterable[Competitor],
     dataset: str,
     seeds: Iterable[int],
-    given: Mapping,
+    keys: Mapping,
     tuned: Mapping[str, Tuned] | None = None,
 ) -> list[PlannedRun]:
     """The runs, seed by seed, so that an interrupted comparison has all models at its first seeds.
 
-    given: config keys for every model that reads them. tuned: per name in the table, stronger than ``given``.
-    Raises MetaRecError for a mistake in what was given or in the data, before anything is run.
+    keys: config keys for every model that reads them. tuned: by model name, overriding ``keys``.
+    Raises MetaRecError for a mistake in the keys or in the data, before anything is run.
     """
-    _check_all_are_read(models := list(models), given)
+    _check_all_are_read(models := list(models), keys)
     once = cache(_fingerprint)
-    plans = [_plan_model(model, dataset, given, (tuned or {}).get(model.name, Tuned()), once) for model in models]
+    plans = [_plan_model(model, dataset, keys, (tuned or {}).get(model.name, Tuned()), once) for model in models]
     return [_with_seed(plan, seed) for seed in seeds for plan in plans]
 
 
-def _check_all_are_read(models: list[Competitor], given: Mapping) -> None:
-    for key in given:
-        if key != "embedding_size" and not any(key in read_by(model, given) for model in models):
+def _check_all_are_read(models: list[Competitor], keys: Mapping) -> None:
+    for key in keys:
+        if key != "embedding_size" and not any(key in read_by(model, keys) for model in models):
             names = ", ".join(model.name for model in models)
             raise ConfigError(f"--{key}: none of {names} reads {key}; leave it out or name a model that does")
 
 
-def read_by(model: Competitor, given: Mapping) -> dict:
-    """Those of the given config keys that ``model`` reads; keys of RecBole count as read by all."""
+def read_by(model: Competitor, keys: Mapping) -> dict:
+    """Those of ``keys`` that ``model`` reads; keys of RecBole count as read by all."""
     read = keys_read_by(WITHOUT_TRANSFER if model.spec.only_counts else model.experiment)
-    return {key: value for key, value in given.items() if key not in key_reference() or key in read}
+    return {key: value for key, value in keys.items() if key not in key_reference() or key in read}
 
 
-def _plan_model(model: Competitor, dataset: str, given: Mapping, tuned: Tuned, fingerprint: Callable) -> PlannedRun:
-    data_path = given.get("data_path") or DEFAULT_DATA_PATH
-    place = find_domain(dataset, data_path)
-    read = read_by(model, given)
-    overrides = {"show_progress": False} | _same_for_all(model, given) | read | tuned.overrides
-    sources = resolve_sources(dataset, given.get("sources", "auto"), data_path)[0] if model.spec.takes_sources else []
+def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fingerprint: Callable) -> PlannedRun:
+    data_path = keys.get("data_path") or DEFAULT_DATA_PATH
+    target = find_domain(dataset, data_path) / dataset
+    read = read_by(model, keys)
+    overrides = {"show_progress": False} | _same_for_all(model, keys) | read | tuned.overrides
+    sources = resolve_sources(dataset, keys.get("sources", "auto"), data_path)[0] if model.spec.takes_sources else []
     if model.spec.takes_sources:
         overrides["sources"] = sources
     if model.spec.attribute_key:
-        overrides |= _attributes(model.spec.attribute_key, place / dataset / f"{dataset}.item", overrides)
+        overrides |= _attributes(model.spec.attribute_key, target / f"{dataset}.item", overrides)
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.spec.only_counts else model.experiment
     config = settled_config(configured, dataset, overrides)
@@ -79,7 +79,7 @@ def _plan_model(model: Competitor, dataset: str, given: Mapping, tuned: Tuned, f
     if model.spec.takes_sources and model.spec.requires_texts:
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
         config["sources"] = overrides["sources"] = sources
-    files = [place / dataset / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
+    files = [target / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
     data_files = [f"{file}.inter" for file in files]
     if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
@@ -103,12 +103,12 @@ def _plan_model(model: Competitor, dataset: str, given: Mapping, tuned: Tuned, f
     )
 
 
-def _same_for_all(model: Competitor, given: Mapping) -> dict:
-    """What RecBole's models would otherwise decide each for themselves: the most epochs, and d."""
+def _same_for_all(model: Competitor, keys: Mapping) -> dict:
+    """What each of RecBole's models has another default for: the most epochs, and d."""
     if model.spec.is_ours or model.spec.only_counts:
         return {}
     defaults = default_values(WITHOUT_TRANSFER)
-    return {"epochs": defaults["epochs"], model.spec.width_key: given.get("embedding_size", defaults["embedding_size"])}
+    return {"epochs": defaults["epochs"], model.spec.width_key: keys.get("embedding_size", defaults["embedding_size"])}
 
 
 def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> bool:
@@ -116,9 +116,9 @@ def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> 
 
     Raises DataError for a malformed header, as the run would.
     """
-    own = {**config, **{key: value for key, value in recbole_settings(name).items() if key not in overrides}}
-    columns = [own["text_columns"]] if isinstance(own["text_columns"], str) else own["text_columns"]
-    form = own["ITEM_ID_FIELD"], own["field_separator"], own.get("encoding") or "utf-8"
+    settings = {**config, **{key: value for key, value in recbole_settings(name).items() if key not in overrides}}
+    columns = [settings["text_columns"]] if isinstance(settings["text_columns"], str) else settings["text_columns"]
+    form = settings["ITEM_ID_FIELD"], settings["field_separator"], settings.get("encoding") or "utf-8"
     try:
         check_text_columns(folder / name / f"{name}.item", columns, *form)
     except NoTextError as error:

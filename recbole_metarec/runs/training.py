@@ -53,7 +53,7 @@ def trained(run_config: RunConfig, resume=None) -> Iterator[TrainedRun]:
     _open_log(config)
     run = _read(config)
     opened = opened_run(config["checkpoint_dir"], RunStart(settings, user, run.data), resume)
-    with opened as run.run_dir, _told_how_to_go_on(run.run_dir):
+    with opened as run.run_dir, _with_resume_hint(run.run_dir):
         _fit(run)
         yield run
 
@@ -98,13 +98,13 @@ def _fit(run: TrainedRun) -> None:
 
 
 @contextmanager
-def _told_how_to_go_on(run_dir: Path) -> Iterator[None]:
-    advice = f"recbole-metarec train --resume {run_dir} goes on from the last checkpoint"
+def _with_resume_hint(run_dir: Path) -> Iterator[None]:
+    advice = f"recbole-metarec train --resume {run_dir} continues from the last checkpoint"
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(advice) from None
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of our output has gone
         raise
     except (DataError, OSError) as error:  # of a disk that is full or may not be written to
         text = f"{error.filename or run_dir}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
@@ -114,7 +114,7 @@ def _told_how_to_go_on(run_dir: Path) -> Iterator[None]:
 def settled_config(model: str, dataset: str, overrides: dict) -> dict:
     """Every key that :func:`run_experiment` would run with, defaults included, as plain values; nothing is run.
 
-    Raises MetaRecError as it does for a mistake in what was given.
+    Raises MetaRecError as it does for a mistake in the arguments.
     """
     run_config = make_run_config(model, dataset, UserKeys.read((), overrides))
     return repeatable_settings(recbole_config(run_config).final_config_dict, run_config.user.values)

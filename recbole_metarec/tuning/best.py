@@ -1,4 +1,4 @@
-"""The best configurations that tuning has found, for a comparison of tuned models."""
+"""The best configurations of a tuning storage, for a comparison of tuned models."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from recbole_metarec.tuning.study import best_of, count_of, subject_of
 
 
 def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[dict[str, Tuned], list[str]]:
-    """(what was found for each model that was tuned, a line on every model of which configuration is compared and why).
+    """(best configuration of each tuned model, a line on every model: which configuration is compared, and why).
 
     defaults: each model's run with its default configuration. Trials of other code, data, sources or fixed config are
     never taken; the line says that there are some. The trials of several seeds and spaces count together, as one
@@ -24,8 +24,8 @@ def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[di
     studies = optuna.get_all_study_summaries(storage)
     tuned, notes = {}, []
     for run in defaults:
-        own = [study for study in studies if study.user_attrs.get("subject") == subject_of(run)]
-        trials = [t for study in own for t in _trials(storage, study)]
+        same = [study for study in studies if study.user_attrs.get("subject") == subject_of(run)]
+        trials = [t for study in same for t in _trials(storage, study)]
         best, count = best_of(trials), count_of(trials)
         if best is not None:
             tuned[run.model] = Tuned(best.overrides, count)
@@ -36,10 +36,10 @@ def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[di
     return tuned, notes
 
 
-def note(model: str, tuned: Tuned, found: str | None) -> str:
-    """The line on which configuration of a model is compared. found: what it reached, where that is known."""
+def note(model: str, tuned: Tuned, result: str | None) -> str:
+    """The line on which configuration of a model is compared. result: its value on validation, where that is known."""
     values = ", ".join(f"{key} {value}" for key, value in tuned.overrides.items()) or "the default configuration"
-    return f"{model}: best of {tuned.trials} trials{f', {found}' if found else ''}: {values}"
+    return f"{model}: best of {tuned.trials} trials{f', {result}' if result else ''}: {values}"
 
 
 def _trials(storage: BaseStorage, study: StudySummary) -> list[FrozenTrial]:
@@ -47,28 +47,28 @@ def _trials(storage: BaseStorage, study: StudySummary) -> list[FrozenTrial]:
 
 
 def _why(run: PlannedRun, studies: list[StudySummary]) -> str:
-    """Why there is nothing to take: what is different about the nearest study of this model."""
+    """Why no configuration can be taken: how this run differs from the nearest study of this model."""
     near = [study.user_attrs for study in studies if study.user_attrs.get("model") == run.model]
     near = [attributes for attributes in near if attributes["dataset"] == run.dataset]
     if not near:
         return f"it was not tuned on {run.dataset}"
     differences = min((_differences(run, attributes) for attributes in near), key=len)
     if not differences:
-        return "none of its trials has ended well"
+        return "none of its trials has succeeded"
     return f"it was tuned with {'; '.join(differences)}: tune it again"
 
 
 def _differences(run: PlannedRun, attributes: dict) -> list[str]:
-    found = []
+    differences = []
     if attributes["code"] != run.code:
-        found.append(f"other code ({attributes['code']}; this is {run.code})")
+        differences.append(f"other code ({attributes['code']}; this is {run.code})")
     if attributes["sources"] != run.sources:
-        found.append(f"sources {','.join(attributes['sources']) or 'none'}")
+        differences.append(f"sources {','.join(attributes['sources']) or 'none'}")
     elif attributes["data"] != run.data:
-        found.append("other data files")
+        differences.append("other data files")
     config = {key: value for key, value in run.config.items() if key not in keys_in("machine", "repetition")}
     for key in sorted(config.keys() | attributes["config"].keys()):
         theirs = attributes["config"].get(key)
         if theirs != config.get(key):
-            found.append(f"{key} {show(theirs)} instead of {show(config.get(key))}")
-    return found
+            differences.append(f"{key} {show(theirs)} instead of {show(config.get(key))}")
+    return differences

@@ -1,4 +1,4 @@
-"""Best configurations in a YAML file, to be kept under version control: apart from the trials, whatever the code.
+"""Best configurations in a YAML file, to be kept under version control; they hold for any version of the code.
 
 One entry per model::
 
@@ -71,20 +71,20 @@ def read_best(path: Path, models: Iterable[Competitor]) -> tuple[dict[str, Tuned
         if model.name not in entries:
             notes.append(f"{model.name}: the default configuration, 0 trials; {path} has none")
             continue
-        found = _checked(entries[model.name], model, f"{path}:{lines[model.name]}")
-        tuned[model.name] = Tuned(found["config"], found["trials"])
-        notes.append(note(model.name, tuned[model.name], found.get("found")))
+        entry = _checked(entries[model.name], model, f"{path}:{lines[model.name]}")
+        tuned[model.name] = Tuned(entry["config"], entry["trials"])
+        notes.append(note(model.name, tuned[model.name], entry.get("found")))
     return tuned, notes
 
 
-def _checked(entry, model: Competitor, place: str) -> dict:
+def _checked(entry, model: Competitor, origin: str) -> dict:
     is_form = isinstance(entry, dict) and {"config", "trials"} <= set(entry) <= {"config", "trials", "found"}
     if not is_form or not isinstance(entry["config"], dict):
-        raise ConfigError(f"{place}: {model.name} is no best configuration; {_FORM}")
+        raise ConfigError(f"{origin}: {model.name} is no best configuration; {_FORM}")
     if type(entry["trials"]) is not int or entry["trials"] < 1:
-        raise ConfigError(f"{place}: trials of {model.name} is {entry['trials']!r}; use an int >= 1")
-    check_keys(entry["config"], dict.fromkeys(entry["config"], place))
+        raise ConfigError(f"{origin}: trials of {model.name} is {entry['trials']!r}; use an int >= 1")
+    check_keys(entry["config"], dict.fromkeys(entry["config"], origin))
     for key, value in entry["config"].items():
-        check_is_tunable(key, model, place)
-        check_value(key, value, place)
+        check_is_tunable(key, model, origin)
+        check_value(key, value, origin)
     return entry

@@ -32,77 +32,77 @@ def space_file(model: Competitor) -> Path:
     raise ConfigError(f"--model: no search space ships for {model.name}; give one with --space FILE")
 
 
-def read_space(path: Path, model: Competitor, config: Mapping, given: Mapping) -> Space:
-    """The space in a file, without the keys in ``given``, which keep the user's value.
+def read_space(path: Path, model: Competitor, config: Mapping, fixed: Mapping) -> Space:
+    """The space in a file, without the keys in ``fixed``, which keep the user's value.
 
     config: the model's settled config, whose values are the default configuration. Raises ConfigError ``FILE:LINE``
     for a key that ``model`` does not read or that all models share, for a range or choice that is none or holds a
     value that is not allowed, and for one without the default: a search must not end below where it began.
     """
     specs, lines = read_yaml(path)
-    places = {key: f"{path}:{line}" for key, line in lines.items()}
-    check_keys(specs, places)
-    for key, place in places.items():
-        check_is_tunable(key, model, place)
+    origins = {key: f"{path}:{line}" for key, line in lines.items()}
+    check_keys(specs, origins)
+    for key, origin in origins.items():
+        check_is_tunable(key, model, origin)
     space = {
-        key: _distribution(key, spec, config.get(key), places[key]) for key, spec in specs.items() if key not in given
+        key: _distribution(key, spec, config.get(key), origins[key]) for key, spec in specs.items() if key not in fixed
     }
     if not space:
         raise ConfigError(f"{path}: no key is left to tune; add one, or give fewer keys a fixed value")
     return space
 
 
-def check_is_tunable(key: str, model: Competitor, place: str) -> None:
-    """Raises ConfigError for a key that the model does not read or that all models share. place: of the key."""
+def check_is_tunable(key: str, model: Competitor, origin: str) -> None:
+    """Raises ConfigError for a key that the model does not read or that all models share. origin: ``FILE:LINE``."""
     if key in keys_in("protocol", "shared", "by_name", "option") or key == model.spec.width_key:
-        raise ConfigError(f"{place}: {key} is not for tuning: all models that are compared share it; remove it")
+        raise ConfigError(f"{origin}: {key} is not for tuning: all models that are compared share it; remove it")
     read = keys_read_by(model.experiment)
     if key not in read:
         guess = nearest(key, read)
         raise ConfigError(
-            f"{place}: {model.name} does not read {key}; " + (f"did you mean {guess}?" if guess else "remove it")
+            f"{origin}: {model.name} does not read {key}; " + (f"did you mean {guess}?" if guess else "remove it")
         )
 
 
-def _distribution(key: str, spec, default, place: str) -> BaseDistribution:
+def _distribution(key: str, spec, default, origin: str) -> BaseDistribution:
     if not isinstance(spec, dict) or set(spec) not in ({"low", "high"}, {"low", "high", "log"}, {"choices"}):
-        raise ConfigError(f"{place}: {key} is {show(spec)}; {_FORMS}")
-    found = _choices(key, spec["choices"], place) if "choices" in spec else _range(key, spec, default, place)
-    if not _contains(found, default):
+        raise ConfigError(f"{origin}: {key} is {show(spec)}; {_FORMS}")
+    values = _choices(key, spec["choices"], origin) if "choices" in spec else _range(key, spec, default, origin)
+    if not _contains(values, default):
         raise ConfigError(
-            f"{place}: {key} leaves out {show(default)}, the default, which is tried first; "
+            f"{origin}: {key} leaves out {show(default)}, the default, which is tried first; "
             f"widen it, or fix the key with --{key}=VALUE"
         )
-    return found
+    return values
 
 
-def _choices(key: str, values, place: str) -> CategoricalDistribution:
+def _choices(key: str, values, origin: str) -> CategoricalDistribution:
     plain = isinstance(values, list) and all(isinstance(v, (bool, int, float, str, type(None))) for v in values)
     if not plain or len({repr(value) for value in values}) != len(values) or len(values) < 2:
-        raise ConfigError(f"{place}: {key} has choices {show(values)}; give two or more different plain values")
+        raise ConfigError(f"{origin}: {key} has choices {show(values)}; give two or more different plain values")
     for value in values:
-        check_value(key, value, place)
+        check_value(key, value, origin)
     return CategoricalDistribution(values)
 
 
-def _range(key: str, spec: dict, default, place: str) -> FloatDistribution | IntDistribution:
+def _range(key: str, spec: dict, default, origin: str) -> FloatDistribution | IntDistribution:
     low, high, log = spec["low"], spec["high"], spec.get("log", False)
     if not isinstance(log, bool):
-        raise ConfigError(f"{place}: {key} has log {show(log)}; use True or False")
+        raise ConfigError(f"{origin}: {key} has log {show(log)}; use True or False")
     for name, bound in (("low", low), ("high", high)):
         if not _is_number(bound) or not math.isfinite(bound):
-            raise ConfigError(f"{place}: {key} has {name} {show(bound)}; use a number")
-        check_value(key, bound, place)
+            raise ConfigError(f"{origin}: {key} has {name} {show(bound)}; use a number")
+        check_value(key, bound, origin)
     if low >= high:
-        raise ConfigError(f"{place}: {key} has low {low} and high {high}; low must be below high")
+        raise ConfigError(f"{origin}: {key} has low {low} and high {high}; low must be below high")
     if log and low <= 0:
-        raise ConfigError(f"{place}: {key} has low {low}, which has no logarithm; use low > 0 or leave log out")
+        raise ConfigError(f"{origin}: {key} has low {low}, which has no logarithm; use low > 0 or leave log out")
     if not _is_number(default):
-        raise ConfigError(f"{place}: {key} is {show(default)} by default, which no range holds; use choices")
+        raise ConfigError(f"{origin}: {key} is {show(default)} by default, which no range holds; use choices")
     if isinstance(default, float):
         return FloatDistribution(float(low), float(high), log=log)
     if isinstance(low, float) or isinstance(high, float):
-        raise ConfigError(f"{place}: {key} is a whole number; give it whole bounds, not {low} and {high}")
+        raise ConfigError(f"{origin}: {key} is a whole number; give it whole bounds, not {low} and {high}")
     return IntDistribution(low, high, log=log)
 
 
@@ -110,10 +110,10 @@ def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def check_value(key: str, value, place: str) -> None:
+def check_value(key: str, value, origin: str) -> None:
     """Raises ConfigError for a value that this package's keys cannot have."""
     if key in key_reference():
-        key_reference()[key].check(value, {key: place})
+        key_reference()[key].check(value, {key: origin})
 
 
 def _contains(distribution: BaseDistribution, value) -> bool:

@@ -1,7 +1,7 @@
 """Trials of one model's configurations in an Optuna storage, which commands on several machines may share.
 
 Optuna runs the trials. Its heartbeat tells which of them lost their process; such a trial does not count, and its
-configuration is tried again. A trial counts once it has ended, with a value or with an error of its own.
+configuration is tried again. A trial counts once it has ended, with a value or with an error of the run.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _POLL_SECONDS = 1.0
 
 
 class TrialError(Exception):
-    """A trial that ends with an error of its own: it counts, and the search continues."""
+    """A trial that ends with an error of its run: it counts, and the search continues."""
 
 
 class _SeededByTrial(TPESampler):
@@ -49,7 +49,7 @@ class _SeededByTrial(TPESampler):
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration. rank: its place in the budget, from 1. value: on validation; None before it has ended."""
+    """One configuration. rank: its number in the budget, from 1. value: on validation; None before it has ended."""
 
     number: int
     rank: int
@@ -206,7 +206,7 @@ def best_of(trials: list[FrozenTrial]) -> Trial | None:
 
 
 def count_of(trials: list[FrozenTrial]) -> int:
-    """Those that have ended, with a value or with an error of their own."""
+    """Those that have ended, with a value or with an error of the run."""
     return sum(map(_counts, trials))
 
 
@@ -224,7 +224,7 @@ def _suggested(trial: optuna.Trial, key: str, values: BaseDistribution):
 
 
 def _is_abandoned(trial: FrozenTrial) -> bool:
-    """Ended without a value or an error of its own: its process was lost or interrupted."""
+    """Ended without a value or an error of the run: its process was lost or interrupted."""
     return trial.state in (TrialState.FAIL, TrialState.PRUNED) and "error" not in trial.user_attrs
 
 

@@ -1,4 +1,4 @@
-"""Runs the trials of a study one after the other, each in a process of its own."""
+"""Runs the trials of a study one after the other, each in its own process."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ WORKER = python_module("recbole_metarec.tuning.validate")
 
 
 class Tuner:
-    """Does trials of a study.
+    """Runs trials of a study.
 
     plan: makes the run of the default configuration with some keys changed. folder: gets one folder per trial.
     say: gets one line of progress at a time. worker: the command that does one trial.

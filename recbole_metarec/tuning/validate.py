@@ -1,4 +1,4 @@
-"""One trial in a process of its own: trains, validates, and leaves what came of it."""
+"""One trial in its own process: trains, validates, and writes the outcome to a file."""
 
 from pathlib import Path
 
