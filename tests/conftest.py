@@ -58,6 +58,21 @@ def refused(capsys, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """The domains Target, Near and Far, which the tests of one file share. Files with other domains have their own."""
+    from support.worlds import write_shop  # brings RecBole, which most tests need not
+
+    return write_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch) -> Path:
+    """The folder of a cache of the test's own, which is not there yet."""
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
 def own_cache(tmp_path_factory):
     """A cache that the tests of one file share."""
     with pytest.MonkeyPatch.context() as patch:

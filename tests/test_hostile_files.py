@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support.item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
-from support.worlds import TINY, run, write_shop
+from support.worlds import TINY, run
 
 # isort: split
 import recbole.quick_start
@@ -70,11 +70,6 @@ def bombs(tmp_path):
     assert not (tmp_path / "it-ran").exists()
     pickle.loads(pickle.dumps(bomb))
     assert (tmp_path / "it-ran").exists(), "the bomb is a real one"
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")

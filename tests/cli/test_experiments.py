@@ -43,12 +43,6 @@ def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, mess
     refused(argv, message)
 
 
-@pytest.mark.parametrize("name", ["ablate", "sweep", "neighbours"])
-def test_help_has_an_example(name, capsys):
-    assert cli.main([name, "--help"]) == 0
-    assert f"recbole-metarec {name} " in capsys.readouterr().out.partition("examples:")[2]
-
-
 @pytest.mark.parametrize(
     ("grid", "sources", "told"),
     [

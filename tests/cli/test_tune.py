@@ -60,11 +60,9 @@ def test_mistakes_in_space_and_storage_are_said_before_any_trial(capsys, tmp_pat
     )
 
 
-def test_help_has_an_example_and_the_form_of_a_space(capsys):
+def test_help_shows_the_form_of_a_space(capsys):
     assert cli.main(["tune", "--help"]) == 0
-    out = capsys.readouterr().out
-    assert "recbole-metarec tune --model MetaRec --dataset Scientific" in out
-    assert "learning_rate: {low: 0.0001, high: 0.01, log: True}" in out
+    assert "learning_rate: {low: 0.0001, high: 0.01, log: True}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", ["LRURec", "MetaRec", "GRU4Rec"])

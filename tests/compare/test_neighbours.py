@@ -21,11 +21,6 @@ HEADS = 2
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
-
-
-@pytest.fixture(scope="module")
 def run(shop, tmp_path_factory):
     """A run whose source Near was given the target's vectors: (folder, codes [n, H] that were planted, from 0)."""
     saved = tmp_path_factory.mktemp("saved")

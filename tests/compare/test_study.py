@@ -38,10 +38,7 @@ def given(tmp_path_factory):
     return {**small, "state": "ERROR", "device": "cpu", "data_path": str(folder), "sources": ["Near", "Far"]}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 def config_of(run) -> dict:
@@ -152,7 +149,7 @@ def test_variants_start_from_what_tuning_has_found_for_metarec(given):
     assert {run.trials for run in experiment.plan} == {5}
 
 
-def test_an_ablation_of_subsamples_has_another_one_for_each_seed_and_commands_that_make_them(given, cache):
+def test_an_ablation_of_subsamples_has_another_one_for_each_seed_and_commands_that_make_them(given, fresh_cache):
     experiment = ablation(chosen_variants(["one-head"], given), target_subsets(0.5, "Target", given, SEEDS))
     assert experiment.name == "ablate Target-users50"
     for arm in experiment.arms:
@@ -230,7 +227,7 @@ def test_sources_may_be_varied_one_at_a_time_or_together(given):
     ]  # fmt: skip
 
 
-def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both_sides(given, cache):
+def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both_sides(given, fresh_cache):
     experiment = swept("target_users=0.5,1", given)
     arms = arms_of(experiment)
     halves, whole = ["Target-users50-2", "Target-users50"], ["Target", "Target"]  # of seeds 7 and 8
@@ -242,7 +239,7 @@ def test_shares_of_users_are_targets_of_their_own_with_the_same_sources_for_both
     assert all(arm.runs[0].sources == ["Near", "Far"] for name, arm in arms.items() if name.startswith("MetaRec"))
     assert keys(arms["MetaRec[1]"].runs) == keys(leaderboard("MetaRec", given))
     for shop, name in enumerate(reversed(halves)):
-        users = {line.split("\t")[0] for line in (cache / name / f"{name}.inter").read_text().split("\n")[1:-1]}
+        users = {line.split("\t")[0] for line in (fresh_cache / name / f"{name}.inter").read_text().split("\n")[1:-1]}
         assert users == chosen_users([f"Target-u{number}" for number in range(50)], 0.5, shop)
     words = arms["MetaRec[0.5]"].runs[0].command.split()
     assert words[:3] == ["recbole-metarec", "sweep", "target_users=0.5"] and "Near,Far" in words
@@ -344,7 +341,7 @@ def test_a_model_that_a_value_does_not_concern_is_run_once_and_held_against_a_re
         ("target_users=many", "target_users: many cannot be; "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_varied_is_said(grid, message, given, cache):
+def test_what_cannot_be_varied_is_said(grid, message, given, fresh_cache):
     with pytest.raises(ConfigError) as refused:
         swept(grid, given)
-    assert str(refused.value).startswith(message) and not cache.exists()
+    assert str(refused.value).startswith(message) and not fresh_cache.exists()

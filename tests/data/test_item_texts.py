@@ -18,9 +18,7 @@ TARGET = ["", "red shoe leather", "blue shoe canvas", "blue hat wool", ""]
 SOURCE = ["", "green hat felt", "red scarf wool", "green scarf silk"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 def read(path, *lines, columns=("text",)):

@@ -29,11 +29,6 @@ QUIET = {"state": "ERROR", "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
-
-
-@pytest.fixture(scope="module")
 def given(shop):
     return {**SMALL, **QUIET, "data_path": str(shop), "sources": ["Near", "Far"], "vq_heads": 2}
 

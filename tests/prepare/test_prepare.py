@@ -30,10 +30,7 @@ from recbole_metarec.prepare import sources
 from recbole_metarec.prepare.amazon import EDITIONS, categories, published
 from recbole_metarec.prepare.prepare import Request
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 @pytest.fixture

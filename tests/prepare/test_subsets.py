@@ -18,10 +18,7 @@ from recbole_metarec.prepare.subsets import chosen_users, cut_overlap, cut_users
 SHARES = (0.02, 0.1, 0.25, 0.5, 0.999, 1)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 @pytest.fixture
@@ -63,10 +60,10 @@ def test_the_subsamples_of_a_share_have_no_user_in_common_and_leave_none_out_tha
         assert len(together) == len(set(together)) == round(len(found) * share * count)
 
 
-def test_another_subsample_of_a_share_is_another_domain(shop, cache):
+def test_another_subsample_of_a_share_is_another_domain(shop, fresh_cache):
     names = [cut_users("Shop", str(shop), 0.25, number) for number in range(4)]
     assert names == ["Shop-users25", "Shop-users25-2", "Shop-users25-3", "Shop-users25-4"]
-    users = [{user for user, _, _ in events(cache, name)} for name in names]
+    users = [{user for user, _, _ in events(fresh_cache, name)} for name in names]
     assert set.union(*users) == {user for user, _, _ in events(shop, "Shop")} and sum(map(len, users)) == 40
 
 
@@ -76,24 +73,24 @@ def test_parts_are_not_offered_as_domains(shop):
         find_domain("nowhere", str(shop))
 
 
-def test_a_cut_holds_all_events_of_its_users_in_order_and_nothing_else(shop, cache):
+def test_a_cut_holds_all_events_of_its_users_in_order_and_nothing_else(shop, fresh_cache):
     name = cut_users("Shop", str(shop), 0.25)
     assert name == "Shop-users25" == share_name("Shop", 0.25)
     kept = chosen_users([user for user, _, _ in events(shop, "Shop")], 0.25)
     wanted = [row for row in events(shop, "Shop") if row[0] in kept]
-    assert events(cache, name) == wanted and len(kept) == 10
-    items = (cache / name / f"{name}.item").read_text().splitlines()
+    assert events(fresh_cache, name) == wanted and len(kept) == 10
+    items = (fresh_cache / name / f"{name}.item").read_text().splitlines()
     assert items[0] == "item_id:token\ttext:token_seq"
     assert {line.split("\t")[0] for line in items[1:]} == {item for _, item, _ in wanted}
     assert all(line.split("\t")[1] == f"thing {line.split('-')[1].split()[0]}" for line in items[1:])
-    about = json.loads((cache / name / f"{name}.json").read_text())
+    about = json.loads((fresh_cache / name / f"{name}.json").read_text())
     assert about["cut_from"] == "Shop" and about["share_of_users"] == 0.25 and about["users"] == 10
 
 
-def test_a_whole_share_is_the_domain_and_a_cut_is_made_once_and_anew_only_for_other_data(shop, cache):
-    assert cut_users("Shop", str(shop), 1) == "Shop" and not cache.exists()
+def test_a_whole_share_is_the_domain_and_a_cut_is_made_once_and_anew_only_for_other_data(shop, fresh_cache):
+    assert cut_users("Shop", str(shop), 1) == "Shop" and not fresh_cache.exists()
     name = cut_users("Shop", str(shop), 0.5)
-    file = cache / name / f"{name}.inter"
+    file = fresh_cache / name / f"{name}.inter"
     before = file.stat().st_ino, file.read_bytes()
     cut_users("Shop", str(shop), 0.5)
     assert (file.stat().st_ino, file.read_bytes()) == before
@@ -101,22 +98,22 @@ def test_a_whole_share_is_the_domain_and_a_cut_is_made_once_and_anew_only_for_ot
     cut_users("Shop", str(shop), 0.5)
     assert file.read_bytes() != before[1]
     kept = chosen_users([user for user, _, _ in events(shop, "Shop")], 0.5)
-    assert events(cache, name) == [row for row in events(shop, "Shop") if row[0] in kept]
+    assert events(fresh_cache, name) == [row for row in events(shop, "Shop") if row[0] in kept]
 
 
-def test_a_process_that_was_faster_keeps_its_folder(shop, cache, monkeypatch):
+def test_a_process_that_was_faster_keeps_its_folder(shop, fresh_cache, monkeypatch):
     write, inodes = cuts.write_domain, []
 
     def overtaken(*args, **given):
         monkeypatch.setattr(cuts, "write_domain", write)
         cut_users("Shop", str(shop), 0.5)
-        inodes.append((cache / "Shop-users50" / "Shop-users50.inter").stat().st_ino)
+        inodes.append((fresh_cache / "Shop-users50" / "Shop-users50.inter").stat().st_ino)
         return write(*args, **given)
 
     monkeypatch.setattr(cuts, "write_domain", overtaken)
     assert cut_users("Shop", str(shop), 0.5) == "Shop-users50"
-    assert (cache / "Shop-users50" / "Shop-users50.inter").stat().st_ino == inodes[0]
-    assert [path.name for path in cache.iterdir()] == ["Shop-users50"]
+    assert (fresh_cache / "Shop-users50" / "Shop-users50.inter").stat().st_ino == inodes[0]
+    assert [path.name for path in fresh_cache.iterdir()] == ["Shop-users50"]
 
 
 def test_a_domain_of_the_name_that_a_cut_needs_is_not_taken_for_it(shop):
@@ -132,14 +129,14 @@ def test_columns_by_another_name_are_said(shop):
         cut_users("Shop", str(shop), 0.5)
 
 
-def test_halves_share_what_they_are_told_to_and_no_event_and_the_target_is_always_the_same(tmp_path, cache):
+def test_halves_share_what_they_are_told_to_and_no_event_and_the_target_is_always_the_same(tmp_path, fresh_cache):
     write_domain(tmp_path, "Shop", cluster_histories(1, 120, 30, 4, 0.2, length=(20, 30)))
     shares, targets = (0, 0.5, 1), set()
     for kind, column in (("users", 0), ("items", 1)):
         shared = []
         for share in shares:
             target, source = cut_overlap("Shop", str(tmp_path), kind, share)
-            ours, theirs = events(cache, target), events(cache, source)
+            ours, theirs = events(fresh_cache, target), events(fresh_cache, source)
             targets.add(tuple(map(tuple, ours)))
             for other in {0, 1} - {column}:
                 assert not {row[other] for row in ours} & {row[other] for row in theirs}

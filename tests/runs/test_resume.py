@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
 from support.same_runs import assert_same_run
-from support.worlds import TINY, write_shop
+from support.worlds import TINY
 
 from recbole_metarec import quick_start
 from recbole_metarec.cli.main import main
@@ -22,11 +22,6 @@ from recbole_metarec.trainer.trainer import TransferTrainer
 
 QUIET = {"state": "ERROR", "show_progress": False, "device": "cpu", "checkpoint_dir": "saved"}
 SMALL = {key: value for key, value in TINY.items() if key != "vq_heads"} | QUIET
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("domains"))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from support.answers import World, answers, assert_ranks, assert_same
 from support.tiny import random_batch, tiny_metarec
-from support.worlds import TINY, Run, cluster_histories, write_domain, write_shop
+from support.worlds import TINY, Run, cluster_histories, write_domain
 
 # isort: split
 from recbole_metarec.data.batches import SequenceBatch
@@ -71,11 +71,6 @@ def test_cpu_and_gpu_give_the_same(world):
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("domains"))
 
 
 def made(shop, model="LRURec", **given) -> Run:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny import no_streams, step_on, two_sides
-from support.worlds import run, write_shop
+from support.worlds import run
 
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.model.lru import LinearRecurrence, LRUEncoder, scan, scan_reference
@@ -181,11 +181,6 @@ def test_a_rate_that_would_become_nan_leaves_its_source_out():
     good, bad = torch.ones(2), torch.tensor(math.inf)
     assert bool(meta.finite_outer(meta.Outer({"a": good}, good[0], {"a": good[0]})))
     assert not bool(meta.finite_outer(meta.Outer({"a": good}, good[0], {"a": bad})))
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture()

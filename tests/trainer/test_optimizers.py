@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-from support.worlds import distance, equal, run, write_shop
+from support.worlds import distance, equal, run
 from torch import nn
 
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("domains"))
 
 
 def adamw(parameters):

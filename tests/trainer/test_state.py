@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fuzzing import VALUES, fuzz, leaves, one_line, parent_of, same
-from support.worlds import TINY, run, write_shop
+from support.worlds import TINY, run
 
 from recbole_metarec import quick_start
 from recbole_metarec.cli.main import main
@@ -19,11 +19,6 @@ from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.state import TrainingState
 
 LEARNED = {"learn_inner_learning_rate": 0.01}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")

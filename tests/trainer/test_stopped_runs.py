@@ -6,19 +6,13 @@ import shutil
 
 import pytest
 import torch
-from support.worlds import equal, run, without_seconds, write_shop
+from support.worlds import equal, run, without_seconds
 
 # isort: split
 import recbole.quick_start
 
 from recbole_metarec.errors import CheckpointError, TrainingError
 from recbole_metarec.trainer.checkpoint import read_checkpoint
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("domains"))
-
 
 RESUMED = [
     {"meta_transfer": "none"},

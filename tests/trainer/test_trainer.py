@@ -6,19 +6,13 @@ import shutil
 
 import pytest
 import torch
-from support.worlds import baseline, cluster_histories, distance, equal, run, without_seconds, write_domain, write_shop
+from support.worlds import baseline, cluster_histories, distance, equal, run, without_seconds, write_domain
 
 # isort: split
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 
 from recbole_metarec.data.batches import SequenceBatch
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("domains"))
-
 
 # -- equal to the bit --------------------------------------------------------------------------------------------------
 
