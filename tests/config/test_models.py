@@ -11,6 +11,7 @@ from unittest.mock import ANY
 
 import pytest
 import torch
+from support.model_cases import Sharpened
 from support.worlds import cluster_histories, write_domain
 
 import recbole_metarec
@@ -37,18 +38,6 @@ from recbole_metarec.trainer.trainer import TransferTrainer
 
 ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
 TINY = {"epochs": 1, "embedding_size": 8, "state": "ERROR", "show_progress": False}
-
-
-class Sharp(LRURec):
-    """LRURec whose scores are multiplied by a key of its own."""
-
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        self.sharpness = config["sharpness"]
-
-    def full_sort_predict(self, interaction):
-        """Scores [B, n_items]."""
-        return self.sharpness * super().full_sort_predict(interaction)
 
 
 class MeanOfHistory(SequentialRecommender):
@@ -159,11 +148,11 @@ def test_what_cannot_be_a_model_is_refused():
     for model, given in wrong:
         with pytest.raises(ConfigError, match="^register_model: "):
             register_model(model, **given)
-    register_model(Sharp)
-    register_model(Sharp)  # as a module does that is imported again
-    with pytest.raises(ConfigError, match="there is a model Sharp already"):
-        register_model(type("Sharp", (LRURec,), {"__qualname__": "Other.Sharp"}))
-    assert models.added_models() == ("Sharp",)
+    register_model(Sharpened)
+    register_model(Sharpened)  # as a module does that is imported again
+    with pytest.raises(ConfigError, match="there is a model Sharpened already"):
+        register_model(type("Sharpened", (LRURec,), {"__qualname__": "Other.Sharpened"}))
+    assert models.added_models() == ("Sharpened",)
 
 
 def test_an_entry_point_is_a_name_at_once_and_loaded_when_its_model_is_asked_for(monkeypatch):
@@ -175,12 +164,16 @@ def test_an_entry_point_is_a_name_at_once_and_loaded_when_its_model_is_asked_for
         def __init__(self, name, found):
             self.name, self.load = name, lambda: loaded.append(name) or found
 
-    points = [Point("Sharp", Sharp), Point("OurGRU", lambda: register_model(OurGRU)), Point("Absent", lambda: None)]
+    points = [
+        Point("Sharpened", Sharpened),
+        Point("OurGRU", lambda: register_model(OurGRU)),
+        Point("Absent", lambda: None),
+    ]
     monkeypatch.setattr(models, "_entry_points", lambda: {point.name: point for point in points})
-    check_model("Sharp", "--model")
+    check_model("Sharpened", "--model")
     assert loaded == []
-    assert model_spec("Sharp").model is Sharp and model_spec("OurGRU").base == "GRU4Rec"
-    assert model_spec("Sharp").is_ours and loaded == ["Sharp", "OurGRU"]
+    assert model_spec("Sharpened").model is Sharpened and model_spec("OurGRU").base == "GRU4Rec"
+    assert model_spec("Sharpened").is_ours and loaded == ["Sharpened", "OurGRU"]
     with pytest.raises(ConfigError, match=r"^Absent: the entry point shop\.models:register .* registers no model"):
         model_spec("Absent")
 
@@ -201,18 +194,20 @@ def test_a_change_of_the_file_that_defines_a_model_makes_other_runs_of_it_and_of
 
 
 def test_a_subclass_of_ours_is_trained_by_run_experiment_and_by_recbole(shop, tmp_path):
-    register_model(Sharp, defaults={"sharpness": 2.0, "n_layers": 1})
-    assert get_model("Sharp") is Sharp and recbole.trainer.SharpTrainer is TransferTrainer
-    assert recbole.data.dataset.SharpDataset is TransferDataset
-    experiment = recbole_metarec.run_experiment("Sharp", "Shop", overrides=shop)
+    register_model(Sharpened, defaults={"sharpness": 2.0, "n_layers": 1})
+    assert get_model("Sharpened") is Sharpened and recbole.trainer.SharpenedTrainer is TransferTrainer
+    assert recbole.data.dataset.SharpenedDataset is TransferDataset
+    experiment = recbole_metarec.run_experiment("Sharpened", "Shop", overrides=shop)
     kept = (experiment.run_dir / "config.yaml").read_text()
     assert "sharpness: 2.0" in kept and "n_layers: 1" in kept
-    assert experiment.metrics["model"] == "Sharp" and experiment.metrics["guard"]["fired"] is None
-    result = run_recbole("Sharp", "Shop", config_dict={**shop, "sharpness": 2.0, "checkpoint_dir": str(tmp_path / "r")})
+    assert experiment.metrics["model"] == "Sharpened" and experiment.metrics["guard"]["fired"] is None
+    result = run_recbole(
+        "Sharpened", "Shop", config_dict={**shop, "sharpness": 2.0, "checkpoint_dir": str(tmp_path / "r")}
+    )
     assert result["test_result"]["ndcg@10"] == pytest.approx(experiment.metrics["test"]["ndcg@10"], abs=1e-4)
     (file,) = (path for path in (tmp_path / "r").glob("*.pth") if not path.stem.endswith("-last"))
     config, model, *_ = load_data_and_model(file)
-    assert type(model) is Sharp and (model.sharpness, config["sharpness"]) == (2.0, 2.0)
+    assert type(model) is Sharpened and (model.sharpness, config["sharpness"]) == (2.0, 2.0)
 
 
 def test_a_model_of_recboles_kind_is_trained_by_run_experiment(shop):
@@ -230,7 +225,7 @@ def test_a_subclass_of_a_model_of_recboles_has_its_keys_and_defaults(tmp_path):
     assert competitors(["OurGRU"])[0].spec.width_key == "embedding_size"
 
 
-@pytest.mark.parametrize("model", [Sharp, MeanOfHistory])
+@pytest.mark.parametrize("model", [Sharpened, MeanOfHistory])
 def test_keys_of_a_registered_model_are_known_checked_and_nothing_else_is(model, tmp_path):
     register_model(model, defaults={"sharpness": 2.0, "rounds": 3})
     assert known_keys()["sharpness"] == model.__name__
@@ -248,6 +243,6 @@ def test_keys_of_a_registered_model_are_known_checked_and_nothing_else_is(model,
 
 def test_what_ships_is_untouched_by_what_is_registered():
     before = default_values("LRURec"), SHIPPED_MODELS, set(known_keys())
-    register_model(Sharp, defaults={"sharpness": 2.0, "n_layers": 1})
+    register_model(Sharpened, defaults={"sharpness": 2.0, "n_layers": 1})
     assert (default_values("LRURec"), SHIPPED_MODELS) == before[:2]
     assert set(known_keys()) == before[2] | {"sharpness"}

@@ -6,12 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.item_worlds import OF_MODEL, ONE_LAYER, named_rows, write_shop_with_kinds
+from support.item_worlds import OF_MODEL, ONE_LAYER, TRIMMED, named_rows, write_shop_with_kinds
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
-from recbole_metarec.config.models import SHIPPED_SPECS
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at
@@ -19,8 +18,6 @@ from recbole_metarec.plugin.baselines import load_data
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.prefix_rows import PrefixLoader
 from recbole_metarec.quick_start import run_experiment
-
-TRIMMED = [spec.name for spec in SHIPPED_SPECS if spec.ignores_padding]
 
 
 @pytest.fixture(scope="module")

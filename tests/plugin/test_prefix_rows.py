@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from support.item_worlds import OF_MODEL, ONE_LAYER, named_rows, write_shop_with_kinds
+from support.item_worlds import OF_MODEL, ONE_LAYER, TRIMMED, named_rows, write_shop_with_kinds
 from support.worlds import write_domain
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
@@ -18,7 +18,6 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.transform import MaskItemSequence
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_metarec.config.models import SHIPPED_SPECS
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.ranking import rank_all
@@ -28,8 +27,6 @@ from recbole_metarec.plugin.prefix_rows import BatchMask, can_trim, trimmed_load
 
 L = 12
 SMALL = ONE_LAYER | {"MAX_ITEM_LIST_LENGTH": L}
-
-TRIMMED = [spec.name for spec in SHIPPED_SPECS if spec.ignores_padding]
 
 
 @pytest.fixture(scope="module")

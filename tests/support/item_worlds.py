@@ -5,6 +5,9 @@ from pathlib import Path
 
 from support.worlds import cluster_histories, write_domain
 
+from recbole_metarec.config.models import SHIPPED_SPECS
+
+TRIMMED = [spec.name for spec in SHIPPED_SPECS if spec.ignores_padding]  # models that read no padding
 ONE_LAYER = {
     "hidden_size": 8, "inner_size": 8, "n_heads": 2, "embedding_size": 8, "n_layers": 1, "train_batch_size": 32,
     "eval_batch_size": 20, "topk": [5, 10], "seed": 7, "state": "ERROR", "device": "cpu", "show_progress": False,
