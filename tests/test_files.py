@@ -54,14 +54,12 @@ def test_a_fingerprint_is_of_contents_in_their_order(tmp_path):
     assert prints["ab"] == prints["cb"] and len(set(prints.values())) == 4
 
 
-_LIGHT = f"""
+_START = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
-from support import light
-light.without_training()
 from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
 """
-_COUNT = f"""{_LIGHT}
+_COUNT = f"""{_START}
 from recbole_metarec.files import locked
 file, lock = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(40):
@@ -69,7 +67,7 @@ for _ in range(40):
         assert alone
         file.write_text(str(int(file.read_text()) + 1))
 """
-_HOLD = f"""{_LIGHT}
+_HOLD = f"""{_START}
 import time
 from recbole_metarec.files import locked
 with locked(Path(sys.argv[1])):

@@ -125,7 +125,7 @@ def _save(response: requests.Response, part: Path, start: int, total: int | None
 @contextmanager
 def _answer(url: str, size: int, part: Path) -> Iterator[requests.Response | None]:
     """The response to a request for everything after ``size`` bytes; None if there is nothing after them."""
-    headers = {"User-Agent": "recbole-metarec", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": "recbole-metarec", "Accept-Encoding": "identity", "Connection": "close"}
     version = _stored_version(part)
     if size and version:
         headers |= {"Range": f"bytes={size}-", "If-Range": version}
