@@ -1,6 +1,6 @@
-"""Student-t intervals: of one model's level over test users, and of a difference where there is one value per user.
+"""Student-t intervals: of one model's mean over test users, and of a difference where there is one value per user.
 
-The leaderboard's differences between models have bootstrap intervals, which agree with their p: significance.py.
+Differences on a leaderboard have bootstrap intervals instead, from the same draws as their p: see significance.py.
 """
 
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def level_interval(values: np.ndarray) -> Interval:
-    """Mean NDCG of users, float [R], within 0 and 1, which Student's t does not know of.
+    """Mean NDCG of users, float [R], within 0 and 1, bounds that Student's t ignores.
 
-    Users who are all alike, say with a few zeros, tell nothing of others: the interval is infinite.
+    Users who are all alike, say with a few zeros, say nothing about other users: the interval is infinite.
     """
     if (values == values[0]).all():
         return Interval(float(values[0]), -np.inf, np.inf)

@@ -24,19 +24,21 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 
     Returns int64 [B], values 1 .. n - 1. Raises TrainingError if a score is NaN or infinite.
     """
-    own = scores.gather(1, targets[:, None])
+    target_scores = scores.gather(1, targets[:, None])
     rows = max(1, len(scores)) if scores.is_cuda else _ROWS_IN_CACHE
-    parts = zip(scores[:, 1:].split(rows), own.split(rows))
-    return torch.cat([_ranks_of_own(items, score) for items, score in parts])
+    parts = zip(scores[:, 1:].split(rows), target_scores.split(rows))
+    return torch.cat([_ranks_among(items, score) for items, score in parts])
 
 
-def _ranks_of_own(items: Tensor, own: Tensor) -> Tensor:
+def _ranks_among(items: Tensor, target_scores: Tensor) -> Tensor:
     # an infinity or NaN shows in its row's sum, and so, very rarely, do large numbers
     if not bool(items.sum(dim=1).isfinite().all()) and not bool(items.isfinite().all()):
         raise TrainingError("the model's scores: NaN or infinity; lower the learning rate or check the data")
     # signs add up to higher - lower, and higher + lower + equal is known: one pass instead of a count of each.
     # Counted in blocks of items, since whole numbers are exact in float32 up to 2^24 alone
-    lead = sum((block - own).sign_().sum(dim=1).to(torch.int64) for block in items.split(_EXACT_IN_FLOAT32, dim=1))
+    lead = sum(
+        (block - target_scores).sign_().sum(dim=1).to(torch.int64) for block in items.split(_EXACT_IN_FLOAT32, dim=1)
+    )
     return torch.div(items.shape[1] + lead + 2, 2, rounding_mode="floor")
 
 

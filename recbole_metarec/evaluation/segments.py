@@ -1,4 +1,4 @@
-"""Groups of test users in which models may differ: how much is known of the user, and of the item to be found."""
+"""Groups of test users in which models may differ: how much is known of the user, and of the held-out item."""
 
 from dataclasses import dataclass
 
@@ -41,27 +41,29 @@ def segments(history_lengths: np.ndarray, train_item_counts: np.ndarray, held_ou
     history_lengths int [U]: training events of each test user. train_item_counts int [n_items]: training events of
     each item, row 0 is padding. held_out int [U]: each user's test item, 1 .. n_items - 1.
     """
-    found = (*by_history(history_lengths), *by_item(train_item_counts, held_out))
-    return tuple(segment for segment in found if segment.users)
+    every = (*by_history(history_lengths), *by_item(train_item_counts, held_out))
+    return tuple(segment for segment in every if segment.users)
 
 
 def by_history(lengths: np.ndarray) -> tuple[Segment, ...]:
     """Cold users by a fixed cut-off, and short, medium and long histories by tertiles: lengths int [U].
 
-    Equal lengths are never parted, so the tertiles may be of unequal size. Short histories are left out where they
+    Equal lengths are never separated, so the tertiles may be of unequal size. Short histories are left out where they
     are the cold users once more.
     """
     if not len(lengths):
         return ()
     first, second = (int(cut) for cut in np.quantile(lengths, (1 / 3, 2 / 3), method="inverted_cdf"))
     cold, short = lengths <= COLD_USER, lengths <= first
-    found = [Segment("Cold users", f"at most {COLD_USER} training events", cold)]
+    by_length = [Segment("Cold users", f"at most {COLD_USER} training events", cold)]
     if not np.array_equal(cold, short):
-        found.append(Segment("Short histories", f"shortest third: at most {first} training events", short))
+        by_length.append(Segment("Short histories", f"shortest third: at most {first} training events", short))
     middle = (lengths > first) & (lengths <= second)
-    found.append(Segment("Medium histories", f"middle third: {_between(first + 1, second)} training events", middle))
-    found.append(Segment("Long histories", f"longest third: more than {second} training events", lengths > second))
-    return tuple(found)
+    by_length.append(
+        Segment("Medium histories", f"middle third: {_between(first + 1, second)} training events", middle)
+    )
+    by_length.append(Segment("Long histories", f"longest third: more than {second} training events", lengths > second))
+    return tuple(by_length)
 
 
 def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ...]:

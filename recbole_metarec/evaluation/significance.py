@@ -52,8 +52,8 @@ class Differences:
     """All pairs of M models; entry [a, b] is of model a minus model b.
 
     mean, low, high: float64 [M, M], with the 95 % interval of each pair for itself. p: float64 [M, M], two-sided,
-    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal. certain: bool [M, M], no draw spoke against the sign
-    of the difference, so that p is what this many draws can show at best.
+    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal. certain: bool [M, M], no draw contradicted the sign
+    of the difference, so p is only an upper bound.
     """
 
     mean: np.ndarray
@@ -78,9 +78,9 @@ def align(results: list[RunResult]) -> UserScores:
     users = None
     for run in results:
         order = np.argsort(run.test_users, kind="stable")
-        own = np.asarray(run.test_users)[order]
-        users = own if users is None else users
-        _check_users(run, own, results[0], users)
+        tokens = np.asarray(run.test_users)[order]
+        users = tokens if users is None else users
+        _check_users(run, tokens, results[0], users)
         seeds = scores.setdefault(run.model, {})
         if run.seed in seeds:
             raise DataError(f"{run.model}, seed {run.seed}: two results of one run; keep one of them")
@@ -90,14 +90,14 @@ def align(results: list[RunResult]) -> UserScores:
     return UserScores(models, users if users is not None else np.empty(0, dtype=str), by_seed)
 
 
-def _check_users(run: RunResult, own: np.ndarray, first: RunResult, users: np.ndarray) -> None:
+def _check_users(run: RunResult, tokens: np.ndarray, first: RunResult, users: np.ndarray) -> None:
     name = f"{run.model}, seed {run.seed}"
-    if len(run.test_ranks) != len(own):
-        raise DataError(f"{name}: {len(run.test_ranks)} ranks for {len(own)} test users; run it again")
-    twice = own[1:][own[1:] == own[:-1]]
+    if len(run.test_ranks) != len(tokens):
+        raise DataError(f"{name}: {len(run.test_ranks)} ranks for {len(tokens)} test users; run it again")
+    twice = tokens[1:][tokens[1:] == tokens[:-1]]
     if len(twice):
         raise DataError(f"{name}: test user {twice[0]} has two rows; compare on a split with one test row per user")
-    other = np.setxor1d(own, users, assume_unique=True)
+    other = np.setxor1d(tokens, users, assume_unique=True)
     if len(other):
         raise DataError(
             f"{name}: its test users are not those of {first.model}, seed {first.seed} ({len(other)} differ, such as "
@@ -115,21 +115,21 @@ def differences(scores: np.ndarray) -> Differences:
     if n_models < 2:
         nothing = np.zeros((n_models, n_models))
         return Differences(nothing, nothing, nothing, nothing + 1, nothing > 0)
-    found = pair_tests(scores, np.transpose(np.triu_indices(n_models, k=1)))
-    p = holm(found.p)
+    tests = pair_tests(scores, np.transpose(np.triu_indices(n_models, k=1)))
+    p = holm(tests.p)
     means = scores.mean(axis=1)
     return Differences(
         means[:, None] - means[None, :],
-        _square(n_models, found.low, -found.high),
-        _square(n_models, found.high, -found.low),
+        _square(n_models, tests.low, -tests.high),
+        _square(n_models, tests.high, -tests.low),
         _square(n_models, p, p, 1.0),
-        _square(n_models, found.certain, found.certain, False),
+        _square(n_models, tests.certain, tests.certain, False),
     )
 
 
 @dataclass(frozen=True)
 class PairTests:
-    """What :class:`Differences` holds, for n pairs of models in the order given, p not corrected: float64 [n] each."""
+    """What :class:`Differences` holds, for n pairs of models in their order, p not corrected: float64 [n] each."""
 
     mean: np.ndarray
     low: np.ndarray
@@ -140,7 +140,7 @@ class PairTests:
 
 def pair_tests(scores: np.ndarray, pairs: np.ndarray) -> PairTests:
     """Tests model ``pairs[n, 0]`` against model ``pairs[n, 1]``: scores float64 [M, U], pairs int [n, 2], n > 0."""
-    # so many that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
+    # enough that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
     drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
     tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
     p = np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1]))
@@ -170,8 +170,8 @@ def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
     def means_of(users: np.ndarray, axis: int) -> np.ndarray:
         draws = users.reshape(-1, n_users)
         # how often each user was drawn, times the scores: much less to move than every drawn user's scores
-        own = draws + n_users * np.arange(len(draws))[:, None]
-        times = np.bincount(own.ravel(), minlength=own.size).reshape(own.shape)
+        bins = draws + n_users * np.arange(len(draws))[:, None]
+        times = np.bincount(bins.ravel(), minlength=bins.size).reshape(bins.shape)
         return (scores @ times.T / n_users).reshape(n_models, *users.shape[:-1])
 
     drawn = stats.bootstrap(
@@ -186,7 +186,7 @@ def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjusted p-values (Holm 1979): float [m], in the order given.
+    """Holm's step-down adjusted p-values (Holm 1979): float [m], in the order of ``p_values``.
 
     The k-th smallest (from 0) is multiplied by m - k, is at least the one before it and at most 1.
     """
@@ -198,7 +198,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def tiers(means: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Groups of models in place of a strict order: int [M], from 1; means [M], corrected p [M, M] of their pairs.
+    """Groups of models instead of a strict order: int [M], from 1; means [M], corrected p [M, M] of their pairs.
 
     The best model leads tier 1, and every model that is not significantly worse than this leader (p >= 0.05) is in
     it. The best of the others leads tier 2, and so on. Two models of one tier need not be alike, only not told apart
@@ -219,12 +219,12 @@ def best_baseline(results: list[RunResult], baselines: tuple[str, ...]) -> str |
     The test is not looked at: choosing by it would make the strongest of many lucky baselines the one to beat.
     Raises DataError if a baseline's validation has no NDCG@10.
     """
-    found: dict[str, list[float]] = {}
+    by_model: dict[str, list[float]] = {}
     for run in results:
         if run.model in baselines:
             if METRIC not in run.valid:
                 raise DataError(
                     f"{run.model}, seed {run.seed}: no {METRIC} on validation; add NDCG to metrics and 10 to topk"
                 )
-            found.setdefault(run.model, []).append(run.valid[METRIC])
-    return min(found, key=lambda model: (-np.mean(found[model]), model), default=None)
+            by_model.setdefault(run.model, []).append(run.valid[METRIC])
+    return min(by_model, key=lambda model: (-np.mean(by_model[model]), model), default=None)

@@ -1,4 +1,4 @@
-"""Download of one file: resumes where it was cut off, is checked, and gets its name only when it is whole."""
+"""Download of one file: resumes where it was cut off, is checked, and gets its name only when it is complete."""
 
 import hashlib
 import os
@@ -20,21 +20,21 @@ _GZIP = b"\x1f\x8b"
 
 
 class DownloadError(DataError):
-    """A file cannot be had from its address: no network, no such file, or another one than expected."""
+    """A file cannot be fetched from its address: no network, no such file, or another one than expected."""
 
 
 class _Interrupted(Exception):
-    """The connection broke; another attempt may go on."""
+    """The connection broke; another attempt may resume."""
 
 
 def fetch(url: str, path: Path, sha256: str = "", attempts: int = 5, pause: float = 2.0) -> Path:
     """Download ``url`` to ``path``, unless it is there, and return ``path``.
 
-    What has come lies in ``NAME.part`` and is kept when the connection breaks, so that the next attempt, now or in
+    What has arrived is in ``NAME.part`` and is kept when the connection breaks, so that the next attempt, now or in
     another run, asks only for the rest (HTTP Range, If-Range). Each further attempt waits twice as long, ``pause``
-    seconds at first. The length must be what the server says, a ``.gz`` must begin as one, and ``sha256``, if given,
-    must be met, also by a file that is there; then the file is renamed. Another process that fetches the same file is
-    waited for. Raises DownloadError in one line, DataError if the disk is full.
+    seconds at first. The length must be what the server says, a ``.gz`` must begin as one, and ``sha256`` must match
+    (unless empty), also that of a file that is there; then the file is renamed. While another process fetches the same
+    file, this one waits. Raises DownloadError in one line, DataError if the disk is full.
     """
     if path.is_file():
         return _verified(path, sha256)
@@ -95,7 +95,7 @@ def _transfer(url: str, part: Path) -> None:
         start, total = _range(response) if resumed else (0, _length(response))
         if resumed and (start != size or _version(response) != _stored_version(part)):
             _drop(part)
-            raise _Interrupted("the server continued at another place or with another version of the file")
+            raise _Interrupted("the server continued at another byte or with another version of the file")
         try:
             if not resumed:
                 part.write_bytes(b"")  # before the new version is noted, so that old bytes never pass for new ones

@@ -1,4 +1,4 @@
-"""Events of a raw file as a few bytes each: read, freed of repetitions, reduced to a core, put in order.
+"""Events of a raw file as a few bytes each: read, without repetitions, reduced to a core, sorted.
 
 Users and items are numbers in the order in which the file first names them, so that nothing depends on threads.
 """
@@ -62,7 +62,7 @@ def collect(frames: Iterable[pl.DataFrame]) -> tuple[Events, Vocabulary, Vocabul
 
 
 class _Column:
-    """Values that come in blocks, kept in a few long arrays: small ones that stay would leave holes in the memory."""
+    """Values that come in blocks, kept in a few long arrays: many small ones would fragment the memory."""
 
     _LENGTH = 1 << 23  # at 4 bytes a value, what the system hands out and takes back as a whole
 
@@ -84,7 +84,7 @@ class _Column:
             values = values[len(part) :]
 
     def joined(self) -> np.ndarray:
-        """All values; to be asked for once."""
+        """All values; to be called once."""
         if self._arrays:
             self._arrays[-1] = self._arrays[-1][: self._used]
         whole = np.concatenate([np.empty(0, self._dtype), *self._arrays])
@@ -94,7 +94,7 @@ class _Column:
 
 def without_repetitions(events: Events) -> Events:
     """Of the events of the same user, item and time, the first in the file."""
-    # Events with a key of their own are no repetitions; only the others are compared field by field.
+    # Events with a key are no repetitions; only the others are compared field by field.
     key = (events.users.astype(np.uint64) << np.uint64(32)) | events.items
     key *= _MIX
     key ^= events.times.view(np.uint64)
@@ -139,7 +139,7 @@ def _distinct(codes: np.ndarray) -> int:
 
 
 def _whole(times: np.ndarray) -> np.ndarray:
-    """Times as int64 if that loses nothing, as they may come to be when only some blocks have fractions."""
+    """Times as int64 if that loses nothing, as may be where only some blocks have fractions."""
     if times.dtype.kind != "f" or not len(times):
         return times.astype(np.int64, copy=False)
     exact = np.abs(times).max() < 2**53 and not np.any(times % 1)

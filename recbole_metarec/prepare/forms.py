@@ -1,4 +1,4 @@
-"""How files spell events: which fields of which public set, or of a user's own log, are user, item, time and rating.
+"""How files spell events: which fields of which public set, or of a user's log, are user, item, time and rating.
 
 Public files are told apart by what is in them, not by their names:
 
@@ -12,7 +12,7 @@ Yelp (reviews)                      an object a line: user_id, business_id, date
 RecBole (``.inter``, also zipped)   tab-separated, a header of name:type
 ==================================  =================================================================================
 
-To add a public form, add its fields below and a branch in :func:`public_form`; a user's own log is :func:`own_form`'s.
+To add a public form, add its fields below and a branch in :func:`public_form`; a user's log is :func:`own_form`'s.
 A new kind of file, beside JSON, separated text and Parquet, is also read in :mod:`.rows`. An ``edition`` asks for the
 5-core of Amazon's files; leave it empty elsewhere.
 """
@@ -43,7 +43,7 @@ _HEADER_2023 = b"user_id,parent_asin,rating,timestamp"
 class Form:
     """The spelling of a file. kind: json (an object a line), separated or parquet.
 
-    columns: role (user, item, time, rating, or any other name) -> the file's own name for it.
+    columns: role (user, item, time, rating, or any other name) -> its name in the file.
     whole: roles that are whole numbers in the file, numbers: roles that are numbers; all others are read as text.
     names, separator, header, quotes, member: of separated files; all columns in order, whether the first line names
     them, whether fields may be quoted, and how the name ends of the file inside a zip archive.
@@ -99,7 +99,7 @@ def public_form(path: Path, edition: str = "") -> Form:
 
 
 def own_form(path: Path, columns: Mapping[str, str], member: str = "") -> Form:
-    """The form of a user's own table: CSV, TSV, ``.inter``, JSON lines or Parquet, by its name and its first line.
+    """The form of a user's table: CSV, TSV, ``.inter``, JSON lines or Parquet, by its name and its first line.
 
     columns: role -> the file's column. Raises DataError for columns that the file does not have.
     """

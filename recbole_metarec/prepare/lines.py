@@ -1,6 +1,6 @@
 """Raw text files, plain, gzipped or zipped, as blocks of whole lines that know their line numbers.
 
-Only a few blocks are in memory at a time. The next one is read and unpacked by a thread while the last one is parsed.
+Only a few blocks are in memory at a time. A thread reads and unpacks the next one while the last one is parsed.
 """
 
 import gzip
@@ -41,7 +41,7 @@ def read_blocks(
     """The lines of a file in blocks of about ``size`` bytes.
 
     member: how the name ends of the file to read, if ``path`` is a zip archive. quoted_by: the separator of fields that
-    may be quoted, so that a line may go on after a line end in such a field, and no block ends there; "" if none may.
+    may be quoted, so that no block ends at a line end within such a field; "" if none may.
     A byte order mark is dropped.
     Raises DataError for a file that cannot be read or unpacked, naming the last line that could.
     """
@@ -172,14 +172,14 @@ def _quoted_fields(separator: str) -> re.Pattern:
 
 
 def _again(path: Path) -> str:
-    """What to do about a damaged file: one in the cache would be taken again and again."""
+    """What to do about a damaged file; one in the cache would be used again."""
     if path.is_relative_to(cache_dir()):
         return f"the download was cut off or damaged, so delete {path} and repeat the command"
     return "the download was cut off or damaged, so fetch the file again"
 
 
 def _last_end(data: bytes, quoted_by: str) -> int:
-    """The place after the last line end that is not in a quoted field; 0 if there is none."""
+    """The offset after the last line end that is not in a quoted field; 0 if there is none."""
     end = data.rfind(b"\n") + 1
     fields = _quoted_fields(quoted_by).finditer(data) if quoted_by and b'"' in data else ()
     for last in deque(fields, maxlen=1):

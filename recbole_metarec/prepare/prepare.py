@@ -1,4 +1,4 @@
-"""One domain from its raw files: found or fetched, read, filtered, written, and told about in a few lines."""
+"""One domain from its raw files: located or downloaded, read, filtered, written, and summed up in a few lines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,8 +32,8 @@ class Request:
 
     raw, metadata: files on disk; without ``raw`` the public files of ``edition`` and of ``category`` (both: default of
     the domain) are fetched. sha256: of the raw file. columns: role (user, item, time, rating) -> column, for a log of
-    the user's own. items, text_columns: a table of item texts. with_text: whether published item texts are fetched.
-    user_core, item_core: events that every user, every item must keep; None for the domain's own rule,
+    the user. items, text_columns: a table of item texts. with_text: whether published item texts are fetched.
+    user_core, item_core: events that every user, every item must keep; None for the domain's rule,
     which a file in RecBole's form is taken to have met.
     """
 
@@ -55,7 +55,7 @@ class Request:
 
 
 def prepare_domain(request: Request, show_progress: bool = True) -> Report:
-    """Write ``data_path/NAME/NAME.inter``, ``.item`` where there are texts, and ``.json``; tell what was done.
+    """Write ``data_path/NAME/NAME.inter``, ``.item`` where there are texts, and ``.json``; report what was done.
 
     Rows that repeat an earlier user, item and time are left out; then users and items with too few events are left
     out, again and again, until all have enough. Events are in the order of time, those of one time in the file's. The
@@ -136,9 +136,9 @@ def _least(request: Request, form: Form) -> tuple[int, int]:
     rule = domain_settings(request.name).get("preparation", {}) if raw else {}
     otherwise = PUBLIC_CORE if raw and form.edition else 1
     chosen = []
-    for own, key in ((request.user_core, "user_inter_num_interval"), (request.item_core, "item_inter_num_interval")):
+    for asked, key in ((request.user_core, "user_inter_num_interval"), (request.item_core, "item_inter_num_interval")):
         interval = rule.get(key)
-        chosen.append(own or (int(interval.strip("[").split(",")[0]) if interval else otherwise))
+        chosen.append(asked or (int(interval.strip("[").split(",")[0]) if interval else otherwise))
     return chosen[0], chosen[1]
 
 

@@ -1,6 +1,6 @@
-"""Rows of a raw file as frames of the wanted columns, whatever its form; a bad line is told by its number.
+"""Rows of a raw file as frames of the wanted columns, whatever its form; a bad line is reported by its number.
 
-A block is parsed as a whole. Only if that fails is it halved, again and again, until the bad lines are alone.
+A block is parsed as a whole. If that fails, it is halved again and again until the bad lines are isolated.
 """
 
 import ast
@@ -73,7 +73,7 @@ class RowReader:
         yield frame.filter(~faults)
 
     def _parsed(self, data: bytes) -> pl.DataFrame | None:
-        """The columns of some lines; None if the parser does not take them."""
+        """The columns of some lines; None if the parser rejects them."""
         form = self.form
         names = sorted(set(form.columns.values()))
         try:
@@ -119,7 +119,7 @@ class RowReader:
         return frame.select(pl.any_horizontal(wrong).fill_null(True)).to_series()
 
     def _records(self, block: Block) -> list[tuple[int, bytes]]:
-        """The lines that are not blank, with their numbers; a line goes on where a quoted field is open."""
+        """The lines that are not blank, with their numbers; a line continues where a quoted field is open."""
         records, number = [], block.line
         for record in split_records(block.data, self._quoted_by):
             if record.strip():
@@ -209,14 +209,14 @@ def _is_even(data: bytes, form: Form) -> bool:
 def _quoted(data: bytes, form: Form) -> pl.DataFrame:
     """The wanted columns of rows with quoted fields. Raises csv.Error if a row is not as long as the header."""
     names = sorted(set(form.columns.values()))
-    places = [form.names.index(name) for name in names]
+    positions = [form.names.index(name) for name in names]
     columns: list[list] = [[] for _ in names]
     for row in _csv_rows(data.decode("utf-8"), form):
         if row and len(row) != len(form.names):
             raise csv.Error("a row has another length")
         if row:
-            for column, place in zip(columns, places):
-                column.append(row[place] or None)
+            for column, position in zip(columns, positions):
+                column.append(row[position] or None)
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String), orient="col")
 
 
@@ -226,7 +226,7 @@ def _csv_rows(text: str, form: Form) -> Iterator[list[str]]:
 
 
 def _explain(line: bytes, form: Form) -> str:
-    """Why a parser does not take a line."""
+    """Why a parser rejects a line."""
     try:
         text = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -252,7 +252,7 @@ def _explain(line: bytes, form: Form) -> str:
         except csv.Error:
             what = "line end" if "\r" in text else "quotation marks"
             return f"the fields cannot be told apart (check its {what})"
-    found = len(fields)
-    if found != len(form.names):
-        return f"{found} field{'s' * (found != 1)} where there are {len(form.names)} columns"
+    count = len(fields)
+    if count != len(form.names):
+        return f"{count} field{'s' * (count != 1)} where there are {len(form.names)} columns"
     return "the fields cannot be told apart (check its quotation marks)"

@@ -75,9 +75,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Written:
-    """What a domain has turned out to be.
+    """Facts about a domain as written.
 
-    relatedness: as it was asked for. unchanged: the share of clusters that do have the target's successors. agreement:
+    relatedness: as asked for. unchanged: the share of clusters that do have the target's successors. agreement:
     with the target's transitions, noise included.
     """
 
@@ -99,13 +99,13 @@ def even_relatedness(sources: int) -> list[float]:
 
 def known_size(name: str) -> Size:
     """The size of a named domain. Raises ConfigError for a name whose size is not known."""
-    found = domain_settings(name).get("statistics")
-    if found is None:
+    counts = domain_settings(name).get("statistics")
+    if counts is None:
         sized = [known for known in known_domains() if "statistics" in domain_settings(known)]
         guess = nearest(name, sized) if name not in known_domains() else None
         hint = f"did you mean {guess}?" if guess else f"it is of {', '.join(sized)}"
         raise ConfigError(f"the size of {name} is not known; {hint}")
-    return Size(found["users"], found["items"], found["interactions"] / found["users"])
+    return Size(counts["users"], counts["items"], counts["interactions"] / counts["users"])
 
 
 def default_sources(name: str) -> list[str]:
@@ -141,7 +141,7 @@ def ensure_stand_ins(plan: Plan) -> Path:
         with tempfile.TemporaryDirectory(prefix=".simulated.", dir=cache) as hidden:
             built = Path(hidden) / "built"
             write_simulated(built, plan)
-            if not _is_complete(final, plan):  # else another process was faster, and may be reading its own by now
+            if not _is_complete(final, plan):  # else another process was faster, and may be reading what it wrote
                 shutil.rmtree(final, ignore_errors=True)  # somebody deleted a file from it
                 publish_folder(built, final)
     return final
@@ -159,17 +159,17 @@ def write_simulated(folder: Path, plan: Plan, overwrite: bool = False) -> list[W
     """
     written = []
     target = target_successors(plan.world)
-    with written_together(folder, [domain.name for domain in plan.domains], overwrite) as place:
+    with written_together(folder, [domain.name for domain in plan.domains], overwrite) as hidden:
         for domain in plan.domains:
             successors = target
             if domain is not plan.target:
                 successors = source_successors(plan.world, target, domain.relatedness, domain.name)
             made = simulate_domain(plan.world, domain.size, successors, domain.name)
-            written.append(_write(place, plan, domain, made, target))
+            written.append(_write(hidden, plan, domain, made, target))
     return written
 
 
-def _write(place: Path, plan: Plan, domain: Planned, made: Simulated, target: np.ndarray) -> Written:
+def _write(folder: Path, plan: Plan, domain: Planned, made: Simulated, target: np.ndarray) -> Written:
     events = _events(domain.name, made)
     facts = Written(
         name=domain.name,
@@ -194,7 +194,7 @@ def _write(place: Path, plan: Plan, domain: Planned, made: Simulated, target: np
         "size": asdict(domain.size),
         "default_sources": [source.name for source in plan.sources] if domain is plan.target else [],
     }
-    folder = write_domain(place, domain.name, events, about=about)
+    domain_folder = write_domain(folder, domain.name, events, about=about)
     truth = {
         **about,
         "transitions": made.transitions.tolist(),
@@ -203,7 +203,7 @@ def _write(place: Path, plan: Plan, domain: Planned, made: Simulated, target: np
             for item, (cluster, share) in enumerate(zip(made.cluster.tolist(), made.share.tolist()))
         },
     }
-    write_atomically(folder / f"{domain.name}.truth.json", [json.dumps(truth).encode()], "free some space there")
+    write_atomically(domain_folder / f"{domain.name}.truth.json", [json.dumps(truth).encode()], "free some space there")
     return facts
 
 

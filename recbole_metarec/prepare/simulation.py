@@ -2,13 +2,13 @@
 
 Items fall into hidden clusters, which all domains have in common; nothing in an id tells the cluster. A next item is
 drawn in two steps. Its cluster: with probability ``noise`` any, else one of the few likely successors of the last
-item's cluster. The item: by a Zipf law over the places in its cluster. So
+item's cluster. The item: by a Zipf law over the ranks in its cluster. So
 
-    p(next item j | last item i) = T[c(i), c(j)] w(j),    T = (1 - noise) P + noise / K,    w(j) ~ place(j)^-skew.
+    p(next item j | last item i) = T[c(i), c(j)] w(j),    T = (1 - noise) P + noise / K,    w(j) ~ rank(j)^-skew.
 
 Relatedness r of a source: a share r of the clusters (rounded to whole ones) has the target's successors, the
-successors of the others are dealt out anew among them, so that none keeps one of its own if that can be done: among
-few clusters it may not be, and a single one keeps all. :func:`unchanged` tells what has come of it. Every row of P
+successors of the others are dealt out anew among them, so that none keeps one of its successors where possible:
+among few clusters it may not be, and a single one keeps all. :func:`unchanged` measures it. Every row of P
 has the same probabilities and every cluster is as often a successor as any other, in every domain. Entropy, popularity
 and the best possible ranking are then the same for every r, and do not tell how related a domain is.
 
@@ -87,7 +87,7 @@ class Simulated:
     def oracle(self, k: int = 10) -> float:
         """Expected NDCG@k of the best possible scorer, which knows the truth: no model can be better on average.
 
-        Exact: the cluster before the held-out item is any with equal probability, as at every place of a history.
+        Exact: the cluster before the held-out item is any with equal probability, as at every position of a history.
         """
         clusters = range(len(self.transitions))
         return float(np.mean([_best_ndcg(self.next_item(cluster), k) for cluster in clusters]))
@@ -126,9 +126,9 @@ def simulate_domain(world: World, size: Size, successors: np.ndarray, name: str)
     random = numpy_stream(world.seed, "simulate", "events", name)
     cluster = random.permutation(np.arange(size.items) % world.clusters)
     by_cluster = np.argsort(cluster, kind="stable")
-    place = np.empty(size.items, dtype=np.int64)
-    place[by_cluster] = _places(cluster[by_cluster])
-    share = (place + 1.0) ** -world.skew
+    rank = np.empty(size.items, dtype=np.int64)
+    rank[by_cluster] = _ranks(cluster[by_cluster])
+    share = (rank + 1.0) ** -world.skew
     share /= np.bincount(cluster, weights=share)[cluster]
     lengths = world.min_length + _geometric(random, size.mean_length - world.min_length, size.users)
     chain = _cluster_chain(random, world, successors, lengths)
@@ -141,7 +141,7 @@ def _dealt_anew(successors: np.ndarray, rows: np.ndarray, random: np.random.Gene
     """The successors [K, m] of some rows dealt out among these rows, column by column.
 
     So that a cluster is a k-th successor once, before and after. No row gets the same successor twice; none gets
-    itself or one of its old successors unless it cannot be helped, as with very few rows.
+    itself or one of its old successors unless that is impossible, as with very few rows.
     """
     if len(rows) < 2:
         return successors
@@ -159,8 +159,8 @@ def _dealt_anew(successors: np.ndarray, rows: np.ndarray, random: np.random.Gene
     return dealt
 
 
-def _places(ordered: np.ndarray) -> np.ndarray:
-    """Place from 0 of each element within its run of equal values."""
+def _ranks(ordered: np.ndarray) -> np.ndarray:
+    """Rank from 0 of each element within its run of equal values."""
     lengths = np.bincount(ordered)
     return np.arange(len(ordered)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 

@@ -1,4 +1,4 @@
-"""Which raw files a domain is made from: the user's own, those fetched before, or those at the public addresses."""
+"""Which raw files a domain is made from: the user's, those downloaded before, or those at the public addresses."""
 
 from dataclasses import dataclass
 from pathlib import Path

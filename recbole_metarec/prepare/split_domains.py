@@ -81,7 +81,7 @@ def read_frames(name: str, data_path=None) -> Dataset:
     """Reads NAME.inter and, where it is there, NAME.item.
 
     Raises DataError for a domain that is not there, for the first line that RecBole would refuse or misread, and for a
-    column ``time`` of the file's own.
+    column ``time`` in the file.
     """
     folder = find_domain(name, data_path)
     path = folder / name / f"{name}.inter"
@@ -109,7 +109,7 @@ def write_split(
 ) -> dict:
     """Write each part as ``NAME-PART``, all or none; part -> the name of its domain.
 
-    about: how it was cut, for ``NAME-PART.json``. items: of the parts that do not have the dataset's own. Raises
+    about: how it was cut, for ``NAME-PART.json``. items: of the parts whose items are not the dataset's. Raises
     ConfigError for two parts of one name, DataError for a name that is taken (unless ``overwrite``) and where the disk
     is full or may not be written to.
     """
@@ -118,11 +118,11 @@ def write_split(
     if dataset.about.get("simulated"):
         about["simulated"] = True
     kept = [column for column in dataset.events.columns if column not in (STAMP, ORIGINAL_TIME)]
-    with written_together(folder, list(names.values()), overwrite) as place:
+    with written_together(folder, list(names.values()), overwrite) as hidden:
         for part, events in split.parts.items():
             others = [name for other, name in names.items() if other != part]
             write_domain(
-                place,
+                hidden,
                 names[part],
                 events.select(kept),
                 (items or {}).get(part, dataset.items),

@@ -75,10 +75,8 @@ def split_by_column(events: pl.DataFrame, column: str, one_domain_each: bool = T
 
     one_domain_each: a user stays in one part. The pairs (user, part) are taken in the order of the user's share of
     events in the part relative to the part's share of all events (then more events, then the smaller id) until each
-    part has its share of all events in users; who finds no room is in no part. Else users are in every part in which
-    they have events.
-    core: as in :func:`split_by_shares`. Parts that are left without events
-    are left out. Raises ConfigError for a
+    part has its share of all events in users; a user for whom no part has room is in none. Else users are in every part
+    in which they have events. core: as in :func:`split_by_shares`. Parts that are left without events are left out. Raises ConfigError for a
     column with one value or with more than 50, DataError if fewer than two parts are left.
     """
     valued = events.with_row_index(_ROW).filter(pl.col(column).is_not_null() & (pl.col(column) != ""))
@@ -105,16 +103,16 @@ def _two_groups(ids: pl.Series, share: float, overlap: float, seed: int, kind: s
 def _homes(events: pl.DataFrame, column: str) -> pl.DataFrame:
     """The one value of ``column`` of each user who gets one: a table of (user, value).
 
-    What is asked again and again is who of a part's takers it has no room for; each of them goes on to the next part
-    of his or hers. That ends where taking the pairs one after the other would (Gale and Shapley 1962, with both
-    sides of one opinion).
+    Every user asks for the part that he or she prefers; a part refuses those that it has no room for, and they ask
+    for their next part, until nobody is refused. The result is that of taking the pairs one after the other (Gale and
+    Shapley 1962, where both sides rank the pairs alike).
     """
     sizes = events.group_by(column).agg(
         pl.len().alias("all"), (events[USER].n_unique() * pl.len() / len(events)).ceil().alias("room")
     )
-    pairs = events.group_by(USER, column).agg(pl.len().alias("own")).join(sizes, on=column)
-    pairs = pairs.with_columns((pl.col("own") / pl.col("all")).alias("preference"))
-    pairs = pairs.sort("preference", "own", USER, column, descending=[True, True, False, False])
+    pairs = events.group_by(USER, column).agg(pl.len().alias("in_part")).join(sizes, on=column)
+    pairs = pairs.with_columns((pl.col("in_part") / pl.col("all")).alias("preference"))
+    pairs = pairs.sort("preference", "in_part", USER, column, descending=[True, True, False, False])
     while True:
         takers = pairs.unique(USER, keep="first", maintain_order=True)
         refused = takers.filter(pl.int_range(pl.len()).over(column) >= pl.col("room"))

@@ -1,4 +1,4 @@
-"""Texts of items: title, brand and categories from the metadata of a public set, or columns of a user's own file."""
+"""Texts of items: title, brand and categories from the metadata of a public set, or columns of a user's file."""
 
 import html
 import re
@@ -28,7 +28,7 @@ _SCRIPT = "getTime"  # some titles of the 2018 edition are a piece of the page's
 def metadata_texts(path: Path, wanted: Collection[str], skip_bad: bool, show_progress: bool) -> pl.DataFrame:
     """Columns item_id and text of the ``wanted`` items, from JSON lines of metadata or a RecBole ``.item`` file.
 
-    A text is title, brand (or store) and categories, each ended by a full stop, without HTML. An item that stands
+    A text is title, brand (or store) and categories, each ended by a full stop, without HTML. An item that occurs
     twice keeps its first text. Lines of items that are not wanted are not parsed. Raises DataError, with the line,
     for a line that is, and cannot be read; and for a file that has no text for any item.
     """
@@ -105,9 +105,9 @@ def _first(record: dict, names: tuple[str, ...]) -> str:
 def _categories(record: dict) -> list[str]:
     """Each category once, whether they come as a text, a list, or a list of paths."""
     for name in _CATEGORIES:
-        found = list(dict.fromkeys(filter(None, map(_cleaned, _flat(record.get(name))))))
-        if found:
-            return found
+        categories = list(dict.fromkeys(filter(None, map(_cleaned, _flat(record.get(name))))))
+        if categories:
+            return categories
     return []
 
 

@@ -26,7 +26,7 @@ def as_numbers(times: pl.Series, dates: bool) -> pl.Series:
     """Times as Int64 where all are whole, else Float64; null for what is neither a finite number nor a date.
 
     times: numbers, dates and times, or text. dates: whether text is read as ISO 8601 dates (``2023-01-31``,
-    ``2023-01-31 12:30``, ``2023-01-31T12:30:05.25+01:00``; UTC where no zone is given), else as numbers.
+    ``2023-01-31 12:30``, ``2023-01-31T12:30:05.25+01:00``; UTC where no zone is named), else as numbers.
     Dates become seconds since 1970, to the microsecond.
     """
     if times.dtype.is_integer():

@@ -12,8 +12,8 @@ class Vocabulary:
     """Numbers ids from 0 in the order in which they are first seen.
 
     An id is looked up by a 64-bit hash among sorted runs, each at least twice as long as the next, so that a block of
-    ids costs a few binary searches. Names are packed away block by block and come back only when they are asked for.
-    Two ids with one hash (about 3 in a million files of ten million ids have such a pair) are told by a second hash.
+    ids costs a few binary searches. Names are packed block by block and unpacked only on request. Two
+    ids with one hash (about 3 in a million files of ten million ids have such a pair) are told apart by a second hash.
     """
 
     def __init__(self):
@@ -51,15 +51,15 @@ class Vocabulary:
         return pl.concat(parts)
 
     def forget_hashes(self) -> None:
-        """Give back the memory of what ``encode`` needs; names can still be asked for."""
+        """Frees the memory that only ``encode`` needs; ``names`` still works."""
         self._runs, self._all_checks = [], np.empty(0, np.uint32)
 
     def _known(self, hashes: np.ndarray) -> np.ndarray:
         codes = np.full(len(hashes), -1, np.int64)
         for run, numbers in self._runs:
             at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            found = run[at] == hashes
-            codes[found] = numbers[at[found]]
+            matches = run[at] == hashes
+            codes[matches] = numbers[at[matches]]
         return codes
 
     def _add(self, hashes: np.ndarray, codes: np.ndarray, names: pl.Series, checks: np.ndarray) -> None:
