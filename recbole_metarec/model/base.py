@@ -1,4 +1,4 @@
-"""What the models of this package have in common as RecBole models: a network under RecBole's sequential model."""
+"""What the models of this package have in common as RecBole models: a network as a sequential model of RecBole."""
 
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor

@@ -20,11 +20,11 @@ class LRUNetwork(SequenceNetwork):
     """Trained on every position of a history; serves from the state after the last event.
 
     Row 0 of the item table is padding: zero, never updated, outside every softmax. With texts an item's vector is its
-    own plus its text through a map that all domains share; what is deployed is the sum, so serving needs no text.
+    row of the table plus its text through a map that all domains share; the sum is deployed, so serving needs no text.
 
     ring: smallest and largest modulus of the eigenvalues at the start. text_width: 0 without texts. target_negatives:
-    of a sampled softmax, 0 for the whole catalogue; they are drawn by ``popularity``, float [n_items], which is no
-    part of a saved model.
+    of a sampled softmax, 0 for the whole catalogue; they are drawn by ``popularity``, float [n_items], which is not
+    saved with the model.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The network of MetaRec: LRURec's, which also reads source domains through the target's item table (arXiv 2411.01785).
 
-The network holds the target's parameters only. Source item tables belong to the trainer and die with it, so a saved
-model serves without any source and costs what LRURec costs.
+The network holds the target's parameters only. Source item tables belong to the trainer and are not deployed, so a
+saved model serves without any source and costs what LRURec costs.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,7 @@ class MetaRecNetwork(LRUNetwork):
 
     vq_heads: slices of an item vector that are quantized one by one, 0 for none. codebook_gradient: as ``quantize`` has
     it. penalties: weights of the codebook and of the commitment loss. quantize_output: whether a source's answers are
-    quantized, too. source_negatives: as ``target_negatives``,
-    for the sources' losses. sizes: LRUNetwork's.
+    quantized, too. source_negatives: as ``target_negatives``, for the sources' losses. sizes: LRUNetwork's.
     ``candidate_codes``, int64 ascending: the target rows that may be codes, None for all.
     """
 
@@ -68,7 +67,7 @@ class MetaRecNetwork(LRUNetwork):
     ) -> Tensor:
         """L_src: next-item loss of quantized source sequences, plus codebook and commitment loss (MetaRec, section 3).
 
-        The sequence is read through the codebook, the answer is sought in the source's own table. Vector quantization
+        The sequence is read through the codebook, the answer is searched in the source's table. Vector quantization
         losses are means over the unique items of the batch. rows_only: the gradient of the source's table is a sparse
         tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
         """

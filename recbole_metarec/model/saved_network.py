@@ -47,7 +47,7 @@ def network_to_json(model: SequenceNetwork) -> str | None:
 
 
 def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNetwork]:
-    """What makes the network that a checkpoint's content names, with weights of its own. Raises CheckpointError."""
+    """What makes the network that a checkpoint's content names, with new weights. Raises CheckpointError."""
     try:
         if "network" in content:
             network, sizes = _named(content["network"], file)

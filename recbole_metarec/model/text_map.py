@@ -1,4 +1,4 @@
-"""Item texts in the place where item vectors live: one linear map that all domains share."""
+"""Item texts mapped into the space of item vectors by one linear map that all domains share."""
 
 import math
 
@@ -14,7 +14,7 @@ _SPREAD = 0.06  # of a text's image at the start: three times that of an item's 
 class TextMap(nn.Module):
     """Adds to a domain's item vectors its texts through a map [w, d], dropped out while training.
 
-    The texts of the target, float [n, w], are no part of a saved model: what is deployed is the sum.
+    The texts of the target, float [n, w], are not saved with the model: the sum is deployed.
     """
 
     def __init__(self, n_items: int, text_width: int, width: int, dropout_prob: float):

@@ -6,7 +6,7 @@ windows, where an event is told from its window's part of the L events before it
 
 - a window, not each prefix, is a sequence of the sequence-sequence contrast;
 - an item of a batch goes through the adaptor once, so its gate noise and dropout are the same wherever it is read or
-  predicted in that batch (a second view without words draws its own);
+  predicted in that batch (a second view without words draws new ones);
 - items without text are neither predicted nor negatives in pre-training, and the adaptor makes zero vectors of them;
 - the target moves every parameter by default; the paper leaves the encoder as it was pre-trained: ``frozen_encoder``.
 """
@@ -25,11 +25,11 @@ from recbole_metarec.model.transformer import TransformerEncoder
 
 
 class UniSRecNetwork(SequenceNetwork):
-    """An item is its text through an adaptor that all domains share (inductive) or that plus a vector of its own
+    """An item is its text through an adaptor that all domains share (inductive) or that plus a learned vector
     (transductive). Text vectors are set by :meth:`set_texts` and saved with the weights, so a saved model needs
     neither texts nor sources. Row 0 is padding: a zero vector, outside every softmax.
 
-    experts: whitenings that the adaptor mixes. with_ids: whether items have vectors of their own. contrast_weight,
+    experts: whitenings that the adaptor mixes. with_ids: whether items also have learned vectors. contrast_weight,
     drop_ratio, word_drop_share: of the pre-training loss; frozen_encoder: what the target moves after it.
     """
 
@@ -78,7 +78,7 @@ class UniSRecNetwork(SequenceNetwork):
         return {name: value for name, value in self.named_parameters() if not name.startswith("item_embedding.")}
 
     def target_parameters(self, pretrained: bool) -> dict[str, nn.Parameter]:
-        """What fine-tuning moves; an encoder that was never trained is not worth keeping as it is."""
+        """What fine-tuning moves; an encoder that was not pre-trained is never frozen."""
         frozen = self.frozen_encoder and pretrained
         return {name: value for name, value in self.named_parameters() if not (frozen and name.startswith("encoder."))}
 

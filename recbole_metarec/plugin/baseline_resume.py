@@ -11,7 +11,7 @@ import torch
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.forms import (
     COUNT,
-    Given,
+    Dependent,
     Mismatch,
     checked,
     finite_number,
@@ -67,7 +67,7 @@ class RecBoleProgress:
             self.trainer.model.load_state_dict(self._best)
 
     def resume(self) -> None:
-        """Goes on after the last validation, if there was one. Raises CheckpointError for a file of another run."""
+        """Resumes after the last validation, if there was one. Raises CheckpointError for a file of another run."""
         if not self.file.exists():
             return
         content = read_checkpoint(self.file, self.trainer.device)
@@ -102,15 +102,15 @@ class RecBoleProgress:
         weights = {name: tensor(one, may_be_nan=True) for name, one in trainer.model.state_dict().items()}
         form = {
             "epoch": range(len(losses) if isinstance(losses, dict) else 0),
-            "cur_step": Given(lambda state: range(state["epoch"] + 2)),
+            "cur_step": Dependent(lambda state: range(state["epoch"] + 2)),
             "best_valid_result": {trainer.valid_metric: finite_number, ...: finite_number},
-            "best_valid_score": Given(lambda state: state["best_valid_result"][trainer.valid_metric]),
-            "train_losses": Given(lambda state: {epoch: number for epoch in range(state["epoch"] + 1)}),
+            "best_valid_score": Dependent(lambda state: state["best_valid_result"][trainer.valid_metric]),
+            "train_losses": Dependent(lambda state: {epoch: number for epoch in range(state["epoch"] + 1)}),
             "state_dict": weights,
             "best": weights,
             "optimizer": optimizer_form(trainer.optimizer, COUNT.stop - 1, moves_all=False),
             "generators": _generators_form(self.loader),
-            "history": Given(lambda state: self._history_form(state["epoch"])),
+            "history": Dependent(lambda state: self._history_form(state["epoch"])),
             "seconds": finite_number,
         }
         if getattr(self.loader, "epoch", None) is not None:

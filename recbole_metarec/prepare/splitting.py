@@ -76,8 +76,8 @@ def split_by_column(events: pl.DataFrame, column: str, one_domain_each: bool = T
     one_domain_each: a user stays in one part. The pairs (user, part) are taken in the order of the user's share of
     events in the part relative to the part's share of all events (then more events, then the smaller id) until each
     part has its share of all events in users; a user for whom no part has room is in none. Else users are in every part
-    in which they have events. core: as in :func:`split_by_shares`. Parts that are left without events are left out. Raises ConfigError for a
-    column with one value or with more than 50, DataError if fewer than two parts are left.
+    in which they have events. core: as in :func:`split_by_shares`. Parts that are left without events are left out.
+    Raises ConfigError for a column with one value or with more than 50, DataError if fewer than two parts are left.
     """
     valued = events.with_row_index(_ROW).filter(pl.col(column).is_not_null() & (pl.col(column) != ""))
     values = valued[column].unique().sort().to_list()

@@ -23,7 +23,7 @@ def write_checkpoint(path: str | Path, content: dict) -> None:
 
     Raises DataError (disk full, no permission) with the old file untouched.
     """
-    # in memory first: torch.save into a file tells of a full disk by a RuntimeError about its own container
+    # in memory first: torch.save into a file tells of a full disk by a RuntimeError about its container
     packed = io.BytesIO()
     torch.save({"format": FORMAT, **content}, packed)
     write_atomically(Path(path), [packed.getbuffer()], WRITE_REMEDY)
@@ -139,7 +139,7 @@ def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapp
     different = sorted(set(wanted) ^ set(weights))
     if different:
         raise CheckpointError(
-            f"{path}: of another model: {different[0]} is on one side only; load it with its own config"
+            f"{path}: of another model: {different[0]} is on one side only; load it with the config it was saved with"
         )
     for name, value in wanted.items():
         if (value.dtype, value.layout) != (weights[name].dtype, weights[name].layout):

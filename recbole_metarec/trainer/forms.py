@@ -1,7 +1,7 @@
 """What a value read from a file must be like, before anything is made of it.
 
-PyTorch checks little of a state: an optimiser takes moments of any shape and then writes beyond their end, and
-``copy_`` spreads one row over a table. So the whole of a state is held against a form first. A form is
+PyTorch checks little of a state: an optimiser accepts moments of any shape and then writes beyond their end, and
+``copy_`` spreads one row over a table. So the whole of a state is compared with a form first. A form is
 
     a dict      the very same names, each with a value of its form; ``...`` as a name: any further text, of that form
     a list      (or tuple) as many values, each of its form
@@ -32,7 +32,7 @@ _NEVER_NEGATIVE = ("step", "exp_avg_sq", "max_exp_avg_sq", "sum", "square_avg")
 
 
 class Mismatch(ValueError):
-    """A value is not of its form; the text says where it stands, what it is, and what it should be."""
+    """A value is not of its form; the text says where it is, what it is, and what it should be."""
 
 
 def read_as(file: str | Path, content: Any, form: Any) -> Any:
@@ -47,7 +47,7 @@ def read_as(file: str | Path, content: Any, form: Any) -> Any:
 
 
 def checked(value: Any, form: Any, path: str = "") -> Any:
-    """A copy of the value. Raises Mismatch unless it is of the form. path: where it stands in the file."""
+    """A copy of the value. Raises Mismatch unless it is of the form. path: where it is in the file."""
     if isinstance(form, Tensor):
         return tensor(form)(value, path)
     if isinstance(form, dict):
@@ -80,7 +80,7 @@ def _checked_dict(value: Any, form: dict, path: str) -> dict:
     for name in [*(name for name in form if name is not ...), *(name for name in value if name not in known)]:
         part = form.get(name, others)
         if name in value:
-            part = part.of(copies) if isinstance(part, Given) else part
+            part = part.of(copies) if isinstance(part, Dependent) else part
             copies[name] = checked(value[name], part, _joined(path, name))
         elif isinstance(part, Usual):
             copies[name] = part.value
@@ -93,7 +93,7 @@ def _checked_dict(value: Any, form: dict, path: str) -> dict:
 
 
 @dataclass(frozen=True)
-class Given:
+class Dependent:
     """The form of a dict's entry that depends on those before it: ``of`` makes it of their checked values."""
 
     of: Callable[[dict], Any]
@@ -136,7 +136,7 @@ def of_type(*types: type) -> Callable:
 
 
 def rows(count: int, form_of: Callable[[int], Any]) -> Callable:
-    """A list of so many values, each of the form that ``form_of`` makes of its number."""
+    """A list of ``count`` values, each of the form that ``form_of`` makes of its number."""
 
     def check(value, path):
         if type(value) is not list or len(value) != count:
@@ -160,7 +160,7 @@ def some(form: dict) -> Callable:
 def tensor(
     like: Tensor, least: float = -math.inf, most: float = math.inf, whole: bool = False, may_be_nan: bool = False
 ) -> Callable:
-    """A tensor like this one in shape, type of numbers and device, with a number of its own at every place."""
+    """A tensor like this one in shape, dtype and device, whose elements do not share memory."""
 
     def check(value, path):
         is_like = isinstance(value, Tensor) and value.layout == torch.strided
@@ -182,8 +182,10 @@ def tensor(
 
 
 def optimizer_form(optimizer: Optimizer | RowwiseOptimizer, steps: int, moves_all: bool) -> dict:
-    """Of its ``state_dict`` after at most so many steps. moves_all: each step moves every parameter, else one at least
-    has been moved."""
+    """Of its ``state_dict`` after at most ``steps`` steps.
+
+    moves_all: each step moves every parameter; otherwise at least one has been moved.
+    """
     if isinstance(optimizer, RowwiseOptimizer):
         dense = _optimizer_form(optimizer.dense, steps, moves_all, optimizer.tables)
         return {"dense": dense, "rows": _optimizer_form(optimizer.rows, steps, moves_all)}

@@ -33,7 +33,7 @@ def initial_weights(model) -> dict[str, Tensor]:
 def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, verbose: bool, show_progress: bool):
     """Trains without transfer from the same weights, seed and data order, and deploys the better.
 
-    Returns (Guard, the other trainer). The deployed model takes the place of ``trainer.saved_model_file``; both stay
+    Returns (Guard, the other trainer). The deployed model replaces ``trainer.saved_model_file``; both stay
     beside it as ``*-transfer.pth`` and ``*-no_transfer.pth``. If ``trainer`` was resumed, so is the other training.
     """
     deployed = Path(trainer.saved_model_file)

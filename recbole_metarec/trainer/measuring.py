@@ -17,12 +17,12 @@ class StepMeasurer:
         self.model, self.sources, self.settings = model, sources, settings
 
     def is_due(self, steps: int) -> bool:
-        """Whether the step after so many is one of those in which :meth:`of_trials` is asked for."""
+        """Whether :meth:`of_trials` is called in the step after ``steps`` steps."""
         return steps % self.settings.diagnostics_every == 0
 
     def of_step(self, trials, weights, counted: Tensor, scores: dict[str, Tensor | None]) -> dict[str, Tensor]:
         """What every step knows anyway. counted: what each share counts, float [M]. scores: by where they were made."""
-        measured = {f"similarity_{place}": value for place, value in scores.items() if value is not None}
+        measured = {f"similarity_{point}": value for point, value in scores.items() if value is not None}
         measured |= {"weight": weights.values, "share": counted, "skipped": ~weights.usable}
         measured["entropy"] = meta.entropy(weights.values).expand(len(trials))
         return measured | {"loss": torch.stack([trial.loss for trial in trials])}

@@ -39,7 +39,7 @@ class RowwiseOptimizer:
     """An AdamW, and beside it SparseAdam for those of its tables whose gradient is a sparse tensor of some rows.
 
     The table's part of a step then costs what the rows cost, whatever its size: values and moments of the other rows
-    stay as they are (AdamW would go on moving and decaying them). The decay is AdamW's, decoupled from the gradient.
+    stay as they are (AdamW would continue to move and decay them). The decay is AdamW's, decoupled from the gradient.
     """
 
     def __init__(self, dense: Optimizer, tables: Sequence[Tensor]):

@@ -28,7 +28,7 @@ def deal(batch: SequenceBatch, weights: Tensor, generator: torch.Generator) -> S
     """Random disjoint rows of the batch for each source, in proportion to its weight (float [M]), drawn anew each time.
 
     So none of the target's events is wasted on a source that hardly counts; each source gets one row at least, so that
-    it goes on being measured. A batch of few long histories cannot be dealt out: every source gets the whole of it.
+    it is still measured. A batch of few long histories cannot be dealt out: every source gets the whole of it.
     """
     count, device = len(weights), batch.inputs.device
     if len(batch) < 2 * count:

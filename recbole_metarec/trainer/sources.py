@@ -11,7 +11,7 @@ from recbole_metarec.data.source import Source
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.randomness import torch_stream
-from recbole_metarec.trainer.forms import COUNT, Given, optimizer_form
+from recbole_metarec.trainer.forms import COUNT, Dependent, optimizer_form
 
 
 class SourceSide:
@@ -44,7 +44,7 @@ class SourceSide:
         self.rows_only, self.device = rows_only, device
 
     @property
-    def own(self) -> tuple[Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor]:
         """The source's parameters: item table [n_i, d], bias [n_i]."""
         return self.table, self.bias
 
@@ -53,7 +53,7 @@ class SourceSide:
         return next(self.stream).to(self.device)
 
     def state_dict(self) -> dict:
-        """Table, bias and where the stream stands."""
+        """Table, bias and the stream's position."""
         return {"table": self.table.data, "bias": self.bias.data, **self.stream.state_dict()}
 
     def form(self) -> dict:
@@ -62,10 +62,10 @@ class SourceSide:
         def positions(side):
             return range(len(self.stream.batches.plan(side["passed"])))
 
-        return {"table": self.table, "bias": self.bias, "passed": COUNT, "position": Given(positions)}
+        return {"table": self.table, "bias": self.bias, "passed": COUNT, "position": Dependent(positions)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on where :meth:`state_dict` was taken."""
+        """Continues where :meth:`state_dict` was taken."""
         self.table.data.copy_(state["table"])
         self.bias.data.copy_(state["bias"])
         self.stream.load_state_dict(state)
@@ -92,8 +92,8 @@ class SourceSides:
 
     def step(self, gradients: Sequence[tuple[Tensor, Tensor] | None]) -> None:
         """One optimiser step with each source's gradients of (table, bias); None leaves a source as it is."""
-        for side, own in zip(self.sides, gradients, strict=True):
-            side.table.grad, side.bias.grad = own or (None, None)
+        for side, pair in zip(self.sides, gradients, strict=True):
+            side.table.grad, side.bias.grad = pair or (None, None)
         self.optimizer.step()
 
     def state_dict(self) -> dict:
@@ -102,12 +102,12 @@ class SourceSides:
         return {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
 
     def form(self, steps: int) -> dict:
-        """The form of :meth:`state_dict` after at most so many steps."""
+        """The form of :meth:`state_dict` after at most ``steps`` steps."""
         sides = {side.name: side.form() for side in self.sides}
         return {"sides": sides, "optimizer": optimizer_form(self.optimizer, steps, moves_all=False)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on where :meth:`state_dict` was taken; the sources must be the same."""
+        """Continues where :meth:`state_dict` was taken; the sources must be the same."""
         for side in self.sides:
             side.load_state_dict(state["sides"][side.name])
         if self.sides:

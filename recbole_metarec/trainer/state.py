@@ -1,4 +1,4 @@
-"""All that a training goes on from, as it stands in memory and in ``<model>-last.pth``."""
+"""All that a training resumes from, in memory and in ``<model>-last.pth``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -7,7 +7,16 @@ from pathlib import Path
 from torch import Tensor
 
 from recbole_metarec.trainer.checkpoint import FORMAT
-from recbole_metarec.trainer.forms import COUNT, Given, finite_number, number, of_type, optimizer_form, read_as, rows
+from recbole_metarec.trainer.forms import (
+    COUNT,
+    Dependent,
+    finite_number,
+    number,
+    of_type,
+    optimizer_form,
+    read_as,
+    rows,
+)
 
 _OF_A_RUN = ("model", "learner", "target_negatives", "source_negatives", "meta_transfer", "sources", "text_vectors")
 
@@ -16,7 +25,7 @@ _OF_A_RUN = ("model", "learner", "target_negatives", "source_negatives", "meta_t
 class TrainingState:
     """Entry by entry what the file holds; an entry that is None is left out.
 
-    model … text_vectors: what it is a state of; a run in which one of them is another cannot go on from it.
+    model … text_vectors: the run that it is a state of; a run in which one of them differs cannot resume from it.
     epoch: the last one that was trained, -1 in pre-training. cur_step: validations since the best one. pretrained:
     passes over the sources that pre-training has done. steps: of the optimiser, in all. signs: warnings by name.
     source_sides, transfer: states of :class:`SourceSides` and :class:`TransferState`.
@@ -105,23 +114,23 @@ def _form(trainer, fresh: TrainingState) -> dict:
     planned, metric, names = trainer.pretrain_epochs, trainer.valid_metric, trainer.sources.names
     form = {
         "epoch": range(-1 if planned else 0, COUNT.stop),
-        "pretrained": Given(lambda state: planned if state["epoch"] >= 0 else range(1, planned + 1)),
+        "pretrained": Dependent(lambda state: planned if state["epoch"] >= 0 else range(1, planned + 1)),
         "steps": range(1, COUNT.stop),
-        "cur_step": Given(lambda state: range(state["epoch"] + 2)),
-        "best_valid_result": Given(
+        "cur_step": Dependent(lambda state: range(state["epoch"] + 2)),
+        "best_valid_result": Dependent(
             lambda state: {metric: finite_number, ...: finite_number} if state["epoch"] >= 0 else {}
         ),
-        "best_valid_score": Given(lambda state: state["best_valid_result"].get(metric, fresh.best_valid_score)),
+        "best_valid_score": Dependent(lambda state: state["best_valid_result"].get(metric, fresh.best_valid_score)),
         "seconds": finite_number,
         "signs": {...: of_type(str)},
-        "history": Given(lambda state: _history_form(_epochs(state, planned))),
-        "source_history": Given(lambda state: _source_history_form(_taught(state, planned), names)),
+        "history": Dependent(lambda state: _history_form(_epochs(state, planned))),
+        "source_history": Dependent(lambda state: _source_history_form(_taught(state, planned), names)),
         "state_dict": dict(fresh.state_dict),
-        "optimizer": Given(lambda state: optimizer_form(trainer.optimizer, state["steps"], trainer.moves_all)),
+        "optimizer": Dependent(lambda state: optimizer_form(trainer.optimizer, state["steps"], trainer.moves_all)),
     }
     if names:
-        form["source_sides"] = Given(lambda state: trainer.sources.form(state["steps"]))
-        form["transfer"] = Given(lambda state: trainer.transfer_state.form(state["steps"]))
+        form["source_sides"] = Dependent(lambda state: trainer.sources.form(state["steps"]))
+        form["transfer"] = Dependent(lambda state: trainer.transfer_state.form(state["steps"]))
     return form
 
 

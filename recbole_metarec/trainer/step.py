@@ -14,15 +14,15 @@ from recbole_metarec.trainer.sources import SourceSides
 
 @dataclass
 class StepResult:
-    """What a step found: the gradient of theta, and per source what is worth recording.
+    """The result of a step: the gradient of theta, and per source what is worth recording.
 
-    loss: scalar, the target's training loss. gradient: of every shared parameter. own: per source its gradients of
+    loss: scalar, the target's training loss. gradient: of every shared parameter. source_gradients: per source those of
     (table, bias), None where it was skipped. measured: name of a quantity -> float [M].
     """
 
     loss: Tensor
     gradient: Tensors
-    own: list[tuple[Tensor, Tensor] | None] = field(default_factory=list)
+    source_gradients: list[tuple[Tensor, Tensor] | None] = field(default_factory=list)
     measured: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -50,8 +50,8 @@ def joint_step(
     all_losses = torch.stack(losses).detach()
     usable = all_losses.isfinite().tolist()
     target = None if batch is None else model.target_loss(parameters, batch, streams("target"))
-    own = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.own, strict=True)}
-    moved = {**parameters, **own}
+    tensors = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.tensors, strict=True)}
+    moved = {**parameters, **tensors}
     total, gradient = _mean_gradient(losses, usable, weight, target, moved)
     if gradient and not bool(meta.finite(gradient.values())):  # which one it is must be asked of each
         for number in [number for number, ok in enumerate(usable) if ok]:

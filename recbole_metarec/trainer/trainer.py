@@ -35,7 +35,7 @@ from recbole_metarec.trainer.weighting import WEIGHTINGS
 class TransferTrainer(Trainer):
     """Trains LRURec and MetaRec: ``meta_transfer`` decides what a step does, everything else is RecBole's Trainer.
 
-    log: what is told on the way. pretrained: passes over the sources that pre-training has done. steps_done: of the
+    log: rows, curves and warnings. pretrained: passes over the sources that pre-training has done. steps_done: of the
     optimiser. spent_before: seconds of kept work that was done before the run was resumed. whole_table: the item table
     moves as with transfer, whole in every step.
     """
@@ -56,7 +56,7 @@ class TransferTrainer(Trainer):
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.source_names: list[str] = []
         self.pretrained = self.steps_done = 0
-        self.resumed = False  # whether it goes on with an earlier run
+        self.resumed = False  # whether it continues an earlier run
         self._unrestored: dict | None = None  # what stands in the file of an earlier run
         self._started, self.spent_before = time(), 0.0
         self._items: list[str] = []
@@ -126,8 +126,8 @@ class TransferTrainer(Trainer):
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
         texts = vectors.sources if vectors else [None] * len(dataset.sources)
         sides = [
-            SourceSide(source, *size, self.seed, self.device, own, self.sources_by_rows)
-            for source, own in zip(dataset.sources, texts, strict=True)
+            SourceSide(source, *size, self.seed, self.device, vectors_of_source, self.sources_by_rows)
+            for source, vectors_of_source in zip(dataset.sources, texts, strict=True)
         ]
         self.sources = SourceSides(sides, self._optimizer_for_sources)
         self.source_names = self.sources.names
@@ -219,11 +219,12 @@ class TransferTrainer(Trainer):
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.optimizer.step()
-        if result.own:
-            self.sources.step(result.own)
+        if result.source_gradients:
+            self.sources.step(result.source_gradients)
 
     def _check_finite(self, result: StepResult, epoch: int) -> None:
-        skipped = [side.name for side, own in zip(self.sources, result.own, strict=False) if own is None]
+        per_source = zip(self.sources, result.source_gradients, strict=False)
+        skipped = [side.name for side, gradients in per_source if gradients is None]
         # the loss may be finite where its gradient no longer is
         is_finite = bool(finite((*result.gradient.values(), result.loss)))
         none_left = 0 < len(self.sources) == len(skipped)
@@ -243,7 +244,7 @@ class TransferTrainer(Trainer):
             self._save_training_state(epoch)
         self.log.on_change()
 
-    # -- what is written, and gone on from ---------------------------------------------------------------------
+    # -- checkpoints, and resuming from them ---------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         """The deployable model: the target's weights, its network's sizes and the config. No source is in it."""
@@ -274,7 +275,7 @@ class TransferTrainer(Trainer):
         write_checkpoint(self.training_state_file, TrainingState.of(self, epoch).to_checkpoint())
 
     def resume_checkpoint(self, resume_file):
-        """:meth:`fit` will go on after the last validation of the run whose model is ``resume_file``.
+        """:meth:`fit` will resume after the last validation of the run whose model is ``resume_file``.
 
         Raises CheckpointError if its training state cannot be read; :meth:`fit` does, with nothing restored, if the
         state is not one of this run.
@@ -319,7 +320,7 @@ class TransferTrainer(Trainer):
 
 
 def _unused(path: Path) -> str:
-    """RecBole names models to the second: two runs in one second must not share a file."""
+    """RecBole names model files by the second: two runs in one second must not share a file."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1

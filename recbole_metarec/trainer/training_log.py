@@ -1,4 +1,4 @@
-"""What is told of a training while it runs: rows per epoch and source, curves, warnings."""
+"""What is recorded of a training while it runs: rows per epoch and source, curves, warnings."""
 
 from collections.abc import Callable
 from logging import Logger
@@ -8,9 +8,9 @@ from recbole_metarec.trainer.diagnostics import PATIENCE, TransferMonitor, lost_
 
 
 class TrainingLog:
-    """history, source_history: one row per epoch, and per epoch and source. warnings: sentences by the sign's name.
+    """history, source_history: one row per epoch, and per epoch and source. warnings: sentences by name.
 
-    on_change: called after each change that is worth writing down.
+    on_change: called after each change that is to be written to disk.
     """
 
     def __init__(self, logger: Logger, monitor: TransferMonitor):
@@ -25,7 +25,7 @@ class TrainingLog:
         return self.monitor.seen
 
     def restore(self, history: list[dict], source_history: list[dict], warnings: dict[str, str]) -> None:
-        """Goes on from what an earlier process has told."""
+        """Continues from the records of an earlier process."""
         self.history, self.source_history, self.monitor.seen = history, source_history, warnings
 
     def add_epoch(self, epoch: int, loss: float, seconds: float) -> None:
@@ -60,6 +60,6 @@ class TrainingLog:
             )
 
     def warn(self, sign: str, sentence: str) -> None:
-        """A sign that is not the monitor's to see."""
+        """Adds a sign that the monitor does not detect."""
         self.warnings[sign] = sentence
         self.logger.warning(sentence)

@@ -1,4 +1,4 @@
-"""How the meta transfer is set, and what it carries from step to step."""
+"""The settings of the meta transfer, and the state that it carries from step to step."""
 
 import copy
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbole_metarec.trainer.forms import Given, optimizer_form
+from recbole_metarec.trainer.forms import Dependent, optimizer_form
 from recbole_metarec.trainer.meta_step import Tensors
 
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """The config keys of the meta transfer, each by its own name."""
+    """The config keys of the meta transfer, by their names."""
 
     inner_steps: int
     second_order: bool
@@ -49,14 +49,14 @@ class TransferState:
 
     @classmethod
     def initial(cls, alphas: dict[str, float], learning_rate: float, n_sources: int, device) -> "TransferState":
-        """alphas: of each named parameter, where it starts; a learning rate above 0 lets each go its own way."""
+        """alphas: the start value for each named parameter; with a learning rate above 0 each is learned separately."""
         rates = {name: torch.tensor(float(alpha), device=device).log() for name, alpha in alphas.items()}
         rates = {name: rate.requires_grad_(learning_rate > 0) for name, rate in rates.items()}
         learner = torch.optim.Adam(rates.values(), lr=learning_rate) if learning_rate > 0 else None
         return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
 
     def smooth(self, scores: Tensor, usable: Tensor, momentum: float) -> None:
-        """Moves the running means [M] by the scores [M] of a step; the first step's scores are taken as they are.
+        """Moves the running means [M] by the scores [M] of a step; the first step's scores are the means.
 
         A source that is not usable, bool [M], keeps what is known of it.
         """
@@ -65,7 +65,7 @@ class TransferState:
         self.smoothed = torch.where(usable & scores.isfinite(), moved, self.smoothed)
 
     def learn_rates(self, gradient: Tensors) -> None:
-        """One step of alpha's own learner, if it has one. gradient: by log(alpha) of each parameter."""
+        """One step of alpha's optimiser, if it has one. gradient: by log(alpha) of each parameter."""
         if self.rate_optimizer is None:
             return
         for name, rate in self.log_rates.items():
@@ -79,17 +79,17 @@ class TransferState:
         return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}
 
     def form(self, steps: int) -> dict:
-        """The form of :meth:`state_dict` after at most so many steps of training."""
+        """The form of :meth:`state_dict` after at most ``steps`` steps of training."""
 
         def learner(state):
             return self.rate_optimizer and optimizer_form(self.rate_optimizer, state["steps"], moves_all=True)
 
         form = {"log_rates": self.log_rates, "smoothed": self.smoothed, "steps": range(steps + 1)}
-        form["rate_optimizer"] = Given(learner)
+        form["rate_optimizer"] = Dependent(learner)
         return form
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on where :meth:`state_dict` was taken."""
+        """Continues where :meth:`state_dict` was taken."""
         for name, value in state["log_rates"].items():
             self.log_rates[name].data.copy_(value)
         self.smoothed, self.steps = state["smoothed"].clone(), state["steps"]

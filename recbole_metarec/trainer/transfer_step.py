@@ -19,7 +19,7 @@ from recbole_metarec.trainer.weighting import WEIGHTINGS
 
 
 class Passes(list):
-    """What a pass found for each source. usable: bool [M], whether all of it is finite."""
+    """The results of a pass for each source. usable: bool [M], whether all of it is finite."""
 
     def __init__(self, passes: Iterable, is_finite: Callable[..., Tensor]):
         super().__init__(passes)
@@ -47,7 +47,7 @@ class TransferStep:
 
     c = w where each source is tried on all of T (``target_batch: shared``). Where T is dealt out (``split``), source i
     gets rows in proportion to w_i, and c_i is its share of the events: every event of T counts alike.
-    With ``similarity_at: theta`` the scores read grad L_tgt(theta; T) in the place of g_i. They are made before T is
+    With ``similarity_at: theta`` the scores read grad L_tgt(theta; T) instead of g_i. They are made before T is
     dealt out; the second call of ``_weigh`` then only leaves out sources whose g_i is not finite.
     """
 
@@ -73,8 +73,10 @@ class TransferStep:
         self.state.learn_rates(meta.weighted_sum(counted, [outer.rates for outer in outers]))
         self.state.steps += 1
         loss = at_theta.loss if self.weighting.scores_at == "theta" else _weighted_loss(counted, outers)
-        own = [trial.own if ok else None for trial, ok in zip(trials, weights.usable.tolist(), strict=True)]
-        return StepResult(loss, gradient, own, measured)
+        source_gradients = [
+            trial.own if ok else None for trial, ok in zip(trials, weights.usable.tolist(), strict=True)
+        ]
+        return StepResult(loss, gradient, source_gradients, measured)
 
     def _trials(self, parameters: Tensors, streams: Streams) -> Passes:
         return Passes([self._trial(parameters, side, streams) for side in self.sources], meta.finite_trial)
@@ -86,10 +88,10 @@ class TransferStep:
             return lambda phi: self.model.source_loss(phi, side.items, batch, generator, exact, side.rows_only)
 
         losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
-        return meta.trial_update(parameters, losses, side.own, self.state.log_rates, exact)
+        return meta.trial_update(parameters, losses, side.tensors, self.state.log_rates, exact)
 
     def _target_at_theta(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult | None:
-        """The target's loss before any trial, and its gradient by the compared parameters, where they are asked for."""
+        """The target's loss before any trial, and its gradient by the compared parameters; None if not needed."""
         if self.weighting.scores_at != "theta" and not self.measurer.is_due(self.state.steps):
             return None
         compared = {name: parameters[name] for name in self.settings.compared(list(parameters))}
@@ -97,13 +99,13 @@ class TransferStep:
         loss = self.model.target_loss(spared | compared, batch, streams("target"))
         return StepResult(loss.detach(), meta.gradients(loss, compared))
 
-    def _weigh(self, place: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:
-        """Makes and smooths new scores, where this is the ``place`` for it, and weighs by the smoothed scores.
+    def _weigh(self, point: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:
+        """Makes and smooths new scores, if they are taken at this ``point``, and weighs by the smoothed scores.
 
-        place: "theta" or "phi". target: per source what holds the target's gradient there.
+        point: "theta" or "phi". target: per source what holds the target's gradient there.
         """
         scores = None
-        if self.weighting.scores_at == place:
+        if self.weighting.scores_at == point:
             scores = self.weighting.scores(trials, [one.gradient for one in target])
             self.state.smooth(scores, usable, self.settings.similarity_momentum)
         return SourceWeights(self.weighting.weights(self.state.smoothed, usable), usable, scores)

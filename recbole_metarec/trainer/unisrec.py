@@ -1,4 +1,4 @@
-"""UniSRec's way through the same trainer: contrastive pre-training on the sources at once, then the target."""
+"""UniSRec in the same trainer: contrastive pre-training on the sources at once, then the target."""
 
 from collections.abc import Iterator
 
@@ -26,11 +26,11 @@ class SourceMixture:
         store = SequenceStore.joined([source.store for source in sources])
         windows = training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])
         self.batches = SequenceBatches(store, windows, config["pretrain_batch_size"], config["seed"], "mixture")
-        self.texts, self.dropped = (_joined(own).to(config["device"]) for own in (vectors.sources, vectors.dropped))
+        self.texts, self.dropped = (_joined(parts).to(config["device"]) for parts in (vectors.sources, vectors.dropped))
 
 
 def _joined(vectors: tuple[np.ndarray, ...]) -> Tensor:
-    return torch.from_numpy(np.concatenate([vectors[0][:1], *(own[1:] for own in vectors)]))
+    return torch.from_numpy(np.concatenate([vectors[0][:1], *(rows[1:] for rows in vectors)]))
 
 
 class TextTrainer(TransferTrainer):

@@ -218,7 +218,7 @@ def test_other_numbers_of_items_and_users_give_the_same(shop, renumbered, model)
     assert steps[0].measured.keys() == steps[1].measured.keys()
     for key, value in steps[0].measured.items():
         torch.testing.assert_close(steps[1].measured[key], value, rtol=1e-6, atol=1e-9)
-    for place, (mine, its) in enumerate(zip(steps[0].own, steps[1].own, strict=True)):
+    for place, (mine, its) in enumerate(zip(steps[0].source_gradients, steps[1].source_gradients, strict=True)):
         for value, found in zip(mine, its, strict=True):
             torch.testing.assert_close(found, value[orders[place]], **close)
     ranks, results = [], []

@@ -103,7 +103,7 @@ class Side:
         self.name, self.items, self.batches = name, items, list(batches)
 
     @property
-    def own(self):
+    def tensors(self):
         return self.items.table, self.items.bias
 
     def next_batch(self):

@@ -92,7 +92,7 @@ def test_weights_sum_to_one_at_every_temperature(temperature):
 def narrow_sides():
     model, same, other, batch = two_sides()
     for side in (same, other):
-        table, bias = (value.detach().float().requires_grad_() for value in side.own)
+        table, bias = (value.detach().float().requires_grad_() for value in side.tensors)
         side.items = SimpleNamespace(table=table, bias=bias, popularity=None)
     return model.float(), same, other, batch
 
@@ -121,7 +121,7 @@ def test_a_huge_alpha_leaves_a_finite_gradient_or_says_that_the_source_was_left_
     assert all(bool(value.isfinite().all()) for value in result.gradient.values())
     assert bool(state.smoothed.isfinite().all())
     assert float(result.measured["weight"].sum()) == pytest.approx(0.0 if all(skipped) else 1.0)
-    assert [own is None for own in result.own] == skipped
+    assert [gradients is None for gradients in result.source_gradients] == skipped
     if all(skipped):
         assert not any(bool(value.any()) for value in result.gradient.values())
 
@@ -158,7 +158,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_theta_in_the_meta_step():
     result = step(parameters, batch, no_streams)
     alone, parameters, _ = step_on(model, [same])
     expected = alone(parameters, batch, no_streams)
-    assert result.measured["skipped"].tolist() == [False, True] and result.own[1] is None
+    assert result.measured["skipped"].tolist() == [False, True] and result.source_gradients[1] is None
     for name, value in result.gradient.items():
         torch.testing.assert_close(value, expected.gradient[name])
 
@@ -169,11 +169,11 @@ def test_a_gradient_that_is_not_finite_never_reaches_theta_in_joint_training():
     expected = joint_step(model, parameters, batch, [same], no_streams, 0.7)
     spoil_gradient(model, other.items)
     result = joint_step(model, parameters, batch, [same, other], no_streams, 0.7)
-    assert result.measured["skipped"].tolist() == [False, True] and result.own[1] is None
+    assert result.measured["skipped"].tolist() == [False, True] and result.source_gradients[1] is None
     torch.testing.assert_close(result.loss, expected.loss)
     for name, value in result.gradient.items():
         torch.testing.assert_close(value, expected.gradient[name])
-    for ours, theirs in zip(result.own[0], expected.own[0], strict=True):
+    for ours, theirs in zip(result.source_gradients[0], expected.source_gradients[0], strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

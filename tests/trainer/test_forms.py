@@ -10,14 +10,14 @@ from support.fuzzing import leaves, parent_of, same
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.trainer import forms
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
-from recbole_metarec.trainer.forms import Given, Mismatch, Usual, checked, optimizer_form, read_as
+from recbole_metarec.trainer.forms import Dependent, Mismatch, Usual, checked, optimizer_form, read_as
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused
 
 NAN, INF, TWO = math.nan, math.inf, torch.ones(2)
 FITS = [
     ({"a": 1, "b": ["x", None]}, {"a": 1, "b": ["x", None]}),
     ({"x": 0.5, "y": 2}, {...: forms.number}),
-    ({"b": 1, "a": 2}, {"a": range(3), "b": Given(lambda known: range(known["a"]))}),
+    ({"b": 1, "a": 2}, {"a": range(3), "b": Dependent(lambda known: range(known["a"]))}),
     ({}, {"a": Usual(3)}),
     ({1: 0}, {1: range(1)}),
     ((0, [2.5]), (range(1), [forms.finite_number])),
@@ -33,7 +33,7 @@ BROKEN = [  # (value, form, where)
     ([], {}, "the content"), ({}, {"a": 1}, "a"), ({"a": 1, "b": 1}, {"a": 1}, "b"), ({1: 1}, {...: 1}, "1"),
     ({True: 0}, {1: 0}, "True"), ({1.0: 0}, {1: 0}, "1.0"), ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 1]}}, r"a\.b\[1\]"),
     ({"a": 4}, {"a": Usual(3)}, "a"),
-    ({"a": 2, "b": 2}, {"a": range(3), "b": Given(lambda known: range(known["a"]))}, "b"),
+    ({"a": 2, "b": 2}, {"a": range(3), "b": Dependent(lambda known: range(known["a"]))}, "b"),
     ([1, 2], [1], "the content"), ((1,), [1], "the content"), (1.0, 1, "the content"), (True, 1, "the content"),
     (1, range(1), "the content"), (-1, range(1), "the content"), (True, range(2), "the content"),
     ("1", range(2), "the content"), (TWO, range(2), "the content"), (TWO, 1, "the content"), ([TWO], ["a"], r"\[0\]"),

@@ -314,7 +314,7 @@ def test_the_keys_that_weigh_sources_are_all_that_change_nothing_with_one_source
             SimpleNamespace(
                 name=str(number),
                 items=items,
-                own=(items.table, items.bias),
+                tensors=(items.table, items.bias),
                 next_batch=iter(drawn).__next__,
                 rows_only=False,
             )

@@ -70,7 +70,7 @@ def test_a_source_whose_trial_the_target_cannot_be_measured_after_is_left_out(gi
 
         monkeypatch.setattr(model, "target_loss", target_loss)
     alone, both = expected
-    assert both.measured["skipped"].tolist() == [False, True] and both.own[1] is None
+    assert both.measured["skipped"].tolist() == [False, True] and both.source_gradients[1] is None
     torch.testing.assert_close(both.loss, alone.loss)
     for name, value in both.gradient.items():
         torch.testing.assert_close(value, alone.gradient[name])

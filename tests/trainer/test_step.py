@@ -100,7 +100,7 @@ def test_smoothing_is_an_exponential_mean_that_starts_at_the_first_score():
 def test_the_meta_step_leaves_model_and_sources_bit_identical(given):
     model, same, other, batch = two_sides()
     step, parameters, _ = step_on(model, [same, other], alpha=0.5, **given)
-    everything = [*model.state_dict().values(), *same.own, *other.own]
+    everything = [*model.state_dict().values(), *same.tensors, *other.tensors]
     before = [value.detach().clone() for value in everything]
     result = step(parameters, batch, no_streams)
     assert all(torch.equal(a, b) for a, b in zip(before, everything, strict=True))
@@ -122,7 +122,8 @@ def test_a_source_that_is_not_finite_reaches_neither_gradient_nor_loss(given, di
     state.smoothed += 0.3
     result = step(parameters, batch, no_streams)
     assert state.smoothed[1] == 0.3  # what is known of it stays until it can be measured again
-    assert result.measured["skipped"].tolist() == [False, True] and result.own[1] is None and result.own[0] is not None
+    assert result.measured["skipped"].tolist() == [False, True]
+    assert [gradients is None for gradients in result.source_gradients] == [False, True]
     torch.testing.assert_close(result.measured["weight"], torch.tensor([1.0, 0.0], dtype=F64), check_dtype=False)
     assert bool(result.loss.isfinite()) and bool(state.smoothed.isfinite().all())
     alone, parameters, alone_state = step_on(model, [same], alpha=0.01, **given)
@@ -243,11 +244,13 @@ def test_the_joint_step_is_the_gradient_of_its_formula(with_target):
     parameters = dict(model.named_parameters())
     losses = [model.source_loss(parameters, side.items, side.batches[0]) for side in (same, other)]
     total = 0.7 * (losses[0] + losses[1]) / 2 + (model.target_loss(parameters, batch) if with_target else 0.0)
-    wanted = (*parameters.values(), *same.own, *other.own)
+    wanted = (*parameters.values(), *same.tensors, *other.tensors)
     expected = torch.autograd.grad(total, wanted, materialize_grads=True)
     result = joint_step(model, parameters, batch if with_target else None, [same, other], no_streams, 0.7)
     assert list(result.gradient) == list(parameters)
-    torch.testing.assert_close((*result.gradient.values(), *result.own[0], *result.own[1]), expected)
+    torch.testing.assert_close(
+        (*result.gradient.values(), *result.source_gradients[0], *result.source_gradients[1]), expected
+    )
     torch.testing.assert_close(result.loss, total.detach())
     torch.testing.assert_close(result.measured["loss"], torch.stack(losses).detach())
     assert result.measured["skipped"].tolist() == [False, False]
@@ -258,7 +261,7 @@ def test_a_joint_step_without_a_usable_source_has_no_gradient():
     with torch.no_grad():
         same.items.bias[3] = other.items.bias[3] = math.nan
     result = joint_step(model, dict(model.named_parameters()), batch, [same, other], no_streams, 0.7)
-    assert result.gradient == {} and result.own == [None, None] and math.isnan(result.loss)
+    assert result.gradient == {} and result.source_gradients == [None, None] and math.isnan(result.loss)
     assert result.measured["skipped"].tolist() == [True, True]
 
 
