@@ -15,7 +15,7 @@ BLUE, GREY = "#2a78c6", "#6b7179"  # marks; both stand out from a light and from
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches whose parts make room for each other."""
+    """An empty figure, sizes in inches, with a layout that avoids overlaps."""
     return Figure(figsize=(width, height), layout="constrained")
 
 

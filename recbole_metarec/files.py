@@ -138,7 +138,7 @@ def locked(path: Path, seconds: float = -1) -> Iterator[bool]:
 
 @contextmanager
 def no_empty_file_left(path: Path | None) -> Iterator[None]:
-    """SQLite makes an empty file before it finds out that it cannot go on; within, such a one goes with the error."""
+    """SQLite makes an empty file before it notices that it cannot continue; an error within removes that file."""
     was_there = path is None or path.exists()
     try:
         yield

@@ -150,7 +150,7 @@ def check_gpu() -> Iterator[Finding]:
         return
     driver = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists()
     if driver and not built:
-        todo = "install the CUDA build that pytorch.org names for this machine, or go on without the GPU"
+        todo = "install the CUDA build that pytorch.org names for this machine, or continue without the GPU"
         yield Finding(NOTE, "there is an NVIDIA GPU, but this PyTorch is built without CUDA", todo)
     elif driver:
         todo = "update the driver, or install an older CUDA build of PyTorch; nvidia-smi tells what the driver can do"

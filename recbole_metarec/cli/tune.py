@@ -125,7 +125,7 @@ class _Search:
         return plan.make_plan([self.model], self.dataset, [self.target.seed], self.keys, tuned)[0]
 
     def run(self, trials: int, url: str, best: Path | None) -> int:
-        """Runs what is missing of so many trials, prints the best and writes it to a file. Returns the exit code."""
+        """Runs trials until ``trials`` are done, prints the best and writes it to a file. Returns the exit code."""
         if best:
             best_file.check_writable(best)
         shown = storages.storage_name(url)

@@ -128,5 +128,5 @@ class BatchStream:
         return {"passed": self.passed, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where :meth:`state_dict` was taken."""
+        """Continues where :meth:`state_dict` was taken."""
         self.passed, self.position = state["passed"], state["position"]

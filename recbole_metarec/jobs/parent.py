@@ -14,7 +14,7 @@ _LOOK_SECONDS = 0.5
 def ends_with(parent: int) -> Iterator[None]:
     """While this is open, this process ends when the one that started it, of number ``parent``, is gone.
 
-    A run whose command was killed would otherwise go on for nobody, and beside the next command's runs.
+    A run whose command was killed would otherwise continue for nobody, and compete with the next command's runs.
     """
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(parent, done), daemon=True)

@@ -13,7 +13,7 @@ WORKER = python_module("recbole_metarec.jobs.train")
 
 
 class Runner:
-    """Brings a plan to its end, in so many processes at once.
+    """Runs a plan to its end, in ``jobs`` processes at once.
 
     store: the home of results. say: gets one line of progress at a time. worker: the command that does one run, to
     which the run's file, the store's and this process's number are added. done: called after each run that has ended.
