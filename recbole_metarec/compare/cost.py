@@ -1,4 +1,4 @@
-"""What an experiment will cost, said before it starts."""
+"""The estimated cost of an experiment, printed before it starts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _SECOND_ORDER = 4.0
 
 @dataclass(frozen=True)
 class Cost:
-    """runs: in all. missing: those that are not there. seconds: of the missing ones, one after the other.
+    """runs: in all. missing: those still to run. seconds: of the missing ones, one after the other.
 
     basis: where the figure comes from, for readers.
     """
@@ -41,7 +41,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What decides how long a run takes, the machine aside."""
+    """The properties that decide how long a run takes, apart from the machine."""
 
     experiment: str
     dataset: str

@@ -1,4 +1,4 @@
-"""Runs what is missing of a study, exports it to a file of rows, and gathers the results of all its runs."""
+"""Runs a study's missing runs, exports them to a file of rows, and collects the results of all its runs."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ class StudyResults:
 class Execution:
     """One study, the store of its runs and, where there is one, the file of rows.
 
-    A run that either of them holds is not done again; of a run that both hold the store's figures are taken, which are
-    of the code as it is.
+    A run that is in either of them is not repeated. If it is in both, the store's figures count: they are those of the
+    current code.
     """
 
     def __init__(self, study: Study, store: RunStore, file: RowsFile | None):
@@ -40,15 +40,15 @@ class Execution:
 
     @property
     def missing(self) -> list[PlannedRun]:
-        """What is still to be done, in the plan's order."""
+        """The runs still to do, in the plan's order."""
         return [run for run in self.study.plan if run.recipe not in self._in_file and not self.store.is_done(run)]
 
     def cost(self) -> Cost:
-        """Of what is missing."""
+        """Of the missing runs."""
         return estimate(self.study.plan, self.missing, self.store.durations(), self._in_file.values())
 
     def run(self, jobs: int = 1, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER) -> StudyResults:
-        """Does what is missing and adds each finished run to the file of rows. Raises as the runner does."""
+        """Does the missing runs and adds each finished one to the file of rows. Raises as the runner does."""
         try:
             Runner(self.store, jobs, say, worker, self.export).run(self.missing)
         finally:
@@ -56,13 +56,13 @@ class Execution:
         return self.results()
 
     def export(self) -> None:
-        """Adds every run that is done and not in the file of rows to it."""
+        """Adds to the file of rows every finished run that is not in it."""
         if self.file:
             stored = self._stored()
             self.file.put(stored.rows.values(), stored.ranks)
 
     def results(self) -> StudyResults:
-        """What is there so far."""
+        """The results so far."""
         stored = self._stored()
         if not self.file:
             return stored
@@ -92,7 +92,7 @@ class Execution:
 
 
 def _guard(run: PlannedRun, without: PlannedRun, valid: dict[Recipe, float]) -> str:
-    """What the transfer guard says of a run: it deploys the model without transfer unless transfer wins."""
+    """The transfer guard's verdict on a run: it deploys the model without transfer unless transfer wins."""
     ours, theirs = valid.get(run.recipe), valid.get(without.recipe)
     if ours is None or theirs is None or run.recipe == without.recipe or not same_backbone(run.config, without.config):
         return ""
@@ -102,7 +102,7 @@ def _guard(run: PlannedRun, without: PlannedRun, valid: dict[Recipe, float]) -> 
 
 
 def portable(command: str) -> str:
-    """A command without what it says of one machine."""
+    """A command without the options that concern one machine only."""
     kept, words, of_machine = [], iter(shlex.split(command)), keys_in("machine") | _FILE_OPTIONS
     for word in words:
         key, sign, _ = word.partition("=")

@@ -71,7 +71,7 @@ class Findings:
 
 
 def findings(study: Study, results: StudyResults) -> Findings:
-    """Works out the table. Arms without any finished run have no figures."""
+    """Computes the table. Arms without any finished run have no figures."""
     rows = [_rows(arm, results) for arm in study.arms]
     contrasts: list[list[Contrast | None]] = [[None] * len(study.columns) for _ in study.arms]
     for column in range(len(study.columns)):

@@ -1,4 +1,4 @@
-"""Everything that a leaderboard shows, computed once: the reports only lay it out."""
+"""Everything that a leaderboard shows, computed once; the reports only format it."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class Protocol:
 
     @property
     def simulated(self) -> bool:
-        """Whether the dataset's name says that nobody ever acted in it."""
+        """Whether the dataset is simulated, by its name."""
         return self.dataset.lower().startswith(("sim-", "simulat"))
 
     @property
@@ -60,7 +60,7 @@ class Protocol:
 
     @property
     def line(self) -> str:
-        """All of it in one line."""
+        """All facts in one line."""
         values = [value for _, value in self.facts[:4]] + [f"L = {self.max_length}", f"d = {self.width}"]
         return " · ".join([*values, f"early stopping: {self.early_stopping}"])
 

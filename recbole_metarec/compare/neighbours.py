@@ -1,6 +1,6 @@
 """Nearest neighbours across domains: which target items a source's items are read as, and whether they mean the same.
 
-Read from the state after the last epoch of a run, the only one that holds the sources' item tables.
+Read from the state after the last epoch of a run, the only one that contains the sources' item tables.
 """
 
 from dataclasses import dataclass
@@ -61,8 +61,8 @@ class Mappings:
 def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int = 3, data_path=None) -> Mappings:
     """The mappings of a MetaRec run. names: of sources (None: all). data_path: where the domains are now.
 
-    Raises CheckpointError if the folder holds no such run, DataError for a source that it had not, and for data that
-    is missing or is no longer what the run has read.
+    Raises CheckpointError if the folder holds no such run, DataError for a source that the run did not have, and for
+    data that is missing or has changed since the run.
     """
     saved, last_file = _files(Path(run_folder))
     content, last = read_checkpoint(saved), read_checkpoint(last_file)
@@ -112,7 +112,7 @@ def _files(folder: Path) -> tuple[Path, Path]:
 
 
 def _catalogue(folder: Path, store: SequenceStore, items: list[str], config) -> Catalogue:
-    """folder: of the domain, whose name it has. items: by id, padding first."""
+    """folder: the domain's, named as the domain. items: by id, padding first."""
     file = folder / f"{folder.name}.item"
     form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
     texts = read_item_texts(file, items, text_columns(file), *form)[1:] if file.is_file() else None

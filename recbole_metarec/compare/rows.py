@@ -1,7 +1,7 @@
-"""Finished runs exported to a CSV file that can be kept under version control, so that work adds up over days.
+"""Finished runs exported to a CSV file that can be kept under version control, so that results accumulate over days.
 
 A row says what was trained (the run's recipe, whatever the code), on what data, and with what result. Beside the file,
-``FILE.ranks.npz`` keeps the ranks of the held-out items, by which two runs are compared user by user.
+``FILE.ranks.npz`` keeps the ranks of the held-out items, with which two runs are compared user by user.
 """
 
 import csv
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def recipe(self) -> Recipe:
-        """That of the planned run whose row it is."""
+        """The recipe of the run that this row is of."""
         return self.config, self.data, self.seed
 
 
@@ -158,7 +158,7 @@ class RowsFile:
         return ranks
 
     def put(self, rows: Iterable[Row], ranks: dict[Recipe, Ranks]) -> int:
-        """Adds what is not there; a row without the guard's verdict gets it. Returns how many rows are new.
+        """Adds new rows and ranks; an old row without the guard's verdict gets it. Returns how many rows are new.
 
         Raises DataError if a file cannot be read or written; each is then as it was.
         """

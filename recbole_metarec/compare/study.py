@@ -167,7 +167,7 @@ def _made_by(value: str, subsets: TargetSubsets, line: Competitor, run: PlannedR
 
 
 def _none_for_nothing(lines: list[Competitor], runs: list[tuple[PlannedRun, ...]]) -> list[tuple[PlannedRun, ...]]:
-    """MetaRec without any source is LRURec to the bit, the first of ``lines``: it is not trained once more."""
+    """Without any source MetaRec equals LRURec, the first of ``lines``, to the bit: it is not trained again."""
     return [runs[0] if line.guarded and not by_seed[0].sources else by_seed for line, by_seed in zip(lines, runs)]
 
 

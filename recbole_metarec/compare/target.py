@@ -1,4 +1,4 @@
-"""What a report says of the target that all models shared: its size, the protocol, and groups of its test users."""
+"""What a report says about the target: its size, the protocol, and groups of its test users."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,7 +15,7 @@ from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_
 
 
 def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment, ...], np.ndarray]:
-    """(protocol, segments, the tokens of the test users whom their masks are over) as LRURec's run has them.
+    """(protocol, segments, tokens of the test users that the masks refer to) as LRURec's run has them.
 
     overrides: config keys of that run. Raises MetaRecError for a mistake in them or in the data.
     """

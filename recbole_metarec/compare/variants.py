@@ -1,4 +1,4 @@
-"""What an ablation takes away or replaces: each variant is MetaRec with some config keys at other values."""
+"""The variants of an ablation: each is MetaRec with some config keys changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ class Variant:
 
     @property
     def competitor(self) -> Competitor:
-        """The leaderboard's model that it is: a run of one is a run of the other."""
+        """The same variant as a model of the leaderboard, which shares its runs."""
         base = COMPETITORS[self.base]
         return replace(base, overrides={**base.overrides, **self.changes})
 

@@ -17,8 +17,8 @@ from recbole_metarec.tuning.study import best_of, count_of, subject_of
 def best_found(storage: BaseStorage, defaults: Iterable[PlannedRun]) -> tuple[dict[str, Tuned], list[str]]:
     """(best configuration of each tuned model, a line on every model: which configuration is compared, and why).
 
-    defaults: each model's run with its default configuration. Trials of other code, data, sources or fixed config are
-    never taken; the line says that there are some. The trials of several seeds and spaces count together, as one
+    defaults: each model's run with its default configuration. Trials of other code, data, sources or fixed config
+    never count; the line mentions them. The trials of several seeds and spaces count together, as one
     search.
     """
     studies = optuna.get_all_study_summaries(storage)

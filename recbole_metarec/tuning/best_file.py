@@ -29,7 +29,7 @@ _FORM = "write config: {KEY: VALUE}, trials: N and, for readers, found: TEXT"
 
 
 def check_writable(path: Path) -> None:
-    """Shows now, not after hours, whether :func:`put_best` can write. Raises ConfigError."""
+    """Checks now, not after hours, whether :func:`put_best` can write. Raises ConfigError."""
     if not is_yaml_name(path):
         raise ConfigError(f"--best: {path} is not the name of a YAML file; use one such as best.yaml")
     if path.exists():
@@ -44,7 +44,7 @@ def check_writable(path: Path) -> None:
 def put_best(path: Path, study: TuningStudy) -> None:
     """Writes the study's best configuration as its model's entry; the others stay. The file is replaced whole.
 
-    Raises ConfigError for a file of another form, DataError if it cannot be written; it is then as it was.
+    Raises ConfigError for a file of another form, DataError if it cannot be written; it is then unchanged.
     """
     best, run = study.best(), study.base
     metric, sources = run.config["valid_metric"].lower(), f" with {', '.join(run.sources)}" if run.sources else ""

@@ -1,4 +1,4 @@
-"""Where trials are kept: an Optuna storage in any database that SQLAlchemy reaches."""
+"""The storage of trials: Optuna's, in any database that SQLAlchemy supports."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +60,7 @@ def storage_at(url: str, must_exist: bool = False) -> Iterator[RDBStorage]:
 
 
 def _opened(url: str, options: dict | None) -> RDBStorage:
-    """Another command may be making the tables in this very moment, which takes it several steps."""
+    """Opens a storage; another command may be creating its tables at the same moment, in several steps."""
     with catch_warnings():
         simplefilter("ignore", ExperimentalWarning)
         heartbeat = {

@@ -1,6 +1,6 @@
 """Trials of one model's configurations in an Optuna storage, which commands on several machines may share.
 
-Optuna runs the trials. Its heartbeat tells which of them lost their process; such a trial does not count, and its
+Optuna runs the trials. Its heartbeat shows which of them lost their process; such a trial does not count, and its
 configuration is tried again. A trial counts once it has ended, with a value or with an error of the run.
 """
 
@@ -58,7 +58,7 @@ class Trial:
 
 
 class TuningStudy:
-    """The study of one model on one target. Its name is made of the code, data, fixed config, seed and space.
+    """The study of one model on one target. Its name is derived from the code, data, fixed config, seed and space.
 
     base: the run of the default configuration. space: the keys to vary.
     """
@@ -181,7 +181,7 @@ def subject_of(run: PlannedRun) -> str:
 
 
 def _attributes(base: PlannedRun) -> dict:
-    """What a study tells of itself, for whoever looks for the best configuration."""
+    """What a study records about itself, for the search for the best configuration."""
     config = {key: value for key, value in base.config.items() if key not in keys_in("machine", "repetition")}
     return {
         "subject": subject_of(base),
@@ -206,12 +206,12 @@ def best_of(trials: list[FrozenTrial]) -> Trial | None:
 
 
 def count_of(trials: list[FrozenTrial]) -> int:
-    """Those that have ended, with a value or with an error of the run."""
+    """How many have ended, with a value or with an error of the run."""
     return sum(map(_counts, trials))
 
 
 def overrides_of(params: Mapping) -> dict:
-    """Config keys of a trial, in the digits that are run with."""
+    """Config keys of a trial, rounded to the digits that the run uses."""
     return {key: float(f"{v:.{_DIGITS}g}") if isinstance(v, float) else v for key, v in params.items()}
 
 

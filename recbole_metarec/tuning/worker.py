@@ -1,6 +1,6 @@
-"""What the process of one trial does beside training: it leaves the metrics on validation, or the error.
+"""The process of one trial, apart from training: it writes the metrics on validation, or the error, to a file.
 
-They lie beside the run's file, for the process that keeps the study. The test rows are never ranked.
+The file is beside the run's, for the process that runs the study. The test rows are never ranked.
 """
 
 import json
@@ -16,12 +16,12 @@ from recbole_metarec.jobs.worker import FAILED, check_versions
 
 
 def outcome_file(run: PlannedRun) -> Path:
-    """Where a trial's process leaves ``{"valid": metrics}`` or ``{"error": text}``."""
+    """The file to which a trial's process writes ``{"valid": metrics}`` or ``{"error": text}``."""
     return Path(run.folder) / "outcome.json"
 
 
 def read_outcome(run: PlannedRun) -> dict | None:
-    """What a trial's process has left; None if it had no time to."""
+    """What a trial's process has written; None if it was ended before."""
     try:
         return json.loads(outcome_file(run).read_text(encoding="utf-8"))
     except FileNotFoundError:
