@@ -114,7 +114,7 @@ class RowsFile:
             with open(self.path, newline="", encoding="utf-8") as file:
                 header, *lines = [*csv.reader(file, strict=True)] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{self.path}: cannot be read as CSV ({error}); mend it or choose another --rows") from None
+            raise DataError(f"{self.path}: cannot be read as CSV ({error}); fix it or choose another --rows") from None
         if header != list(COLUMNS):
             unknown = next((repr(name) for name in header if name not in COLUMNS), None)
             self._fail(1, f"column {unknown} is unknown" if unknown else f"columns are not {', '.join(COLUMNS)}")
@@ -141,7 +141,7 @@ class RowsFile:
         return Row(**values)
 
     def _fail(self, line: int, what: str):
-        raise DataError(f"{self.path}:{line}: {what}; mend the line, remove it, or choose another --rows")
+        raise DataError(f"{self.path}:{line}: {what}; fix the line, remove it, or choose another --rows")
 
     def ranks(self) -> dict[Recipe, Ranks]:
         """The ranks that are there, of rows or not. Raises DataError for a file that holds something else."""

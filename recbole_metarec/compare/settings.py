@@ -172,7 +172,7 @@ def check_values(key: str, values: list, dataset: str, keys: dict) -> None:
         if key not in DATA_KEYS:
             RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**keys, key: value}, {key: "sweep"}))
         elif not DATA_KEYS[key].allows(value):
-            raise ConfigError(f"{key}: {as_text(value)} cannot be; use {DATA_KEYS[key].expects}")
+            raise ConfigError(f"{key}: {as_text(value)} is not allowed; use {DATA_KEYS[key].expects}")
 
 
 def settings(key: str, values: list, subsets: TargetSubsets) -> list[Setting]:

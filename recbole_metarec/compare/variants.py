@@ -101,6 +101,6 @@ def _custom(name: str, keys: Mapping) -> Variant:
         changes[key] = parse_value(text, "--variants")
     for key in changes:
         if key in keys_in("by_name") or key not in key_reference(DEFAULT_MODEL):
-            raise ConfigError(f"--variants: {key} is no key that makes a variant of MetaRec; leave it out")
+            raise ConfigError(f"--variants: {key} cannot make a variant of MetaRec; leave it out")
     check_config({**default_values(DEFAULT_MODEL), **keys, **changes}, dict.fromkeys(changes, "--variants"))
     return Variant(name, "", changes)

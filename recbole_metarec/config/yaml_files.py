@@ -83,7 +83,7 @@ def read_yaml(path) -> tuple[dict, dict]:
     except (ValueError, RecursionError) as error:  # a timestamp such as 2020-99-99; brackets nested without end
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path}: {error}; put the value in quotes or mend it") from None
+        raise ConfigError(f"{path}: {error}; put the value in quotes or fix it") from None
     finally:
         if loader is not None:
             loader.dispose()

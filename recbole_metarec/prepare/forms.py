@@ -135,7 +135,7 @@ def read_object(path: Path, line: bytes, number: int = 1) -> dict:
         if isinstance(record, dict):
             return record
     what = "no JSON object" if _is_text(line) else "not UTF-8"
-    fail(path, number, f"the line is {what}", "mend it, leave it out with --skip_bad_lines, or give another file")
+    fail(path, number, f"the line is {what}", "fix it, leave it out with --skip_bad_lines, or give another file")
 
 
 def _is_text(line: bytes) -> bool:

@@ -135,7 +135,7 @@ class RowReader:
         self.skipped += 1
         if not self.skip_bad:
             what = self._missing(row) if row else _explain(line, self.form)
-            fail(self.path, number, what, "mend the line, or leave out such lines with --skip_bad_lines")
+            fail(self.path, number, what, "fix the line, or leave out such lines with --skip_bad_lines")
 
     def _missing(self, row: dict) -> str:
         for role, value in row.items():
@@ -175,7 +175,7 @@ class RowReader:
             if not self.skip_bad:
                 what = self._missing(frame.row(row, named=True))
                 raise DataError(
-                    f"{self.path}: row {start + row + 1}: {what}; mend it, or leave out such rows with --skip_bad_lines"
+                    f"{self.path}: row {start + row + 1}: {what}; fix it, or leave out such rows with --skip_bad_lines"
                 )
         return frame.filter(~faults)
 

@@ -73,7 +73,7 @@ def _public_addresses(request) -> tuple[str, dict]:
     if source is None:
         near = nearest(request.name, known_domains())
         raise ConfigError(
-            f"{request.name} is no domain that is known here; "
+            f"{request.name} is not a known domain; "
             + (f"did you mean {near}? Else " if near else "")
             + "give its file with --raw, or say with --category which Amazon category it is"
         )

@@ -117,7 +117,7 @@ def _digest(path: Path, content: bytes) -> str:
     try:
         text = _values(content) if path.suffix == ".yaml" else syntax(content)
     except (SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as Python ({error}); mend it") from None
+        raise DataError(f"{path}: cannot be read as Python ({error}); fix it") from None
     return hashlib.sha256(text.encode()).hexdigest()
 
 

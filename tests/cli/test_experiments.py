@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["ablate", "--varaints", "uniform"], "--varaints: not an option of recbole-metarec ablate; did you mean "),
         (["ablate", "temperature=1"], "Got unexpected extra argument (temperature=1); see "),
         (["ablate", "--topk=[20]", "--valid_metric=NDCG@20"], "--topk is [20]; models are compared by NDCG@10, "),
-        (["ablate", "--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["ablate", "--target_users", "2"], "target_users: 2 is not allowed; use a number in (0, 1]"),
         (["ablate", "--target_users", "0.1,0.2"], "--target_users: one share; recbole-metarec sweep "),
         (["ablate", "--rows", "."], "--rows: . is a folder; give a file such as rows.csv"),
         (["sweep"], "Missing argument 'KEY=v1,v2,...'; see recbole-metarec sweep --help"),
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["sweep", "temperature=1", "inner_steps=2"], "Got unexpected extra argument (inner_steps=2); "),
         (["sweep", "temperature=1", "--temperature=2"], "--temperature is what is varied; leave it out"),
         (["sweep", "temperature=1", "--models", "MetRec"], "--models: unknown model MetRec; did you mean MetaRec?"),
-        (["sweep", "target_users=0.1,2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["sweep", "target_users=0.1,2"], "target_users: 2 is not allowed; use a number in (0, 1]"),
     ],
 )  # fmt: skip
 def test_every_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(argv, message, refused):

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["--trials", "many"], "--trials: 'many' "),
         (["--seed", "x"], "--seed is x; use an int in [0, 4294967295]"),
         (["--meta_transfer=joint"], "--meta_transfer is decided by the model's name; "),
-        (["--target_users", "2"], "target_users: 2 cannot be; use a number in (0, 1]"),
+        (["--target_users", "2"], "target_users: 2 is not allowed; use a number in (0, 1]"),
         (["--target_users", "0.1,0.2"], "--target_users: one share; "),
         (["--target_users", "0.1"], "--target_users: "),
         (["--trails", "2"], "--trails: not an option of recbole-metarec tune; did you mean --trials?"),

@@ -144,7 +144,7 @@ def test_rows_are_there_as_runs_finish_and_outlive_a_killed_command_and_its_stor
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda lines: ["a,b\n", *lines[1:]], ":1: column 'a' is unknown; mend the line, remove it, or choose another"),
+        (lambda lines: ["a,b\n", *lines[1:]], ":1: column 'a' is unknown; fix the line, remove it, or choose another"),
         (lambda lines: [], ":1: columns are not experiment, variant, "),
         (lambda lines: [*lines, "short,line\n"], ":4: 2 fields where the header has 14; "),
         (lambda lines: [*lines[:2], lines[2].replace(",2,0,", ",two,0,")], ":3: seed is 'two', not a number; "),

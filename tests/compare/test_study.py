@@ -132,8 +132,8 @@ def test_variants_of_ones_own(given):
         (["temprature=1"], "--variants: unknown config key temprature; did you mean temperature?"),
         (["temperature=0"], "--variants: temperature is 0; use a float > 0"),
         (["vq_heads=3"], "--variants: vq_heads is 3, which does not divide embedding_size"),
-        (["meta_transfer=joint"], "--variants: meta_transfer is no key that makes a variant of MetaRec; "),
-        (["hidden_size=8"], "--variants: hidden_size is no key that makes a variant of MetaRec; "),
+        (["meta_transfer=joint"], "--variants: meta_transfer cannot make a variant of MetaRec; "),
+        (["hidden_size=8"], "--variants: hidden_size cannot make a variant of MetaRec; "),
     ],
 )  # fmt: skip
 def test_what_is_no_variant_is_said(names, message, given):
@@ -332,13 +332,13 @@ def test_a_model_that_a_value_does_not_concern_is_run_once_and_held_against_a_re
         ("seed=1,2", "seed: not to be varied; it has an option of its own"),
         ("meta_transfer=meta,joint", "meta_transfer: not to be varied; models differ by it"),
         ("topk=[10],[20]", "topk: not to be varied; all runs are measured alike"),
-        ("n_sources=1,1.5", "n_sources: 1.5 cannot be; use an int >= 0"),
-        ("n_sources=-1", "n_sources: -1 cannot be; "),
-        ("n_sources=True", "n_sources: true cannot be; "),
-        ("target_users=0.1,0", "target_users: 0 cannot be; use a number in (0, 1]"),
-        ("target_users=10", "target_users: 10 cannot be; "),
-        ("overlap_users=0,1.5", "overlap_users: 1.5 cannot be; use a number in [0, 1]"),
-        ("target_users=many", "target_users: many cannot be; "),
+        ("n_sources=1,1.5", "n_sources: 1.5 is not allowed; use an int >= 0"),
+        ("n_sources=-1", "n_sources: -1 is not allowed; "),
+        ("n_sources=True", "n_sources: true is not allowed; "),
+        ("target_users=0.1,0", "target_users: 0 is not allowed; use a number in (0, 1]"),
+        ("target_users=10", "target_users: 10 is not allowed; "),
+        ("overlap_users=0,1.5", "overlap_users: 1.5 is not allowed; use a number in [0, 1]"),
+        ("target_users=many", "target_users: many is not allowed; "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_varied_is_said(grid, message, given, fresh_cache):

@@ -248,7 +248,7 @@ REFUSED = [
     (["ml-100k", *LOG], "ml-100k: RecBole reads this name from its own package"),
     (["ml-drama"], "ml-drama: comes with RecBole's package"),
     (["Yelp"], "Yelp: https://www.yelp.com/dataset gives its files only to whoever agrees"),
-    (["Sientific"], "Sientific is no domain that is known here; did you mean Scientific?"),
+    (["Sientific"], "Sientific is not a known domain; did you mean Scientific?"),
     (["Scientific", "--edition", "2014"], "--edition: Scientific has no edition 2014; it has 2018, 2023"),
     (
         ["X", "--category", "Book", "--edition", "2018"],
@@ -265,7 +265,7 @@ REFUSED = [
     (["X", *LOG, "--sha256", "00"], "log.csv: its SHA-256 is "),
     (["X", *LOG, "--core", "3"], "log.csv: nothing is left when every user has 3 events and every item 3"),
     (["X", *LOG[:-1], "i"], "--item: i is given for two things"),
-    (["X", "--raw", "bad.csv", *LOG[2:]], "bad.csv:3: t is missing or not a number; mend the line"),
+    (["X", "--raw", "bad.csv", *LOG[2:]], "bad.csv:3: t is missing or not a number; fix the line"),
     (["X", "--raw", "bad.csv", *LOG[2:], "--skip_bad_lines", "--core", "2"], "bad.csv: nothing is left"),
 ]
 

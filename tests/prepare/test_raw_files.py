@@ -214,7 +214,7 @@ def test_a_bad_review_is_told_by_its_line_or_left_out_when_told(tmp_path, bad):
     rows = reviews(review_2018).splitlines()
     rows[3] = bad
     path = write(tmp_path / "x.json.gz", b"\n".join([*rows[:2], b"", *rows[2:]]) + b"\n")
-    with pytest.raises(DataError, match=rf"x.json.gz:5: {BAD_REVIEWS[bad]}.*; mend the line, or .* --skip_bad_lines$"):
+    with pytest.raises(DataError, match=rf"x.json.gz:5: {BAD_REVIEWS[bad]}.*; fix the line, or .* --skip_bad_lines$"):
         read(path)
     reader = RowReader(path, public_form(path), skip_bad=True)
     kept = [row for frame in reader.frames() for row in frame.rows()]

@@ -132,7 +132,7 @@ TYPED = {
         ("split Goood --data_path {data}", "domain Goood is not known (did you mean Good?)"),
         ("simulate --like Sciencific", "the size of Sciencific is not known; did you mean Scientific?"),
         ("train --dataset Sciencific --simulate", "the size of Sciencific is not known; did you mean Scientific?"),
-        ("prepare Sciencific", "Sciencific is no domain that is known here; did you mean Scientific?"),
+        ("prepare Sciencific", "Sciencific is not a known domain; did you mean Scientific?"),
         ("train --dataset a/b", "'a/b' is not the name of a domain; "),
     ],
     "unknown source": [
