@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
-from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
+from recbole_metarec.lazy import LazyModule
 from recbole_metarec.model.network import Memory, SequenceNetwork
 from recbole_metarec.model.saved_network import network_maker
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
+
+# the reader of data brings pandas and Polars, half a second that an answer to a given history need not wait for
+histories = LazyModule("recbole_metarec.data.histories")
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,11 @@ class UserState:
 
 @dataclass(frozen=True)
 class DataOrigin:
-    """The data that a model was trained on: the dataset's name, the folder that held it, and what a run reads of it.
-
-    spec: None where training alone can read data with such keys.
-    """
+    """The data that a model was trained on: the dataset's name, the folder that held it, the values of the config."""
 
     dataset: str
     data_path: str
-    spec: ReadSpec | None
+    values: Mapping
 
     @classmethod
     def of(cls, config: str, file: str | Path) -> "DataOrigin":
@@ -49,31 +46,9 @@ class DataOrigin:
             dataset, values = saved["dataset"], defaultdict(lambda: None, saved["values"])
             if Path(dataset).name != dataset or not isinstance(values["data_path"], str):
                 raise ValueError
-            return cls(dataset, values["data_path"], _spec_of(values))
+            return cls(dataset, values["data_path"], values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{file}: its config is not one that this package wrote; train again") from error
-
-    def file(self) -> Path:
-        """``NAME.inter``, where it was or where a run would look for it. Raises DataError if it is at neither."""
-        for folder in (self.data_path, DEFAULT_DATA_PATH):
-            try:
-                return find_domain(self.dataset, folder) / self.dataset / f"{self.dataset}.inter"
-            except DataError:
-                continue
-        raise DataError(
-            f"{self.data_path}/{self.dataset}: the data that the model was trained on is not there; say with "
-            "--data_path (data_path=) where it lies, or give a history in its place"
-        )
-
-
-def _spec_of(values) -> ReadSpec | None:
-    try:
-        spec = ReadSpec.of(values)
-    except NeedsRecBole:
-        return None
-    if not all(isinstance(text, str) for text in (*spec.fields, spec.separator)):
-        raise TypeError
-    return spec
 
 
 class Recommender:
@@ -87,7 +62,7 @@ class Recommender:
         self.network, self.origin = network.eval(), origin
         self.items = items
         self._number = {name: number for number, name in enumerate(items) if number}
-        self._histories: _Histories | None = None
+        self._histories = None  # a data.histories.Histories once somebody asks for one
 
     @classmethod
     def load(cls, model_file: str | Path, data_path: str | None = None) -> "Recommender":
@@ -119,15 +94,10 @@ class Recommender:
         """
         if self.origin is None:
             raise DataError("this model does not say what data it was trained on; give a history in its place")
-        file = self.origin.file()
-        if self._histories is None or self._histories.version != _version(file):
-            self._histories = _Histories.read(file, self.origin.spec)
-        histories = self._histories
-        if user not in histories.rows:
-            guess = nearest(user, histories.rows)
-            hint = f"did you mean {guess!r}?" if guess else "check the name, or give a history"
-            raise DataError(f"unknown user {user!r}: not in {file}; {hint}")
-        return histories.of(user)
+        file = histories.event_file(self.origin.dataset, self.origin.data_path)
+        if self._histories is None or self._histories.version != histories.version_of(file):
+            self._histories = histories.Histories.read(file, self.origin.values)
+        return self._histories.of(user)
 
     def start(self) -> UserState:
         """A user without any event."""
@@ -181,38 +151,6 @@ class Recommender:
             hint = f"did you mean {guess!r}?" if guess else "leave it out"
             raise DataError(f"unknown item {item!r}: the model was trained without it; {hint}")
         return self._number[item]
-
-
-@dataclass(frozen=True)
-class _Histories:
-    """Everybody's events as a file has them. version: of the file. rows: user -> row in the store."""
-
-    version: tuple[int, int, int]
-    rows: dict[str, int]
-    store: SequenceStore
-    items: Sequence[str]
-
-    @classmethod
-    def read(cls, file: Path, spec: ReadSpec | None) -> "_Histories":
-        version = _version(file)  # before it is read: what is written meanwhile makes it be read again
-        try:
-            if spec is None:
-                raise NeedsRecBole
-            domain = read_domain(file, spec)
-        except NeedsRecBole:
-            raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
-        names = domain.users.to_list()
-        rows = {names[number - 1]: row for row, number in enumerate(domain.store.users.tolist())}
-        return cls(version, rows, domain.store, domain.items)
-
-    def of(self, user: str) -> list[str]:
-        start, end = self.store.offsets[self.rows[user]], self.store.offsets[self.rows[user] + 1]
-        return [self.items[int(number) - 1] for number in self.store.items[start:end]]
-
-
-def _version(file: Path) -> tuple[int, int, int]:
-    status = file.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _check_count(k) -> None:

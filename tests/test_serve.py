@@ -8,6 +8,7 @@ import pytest
 from support.tiny import tiny_metarec, tiny_unisrec
 from support.worlds import TINY, write_shop
 
+from recbole_metarec.data.histories import event_file
 from recbole_metarec.errors import DataError
 from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.quick_start import run_experiment
@@ -72,7 +73,10 @@ from recbole_metarec.serve import Recommender
 user, *files = sys.argv[1:]
 for file in files:
     recommender = Recommender.load(file)
-    print(len(recommender.recommend(recommender.history_of(user), k=3)))
+    print(len(recommender.recommend(recommender.items[1:4], k=3)))
+for_data_alone = {"pandas", "polars"} & set(sys.modules)
+assert not for_data_alone, for_data_alone
+assert recommender.history_of(user)
 heavy = {"recbole", "ray", "scipy", "matplotlib", "sklearn", "torch._dynamo"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -84,7 +88,8 @@ def test_serving_imports_no_recbole_nor_anything_else_that_is_slow(trained, tmp_
     recommender, model = Recommender.load(file), tiny_unisrec(n_items=25).float()
     content = {"items": recommender.items, "network": network_to_json(model), "state_dict": model.state_dict()}
     write_checkpoint(tmp_path / "unisrec.pth", content | {"config": read_checkpoint(file)["config"]})
-    user = recommender.origin.file().read_text().splitlines()[1].split("\t")[0]
+    data = event_file(recommender.origin.dataset, recommender.origin.data_path)
+    user = data.read_text().splitlines()[1].split("\t")[0]
     command = [sys.executable, "-c", _ALONE, user, file, tmp_path / "unisrec.pth"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "3\n3\n" and done.returncode == 0, done.stderr

@@ -4,10 +4,10 @@ import click
 
 from recbole_metarec.cli.comparison import Comparison
 from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_share, run_and_report
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, option
 from recbole_metarec.compare.variants import VARIANTS, chosen_variants
 from recbole_metarec.config.models import DEFAULT_MODEL
+from recbole_metarec.lazy import LazyModule
 
 compare_settings = LazyModule("recbole_metarec.compare.settings")
 study = LazyModule("recbole_metarec.compare.study")

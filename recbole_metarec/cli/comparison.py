@@ -8,13 +8,13 @@ from tempfile import TemporaryFile
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import COUNT, Target, domain_options, key, option, together, typed_command
 from recbole_metarec.config.origins import located
 from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import is_yaml_name
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.lazy import LazyModule
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 process = LazyModule("recbole_metarec.jobs.process")

@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recbole_metarec
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+from recbole_metarec.lazy import LazyModule
 
 files = LazyModule("recbole_metarec.files")
 domains = LazyModule("recbole_metarec.data.domains")

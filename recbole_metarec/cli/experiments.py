@@ -8,12 +8,12 @@ from tempfile import TemporaryFile
 import click
 
 from recbole_metarec.cli.comparison import Comparison, comparison_options
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import option, say, together, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.jobs.competitors import COMPETITORS
+from recbole_metarec.lazy import LazyModule
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 store = LazyModule("recbole_metarec.jobs.store")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import ConfigCommand, key, option, together
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.lazy import LazyModule
 
 domains = LazyModule("recbole_metarec.data.domains")
 reader = LazyModule("recbole_metarec.data.reader")

@@ -3,7 +3,6 @@
 import click
 
 from recbole_metarec.cli.comparison import Comparison, comparison_options
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option, say, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
@@ -14,6 +13,7 @@ from recbole_metarec.jobs.competitors import (
     competitors,
     default_models,
 )
+from recbole_metarec.lazy import LazyModule
 
 domains = LazyModule("recbole_metarec.data.domains")
 plan = LazyModule("recbole_metarec.jobs.plan")

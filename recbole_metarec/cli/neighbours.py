@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import COUNT, NAMES, Command, option
 from recbole_metarec.errors import DataError
+from recbole_metarec.lazy import LazyModule
 from recbole_metarec.tables import SCORE, Column, Table
 
 compare = LazyModule("recbole_metarec.compare.neighbours")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.config.models import DEFAULT_MODEL
 from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
@@ -21,6 +20,7 @@ from recbole_metarec.config.schema import check_keys, keys_in, known_keys
 from recbole_metarec.config.suggestions import source_names
 from recbole_metarec.config.yaml_files import parse_value
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.lazy import LazyModule
 from recbole_metarec.plugin.gpu import check_gpu
 
 domains = LazyModule("recbole_metarec.data.domains")

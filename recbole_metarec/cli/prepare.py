@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import COUNT, NAMES, Command, option, train_command
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.lazy import LazyModule
 
 preparing = LazyModule("recbole_metarec.prepare.prepare")
 

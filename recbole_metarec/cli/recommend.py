@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import COUNT, NAMES, Command, option
 from recbole_metarec.errors import CheckpointError, ConfigError
+from recbole_metarec.lazy import LazyModule
 
 serve = LazyModule("recbole_metarec.serve")
 

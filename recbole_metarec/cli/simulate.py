@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import COUNT, NAMES, NUMBER, SHARE, Command, FiniteRange, option, train_command
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.suggestions import source_fault, source_names
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.lazy import LazyModule
 
 simulated_domains = LazyModule("recbole_metarec.prepare.simulated_domains")
 simulation = LazyModule("recbole_metarec.prepare.simulation")

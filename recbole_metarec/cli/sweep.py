@@ -4,12 +4,12 @@ import click
 
 from recbole_metarec.cli.comparison import Comparison
 from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_share, run_and_report
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option
 from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.origins import located
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import COMPETITORS, competitors
+from recbole_metarec.lazy import LazyModule
 
 compare_settings = LazyModule("recbole_metarec.compare.settings")
 study = LazyModule("recbole_metarec.compare.study")

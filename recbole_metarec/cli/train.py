@@ -2,10 +2,10 @@
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import ConfigCommand, domain_options, key, option, stand_ins
 from recbole_metarec.config.models import check_model, model_spec
 from recbole_metarec.config.run_config import UserKeys
+from recbole_metarec.lazy import LazyModule
 
 domains = LazyModule("recbole_metarec.data.domains")
 settings = LazyModule("recbole_metarec.runs.settings")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from recbole_metarec.cli.lazy import LazyModule
 from recbole_metarec.cli.options import (
     COUNT,
     ConfigCommand,
@@ -22,6 +21,7 @@ from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.jobs.competitors import COMPETITORS, competitors
+from recbole_metarec.lazy import LazyModule
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 compare_settings = LazyModule("recbole_metarec.compare.settings")

@@ -5,8 +5,8 @@ import re
 import pytest
 from support.worlds import TINY, cluster_histories, write_domain
 
-from recbole_metarec import serve
 from recbole_metarec.cli import main as cli
+from recbole_metarec.data import histories as reading
 from recbole_metarec.data.reader import read_domain
 from recbole_metarec.errors import DataError
 from recbole_metarec.quick_start import run_experiment
@@ -72,7 +72,7 @@ def test_a_model_that_has_moved_finds_the_data_by_data_path_or_where_a_run_would
 def test_the_data_are_read_once_and_again_when_they_have_changed(trained, monkeypatch):
     folder, run_dir, histories = trained
     recommender, read = Recommender.load(run_dir / "model.pth"), []
-    monkeypatch.setattr(serve, "read_domain", lambda *given: read.append(given) or read_domain(*given))
+    monkeypatch.setattr(reading, "read_domain", lambda *given: read.append(given) or read_domain(*given))
     for user, history in enumerate(histories):
         assert recommender.history_of(f"Shop-u{user}") == [f"Shop-{item}" for item in history]
     assert len(read) == 1

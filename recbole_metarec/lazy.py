@@ -1,4 +1,4 @@
-"""Modules that are imported at their first use: ``--help`` and a mistyped option need not wait for PyTorch."""
+"""A module that is imported at its first use: what need not wait for PyTorch, or for pandas, does not."""
 
 import importlib
 from types import ModuleType

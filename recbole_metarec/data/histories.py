@@ -1,0 +1,63 @@
+"""The histories of all users of a domain by name: for whom a saved model is asked to recommend."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_metarec.config.resources import DEFAULT_DATA_PATH
+from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.data.domains import find_domain
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
+from recbole_metarec.data.sequences import SequenceStore
+from recbole_metarec.errors import DataError
+
+
+def event_file(dataset: str, data_path: str) -> Path:
+    """``NAME.inter``, in data_path or where a run would look for it. Raises DataError if it is at neither."""
+    for folder in (data_path, DEFAULT_DATA_PATH):
+        try:
+            return find_domain(dataset, folder) / dataset / f"{dataset}.inter"
+        except DataError:
+            continue
+    raise DataError(
+        f"{data_path}/{dataset}: the data that the model was trained on is not there; say with "
+        "--data_path (data_path=) where it lies, or give a history in its place"
+    )
+
+
+def version_of(file: Path) -> tuple[int, int, int]:
+    """Another one as soon as the file is written anew."""
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Everybody's events as a file has them. version: of the file. rows: user -> row in the store."""
+
+    file: Path
+    version: tuple[int, int, int]
+    rows: dict[str, int]
+    store: SequenceStore
+    items: Sequence[str]
+
+    @classmethod
+    def read(cls, file: Path, values: Mapping) -> "Histories":
+        """values: of the run's config, None for what it does not say. Raises DataError for what cannot be read."""
+        version = version_of(file)  # before it is read: what is written meanwhile makes it be read again
+        try:
+            domain = read_domain(file, ReadSpec.of(values))
+        except NeedsRecBole:
+            raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
+        names = domain.users.to_list()
+        rows = {names[number - 1]: row for row, number in enumerate(domain.store.users.tolist())}
+        return cls(file, version, rows, domain.store, domain.items)
+
+    def of(self, user: str) -> list[str]:
+        """The user's items, oldest first. Raises DataError for a user who is not in the file."""
+        if user not in self.rows:
+            guess = nearest(user, self.rows)
+            hint = f"did you mean {guess!r}?" if guess else "check the name, or give a history"
+            raise DataError(f"unknown user {user!r}: not in {self.file}; {hint}")
+        start, end = self.store.offsets[self.rows[user]], self.store.offsets[self.rows[user] + 1]
+        return [self.items[int(number) - 1] for number in self.store.items[start:end]]
