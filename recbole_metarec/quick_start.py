@@ -11,8 +11,9 @@ import numpy as np
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.intervals import level_interval, paired_difference
-from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
+from recbole_metarec.evaluation.ranking import ndcg_at, rank_all, rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.evaluation.seen import seen_items
 from recbole_metarec.files import write_csv, write_json
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
@@ -28,13 +29,20 @@ __all__ = ["Experiment", "Part", "run_experiment", "settled_config", "validate_e
 
 @dataclass
 class Part:
-    """One trained model on the target: RecBole's metrics and the rank of each user's held-out item (int64 [R])."""
+    """One trained model on the target: RecBole's metrics and the rank of each user's held-out item (int64 [R]).
+
+    ``unseen``: with the items that the user has seen removed from the ranking; elsewhere they are kept, as in RecBole.
+    """
 
     name: str
     valid: dict[str, float]
     test: dict[str, float]
+    valid_unseen: dict[str, float]
+    test_unseen: dict[str, float]
     valid_ranks: np.ndarray
     test_ranks: np.ndarray
+    valid_unseen_ranks: np.ndarray
+    test_unseen_ranks: np.ndarray
 
 
 @dataclass
@@ -69,6 +77,7 @@ _PART_COLUMNS = (
     Column("model", lambda part: part.name, left=True),
     Column("NDCG@10", lambda part: ndcg_at(part.valid_ranks, 10).mean(), SCORE, minor="valid"),
     Column("NDCG@10", lambda part: level_interval(ndcg_at(part.test_ranks, 10)), LEVEL, minor="test, 95 % interval"),
+    Column("NDCG@10", lambda part: ndcg_at(part.test_unseen_ranks, 10).mean(), SCORE, minor="test, seen removed"),
     Column("Recall@10", lambda part: (part.valid_ranks <= 10).mean(), SCORE, minor="valid"),
     Column("Recall@10", lambda part: (part.test_ranks <= 10).mean(), SCORE, minor="test"),
 )
@@ -138,10 +147,15 @@ def _load_best(run: TrainedRun, file: str) -> None:
 
 def _evaluate(run: TrainedRun) -> list[Part]:
     parts = []
+    seen_by_valid, seen_by_test = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)
     for name, file in _checkpoints(run.config, run.trainer).items():
         _load_best(run, file)
-        ranks = [rank_all(run.trainer.model, rows, run.config["device"]) for rows in (run.valid, run.test)]
-        parts.append(Part(name, *(_numbers(metrics_of(array, run.config)) for array in ranks), *ranks))
+        ranks = {}
+        for part, rows, seen in (("valid", run.valid, seen_by_valid), ("test", run.test, seen_by_test)):
+            both = rank_both(run.trainer.model, rows, seen, run.config["device"])
+            ranks[part], ranks[f"{part}_unseen"] = both
+        metrics = {kind: _numbers(metrics_of(array, run.config)) for kind, array in ranks.items()}
+        parts.append(Part(name, **metrics, **{f"{kind}_ranks": array for kind, array in ranks.items()}))
     return parts
 
 
@@ -161,6 +175,8 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
         "seed": config["seed"],
         "valid": parts[0].valid,
         "test": parts[0].test,
+        "valid_unseen": parts[0].valid_unseen,
+        "test_unseen": parts[0].test_unseen,
         "test_users": len(parts[0].test_ranks),
         "guard": {
             "fired": guard.fired if guard else None,
@@ -168,6 +184,8 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
             "no_transfer_valid": guard.no_transfer_valid if guard else None,
             "transfer_test": parts[0].test if guard else None,
             "no_transfer_test": parts[1].test if guard else None,
+            "transfer_test_unseen": parts[0].test_unseen if guard else None,
+            "no_transfer_test_unseen": parts[1].test_unseen if guard else None,
         },
         "warnings": list(trainer.log.warnings.values()) if is_ours else [],
         "epochs": sum(epoch >= 0 for epoch in epochs),
@@ -186,11 +204,10 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
 def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
     dataset = test._dataset
     users = user_names(dataset, dataset.inter_feat[dataset.uid_field])
-    columns = ["rank", "rank_no_transfer"][: len(parts)]
-    ranks = np.stack([part.test_ranks for part in parts], axis=1)
-    rows = [
-        {"user_id": u, **dict(zip(columns, row, strict=True))} for u, row in zip(users, ranks.tolist(), strict=True)
-    ]
+    columns = {name: part.test_ranks for name, part in zip(("rank", "rank_no_transfer"), parts)}
+    columns |= {f"{name}_unseen": part.test_unseen_ranks for name, part in zip(tuple(columns), parts)}
+    ranks = np.stack(list(columns.values()), axis=1).tolist()
+    rows = [{"user_id": user, **dict(zip(columns, row, strict=True))} for user, row in zip(users, ranks, strict=True)]
     write_csv(run_dir / "ranks.csv", rows)
 
 

@@ -52,6 +52,14 @@ def test_metrics_agree_with_the_ranks_on_disk(experiment):
     assert metrics["guard"]["no_transfer_test"]["ndcg@10"] == pytest.approx(ndcg_at(theirs, 10).mean(), abs=1e-6)
     assert metrics["test"]["recall@10"] == pytest.approx((ours <= 10).mean(), abs=1e-6)
     assert metrics["test"]["mrr@50"] == pytest.approx(np.where(ours <= 50, 1 / ours, 0.0).mean(), abs=1e-6)
+    unseen, other = (np.array([int(row[f"{name}_unseen"]) for row in ranks]) for name in ("rank", "rank_no_transfer"))
+    assert metrics["test_unseen"]["ndcg@10"] == pytest.approx(ndcg_at(unseen, 10).mean(), abs=1e-6)
+    assert metrics["guard"]["transfer_test_unseen"] == metrics["test_unseen"]
+    found = metrics["guard"]["no_transfer_test_unseen"]["ndcg@10"]
+    assert found == pytest.approx(ndcg_at(other, 10).mean(), abs=1e-6)
+    assert (
+        (unseen <= ours).all() and (unseen < ours).any() and metrics["valid_unseen"].keys() == metrics["valid"].keys()
+    )
     assert metrics["sources"] == ["Theirs", "Others"] and len(metrics["data_fingerprint"]) == 64
 
 
@@ -121,6 +129,8 @@ def test_recboles_own_models_run_under_the_same_protocol(experiment, capsys):
 
 def test_the_table_says_what_was_found(experiment):
     table = experiment.table()
+    level = ndcg_at(experiment.parts[0].test_unseen_ranks, 10).mean()
+    assert "test, seen removed" in table and f" {level:.4f} " in table
     assert "80 test users" in table and "the same without transfer" in table and "95 % interval" in table
     assert ("not distinguishable" in table) != ("different" in table)
 

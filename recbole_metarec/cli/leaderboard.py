@@ -87,8 +87,8 @@ def _compare(comparison: Comparison, models: list) -> int:
         pool.Runner(opened, comparison.jobs, say).run(planned)
         results, failures = plan.with_guards(models, planned, opened.results(planned)), opened.failures(planned)
     baselines = tuple(model.name for model in models if model.is_baseline)
-    comparison = compare.compare(results, protocol, baselines, failures, segments, users)
-    files = reports.write_reports(comparison, folder)  # before anything is printed: who reads that may be gone
-    print(f"\n{reports.terminal_table(comparison)}\n")
+    both = compare.compare_both(results, protocol, baselines, failures, segments, users)
+    files = reports.write_reports(both, folder)  # before anything is printed: who reads that may be gone
+    print(f"\n{reports.terminal_table(both)}\n")
     print("reports:", ", ".join(map(str, files)))
     return 1 if failures else 0

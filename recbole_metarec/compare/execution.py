@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recbole_metarec.compare.cost import Cost, estimate
 from recbole_metarec.compare.rows import Ranks, Row, RowsFile
@@ -25,6 +25,18 @@ class StudyResults:
     rows: dict[Recipe, Row]
     ranks: dict[Recipe, Ranks]
     failures: list[FailedRun]
+
+    def among_unseen(self) -> "StudyResults":
+        """Those that have them, with the figures of the ranking without seen items in their places."""
+        rows = {
+            recipe: replace(row, valid=row.valid_unseen, test=row.test_unseen)
+            for recipe, row in self.rows.items()
+            if row.test_unseen is not None
+        }
+        ranks = {
+            recipe: replace(both, ranks=both.unseen) for recipe, both in self.ranks.items() if both.unseen is not None
+        }
+        return replace(self, rows=rows, ranks=ranks)
 
 
 class Execution:

@@ -1,7 +1,7 @@
 """The figures of a study: every arm's scores, and its difference to the reference arms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -41,7 +41,8 @@ class ArmFindings:
     """One line of the table.
 
     users: with a test row, None where ranks are missing. contrasts: by column, None for the reference itself and where
-    a run is missing. fired: runs in which the guard would have fired, and runs for which that is known.
+    a run is missing. fired: runs in which the guard would have fired, and runs for which that is known. unseen: the
+    same with seen items removed from the ranking, of the runs that have it; None there itself.
     """
 
     arm: Arm
@@ -53,6 +54,7 @@ class ArmFindings:
     fired: tuple[int, int]
     contrasts: tuple[Contrast | None, ...]
     rows: tuple[Row, ...]
+    unseen: "ArmFindings | None" = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,18 @@ class Findings:
     @property
     def over_seeds(self) -> bool:
         """Whether a difference could not be taken user by user."""
-        return any(contrast and contrast.over == SEEDS for arm in self.arms for contrast in arm.contrasts)
+        arms = [*self.arms, *(arm.unseen for arm in self.arms)]
+        return any(contrast and contrast.over == SEEDS for arm in arms for contrast in arm.contrasts)
 
 
 def findings(study: Study, results: StudyResults) -> Findings:
     """Computes the table. Arms without any finished run have no figures."""
+    both = zip(_arms(study, results), _arms(study, results.among_unseen()))
+    arms = tuple(replace(arm, unseen=unseen) for arm, unseen in both)
+    return Findings(study, arms, tuple(sorted({row.code for arm in arms for row in arm.rows})), results)
+
+
+def _arms(study: Study, results: StudyResults) -> list[ArmFindings]:
     rows = [_rows(arm, results) for arm in study.arms]
     contrasts: list[list[Contrast | None]] = [[None] * len(study.columns) for _ in study.arms]
     for column in range(len(study.columns)):
@@ -79,12 +88,10 @@ def findings(study: Study, results: StudyResults) -> Findings:
         pairs = [(ours, theirs) for ours, theirs in pairs if set(rows[ours]) & set(rows[theirs])]
         for (ours, _), contrast in zip(pairs, _contrasts(study, rows, results.ranks, pairs)):
             contrasts[ours][column] = contrast
-    arms = tuple(
+    return [
         _arm(arm, tuple(by_seed.values()), results, tuple(line))
         for arm, by_seed, line in zip(study.arms, rows, contrasts)
-    )
-    codes = tuple(sorted({row.code for by_seed in rows for row in by_seed.values()}))
-    return Findings(study, arms, codes, results)
+    ]
 
 
 def _rows(arm: Arm, results: StudyResults) -> dict[int, Row]:

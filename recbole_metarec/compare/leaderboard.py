@@ -1,6 +1,6 @@
 """Everything that a leaderboard shows, computed once; the reports only format it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,13 +22,16 @@ from recbole_metarec.evaluation.significance import (
     tiers,
 )
 
+KEPT, REMOVED = "kept", "removed"
+
 
 @dataclass(frozen=True)
 class Protocol:
     """What was the same for every model, as every table shows it in its caption.
 
     users, items, interactions: of the target after filtering. split, metric, early_stopping: in words. max_length: L,
-    the most recent events that a model sees. width: d, of its vectors.
+    the most recent events that a model sees. width: d, of its vectors. seen_items: whether those of the user are kept
+    in the ranking, as RecBole does, or removed from it.
     """
 
     dataset: str
@@ -40,6 +43,7 @@ class Protocol:
     max_length: int
     width: int
     early_stopping: str
+    seen_items: str = KEPT
 
     @property
     def simulated(self) -> bool:
@@ -61,8 +65,15 @@ class Protocol:
     @property
     def line(self) -> str:
         """All facts in one line."""
-        values = [value for _, value in self.facts[:4]] + [f"L = {self.max_length}", f"d = {self.width}"]
-        return " · ".join([*values, f"early stopping: {self.early_stopping}"])
+        data, statistics, split, metric = (value for _, value in self.facts[:4])
+        sizes = f"L = {self.max_length}", f"d = {self.width}"
+        values = data, statistics, split, self.label, metric, *sizes, f"early stopping: {self.early_stopping}"
+        return " · ".join(values)
+
+    @property
+    def label(self) -> str:
+        """What tells the two protocols apart."""
+        return "seen items kept (RecBole's protocol)" if self.seen_items == KEPT else "seen items removed"
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,18 @@ class Comparison:
     best_baseline: str | None
     segments: tuple[SegmentScores, ...] = ()
     failed: tuple[FailedRun, ...] = ()
+
+
+def compare_both(results: list[RunResult], protocol: Protocol, *others) -> tuple[Comparison, Comparison]:
+    """:func:`compare` with seen items kept in the ranking, and with seen items removed from it.
+
+    Each has its own best baseline, and its p-values are corrected over its own pairs of models.
+    """
+    without = [run.among_unseen() for run in results]
+    return (
+        compare(results, replace(protocol, seen_items=KEPT), *others),
+        compare(without, replace(protocol, seen_items=REMOVED), *others),
+    )
 
 
 def compare(

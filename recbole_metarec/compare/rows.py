@@ -1,7 +1,8 @@
 """Finished runs exported to a CSV file that can be kept under version control, so that results accumulate over days.
 
 A row says what was trained (the run's recipe, whatever the code), on what data, and with what result. Beside the file,
-``FILE.ranks.npz`` keeps the ranks of the held-out items, with which two runs are compared user by user.
+``FILE.ranks.npz`` keeps the ranks of the held-out items, with which two runs are compared user by user. Files of older
+releases do not have the figures of the ranking without seen items; they are read, and get these columns empty.
 """
 
 import csv
@@ -29,9 +30,10 @@ class Row:
     """One finished run.
 
     experiment, variant: for which it was done. sources: joined by ``+``. config, data, seed: its recipe. code: the
-    version it was done with. best_epoch: None where none was validated. valid, test: NDCG@10. guard: ``fired`` or
-    ``kept``, as the transfer guard would have done with the run that it was compared with; "" where it cannot be said.
-    seconds: of the whole run. command: repeats it.
+    version it was done with. best_epoch: None where none was validated. valid, test: NDCG@10. valid_unseen,
+    test_unseen: the same with seen items removed from the ranking; None in a row of an older release. guard: ``fired``
+    or ``kept``, as the transfer guard would have done with the run that it was compared with; "" where it cannot be
+    said. seconds: of the whole run. command: repeats it.
     """
 
     experiment: str
@@ -45,6 +47,8 @@ class Row:
     best_epoch: int | None
     valid: float
     test: float
+    valid_unseen: float | None
+    test_unseen: float | None
     guard: str
     seconds: float
     command: str
@@ -66,6 +70,8 @@ class Row:
             best_epoch=max(scores, key=lambda epoch: (scores[epoch], -epoch), default=None),
             valid=result.valid[METRIC],
             test=result.test[METRIC],
+            valid_unseen=result.unseen.valid[METRIC],
+            test_unseen=result.unseen.test[METRIC],
             guard=guard,
             seconds=round(result.seconds, 1),
             command=command,
@@ -78,25 +84,37 @@ class Row:
 
 
 _TITLES = {"config": "config_hash", "data": "data_fingerprint", "code": "code_version"}
-_TITLES |= {"valid": f"valid_{METRIC}", "test": f"test_{METRIC}"}
+_SCORES = ("valid", "test", "valid_unseen", "test_unseen")
+_TITLES |= {name: f"{name}_{METRIC}" for name in _SCORES}
 COLUMNS = {_TITLES.get(field.name, field.name): field.name for field in fields(Row)}
-_NUMBERS = {"seed": int, "best_epoch": int, "valid": float, "test": float, "seconds": float}
+_OLD_COLUMNS = [title for title, name in COLUMNS.items() if not name.endswith("_unseen")]
+_NUMBERS = {"seed": int, "best_epoch": int, "seconds": float, **dict.fromkeys(_SCORES, float)}
+_MAY_BE_EMPTY = {"best_epoch", "valid_unseen", "test_unseen"}
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of the held-out items of the test users, sorted by token: uint8 [U]. users: a digest of the tokens."""
+    """Ranks of the held-out items of the test users, sorted by token: uint8 [U]. users: a digest of the tokens.
+
+    unseen: those of the ranking without seen items, None of a run of an older release.
+    """
 
     users: str
     ranks: np.ndarray
+    unseen: np.ndarray | None = None
 
     @classmethod
     def of(cls, result: RunResult) -> "Ranks":
         """The ranks of a finished run, as they are kept."""
         order = np.argsort(result.test_users, kind="stable")
         tokens = "\n".join(map(str, np.asarray(result.test_users)[order].tolist()))
-        ranks = np.minimum(np.asarray(result.test_ranks)[order], DEEPEST).astype(np.uint8)
-        return cls(hashlib.sha256(tokens.encode()).hexdigest()[:16], ranks)
+        both = np.stack([result.test_ranks, result.unseen.test_ranks])[:, order]
+        return cls(hashlib.sha256(tokens.encode()).hexdigest()[:16], *np.minimum(both, DEEPEST).astype(np.uint8))
+
+    @property
+    def packed(self) -> np.ndarray:
+        """As the file keeps it: uint8 [U], or [2, U] with the ranks among unseen items below."""
+        return self.ranks if self.unseen is None else np.stack([self.ranks, self.unseen])
 
 
 class RowsFile:
@@ -115,26 +133,29 @@ class RowsFile:
                 header, *lines = [*csv.reader(file, strict=True)] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.path}: cannot be read as CSV ({error}); fix it or choose another --rows") from None
-        if header != list(COLUMNS):
+        if header not in (list(COLUMNS), _OLD_COLUMNS):
             unknown = next((repr(name) for name in header if name not in COLUMNS), None)
             self._fail(1, f"column {unknown} is unknown" if unknown else f"columns are not {', '.join(COLUMNS)}")
         rows: dict[Recipe, Row] = {}
         for number, cells in enumerate(lines, start=2):
-            row = self._row(number, cells)
+            row = self._row(number, header, cells)
             if rows.setdefault(row.recipe, row) != row:
                 self._fail(number, f"a second row of {row.variant}, seed {row.seed}, with other figures")
         return rows
 
-    def _row(self, line: int, cells: list[str]) -> Row:
-        if len(cells) != len(COLUMNS):
-            self._fail(line, f"{len(cells)} fields where the header has {len(COLUMNS)}")
-        values: dict = dict(zip(COLUMNS.values(), cells))
+    def _row(self, line: int, header: list[str], cells: list[str]) -> Row:
+        if len(cells) != len(header):
+            self._fail(line, f"{len(cells)} fields where the header has {len(header)}")
+        values: dict = dict.fromkeys(COLUMNS.values(), "") | {
+            COLUMNS[title]: cell for title, cell in zip(header, cells)
+        }
         for name, kind in _NUMBERS.items():
             try:
-                values[name] = None if name == "best_epoch" and not values[name] else kind(values[name])
+                values[name] = None if name in _MAY_BE_EMPTY and not values[name] else kind(values[name])
             except ValueError:
                 self._fail(line, f"{_TITLES.get(name, name)} is {values[name]!r}, not a number")
-        if not (0 <= values["valid"] <= 1 and 0 <= values["test"] <= 1):  # also not a number
+        scores = [values[name] for name in _SCORES if values[name] is not None]
+        if not all(0 <= score <= 1 for score in scores):  # also not a number
             self._fail(line, f"valid and test {METRIC} must lie in [0, 1]")
         if not (values["config"] and values["data"]):
             self._fail(line, "no config_hash or no data_fingerprint")
@@ -152,7 +173,7 @@ class RowsFile:
             with np.load(self.ranks_path, allow_pickle=False) as packed:
                 for name in packed.files:
                     config, data, seed, users = name.split("-")
-                    ranks[config, data, int(seed)] = Ranks(users, packed[name])
+                    ranks[config, data, int(seed)] = Ranks(users, *np.atleast_2d(packed[name]))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.ranks_path}: not a file of ranks ({error}); remove it or restore it") from None
         return ranks
@@ -172,7 +193,7 @@ class RowsFile:
                 kept = {recipe: value for recipe, value in {**ranks, **ranks_before}.items() if recipe in after}
                 packed = io.BytesIO()
                 np.savez_compressed(
-                    packed, **{"-".join((*map(str, r), value.users)): value.ranks for r, value in kept.items()}
+                    packed, **{"-".join((*map(str, r), value.users)): value.packed for r, value in kept.items()}
                 )
                 write_atomically(self.ranks_path, [packed.getvalue()], _REMEDY)
             if after != before:

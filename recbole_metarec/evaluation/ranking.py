@@ -1,10 +1,12 @@
-"""The one ranking that every number comes from, whichever model it is.
+"""The one ranking that every number comes from, whichever model it is: in two protocols, from the same scores.
 
+RecBole ranks all items; the other protocol removes the items that the user has seen, see :mod:`.seen`.
 rank = 1 + items scored higher + half of the other items scored equally, rounded up. Counting only the higher ones
 would give a constant scorer a perfect NDCG; a score that is not finite is an error for the same reason.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_metarec.errors import TrainingError
+from recbole_metarec.evaluation.seen import SeenItems
 
 _SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the catalogue and the batch size
 _POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a model's layers hold stays in cache
@@ -24,22 +27,44 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 
     Returns int64 [B], values 1 .. n - 1. Raises TrainingError if a score is NaN or infinite.
     """
+    return _ranks(_leads(scores, targets), scores.shape[1] - 1)
+
+
+def both_ranks_of(scores: Tensor, targets: Tensor, rows: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`ranks_of`, and the ranks among the items that a row has not seen; the catalogue is gone through once.
+
+    rows, seen: int64 [N], row rows[k] has seen item seen[k]; each pair once, never a row's target. Returns int64 [B]
+    twice.
+    """
+    leads, candidates = _leads(scores, targets), scores.shape[1] - 1
+    own = scores.gather(1, targets[:, None])[:, 0]
+    signs = (scores[rows, seen] - own[rows]).sign_().to(torch.int64)
+    unseen_leads = leads.index_add(0, rows, signs, alpha=-1)
+    unseen = candidates - torch.bincount(rows, minlength=len(scores))
+    return _ranks(leads, candidates), _ranks(unseen_leads, unseen)
+
+
+def _leads(scores: Tensor, targets: Tensor) -> Tensor:
+    """Items scored higher than each row's target minus those scored lower, int64 [B]."""
     target_scores = scores.gather(1, targets[:, None])
     rows = max(1, len(scores)) if scores.is_cuda else _ROWS_IN_CACHE
     parts = zip(scores[:, 1:].split(rows), target_scores.split(rows))
-    return torch.cat([_ranks_among(items, score) for items, score in parts])
+    return torch.cat([_leads_among(items, score) for items, score in parts])
 
 
-def _ranks_among(items: Tensor, target_scores: Tensor) -> Tensor:
+def _leads_among(items: Tensor, target_scores: Tensor) -> Tensor:
     # an infinity or NaN shows in its row's sum, and so, very rarely, do large numbers
     if not bool(items.sum(dim=1).isfinite().all()) and not bool(items.isfinite().all()):
         raise TrainingError("the model's scores: NaN or infinity; lower the learning rate or check the data")
-    # signs add up to higher - lower, and higher + lower + equal is known: one pass instead of a count of each.
-    # Counted in blocks of items, since whole numbers are exact in float32 up to 2^24 alone
-    lead = sum(
+    # one pass instead of a count of each; in blocks of items, since whole numbers are exact in float32 up to 2^24 alone
+    return sum(
         (block - target_scores).sign_().sum(dim=1).to(torch.int64) for block in items.split(_EXACT_IN_FLOAT32, dim=1)
     )
-    return torch.div(items.shape[1] + lead + 2, 2, rounding_mode="floor")
+
+
+def _ranks(leads: Tensor, candidates) -> Tensor:
+    """Ranks among so many candidates, the target one of them, int or int64 [B]: higher + lower + equal is known."""
+    return torch.div(candidates + leads + 2, 2, rounding_mode="floor")
 
 
 def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
@@ -59,18 +84,33 @@ def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
 @torch.no_grad()
 def rank_all(model, eval_data, device: torch.device, show_progress: bool = False) -> np.ndarray:
     """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in its dataset's order."""
+    ranks = torch.empty(len(eval_data._dataset.inter_feat), dtype=torch.int64)
+    for part, scores, targets in _scored(model, eval_data, device, show_progress):
+        ranks[part] = ranks_of(scores, targets).cpu()
+    return ranks.numpy()
+
+
+@torch.no_grad()
+def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`rank_all`, and the ranks among the items that a row's user has not seen; every row is scored once."""
+    ranks = torch.empty(2, len(eval_data._dataset.inter_feat), dtype=torch.int64)
+    for part, scores, targets in _scored(model, eval_data, device):
+        rows, items = (torch.from_numpy(numbers).to(device) for numbers in seen.of_rows(part.numpy()))
+        ranks[:, part] = torch.stack(both_ranks_of(scores, targets, rows, items)).cpu()
+    return tuple(ranks.numpy())
+
+
+def _scored(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
+    """(rows int64 [B], their scores [B, n], their targets int64 [B]), until every row was scored once."""
     model.eval()
     dataset = eval_data._dataset
     # rows of like length together: a model that trims its padding then has little of it
     lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
     parts = order.split(chunk_sizes(lengths.tolist(), _SCORES_PER_CHUNK // dataset.item_num))
-    bar = tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts
-    ranks = torch.empty(len(order), dtype=torch.int64)
-    for part in bar:
+    for part in tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts:
         interaction, _, _, positives = eval_data.collate_fn(part.numpy())
         scores = model.full_sort_predict(interaction.to(device)).view(len(part), -1)
-        ranks[part] = ranks_of(scores, positives.to(device)).cpu()
-    return ranks.numpy()
+        yield part, scores, positives.to(device)
 
 
 def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:

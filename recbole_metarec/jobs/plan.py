@@ -186,8 +186,9 @@ def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: l
         if result.model in guarded and other is not None and result.guarded_test is None:
             ours, without = (planned[name, result.seed].config for name in (result.model, WITHOUT_TRANSFER))
             if same_backbone(ours, without):
-                fired = _is_no_worse(other, result, ours["valid_metric"].lower())
-                result = replace(result, guarded_test=other.test if fired else result.test)
+                deployed = other if _is_no_worse(other, result, ours["valid_metric"].lower()) else result
+                unseen = replace(result.unseen, guarded_test=deployed.unseen.test)
+                result = replace(result, guarded_test=deployed.test, unseen=unseen)
         completed.append(result)
     return completed
 

@@ -12,8 +12,9 @@ import torch
 
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import RunConfig
-from recbole_metarec.evaluation.ranking import rank_all
+from recbole_metarec.evaluation.ranking import rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.evaluation.seen import seen_items
 from recbole_metarec.files import data_fingerprint, write_csv, write_json
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import user_names
@@ -21,7 +22,7 @@ from recbole_metarec.runs import folder
 
 
 class _Counts:
-    """What :func:`rank_all` wants of a model: the same scores for everybody, float32 [1, n_items]."""
+    """What :func:`rank_both` wants of a model: the same scores for everybody, float32 [1, n_items]."""
 
     def __init__(self, counts: torch.Tensor):
         self.counts = counts.to(torch.float32)[None]  # whole numbers up to 2^24 stay exact
@@ -43,15 +44,14 @@ def run_popularity(model: str, dataset: str, overrides: dict) -> Path:
     train, valid, test = split_dataset(config, read_dataset(config))
     part = train.dataset
     counts = torch.bincount(part.inter_feat[part.iid_field], minlength=part.item_num)
-    ranks = {
-        name: rank_all(_Counts(counts), rows, torch.device("cpu")) for name, rows in (("valid", valid), ("test", test))
-    }
+    ranks = {}
+    for name, rows, seen in zip(("valid", "test"), (valid, test), seen_items(part, valid.dataset, test.dataset)):
+        ranks[name], ranks[f"{name}_unseen"] = rank_both(_Counts(counts), rows, seen, torch.device("cpu"))
     run_dir = folder.make_run_folder(config["checkpoint_dir"], model, dataset, config["seed"])
     found = {name: {key: float(value) for key, value in metrics_of(own, config).items()} for name, own in ranks.items()}
     users = user_names(test._dataset, test._dataset.inter_feat[part.uid_field])
-    write_csv(
-        run_dir / "ranks.csv", [{"user_id": u, "rank": r} for u, r in zip(users, ranks["test"].tolist(), strict=True)]
-    )
+    by_user = zip(users, ranks["test"].tolist(), ranks["test_unseen"].tolist(), strict=True)
+    write_csv(run_dir / "ranks.csv", [{"user_id": u, "rank": r, "rank_unseen": unseen} for u, r, unseen in by_user])
     metrics = {
         "model": model,
         "dataset": dataset,

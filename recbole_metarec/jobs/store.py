@@ -18,11 +18,11 @@ from time import time
 import numpy as np
 
 from recbole_metarec.errors import DataError
-from recbole_metarec.evaluation.results import FailedRun, RunResult
+from recbole_metarec.evaluation.results import FailedRun, RunResult, UnseenResult
 from recbole_metarec.files import locked, no_empty_file_left
 from recbole_metarec.jobs.job import PlannedRun
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _APPLICATION = 0x4D526563  # "MRec": SQLite keeps it in the file's head, and `file` shows it
 _WAIT_SECONDS = 120.0  # for the lock of another process, which holds it for milliseconds
 _CLAIM_SECONDS = 2.0  # another command holds a run's lock for milliseconds, too, when it asks whether the run is on
@@ -36,11 +36,13 @@ _SCHEMA = (
     config TEXT NOT NULL, code TEXT NOT NULL, data TEXT NOT NULL, command TEXT NOT NULL,
     finished REAL NOT NULL, error TEXT,  -- of a run that has failed; all that follows is of the others
     valid TEXT, test TEXT, guarded_test TEXT, history TEXT,  -- JSON: metrics by name, and a list of epochs
+    unseen_valid TEXT, unseen_test TEXT, unseen_guarded_test TEXT,  -- with seen items removed from the ranking
     seconds REAL, peak_memory_mib REAL, parameters INTEGER, folder TEXT, versions TEXT,
-    user_list INTEGER REFERENCES user_lists, test_ranks BLOB)  -- int32, little endian, in the list's order""",
+    user_list INTEGER REFERENCES user_lists,
+    test_ranks BLOB, unseen_test_ranks BLOB)  -- int32, little endian, in the list's order""",
 )
 _EPOCH_COLUMNS = ("epoch", "train_loss", "valid_score", "seconds")
-_AS_JSON = ("valid", "test", "guarded_test", "history")
+_METRICS = ("valid", "test", "guarded_test")
 _PLAIN = ("seconds", "peak_memory_mib", "parameters")
 
 
@@ -156,11 +158,14 @@ class RunStore:
 
     def finish(self, run: PlannedRun, result: RunResult, folder: str | Path = "", versions: dict | None = None) -> None:
         """Ends a claimed run with all that it found. Raises DataError if ranks and users do not belong together."""
-        users, ranks = _sorted_by_user(result.test_users, result.test_ranks)
+        values: dict = {}
+        for prefix, figures in (("", result), ("unseen_", result.unseen)):
+            users, ranks = _sorted_by_user(result.test_users, figures.test_ranks)
+            values |= {prefix + name: json.dumps(getattr(figures, name)) for name in _METRICS}
+            values[f"{prefix}test_ranks"] = ranks.tobytes()
         history = [{column: row.get(column) for column in _EPOCH_COLUMNS} for row in result.history]
-        values = {name: json.dumps(getattr(result, name)) for name in _AS_JSON if name != "history"}
         values |= {name: getattr(result, name) for name in _PLAIN} | {"history": json.dumps(history)}
-        values |= {"folder": str(folder), "versions": json.dumps(versions or {}), "test_ranks": ranks.tobytes()}
+        values |= {"folder": str(folder), "versions": json.dumps(versions or {})}
         with self._transaction() as base:
             self._put(base, run, values | {"user_list": _user_list(base, users)})
 
@@ -197,8 +202,9 @@ class RunStore:
             command=run.command,
             trials=run.trials,
             test_users=users[number],
-            test_ranks=np.frombuffer(row["test_ranks"], dtype="<i4").astype(np.int64),
-            **{name: json.loads(row[name]) for name in _AS_JSON},
+            history=json.loads(row["history"]),
+            unseen=UnseenResult(**_figures(row, "unseen_")),
+            **_figures(row),
             **{name: row[name] for name in _PLAIN},
         )
 
@@ -213,6 +219,12 @@ class RunStore:
         """Those of ``runs`` that failed, in their order."""
         errors = [(run, row["error"]) for run in runs if (row := self._row(run, "error"))]
         return [FailedRun(run.model, run.seed, error, run.command) for run, error in errors if error is not None]
+
+
+def _figures(row: sqlite3.Row, prefix: str = "") -> dict:
+    """Metrics and ranks of one protocol."""
+    ranks = np.frombuffer(row[f"{prefix}test_ranks"], dtype="<i4").astype(np.int64)
+    return {name: json.loads(row[prefix + name]) for name in _METRICS} | {"test_ranks": ranks}
 
 
 def _insert(base: sqlite3.Connection, table: str, values: dict) -> int:

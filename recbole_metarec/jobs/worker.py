@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_metarec.errors import DataError, MetaRecError
-from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.evaluation.results import RunResult, UnseenResult
 from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.parent import INTERRUPTED, ends_with
@@ -60,24 +60,34 @@ def read_result(run: PlannedRun, run_dir: Path) -> tuple[RunResult, dict]:
     ranks = _rows(run_dir / "ranks.csv")
     epochs = _rows(run_dir / "history.csv") if (run_dir / "history.csv").exists() else []
     guard = metrics.get("guard") or {}
-    guarded = {None: None, True: guard.get("no_transfer_test"), False: guard.get("transfer_test")}[guard.get("fired")]
+    deployed = {None: None, True: "no_transfer_test", False: "transfer_test"}[guard.get("fired")]
     result = RunResult(
         model=run.model,
         seed=run.seed,
         valid=metrics["valid"],
         test=metrics["test"],
         test_users=np.array([row["user_id"] for row in ranks]),
-        test_ranks=np.array([int(row["rank"]) for row in ranks], dtype=np.int64),
+        test_ranks=_column(ranks, "rank"),
         seconds=metrics["seconds"],
         peak_memory_mib=metrics["peak_memory_mib"]["resident"],
         parameters=metrics["parameters"],
         command=run.command,
-        guarded_test=guarded,
+        guarded_test=guard.get(deployed),
+        unseen=UnseenResult(
+            metrics["valid_unseen"],
+            metrics["test_unseen"],
+            _column(ranks, "rank_unseen"),
+            guard.get(f"{deployed}_unseen"),
+        ),
         history=[_numbers(row) for row in epochs],
         trials=run.trials,
     )
     versions = {**metrics["versions"], "git_commit": metrics["git_commit"], "device": metrics.get("device")}
     return result, versions
+
+
+def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
+    return np.array([int(row[name]) for row in rows], dtype=np.int64)
 
 
 def _numbers(row: dict[str, str]) -> dict:

@@ -265,7 +265,7 @@ def _short(name: str, narrow: bool) -> str:
 
 
 def _titled(figure: Figure, protocol: Protocol, what: str) -> Figure:
-    """With the dataset, which says whether it is simulated, and what is measured on it."""
+    """With the dataset, which says whether it is simulated, what is measured on it, and in which protocol."""
     letters = int(13 * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(f"{label(protocol.facts[0][1])}: {what}", letters), fontsize=10)
+    figure.suptitle(textwrap.fill(f"{label(protocol.facts[0][1])}: {what}, {protocol.label}", letters), fontsize=10)
     return figure

@@ -6,7 +6,7 @@ script and style (by their hashes) and load nothing, whatever a name in the data
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,13 @@ class Picture:
     narrow: str
 
 
-def page(comparison: Comparison, sentences: list[str], models: Table, segments: Table) -> str:
-    """The page's whole text. sentences: the result in words."""
+def page(
+    comparisons: Sequence[Comparison], sentences: list[str], models: Sequence[Table], segments: Sequence[Table]
+) -> str:
+    """The page's whole text. sentences: the result in words. models, segments: a table of each comparison.
+
+    What does not depend on the protocol is that of the first comparison.
+    """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -42,12 +47,13 @@ def page(comparison: Comparison, sentences: list[str], models: Table, segments: 
     )
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     return environment.get_template("page.html").render(
-        comparison=comparison,
-        protocol=comparison.protocol,
+        comparisons=comparisons,
+        comparison=comparisons[0],
+        protocol=comparisons[0].protocol,
         sentences=sentences,
-        models=models.shown(),
-        segments=segments.shown() if comparison.segments else None,
-        pictures=_pictures(comparison),
+        models=[table.shown() for table in models],
+        segments=[table.shown() for table in segments],
+        pictures=[_pictures(comparison) for comparison in comparisons],
         score=score,
         duration=duration,
         metric=METRIC,

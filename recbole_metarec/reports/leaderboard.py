@@ -1,9 +1,10 @@
 """A comparison of models in the terminal, as Markdown and as CSV; the page is in html.py.
 
+Every report has the comparison in both protocols, with seen items kept in the ranking first, a table for each.
 A new column of the models' table is one more line in :func:`model_columns`: every report then has it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -103,43 +104,59 @@ def model_columns(comparison: Comparison) -> tuple[Column, ...]:
     )  # fmt: skip
 
 
-def notes(comparison: Comparison) -> tuple[str, ...]:
-    """What a reader must know to read the table, a sentence or two each."""
+def notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """What a reader must know to read the tables, a sentence or two each."""
+    entries = [entry for comparison in comparisons for entry in comparison.entries]
     sentences = [
+        "Seen items: those of the user's whole history before the held-out item. RecBole keeps them in the ranking; "
+        "the other table removes them, but never the held-out item itself, from the same scores. Training, early "
+        "stopping and the transfer guard see the first ranking alone.",
         "NDCG@10: test, mean ± standard deviation over seeds (n/a: one seed has none).",
         "Tier: the best model leads tier 1; every model that is not significantly worse than this leader is in it. The "
         "best of the others leads tier 2, and so on. Two models of one tier need not be equal.",
     ]
-    if comparison.best_baseline is not None:
+    if any(comparison.best_baseline is not None for comparison in comparisons):
         sentences.append(
-            f"Δ: mean difference to {comparison.best_baseline}, the best baseline on validation; 95 % interval by "
-            "paired bootstrap over test users of their NDCG@10 averaged over seeds, not corrected; p: Holm-corrected "
-            "over all pairs of models."
+            "Δ: mean difference to the best baseline on validation; 95 % interval by paired bootstrap over test users "
+            "of their NDCG@10 averaged over seeds, not corrected; p: Holm-corrected over all pairs of models of a "
+            "table."
         )
     sentences.append(
         "The test asks whether other users would show the same; it does not cover other seeds: compare a difference "
         "with the ± and with the single seeds, too."
     )
-    if any(METRIC in entry.guarded_test for entry in comparison.entries):
+    if any(METRIC in entry.guarded_test for entry in entries):
         sentences.append(
             "Models with a transfer guard are reported without it; a separate column shows the guarded score: that of "
             "the model with or without transfer, whichever is better on validation."
         )
-    if len({len(entry.runs) for entry in comparison.entries}) > 1:
+    if len({len(entry.runs) for entry in entries}) > 1:
         sentences.append("Not every model has a run of every seed: means over fewer seeds are less certain.")
-    if any(entry.fewer_trials for entry in comparison.entries):
+    if any(entry.fewer_trials for entry in entries):
         sentences.append(f"{FEWER_TRIALS} tuned with fewer trials than other models.")
     return tuple(sentences)
 
 
-def models_table(comparison: Comparison) -> Table:
-    """One line per model, best first."""
-    columns = model_columns(comparison)
-    return Table(columns, comparison.entries, "Models", comparison.protocol.line, notes(comparison))
+def models_tables(comparisons: Sequence[Comparison]) -> list[Table]:
+    """One line per model, best first; the notes stand below the last table."""
+    tables = [_models_table(comparison) for comparison in comparisons]
+    return [*tables[:-1], replace(tables[-1], notes=notes(comparisons))]
 
 
-def segments_table(comparison: Comparison) -> Table:
-    """One line per model, one column per part of the users."""
+def _models_table(comparison: Comparison) -> Table:
+    protocol = comparison.protocol
+    return Table(model_columns(comparison), comparison.entries, f"Models, {protocol.label}", protocol.line)
+
+
+def segments_tables(comparisons: Sequence[Comparison]) -> list[Table]:
+    """One line per model, one column per part of the users; none without segments. Notes as for the models."""
+    tables = [_segments_table(comparison) for comparison in comparisons if comparison.segments]
+    rules = [f"{scores.segment.name}: {scores.segment.rule}" for scores in comparisons[0].segments]
+    rules.append("The differences inside a segment are not tested.")
+    return [*tables[:-1], *(replace(table, notes=tuple(rules)) for table in tables[-1:])]
+
+
+def _segments_table(comparison: Comparison) -> Table:
     columns = [Column("Model", lambda m: comparison.entries[m].model, left=True)]
     for scores in comparison.segments:
         segment = scores.segment
@@ -153,10 +170,9 @@ def segments_table(comparison: Comparison) -> Table:
                 best=True,
             )
         )
-    rules = [f"{scores.segment.name}: {scores.segment.rule}" for scores in comparison.segments]
-    rules.append("The differences inside a segment are not tested.")
-    title = f"Segments: test {metric_name(METRIC)} with its 95 % interval"
-    return Table(tuple(columns), tuple(range(len(comparison.entries))), title, comparison.protocol.line, tuple(rules))
+    protocol = comparison.protocol
+    title = f"Segments: test {metric_name(METRIC)} with its 95 % interval, {protocol.label}"
+    return Table(tuple(columns), tuple(range(len(comparison.entries))), title, protocol.line)
 
 
 def failed_table(comparison: Comparison) -> Table:
@@ -169,55 +185,66 @@ def failed_table(comparison: Comparison) -> Table:
     return Table(columns, comparison.failed, "Failed runs", comparison.protocol.line)
 
 
-def write_reports(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
+def write_reports(comparisons: Sequence[Comparison], folder: Path) -> tuple[Path, ...]:
     """Writes leaderboard.md, .csv and .html into ``folder``, which must exist; each is replaced as a whole.
 
     Raises DataError if a file cannot be written.
     """
-    tables = models_table(comparison), segments_table(comparison)
-    html = page(comparison, headline(comparison), *tables)
-    texts = {"md": markdown(comparison), "csv": table_csv(comparison), "html": html}
+    html = page(comparisons, headline(comparisons), models_tables(comparisons), segments_tables(comparisons))
+    texts = {"md": markdown(comparisons), "csv": table_csv(comparisons), "html": html}
     return tuple(
         write_atomically(Path(folder) / f"leaderboard.{kind}", [text.encode()], _REMEDY) for kind, text in texts.items()
     )
 
 
-def terminal_table(comparison: Comparison) -> str:
-    """What the command prints in the end: protocol, one line per model, how to read it, failed runs."""
-    table = models_table(comparison)
-    lines = [table.terminal() if comparison.entries else replace(table, notes=()).terminal()]
-    lines += [f"failed: {run.model}, seed {run.seed}: {run.error}" for run in comparison.failed]
+def terminal_table(comparisons: Sequence[Comparison]) -> str:
+    """What the command prints in the end: of each protocol one line per model, how to read it, failed runs."""
+    tables = models_tables(comparisons)
+    if not comparisons[0].entries:
+        tables = [replace(tables[0], notes=())]
+    lines = ["\n\n".join(table.terminal() for table in tables)]
+    lines += [f"failed: {run.model}, seed {run.seed}: {run.error}" for run in comparisons[0].failed]
     return "\n".join(lines)
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparisons: Sequence[Comparison]) -> str:
     """The whole comparison as GitHub's Markdown."""
-    parts = [f"# Leaderboard: {escaped(comparison.protocol.dataset)}"]
-    parts += [models_table(comparison).markdown()] if comparison.entries else []
-    parts += [segments_table(comparison).markdown()] if comparison.segments else []
-    parts += [failed_table(comparison).markdown()] if comparison.failed else []
-    commands = [run.command for entry in comparison.entries for run in entry.runs]
-    commands += [run.command for run in comparison.failed]
+    first = comparisons[0]
+    tables = models_tables(comparisons) if first.entries else []
+    tables += segments_tables(comparisons)
+    tables += [failed_table(first)] if first.failed else []
+    commands = [run.command for entry in first.entries for run in entry.runs]
+    commands += [run.command for run in first.failed]
+    parts = [f"# Leaderboard: {escaped(first.protocol.dataset)}", *(table.markdown() for table in tables)]
     return "\n\n".join([*parts, "## Commands", code_block(commands)]) + "\n"
 
 
-def table_csv(comparison: Comparison) -> str:
-    """One line per model, then one per failed run, unrounded; what a line does not have is empty."""
+def table_csv(comparisons: Sequence[Comparison]) -> str:
+    """One line per protocol and model, then one per failed run, unrounded; what a line does not have is empty."""
     names = ("dataset", "simulated", "users", "items", "interactions", "split", "metric", "max_length", "width",
              "early_stopping")  # fmt: skip
-    same = {name: getattr(comparison.protocol, name) for name in names}
-    records = [*models_table(comparison).records(), *failed_table(comparison).records()]
-    return csv_text([record | same for record in records])
+    same = {name: getattr(comparisons[0].protocol, name) for name in names}
+    records = [
+        {"seen_items": comparison.protocol.seen_items, **record}
+        for comparison in comparisons
+        for record in _models_table(comparison).records()
+    ]
+    return csv_text([record | same for record in [*records, *failed_table(comparisons[0]).records()]])
 
 
-def headline(comparison: Comparison) -> list[str]:
+def headline(comparisons: Sequence[Comparison]) -> list[str]:
     """The result in words: who leads, who cannot be told from the leader, and how far the best baseline is."""
-    if not comparison.entries:
+    if not comparisons[0].entries:
         return ["No run has finished yet."]
+    return [sentence for comparison in comparisons for sentence in _headline(comparison)]
+
+
+def _headline(comparison: Comparison) -> list[str]:
     leader, *others = comparison.entries
     level = leader.test[METRIC]
     seeds = f"± {score(level.std)} over {level.seeds} seeds" if level.std is not None else "one seed"
-    sentences = [f"{leader.model} has the highest test NDCG@10: {score(level.mean)} ({seeds})."]
+    label = comparison.protocol.label
+    sentences = [f"With {label}, {leader.model} has the highest test NDCG@10: {score(level.mean)} ({seeds})."]
     alike = [entry.model for entry in others if entry.tier == leader.tier]
     if alike:
         sentences.append(f"Not distinguishable from it: {', '.join(alike)}.")

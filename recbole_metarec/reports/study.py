@@ -33,6 +33,7 @@ from recbole_metarec.tables import (
 
 _REMEDY = "free some space or choose another --output"
 _OVER_SEEDS = "‡"
+_UNSEEN = "(seen removed)"
 _CONTRAST = Format(
     lambda contrast: DIFFERENCE.text(contrast.difference.interval),
     lambda contrast: DIFFERENCE.detail(contrast.difference.interval) + _OVER_SEEDS * (contrast.over == SEEDS),
@@ -72,6 +73,8 @@ def arm_columns(findings: Findings, protocol: Protocol) -> tuple[Column, ...]:
         Column("valid", lambda arm: arm.valid, MEAN_STD, f"valid_{METRIC}"),
         Column(None, lambda arm: arm.level, INTERVAL, f"test_{METRIC}"),
         *(column for number, name in enumerate(study.columns) for column in _contrast_columns(name, number)),
+        Column(f"NDCG@10 {_UNSEEN}", lambda arm: arm.unseen.test, MEAN_STD, f"test_unseen_{METRIC}"),
+        *(column for number, name in enumerate(study.columns) for column in _unseen_columns(name, number)),
         Column("guard", lambda arm: arm.fired if arm.fired[1] else None, _GUARD, "guard"),
         Column("time", lambda arm: arm.seconds, SECONDS, "seconds"),
     )
@@ -89,6 +92,20 @@ def _contrast_columns(name: str, number: int) -> list[Column]:
         Column("p", of(lambda contrast: contrast.difference), P_VALUE, f"to_{name}_p_holm"),
         Column("p over seeds", of(lambda contrast: contrast.p_seeds), PROBABILITY, f"to_{name}_p_seeds_holm"),
         Column(None, of(lambda contrast: contrast.over), PLAIN, f"to_{name}_over"),
+    ]
+
+
+def _unseen_columns(name: str, number: int) -> list[Column]:
+    """What is shown of the differences to one reference where seen items are removed."""
+
+    def of(take: Callable[[Contrast], object]) -> Callable:
+        return lambda arm: arm.unseen.contrasts[number] and take(arm.unseen.contrasts[number])
+
+    return [
+        Column(
+            f"Δ to {name} {_UNSEEN}", of(lambda contrast: contrast), _CONTRAST, f"unseen_to_{name}", terminal="brief"
+        ),
+        Column("p", of(lambda contrast: contrast.difference), P_VALUE, f"unseen_to_{name}_p_holm"),
     ]
 
 
@@ -177,6 +194,15 @@ def notes(findings: Findings) -> tuple[str, ...]:
         "seeds (paired t over the seeds' differences, corrected alike) whether other seeds would, or other subsamples "
         "where each seed uses its own."
     )
+    sentences.append(
+        f"{_UNSEEN}: NDCG@10 of the same scores with the items that a user has seen removed from the ranking; its p is "
+        "corrected alike, for itself. Everything else is with seen items kept, RecBole's protocol."
+    )
+    if without := sum(row.test_unseen is None for arm in findings.arms for row in arm.rows):
+        sentences.append(
+            f"{without} runs are rows of an older release, which did not keep that ranking: they are missing in it; "
+            "another --rows runs them again."
+        )
     if findings.over_seeds:
         sentences.append(f"{_OVER_SEEDS} over seeds (paired t): runs without ranks, so that users could not be paired.")
     trials = _trials(findings)

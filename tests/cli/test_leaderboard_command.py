@@ -83,7 +83,7 @@ def test_a_comparison_with_a_failing_model_and_again_without_it(capsys, tmp_path
     second = capsys.readouterr().out
     assert second.startswith("1 of 1 runs are done already: runs.sqlite\n") and "started" not in second
     lines = [[line.split() for line in text.splitlines() if re.match(r"Pop +1 ", line)] for text in (first, second)]
-    assert lines[0] == lines[1] and len(lines[0]) == 1
+    assert lines[0] == lines[1] and len(lines[0]) == 2, "a line of each protocol"
     with sqlite3.connect("runs.sqlite") as base:
         rows = base.execute("SELECT model, seed, error IS NULL, parameters FROM runs ORDER BY model").fetchall()
     assert rows == [("LRURec", 7, 0, None), ("Pop", 7, 1, 24)]

@@ -43,7 +43,9 @@ def world(folder, names="ABCD", ranks=True, kind="ablate"):
         for run in arm.runs:
             result = found_by(run, users=300)
             result = replace(result, test={"ndcg@10": float(ndcg_at(result.test_ranks, 10).mean())})
+            unseen = replace(result.unseen, test={"ndcg@10": float(ndcg_at(result.unseen.test_ranks, 10).mean())})
             result = replace(result, test_ranks=np.maximum(1, result.test_ranks // (1 + 9 * (run.model == "B"))))
+            result = replace(result, unseen=unseen)
             rows[run.recipe] = Row.of(run, result, "e", arm.model, "again")
             kept[run.recipe] = Ranks.of(result)
     against = ((None,), *((0,) for _ in arms[1:]))
@@ -146,6 +148,45 @@ def test_one_seed_without_ranks_tells_nothing_and_equal_runs_do_not_differ(tmp_p
     for ranks in (found.ranks, world(tmp_path)[1].ranks):
         contrast = findings(twin, replace(found, ranks=ranks)).arms[1].contrasts[0]
         assert contrast.difference.interval.mean == 0 and contrast.difference.p == 1
+
+
+def test_the_ranking_without_seen_items_has_scores_and_differences_of_its_own(tmp_path):
+    """B, ten times better where seen items are kept, is like the others where they are removed."""
+    study, found = world(tmp_path)
+    table = findings(study, found)
+    swapped = {
+        "rows": {key: replace(row, valid=row.valid_unseen, test=row.test_unseen) for key, row in found.rows.items()},
+        "ranks": {key: replace(both, ranks=both.unseen) for key, both in found.ranks.items()},
+    }
+    alone = findings(study, replace(found, **swapped))
+    for arm, expected in zip(table.arms, alone.arms, strict=True):
+        assert (arm.unseen.test, arm.unseen.contrasts) == (expected.test, expected.contrasts)
+    assert table.arms[1].contrasts[0].difference.real and not table.arms[1].unseen.contrasts[0].difference.real
+    contrast, (row, *_) = table.arms[1].unseen.contrasts[0], csv_rows(table_csv(table, PROTOCOL))[1:]
+    assert float(row["test_unseen_ndcg@10_mean"]) == table.arms[1].unseen.test.mean
+    assert float(row["unseen_to_A"]) == contrast.difference.interval.mean
+    assert float(row["unseen_to_A_p_holm"]) == contrast.difference.p
+    shown = markdown_tables(markdown(table, PROTOCOL, "again"))[0][1]
+    assert shown["NDCG@10 (seen removed)"].startswith(score(table.arms[1].unseen.test.mean))
+    assert shown["Δ to A (seen removed)"].startswith(signed(contrast.difference.interval.mean))
+
+
+def test_rows_without_that_ranking_are_left_out_of_it_and_said_in_a_line(tmp_path):
+    study, found = world(tmp_path)
+    assert not any("older release" in note for note in notes(findings(study, found)))
+    older = {run.recipe for run in (*study.arms[0].runs[:1], *study.arms[3].runs)}
+    rows = {
+        recipe: replace(row, valid_unseen=None, test_unseen=None) if recipe in older else row
+        for recipe, row in found.rows.items()
+    }
+    ranks = {recipe: replace(own, unseen=None) if recipe in older else own for recipe, own in found.ranks.items()}
+    table = findings(study, replace(found, rows=rows, ranks=ranks))
+    whole = findings(study, found)
+    assert [arm.contrasts for arm in table.arms] == [arm.contrasts for arm in whole.arms]
+    assert [len(arm.unseen.rows) for arm in table.arms] == [2, 3, 3, 0]
+    assert table.arms[1].unseen.contrasts[0].seeds == 2 and table.arms[3].unseen.contrasts == (None,)
+    (line,) = (note for note in notes(table) if "older release" in note)
+    assert line.startswith("4 runs are rows of an older release") and "--rows" in line
 
 
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])

@@ -71,9 +71,35 @@ def test_a_row_holds_what_the_run_has_found(tmp_path, rows):
     assert float(row["valid_ndcg@10"]) == result.valid["ndcg@10"]
     assert float(row["test_ndcg@10"]) == result.test["ndcg@10"] and float(row["seconds"]) == 1.5
     assert (row["best_epoch"], row["code_version"], row["data_fingerprint"]) == ("0", run.code, run.data)
-    ranks = rows.ranks()[run.recipe].ranks
-    by_user = dict(zip(result.test_users, result.test_ranks))
-    np.testing.assert_array_equal(ranks, [min(by_user[user], 255) for user in sorted(by_user)])
+    assert float(row["valid_unseen_ndcg@10"]) == result.unseen.valid["ndcg@10"]
+    assert float(row["test_unseen_ndcg@10"]) == result.unseen.test["ndcg@10"]
+    kept = rows.ranks()[run.recipe]
+    for ranks, expected in ((kept.ranks, result.test_ranks), (kept.unseen, result.unseen.test_ranks)):
+        by_user = dict(zip(result.test_users, expected))
+        np.testing.assert_array_equal(ranks, [min(by_user[user], 255) for user in sorted(by_user)])
+
+
+def test_files_of_an_older_release_are_read_and_get_the_missing_columns_empty(tmp_path, rows):
+    """They have no figures of the ranking without seen items; what is added to them has."""
+    runs = [planned(tmp_path, seed=seed) for seed in (1, 2, 3)]
+    made = {run.recipe: Row.of(run, found_by(run), "e", "v", "c") for run in runs}
+    ranks = {run.recipe: Ranks.of(found_by(run)) for run in runs}
+    older = {recipe: replace(row, valid_unseen=None, test_unseen=None) for recipe, row in made.items()}
+    rows.put(list(older.values())[:2], {recipe: replace(ranks[recipe], unseen=None) for recipe in list(ranks)[:2]})
+    header, *lines = csv.reader(rows.path.open())
+    kept = [number for number, name in enumerate(header) if "unseen" not in name]
+    assert len(kept) == len(header) - 2
+    with open(rows.path, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([line[n] for n in kept] for line in (header, *lines))
+    assert rows.rows() == {recipe: older[recipe] for recipe in list(older)[:2]}
+    assert [kept.unseen for kept in rows.ranks().values()] == [None, None]
+    last = runs[2].recipe
+    rows.put([made[last]], {last: ranks[last]})
+    assert rows.rows() == {**older, last: made[last]}
+    both = rows.ranks()
+    np.testing.assert_array_equal(both[last].unseen, ranks[last].unseen)
+    assert both[runs[0].recipe].unseen is None
+    np.testing.assert_array_equal(both[runs[0].recipe].ranks, ranks[runs[0].recipe].ranks)
 
 
 def test_the_best_epoch_is_the_first_with_the_best_validation(tmp_path):
@@ -146,7 +172,7 @@ def test_rows_are_there_as_runs_finish_and_outlive_a_killed_command_and_its_stor
     [
         (lambda lines: ["a,b\n", *lines[1:]], ":1: column 'a' is unknown; fix the line, remove it, or choose another"),
         (lambda lines: [], ":1: columns are not experiment, variant, "),
-        (lambda lines: [*lines, "short,line\n"], ":4: 2 fields where the header has 14; "),
+        (lambda lines: [*lines, "short,line\n"], ":4: 2 fields where the header has 16; "),
         (lambda lines: [*lines[:2], lines[2].replace(",2,0,", ",two,0,")], ":3: seed is 'two', not a number; "),
         (lambda lines: [lines[0], lines[1].replace(",1.5,", ",,")], ":2: seconds is '', not a number; "),
         (lambda lines: [*lines, lines[2].replace(",1.5,", ",9.5,")], ":4: a second row of A, seed 2, with other"),
@@ -177,10 +203,10 @@ def test_metrics_outside_their_range_and_ranks_that_are_none_are_refused(tmp_pat
 
 
 def test_ranks_are_small(tmp_path, rows):
-    """A thousand of a catalogue of thousands in about a byte each."""
+    """Of both protocols, thousands of a catalogue of a thousand in about a byte each."""
     run = planned(tmp_path)
     rows.put([Row.of(run, found_by(run), "e", "v", "c")], {run.recipe: Ranks.of(found_by(run, users=8000))})
-    assert rows.ranks_path.stat().st_size < 8500
+    assert rows.ranks_path.stat().st_size < 2 * 8500
 
 
 def test_commands_tell_nothing_of_the_machine():

@@ -1,5 +1,7 @@
 """The one ranking against brute force, against chance, and against RecBole's own metrics."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,15 +13,17 @@ from recbole.trainer import Trainer
 
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation import ranking
-from recbole_metarec.evaluation.ranking import chunk_sizes, ndcg_at, rank_all, ranks_of
+from recbole_metarec.evaluation.ranking import both_ranks_of, chunk_sizes, ndcg_at, rank_all, rank_both, ranks_of
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.evaluation.seen import seen_items
 
 
-def brute_force(scores, targets):
+def brute_force(scores, targets, seen=None):
+    """seen: for each row the items that are no candidates, a set."""
     ranks = []
-    for row, target in zip(scores.tolist(), targets.tolist(), strict=True):
-        higher = sum(score > row[target] for score in row[1:])
-        equal = sum(score == row[target] for item, score in enumerate(row) if item not in (0, target))
+    for n, (row, target) in enumerate(zip(scores.tolist(), targets.tolist(), strict=True)):
+        rivals = [score for item, score in enumerate(row) if item not in {0, target} | (seen[n] if seen else set())]
+        higher, equal = (sum(map(one, rivals)) for one in (row[target].__lt__, row[target].__eq__))
         ranks.append(1 + higher + -(-equal // 2))  # half of the ties, rounded up
     return ranks
 
@@ -38,6 +42,37 @@ def test_ranks_are_those_of_a_double_loop(monkeypatch, levels, blocks):
     assert ranks.min() >= 1 and ranks.max() <= 20
 
 
+def flat(seen):
+    """(rows, items) int64 [N] of a list of sets."""
+    pairs = [(row, item) for row, items in enumerate(seen) for item in items]
+    return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+
+
+@pytest.mark.parametrize("blocks", [None, (5, 7)])
+@pytest.mark.parametrize("levels", [2, 3, 10, None])
+def test_ranks_among_unseen_items_are_those_of_scores_from_which_the_seen_are_removed(monkeypatch, levels, blocks):
+    if blocks:
+        monkeypatch.setattr(ranking, "_EXACT_IN_FLOAT32", blocks[0])
+        monkeypatch.setattr(ranking, "_ROWS_IN_CACHE", blocks[1])
+    scores = torch.randn(50, 21) if levels is None else torch.randint(0, levels, (50, 21)).float()
+    targets = torch.randint(1, 21, (50,))
+    seen = [set(torch.randperm(20)[: n % 20].add(1).tolist()) - {targets[n].item()} for n in range(50)]
+    kept, removed = both_ranks_of(scores, targets, *flat(seen))
+    assert torch.equal(kept, ranks_of(scores, targets))
+    assert removed.tolist() == brute_force(scores, targets, seen) and removed.dtype == torch.int64
+    assert (removed <= kept).all() and (removed < kept).any()
+    order = torch.randperm(sum(map(len, seen)))
+    assert torch.equal(both_ranks_of(scores, targets, *(part[order] for part in flat(seen)))[1], removed)
+
+
+def test_rows_that_have_seen_nothing_or_everything():
+    scores, targets = torch.randn(3, 9), torch.tensor([4, 1, 8])
+    nothing = both_ranks_of(scores, targets, *flat([set()] * 3))
+    assert torch.equal(nothing[0], nothing[1])
+    everything = [set(range(1, 9)) - {target} for target in targets.tolist()]
+    assert both_ranks_of(scores, targets, *flat(everything))[1].tolist() == [1, 1, 1]
+
+
 def test_scores_whose_sum_overflows_are_ranked_all_the_same():
     scores = torch.tensor([[0.0, 3e38, 2e38, 3.1e38, -3e38], [0.0, -3e38, -3e38, -2e38, -3.2e38]])
     assert ranks_of(scores, torch.tensor([2, 1])).tolist() == [3, 3]
@@ -54,6 +89,10 @@ def test_a_constant_scorer_gets_the_middle_of_the_list():
     for n in (2, 3, 100, 101):  # n - 1 items
         ranks = ranks_of(torch.full((4, n), 0.7), torch.tensor([1, 1, n - 1, n // 2]))
         assert ranks.tolist() == [1 + -(-(n - 2) // 2)] * 4
+    for n, seen in ((101, 20), (101, 21), (12, 10)):
+        rows = flat([set(range(2, 2 + seen))] * 3)
+        _, ranks = both_ranks_of(torch.full((3, n), 0.7), torch.ones(3, dtype=torch.int64), *rows)
+        assert ranks.tolist() == [1 + -(-(n - 2 - seen) // 2)] * 3
     # with 100 items that is rank 51: no hit at 10, where counting only the higher scores would say rank 1
     assert ndcg_at(ranks_of(torch.zeros(4, 101), torch.ones(4, dtype=torch.int64)).numpy(), 10).sum() == 0.0
 
@@ -110,14 +149,56 @@ def test_metrics_equal_recboles_own_where_there_are_no_ties(shop):
         assert ours["mrr@10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean(), abs=1e-6)
 
 
+def test_metrics_equal_recboles_own_with_seen_items_masked(shop):
+    """RecBole's collector over scores in which each row's seen items, but the target, were set to minus infinity."""
+    metrics = ["NDCG", "Recall", "MRR"]
+    run = Run(shop, model="LRURec", embedding_size=8, metrics=metrics, topk=[1, 5, 10], valid_metric="NDCG@5")
+    with torch.no_grad():
+        run.model.item_embedding.weight[1:].normal_()
+    plain = run.model.full_sort_predict
+    histories = histories_of(run)
+    for loader, held_out in ((run.valid, 2), (run.test, 1)):
+
+        def masked(interaction, held_out=held_out):
+            scores = plain(interaction).view(len(interaction), -1)
+            for row, user, target in zip(scores, interaction["user_id"].tolist(), interaction["item_id"].tolist()):
+                row[list(set(histories[user][:-held_out]) - {target})] = -np.inf
+            return scores
+
+        seen = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)[2 - held_out]
+        ours = metrics_of(rank_both(run.model, loader, seen, torch.device("cpu"))[1], run.config)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run.model, "full_sort_predict", masked)
+            theirs = Trainer.evaluate(run.trainer, loader, load_best_model=False)
+        assert dict(ours) == pytest.approx(dict(theirs), abs=1e-6) and 0 < ours["ndcg@10"] < 1
+
+
+def histories_of(run) -> dict[int, list[int]]:
+    """Each user's items by id, from the file."""
+    histories: dict[int, list[int]] = {}
+    for line in (Path(run.dataset.dataset_path) / "Target.inter").read_text().splitlines()[1:]:
+        user, item, _ = line.split("\t")
+        ids = run.dataset.token2id("user_id", user), run.dataset.token2id("item_id", item)
+        histories.setdefault(int(ids[0]), []).append(int(ids[1]))
+    return histories
+
+
+def seen_by_test(run):
+    return seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)[1]
+
+
 def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):
-    found = []
+    found, both = [], []
     for size in (1, 7, 4096):
         run = Run(shop, model="LRURec", embedding_size=8, eval_batch_size=size)
         scorer = Scorer(run.dataset.item_num)
         found.append(rank_all(scorer, run.test, torch.device("cpu")).tolist())
         assert scorer.asked == len(run.test._dataset) and not scorer.with_graph and not scorer.training
-    assert found[0] == found[1] == found[2] and len(set(found[0])) > 5
+        scorer.asked = 0
+        both.append([ranks.tolist() for ranks in rank_both(scorer, run.test, seen_by_test(run), torch.device("cpu"))])
+        assert scorer.asked == len(run.test._dataset) and not scorer.with_graph, "one scoring for both protocols"
+    assert found[0] == found[1] == found[2] == both[0][0] and len(set(found[0])) > 5
+    assert both[0] == both[1] == both[2] and both[0][1] != found[0]
     monkeypatch.setattr(
         "recbole_metarec.evaluation.ranking.tqdm", lambda *_, **__: pytest.fail("a bar that nobody asked for")
     )
@@ -127,6 +208,8 @@ def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):
     monkeypatch.setattr("recbole_metarec.evaluation.ranking._SCORES_PER_CHUNK", 100)
     assert rank_all(scorer, run.test, torch.device("cpu"), show_progress=True).tolist() == found[0]
     assert scorer.most == 100 // run.dataset.item_num == 3
+    chunked = rank_both(scorer, run.test, seen_by_test(run), torch.device("cpu"))
+    assert [ranks.tolist() for ranks in chunked] == both[0] and scorer.most == 3
     assert capsys.readouterr().err == ""  # no terminal, no bar
 
 

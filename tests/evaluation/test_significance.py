@@ -11,13 +11,15 @@ import recbole_metarec  # noqa: F401
 # isort: split
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation import significance
-from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.evaluation.results import RunResult, UnseenResult
 from recbole_metarec.evaluation.significance import align, best_baseline, differences, holm, pair_tests, spread, tiers
 
 
 def run(model="A", seed=1, users=("a", "b", "c"), ranks=(1, 2, 11), **fields) -> RunResult:
     plain = {"valid": {}, "test": {}, "seconds": 1.0, "peak_memory_mib": 1.0, "parameters": 1, "command": ""}
-    return RunResult(model, seed, test_users=np.array(users), test_ranks=np.array(ranks), **(plain | fields))
+    ranks = np.array(ranks)
+    plain["unseen"] = UnseenResult({}, {}, ranks)
+    return RunResult(model, seed, test_users=np.array(users), test_ranks=ranks, **(plain | fields))
 
 
 def test_holm_by_hand():

@@ -197,6 +197,9 @@ def test_the_guard_that_is_worked_out_is_the_guard_that_is_trained(given, tmp_pa
     overrides = {**plan[1].overrides, "transfer_guard": True, "seed": 7, "checkpoint_dir": str(tmp_path / "guarded")}
     guard = run_experiment("MetaRec", "Target", overrides=overrides).metrics["guard"]
     assert guard["no_transfer_test"] == without.test and guard["transfer_test"] == ours.test
+    assert guard["no_transfer_test_unseen"] == without.unseen.test
+    assert guard["transfer_test_unseen"] == ours.unseen.test != ours.test
+    assert ours.unseen.guarded_test == guard["no_transfer_test_unseen" if guard["fired"] else "transfer_test_unseen"]
     assert ours.guarded_test == guard["no_transfer_test" if guard["fired"] else "transfer_test"]
 
 
@@ -207,6 +210,8 @@ def test_a_guard_needs_the_very_model_without_transfer(given):
     results = [_result(run, valid) for run, valid in zip(plan, (0.3, 0.2, 0.3, 0.4), strict=True)]
     guarded = with_guards(models, plan, results)
     assert [r.guarded_test for r in guarded] == [None, results[0].test, None, results[3].test]
+    unseen = [r.unseen.test for r in results]
+    assert [r.unseen.guarded_test for r in guarded] == [None, unseen[0], None, unseen[3]]
     assert with_guards(models, plan, results[1:2])[0].guarded_test is None
     tuned = plan_of("LRURec,MetaRec", given, tuned={"LRURec": Tuned({"dropout_prob": 0.3}, 5)})
     assert with_guards(models, tuned, results[:2])[1].guarded_test is None
@@ -226,15 +231,16 @@ def test_popularity_counts_training_events_alone(shop, tmp_path):
         histories.setdefault(user, []).append(item)
     counts = Counter(item for history in histories.values() for item in history[:-2])
     items = {item for history in histories.values() for item in history}
-    expected = {}
+    expected, unseen = {}, {}
     for user, history in histories.items():
         own = counts[history[-1]]
-        higher = sum(counts[item] > own for item in items)
-        equal = sum(counts[item] == own for item in items) - 1
-        expected[user] = 1 + higher + (equal + 1) // 2
+        for ranks, rivals in ((expected, items), (unseen, items - set(history))):
+            others = [counts[item] for item in rivals - {history[-1]}]
+            ranks[user] = 1 + sum(n > own for n in others) + (others.count(own) + 1) // 2
     (run,) = plan_of("Pop", {**SMALL, **QUIET, "data_path": str(shop)})
     result, _ = read_result(run, run_dir)
     assert dict(zip(result.test_users.tolist(), result.test_ranks.tolist(), strict=True)) == expected
+    assert dict(zip(result.test_users.tolist(), result.unseen.test_ranks.tolist(), strict=True)) == unseen
     ranks = np.array(list(expected.values()))
     assert result.test["ndcg@10"] == pytest.approx(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean(), abs=1e-6)
 

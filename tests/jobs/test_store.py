@@ -12,6 +12,7 @@ from support import fake_runs
 from support.fake_runs import found_by, planned, same
 
 from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.results import UnseenResult
 from recbole_metarec.jobs.store import SCHEMA_VERSION, RunStore
 
 
@@ -35,7 +36,9 @@ def test_a_result_comes_back_as_it_went_in(store, tmp_path):
     ]
     ranks = np.array([1, 2, 2**31 - 1, 10, 11])
     users = np.array(["9", "10", "ü x", "a,b", "A"])
+    unseen = UnseenResult({"ndcg@10": 0.1}, {"ndcg@10": 0.2}, np.array([1, 1, 2**31 - 2, 3, 4]), {"ndcg@10": 0.3})
     put = replace(found_by(run), test_users=users, test_ranks=ranks, history=history, guarded_test={"ndcg@10": 0.5})
+    put = replace(put, unseen=unseen)
     finish(store, run, put)
     (got,) = store.results([run])
     assert same(put, got)
@@ -73,6 +76,9 @@ def test_ranks_that_belong_to_nobody_are_refused_and_leave_nothing(store, tmp_pa
     run = planned(tmp_path)
     with store.claimed(run), pytest.raises(DataError, match="rank"):
         store.finish(run, replace(found_by(run), test_users=np.array(users), test_ranks=np.array(ranks)))
+    right = replace(found_by(run), test_users=np.array(["a", "b"]), test_ranks=np.array([1, 2]))
+    with store.claimed(run), pytest.raises(DataError, match="rank"):  # 40 of them
+        store.finish(run, right)
     assert store.results([run]) == [] and store.status(run) == "missing"
 
 
@@ -140,8 +146,8 @@ def test_other_files_are_refused_in_one_line_and_stay_as_they_are(tmp_path):
         RunStore(foreign)
     RunStore(tmp_path / "new.sqlite").__exit__()
     with sqlite3.connect(tmp_path / "new.sqlite") as base:
-        base.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(DataError, match=f"written by another release .format {SCHEMA_VERSION + 1}, .*--store"):
+        base.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")  # it has no ranks among unseen items
+    with pytest.raises(DataError, match=f"written by another release .format {SCHEMA_VERSION - 1}, .*--store"):
         RunStore(tmp_path / "new.sqlite")
     with pytest.raises(DataError, match="cannot be opened"):
         RunStore(text / "below.sqlite")

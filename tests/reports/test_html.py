@@ -5,15 +5,15 @@ import shutil
 import subprocess
 
 import pytest
-from support.made_up import made_up_comparison, made_up_run
+from support.made_up import made_up_comparisons, made_up_run
 
 import recbole_metarec  # noqa: F401
 
 # isort: split
-from recbole_metarec.compare.leaderboard import compare
+from recbole_metarec.compare.leaderboard import compare_both
 from recbole_metarec.evaluation.results import FailedRun
 from recbole_metarec.reports.html import page
-from recbole_metarec.reports.leaderboard import headline, models_table, segments_table
+from recbole_metarec.reports.leaderboard import headline, models_tables, segments_tables
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=alert(1)>"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -24,24 +24,29 @@ QUIET = (
     "--no-first-run",
     "--disable-background-networking",
 )
-NAMES = "[...document.querySelectorAll('#models tbody tr')].map(row => row.cells[0].dataset.value)"
-COLUMN = "[...document.querySelectorAll('#models tbody tr')].map(row => row.cells[{}].dataset.value)"
-SORTED = "[...document.querySelectorAll('#models thead th')].map(head => head.getAttribute('aria-sort'))"
-CLICK = "document.querySelectorAll('#models thead button')[{}].click()"
+NAMES = "[...document.querySelectorAll('#models-kept tbody tr')].map(row => row.cells[0].dataset.value)"
+COLUMN = "[...document.querySelectorAll('#models-kept tbody tr')].map(row => row.cells[{}].dataset.value)"
+SORTED = "[...document.querySelectorAll('#models-kept thead th')].map(head => head.getAttribute('aria-sort'))"
+CLICK = "document.querySelectorAll('#models-kept thead button')[{}].click()"
 
 
-def text_of(comparison) -> str:
-    return page(comparison, headline(comparison), models_table(comparison), segments_table(comparison))
-
-
-@pytest.fixture(scope="module")
-def comparison():
-    return made_up_comparison({"BERT4Rec": HOSTILE}, users=400)
+def text_of(comparisons) -> str:
+    return page(comparisons, headline(comparisons), models_tables(comparisons), segments_tables(comparisons))
 
 
 @pytest.fixture(scope="module")
-def text(comparison):
-    return text_of(comparison)
+def comparisons():
+    return made_up_comparisons({"BERT4Rec": HOSTILE}, users=400)
+
+
+@pytest.fixture(scope="module")
+def comparison(comparisons):
+    return comparisons[0]
+
+
+@pytest.fixture(scope="module")
+def text(comparisons):
+    return text_of(comparisons)
 
 
 def starts(program: str) -> bool:
@@ -117,7 +122,7 @@ def test_what_a_name_smuggles_in_does_not_run(opened, text):
 def test_it_sorts_by_every_column_both_ways(opened, comparison):
     window = opened()
     names = [entry.model for entry in comparison.entries]
-    heads = window.evaluate("[...document.querySelectorAll('#models thead th')].map(head => head.className)")
+    heads = window.evaluate("[...document.querySelectorAll('#models-kept thead th')].map(head => head.className)")
     assert window.evaluate(SORTED)[1] == "ascending" and window.evaluate(NAMES) == names
     for column, kind in enumerate(heads):
         first, other = ("ascending", "descending") if kind == "text" else ("descending", "ascending")
@@ -133,11 +138,12 @@ def test_it_sorts_by_every_column_both_ways(opened, comparison):
 
 def test_rows_move_as_a_whole(opened, comparison):
     window = opened()
-    heads = window.evaluate("[...document.querySelectorAll('#models .head')].map(head => head.textContent)")
+    heads = window.evaluate("[...document.querySelectorAll('#models-kept .head')].map(head => head.textContent)")
     tier, level, time = (heads.index(name) for name in ("Tier", "NDCG@10", "Time"))
     window.evaluate(CLICK.format(time))
     rows = window.evaluate(
-        "[...document.querySelectorAll('#models tbody tr')].map(row => [...row.cells].map(cell => cell.dataset.value))"
+        "[...document.querySelectorAll('#models-kept tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.dataset.value))"
     )
     by_name = {entry.model: entry for entry in comparison.entries}
     for row in rows:
@@ -148,7 +154,7 @@ def test_rows_move_as_a_whole(opened, comparison):
 
 def test_the_keyboard_sorts_and_copies(opened):
     window = opened()
-    window.evaluate("document.querySelectorAll('#models thead button')[0].focus()")
+    window.evaluate("document.querySelectorAll('#models-kept thead button')[0].focus()")
     window.keyboard.press("Enter")
     assert window.evaluate(SORTED)[0] == "ascending"
     assert "Sorted by Model, ascending" in window.evaluate("document.getElementById('said').textContent")
@@ -184,7 +190,7 @@ def test_every_column_of_a_wide_table_can_be_reached_on_a_phone(opened):
     """The table moves under its own first column, which stays."""
     window = opened(width=390)
     window.evaluate("document.querySelector('.scroll').scrollLeft = 99999")
-    ends = window.evaluate("""[...document.querySelector('#models tbody tr').cells].map(cell => {
+    ends = window.evaluate("""[...document.querySelector('#models-kept tbody tr').cells].map(cell => {
         const box = cell.getBoundingClientRect(); return [box.left, box.right]; })""")
     assert 0 <= ends[0][0] < ends[0][1] <= ends[-1][0] and ends[-1][1] <= 390
 
@@ -240,18 +246,18 @@ def test_it_can_be_read_without_seeing_it(opened):
 def test_every_figure_is_drawn_for_the_screen_it_is_on(opened, width):
     images = opened(width=width).evaluate("""[...document.images].map(image =>
         [image.complete, image.naturalWidth, image.getBoundingClientRect().width])""")
-    assert len(images) == 4
+    assert len(images) == 6
     for complete, drawn, shown in images:
         assert complete and 0.7 < shown / drawn <= 1.6, "its letters are about as large as they were drawn"
 
 
 @pytest.mark.parametrize("shown", ["nothing", "alone", "one seed"])
 def test_small_comparisons_have_a_page_too(opened, shown):
-    protocol = made_up_comparison(users=30, seeds=1).protocol
+    protocol = made_up_comparisons(users=30, seeds=1)[0].protocol
     small = {
-        "nothing": lambda: compare([], protocol, (), [FailedRun("SASRec", 1, "out of memory", "train")]),
-        "alone": lambda: compare([made_up_run("Pop", 1, 30)], protocol, ("Pop",)),
-        "one seed": lambda: made_up_comparison(users=30, seeds=1),
+        "nothing": lambda: compare_both([], protocol, (), [FailedRun("SASRec", 1, "out of memory", "train")]),
+        "alone": lambda: compare_both([made_up_run("Pop", 1, 30)], protocol, ("Pop",)),
+        "one seed": lambda: made_up_comparisons(users=30, seeds=1),
     }[shown]()
     window = opened(text_of(small), width=390)
     assert window.complaints == []

@@ -1,16 +1,17 @@
 """A comparison of runs, and its tables: every figure is where it belongs and text stays text."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.made_up import BASELINES, PROTOCOL, made_up_comparison, made_up_run
+from support.made_up import BASELINES, PROTOCOL, made_up_comparisons, made_up_run
 from support.parsed import csv_rows, html_tables, markdown_tables
 
 import recbole_metarec  # noqa: F401
 
 # isort: split
-from recbole_metarec.compare.leaderboard import Protocol, compare
+from recbole_metarec.compare.leaderboard import Protocol, compare, compare_both
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.results import FailedRun, RunResult
@@ -20,8 +21,8 @@ from recbole_metarec.reports.html import page
 from recbole_metarec.reports.leaderboard import (
     headline,
     markdown,
-    models_table,
-    segments_table,
+    models_tables,
+    segments_tables,
     table_csv,
     terminal_table,
     write_reports,
@@ -38,13 +39,22 @@ def without_figures():
 
 
 @pytest.fixture(scope="module")
-def comparison():
-    return made_up_comparison(users=500)
+def comparisons():
+    return made_up_comparisons(users=500)
 
 
 @pytest.fixture(scope="module")
-def html(comparison):
-    return page(comparison, headline(comparison), models_table(comparison), segments_table(comparison))
+def comparison(comparisons):
+    return comparisons[0]
+
+
+def page_of(comparisons) -> str:
+    return page(comparisons, headline(comparisons), models_tables(comparisons), segments_tables(comparisons))
+
+
+@pytest.fixture(scope="module")
+def html(comparisons):
+    return page_of(comparisons)
 
 
 def changed(run: RunResult, **fields) -> RunResult:
@@ -101,13 +111,16 @@ def test_segments_follow_the_users_by_token():
 
 
 def test_one_seed_shows_no_deviation_anywhere():
-    single = made_up_comparison(users=100, seeds=1)
+    single = made_up_comparisons(users=100, seeds=1)
     assert "± n/a" in markdown(single) and "± 0.0000" not in markdown(single) + terminal_table(single)
     assert {row["test_ndcg@10_std"] for row in csv_rows(table_csv(single))} == {""}
 
 
-def test_markdown_read_back_is_what_was_measured(comparison):
-    models, segments, failed = markdown_tables(markdown(comparison))
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_markdown_read_back_is_what_was_measured(comparisons, protocol):
+    *tables, failed = markdown_tables(markdown(comparisons))
+    models, segments = tables[protocol], tables[2 + protocol]
+    comparison = comparisons[protocol]
     best = comparison.best_baseline
     for row, entry in zip(models, comparison.entries, strict=True):
         level, apart = entry.test["ndcg@10"], entry.difference
@@ -130,37 +143,66 @@ def test_markdown_read_back_is_what_was_measured(comparison):
     assert [(row["Model"], row["Seed"]) for row in failed] == [("FDSA", "2022")]
 
 
-def test_markdown_and_page_hold_the_same_tables_and_the_terminal_a_part_of_them(comparison, html):
-    shown = html_tables(html)
-    read = markdown_tables(markdown(comparison))
-    assert shown["models"] == read[0] and shown["segments"] == read[1]
-    lines = terminal_table(comparison).splitlines()
-    for row in read[0]:
-        (line,) = (line for line in lines if line.startswith(f"{row['Model']} "))
-        for name in (
-            "Place",
-            "Tier",
-            "NDCG@10 test",
-            f"Δ to {comparison.best_baseline}",
-            "p",
-            "Time per run",
-            "Trials",
-        ):
-            assert row[name] in line
+def test_markdown_and_page_hold_the_same_tables_and_the_terminal_a_part_of_them(comparisons, html):
+    names = "models-kept", "models-removed", "segments-kept", "segments-removed"
+    read = markdown_tables(markdown(comparisons))[:-1]
+    assert html_tables(html) == dict(zip(names, read, strict=True))
+    assert read[0] != read[1] and read[2] != read[3]
+    lines = terminal_table(comparisons).splitlines()
+    for protocol, comparison in enumerate(comparisons):
+        for row in read[protocol]:
+            line = [line for line in lines if line.startswith(f"{row['Model']} ")][protocol]
+            best = f"Δ to {comparison.best_baseline}"
+            for name in ("Place", "Tier", "NDCG@10 test", best, "p", "Time per run", "Trials"):
+                assert row[name] in line
 
 
-def test_what_a_reader_must_know_stands_beside_the_models_in_every_form(comparison, html):
-    notes = models_table(comparison).notes
-    assert any(comparison.best_baseline in note for note in notes) and any("†" in note for note in notes)
-    forms = terminal_table(comparison), markdown(comparison).replace("\\", ""), html.replace("&#39;", "'")
+def test_what_a_reader_must_know_stands_beside_the_models_in_every_form(comparisons, html):
+    lines, notes = [one.protocol.line for one in comparisons], models_tables(comparisons)[1].notes
+    assert any("best baseline" in note for note in notes) and any("†" in note for note in notes)
+    forms = terminal_table(comparisons), markdown(comparisons).replace("\\", ""), html.replace("&#39;", "'")
     for text in (" ".join(form.split()) for form in forms):
-        assert all(note in text for note in (*notes, PROTOCOL.line, "SIMULATED DATA", "CUDA out of memory"))
+        for sentence in (*notes, *lines, "SIMULATED DATA", "CUDA out of memory"):
+            assert sentence in text and (text.count(sentence) == 1 or sentence not in notes)
 
 
-def test_the_protocol_stands_above_every_table_of_the_markdown(comparison):
-    blocks = markdown(comparison).split("\n\n")
-    tables = [number for number, block in enumerate(blocks) if block.startswith("|")]
-    assert len(tables) == 3 and all(blocks[number - 1] == f"_{PROTOCOL.line}_" for number in tables)
+def test_the_protocol_stands_above_every_table_of_the_markdown(comparisons):
+    kept, removed = (f"_{one.protocol.line}_" for one in comparisons)
+    assert "seen items kept" in kept and "seen items removed" in removed
+    blocks = markdown(comparisons).split("\n\n")
+    above = [blocks[number - 1] for number, block in enumerate(blocks) if block.startswith("|")]
+    assert above == [kept, removed, kept, removed, kept]
+
+
+def test_the_second_comparison_is_of_the_ranks_among_unseen_items(comparisons):
+    kept, removed = comparisons
+    assert removed.protocol == Protocol(**{**vars(kept.protocol), "seen_items": "removed"})
+    assert {entry.model for entry in removed.entries} == {entry.model for entry in kept.entries}
+    by_model = {entry.model: entry for entry in removed.entries}
+    for entry in removed.entries:
+        runs = [made_up_run(entry.model, run.seed, 500) for run in entry.runs]
+        levels = [ndcg_at(run.unseen.test_ranks, 10).mean() for run in runs]
+        assert [entry.test["ndcg@10"].mean, entry.interval.mean] == pytest.approx([np.mean(levels)] * 2)
+        assert entry.valid["ndcg@10"].mean == pytest.approx(np.mean([run.unseen.valid["ndcg@10"] for run in runs]))
+    guarded = [run.unseen.guarded_test["ndcg@10"] for run in by_model["MetaRec"].runs]
+    assert by_model["MetaRec"].guarded_test["ndcg@10"].mean == pytest.approx(np.mean(guarded))
+    assert len(removed.segments) == len(kept.segments) > 0 and removed.failed == kept.failed
+
+
+def test_each_protocol_has_its_own_best_baseline_tiers_and_p():
+    """A is far better where seen items are kept, B where they are removed: both verdicts, turned round."""
+    low, high = np.full(60, 9), np.full(60, 1)
+    runs = []
+    for model, kept, removed in (("A", high, low), ("B", low, high)):
+        run = changed(
+            made_up_run("SASRec", 1, 60), model=model, test_ranks=kept, valid={"ndcg@10": float(kept[0] == 1)}
+        )
+        unseen = replace(run.unseen, test_ranks=removed, valid={"ndcg@10": float(removed[0] == 1)})
+        runs.append(changed(run, unseen=unseen))
+    for found, best in zip(compare_both(runs, PROTOCOL, ("A", "B")), "AB", strict=True):
+        assert found.entries[0].model == best == found.best_baseline
+        assert [entry.tier for entry in found.entries] == [1, 2]
+        assert found.entries[1].difference.verdict == "worse"
 
 
 def test_only_smaller_budgets_are_marked():
@@ -170,13 +212,15 @@ def test_only_smaller_budgets_are_marked():
     with_popularity = compare([*runs, made_up_run("Pop", 1, 50, trials=0)], PROTOCOL, ())  # it has nothing to tune
     assert {entry.model for entry in with_popularity.entries if entry.fewer_trials} == {"LRURec"}
     equal = compare([changed(run, trials=7) for run in runs], PROTOCOL, ())
-    assert not any(entry.fewer_trials for entry in equal.entries) and "†" not in terminal_table(equal)
+    assert not any(entry.fewer_trials for entry in equal.entries) and "†" not in terminal_table([equal])
 
 
-def test_csv_is_unrounded_and_whole(comparison):
-    rows = csv_rows(table_csv(comparison))
-    assert [row["model"] for row in rows] == [entry.model for entry in comparison.entries] + ["FDSA"]
-    for row, entry in zip(rows, comparison.entries):
+def test_csv_is_unrounded_and_whole(comparisons):
+    rows = csv_rows(table_csv(comparisons))
+    found = [(one, entry) for one in comparisons for entry in one.entries]
+    assert [row["model"] for row in rows] == [entry.model for _, entry in found] + ["FDSA"]
+    for row, (comparison, entry) in zip(rows, found):
+        assert row["seen_items"] == ("kept" if comparison is comparisons[0] else "removed")
         assert float(row["test_ndcg@10_mean"]) == entry.test["ndcg@10"].mean
         assert float(row["valid_mrr@50_std"]) == entry.valid["mrr@50"].std
         assert float(row["test_ndcg@10_high"]) == entry.interval.high and float(row["seconds"]) == entry.seconds
@@ -194,10 +238,9 @@ def test_csv_is_unrounded_and_whole(comparison):
 
 def test_text_of_others_stays_text_in_every_form():
     name = "<script>a|b*[x](y)"
-    hostile = made_up_comparison({"MetaRec": name}, users=50, seeds=1)
+    hostile = made_up_comparisons({"MetaRec": name}, users=50, seeds=1)
     assert "<script>" not in markdown(hostile) and "](" not in markdown(hostile)
-    html = html_tables(page(hostile, headline(hostile), models_table(hostile), segments_table(hostile)))
-    for rows in (*markdown_tables(markdown(hostile))[:2], *html.values()):
+    for rows in (*markdown_tables(markdown(hostile))[:4], *html_tables(page_of(hostile)).values()):
         assert name in [row["Model"] for row in rows]
     assert name in [row["model"] for row in csv_rows(table_csv(hostile))]
 
@@ -205,25 +248,26 @@ def test_text_of_others_stays_text_in_every_form():
 def test_a_model_alone_and_runs_that_all_failed():
     alone = compare([made_up_run("MetaRec", 1, 40)], PROTOCOL, BASELINES)
     assert alone.best_baseline is None and alone.entries[0].tier == 1
-    assert "MetaRec" in terminal_table(alone) and "Δ" not in markdown(alone)
-    failed = compare([], PROTOCOL, BASELINES, [FailedRun("SASRec", 1, "out of memory", "recbole-metarec train")])
-    assert all("out of memory" in form(failed) for form in (terminal_table, markdown, table_csv))
+    assert "MetaRec" in terminal_table([alone]) and "Δ" not in markdown([alone])
+    failed = compare_both([], PROTOCOL, BASELINES, [FailedRun("SASRec", 1, "out of memory", "recbole-metarec train")])
+    assert all(form(failed).count("out of memory") == 1 for form in (terminal_table, markdown, table_csv))
 
 
 def test_the_headline_says_whether_the_leader_beats_the_best_baseline(comparison):
     leader, best = comparison.entries[0], comparison.best_baseline
-    text = " ".join(headline(comparison))
-    assert text.startswith(f"{leader.model} has the highest test NDCG@10")
+    text = " ".join(headline([comparison]))
+    kept = "With seen items kept (RecBole's protocol), "
+    assert text.startswith(f"{kept}{leader.model} has the highest test NDCG@10")
     assert f"{leader.model} is better than {best}, the best baseline on validation" in text
     runs = [made_up_run("SASRec", 1, 200), changed(made_up_run("SASRec", 1, 200), model="Twin")]
-    alike = " ".join(headline(compare(runs, PROTOCOL, ("Twin",))))
+    alike = " ".join(headline([compare(runs, PROTOCOL, ("Twin",))]))
     assert "Not distinguishable from it: Twin." in alike
     assert "SASRec is not distinguishable from Twin, the best baseline on validation: 0.0000 [0.0000, 0.0000]" in alike
-    assert headline(compare([], PROTOCOL, ())) == ["No run has finished yet."]
+    assert headline(compare_both([], PROTOCOL, ())) == ["No run has finished yet."]
 
 
-def test_reports_are_written_whole_or_not_at_all(comparison, tmp_path, monkeypatch):
-    assert [path.name for path in write_reports(comparison, tmp_path)] == [
+def test_reports_are_written_whole_or_not_at_all(comparisons, tmp_path, monkeypatch):
+    assert [path.name for path in write_reports(comparisons, tmp_path)] == [
         "leaderboard.md",
         "leaderboard.csv",
         "leaderboard.html",
@@ -231,7 +275,7 @@ def test_reports_are_written_whole_or_not_at_all(comparison, tmp_path, monkeypat
     before = (tmp_path / "leaderboard.md").read_text()
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(DataError, match="leaderboard.md: cannot be written"):
-        write_reports(made_up_comparison(users=50), tmp_path)
+        write_reports(made_up_comparisons(users=50), tmp_path)
     assert (tmp_path / "leaderboard.md").read_text() == before and len(os.listdir(tmp_path)) == 3
 
 
@@ -254,4 +298,4 @@ def test_a_guarded_figure_is_over_the_same_seeds_as_its_neighbour():
     runs = [made_up_run("MetaRec", 1, 50), changed(made_up_run("MetaRec", 2, 50), guarded_test=None)]
     partly = compare([*runs, made_up_run("LRURec", 1, 50)], PROTOCOL, ("LRURec",))
     assert all(entry.guarded_test == {} for entry in partly.entries)
-    assert "Not every model has a run of every seed" in " ".join(terminal_table(partly).split())
+    assert "Not every model has a run of every seed" in " ".join(terminal_table([partly]).split())

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 import numpy as np
 import psutil
 
-from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.evaluation.results import RunResult, UnseenResult
 from recbole_metarec.files import data_fingerprint, write_csv, write_json
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.pool import Runner
@@ -52,6 +52,7 @@ def found_by(run: PlannedRun, users: int = USERS) -> RunResult:
     random = np.random.default_rng([run.seed, *run.model.encode()])
     ranks = random.integers(1, 1000, users)
     valid, test = ({"ndcg@10": round(float(value), 6), "mrr@10": 0.25} for value in random.random(2))
+    unseen = UnseenResult({"ndcg@10": valid["ndcg@10"] / 2}, {"ndcg@10": test["ndcg@10"] / 2}, -(-ranks // 2))
     return RunResult(
         model=run.model,
         seed=run.seed,
@@ -63,6 +64,7 @@ def found_by(run: PlannedRun, users: int = USERS) -> RunResult:
         peak_memory_mib=10.0,
         parameters=7,
         command=run.command,
+        unseen=unseen,
         history=[{"epoch": 0, "train_loss": 2.0, "valid_score": 0.1, "seconds": 0.5}],
     )
 
@@ -80,10 +82,12 @@ def pretend(run: PlannedRun) -> Path:
         raise RuntimeError(run.overrides["fails"])
     result = found_by(run)
     metrics = {"valid": result.valid, "test": result.test, "seconds": 1.5, "peak_memory_mib": {"resident": 10.0}}
+    metrics |= {"valid_unseen": result.unseen.valid, "test_unseen": result.unseen.test}
     metrics |= {"parameters": 7, "versions": {"python": "3"}, "git_commit": None}
     write_json(folder / "metrics.json", metrics)
-    pairs = zip(result.test_users, result.test_ranks.tolist())
-    write_csv(folder / "ranks.csv", [{"user_id": user, "rank": rank} for user, rank in pairs])
+    by_user = zip(result.test_users, result.test_ranks.tolist(), result.unseen.test_ranks.tolist())
+    rows = [{"user_id": user, "rank": rank, "rank_unseen": unseen} for user, rank, unseen in by_user]
+    write_csv(folder / "ranks.csv", rows)
     write_csv(folder / "history.csv", result.history)
     return folder
 
@@ -104,9 +108,15 @@ def same(one, other) -> bool:
     """Whether two results say the same, users in any order."""
     for result in (one, other):
         assert len(result.test_users) == len(set(result.test_users.tolist()))
-    ranks = [dict(zip(result.test_users.tolist(), result.test_ranks.tolist())) for result in (one, other)]
-    plain = [{k: v for k, v in vars(result).items() if not k.startswith("test_")} for result in (one, other)]
-    return ranks[0] == ranks[1] and plain[0] == plain[1]
+    found = []
+    for result in (one, other):
+        unseen = result.unseen
+        ranks = zip(result.test_users.tolist(), result.test_ranks.tolist(), unseen.test_ranks.tolist(), strict=True)
+        plain = {
+            name: value for name, value in vars(result).items() if name not in ("test_users", "test_ranks", "unseen")
+        }
+        found.append((sorted(ranks), plain, unseen.valid, unseen.test, unseen.guarded_test))
+    return found[0] == found[1]
 
 
 def command(folder, plan, jobs=1, store=None) -> subprocess.Popen:

@@ -5,9 +5,9 @@ import numpy as np
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
-from recbole_metarec.compare.leaderboard import Comparison, Protocol, compare
+from recbole_metarec.compare.leaderboard import Comparison, Protocol, compare_both
 from recbole_metarec.evaluation.ranking import ndcg_at
-from recbole_metarec.evaluation.results import FailedRun, RunResult
+from recbole_metarec.evaluation.results import FailedRun, RunResult, UnseenResult
 from recbole_metarec.evaluation.segments import segments
 
 BASELINES = ("Pop", "GRU4Rec", "SASRec", "BERT4Rec", "LRURec", "FDSA")
@@ -45,6 +45,9 @@ def made_up_run(model: str, seed: int, users: int = 2000, trials: int = 20) -> R
     for part in ("valid", "test"):
         noise = np.random.default_rng([2, *model.encode()]).normal(0, 0.5, users) + own.normal(0, 0.4, users)
         ranks[part] = np.clip(np.exp(shared - skill + noise), 1, 4385).astype(np.int64)
+        # the more items are ranked before the held-out one, the more of them the user may have seen
+        seen = np.random.default_rng([3, seed, *model.encode()])
+        ranks[f"{part}_unseen"] = ranks[part] - seen.integers(0, np.minimum(ranks[part], 8))
     metrics = {part: _metrics(found) for part, found in ranks.items()}
     history = [
         {
@@ -68,6 +71,12 @@ def made_up_run(model: str, seed: int, users: int = 2000, trials: int = 20) -> R
         peak_memory_mib=memory * own.uniform(0.98, 1.02),
         parameters=parameters,
         command=f"recbole-metarec train --model {model} --dataset Simulated-Scientific --seed={seed} --epochs=200",
+        unseen=UnseenResult(
+            metrics["valid_unseen"],
+            metrics["test_unseen"],
+            ranks["test_unseen"][order],
+            metrics["test_unseen"] if model == "MetaRec" else None,
+        ),
         guarded_test=metrics["test"] if model == "MetaRec" else None,
         history=history if model != "Pop" else [],
         trials={"Pop": 0, "GRU4Rec": 5}.get(model, trials),
@@ -81,8 +90,15 @@ def _metrics(ranks: np.ndarray) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def made_up_comparison(rename: dict[str, str] | None = None, users: int = 2000, seeds: int = 3) -> Comparison:
-    """Eight models, one of them with a failed run; ``rename`` gives models other names."""
+def made_up_comparison(*given, **named) -> Comparison:
+    """The first of :func:`made_up_comparisons`."""
+    return made_up_comparisons(*given, **named)[0]
+
+
+def made_up_comparisons(
+    rename: dict[str, str] | None = None, users: int = 2000, seeds: int = 3
+) -> tuple[Comparison, Comparison]:
+    """Both protocols of eight models, one of them with a failed run; ``rename`` gives models other names."""
     rename = rename or {}
     runs = [made_up_run(model, seed, users) for model in MODELS for seed in range(2020, 2020 + seeds)]
     runs = [run for run in runs if (run.model, run.seed) != ("FDSA", 2022)]
@@ -92,4 +108,4 @@ def made_up_comparison(rename: dict[str, str] | None = None, users: int = 2000, 
     counts = np.concatenate([[0], rng.zipf(1.6, 4384).clip(0, 400)])
     groups = segments(3 + rng.geometric(0.3, users) - 1, counts, rng.integers(1, 4385, users))
     tokens = np.array([f"u{user}" for user in range(users)])
-    return compare(runs, PROTOCOL, tuple(rename.get(name, name) for name in BASELINES), [failed], groups, tokens)
+    return compare_both(runs, PROTOCOL, tuple(rename.get(name, name) for name in BASELINES), [failed], groups, tokens)
