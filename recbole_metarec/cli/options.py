@@ -145,16 +145,17 @@ class ConfigCommand(Command):
         self.every_key = every_key
         self.shown = {name for param in self.params for name in param.opts}
 
-    def _add_hidden_keys(self) -> None:
+    def _add_hidden_keys(self, args) -> None:
         """Makes an option of every key that has none yet, those of models registered since included."""
-        present = {name for param in self.params for name in param.opts}
-        absent = [name for name in known_keys() if f"--{name}" not in present]
+        present = {"help"} | {name.lstrip("-") for param in self.params for name in param.opts}
+        typed = {word[2:].partition("=")[0].replace("-", "_") for word in args if word.startswith("--")}
+        absent = [name for name in known_keys(typed - present) if name not in present]
         self.params += [KeyOption([f"--{name}", name], hidden=True) for name in absent]
 
     def parse_args(self, ctx, args):
         """Gathers the config keys and reads the config files."""
         if self.every_key:
-            self._add_hidden_keys()
+            self._add_hidden_keys(args)
         rest = super().parse_args(ctx, _with_an_option_for_each_file(args))
         names = [param.name for param in self.params if isinstance(param, KeyOption)]
         typed = {name: text for name in names if (text := ctx.params.pop(name)) is not None}

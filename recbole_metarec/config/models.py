@@ -210,7 +210,8 @@ def _entry_points() -> dict:
 def model_spec(name: str) -> ModelSpec:
     """The facts about a model, by its name; bare ones for a model of RecBole's about which nothing is listed.
 
-    An entry point is loaded here, when its model is asked for. Raises ConfigError for one that names no model.
+    An entry point is loaded here, when its model is asked for. Raises ConfigError for one that cannot be loaded or that
+    names no model.
     """
     if name in _entry_points() and name not in _REGISTERED and name not in _known_to_others():
         _register_entry_point(name)
@@ -219,13 +220,18 @@ def model_spec(name: str) -> ModelSpec:
 
 def _register_entry_point(name: str) -> None:
     point = _entry_points()[name]
-    loaded = point.load()
-    if inspect.isclass(loaded):
-        register_model(loaded)
-    else:
-        loaded()  # a function that calls register_model
+    described = f"{name}: the entry point {point.value} of {GROUP}"
+    try:
+        loaded = point.load()
+        if inspect.isclass(loaded):
+            register_model(loaded)
+        else:
+            loaded()  # a function that calls register_model
+    except Exception as error:  # somebody else's code, in which anything may happen
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise ConfigError(f"{described} cannot be loaded ({what}); mend or uninstall the package it is of") from error
     if name not in _REGISTERED:
-        raise ConfigError(f"{name}: the entry point {point.value} of {GROUP} registers no model of that name")
+        raise ConfigError(f"{described} registers no model of that name")
 
 
 def our_models() -> tuple[str, ...]:
@@ -237,6 +243,22 @@ def our_models() -> tuple[str, ...]:
 def added_models() -> tuple[str, ...]:
     """The names that users have added, by :func:`register_model` or by an entry point."""
     return tuple(dict.fromkeys([*_REGISTERED, *_entry_points()]))
+
+
+def loaded_models() -> tuple[str, ...]:
+    """Those of :func:`added_models` that are registered by now."""
+    return tuple(_REGISTERED)
+
+
+def load_entry_points() -> list[ConfigError]:
+    """Registers the models of all entry points; returns an error for each that has none to register."""
+    errors = []
+    for name in _entry_points():
+        try:
+            model_spec(name)
+        except ConfigError as error:
+            errors.append(error)
+    return errors
 
 
 def check_model(name, origin: str, kind: str = "sequential") -> None:

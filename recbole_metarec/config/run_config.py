@@ -87,10 +87,10 @@ class RunConfig:
         changed_defaults: stronger than the shipped ones, weaker than the user. Raises ConfigError ``ORIGIN: what is
         wrong; what to do`` for an unknown key, a value out of range, or keys in conflict.
         """
-        check_keys(user.values, user.origins)
         if not isinstance(model, str):
             fail(user.origins, "model", f"model is {show(model)}", "give the name of a model")
         spec = model_spec(model)
+        check_keys(user.values, user.origins)
         defaults = _our_defaults(model, dataset) if spec.is_ours else _protocol_defaults() | _added_defaults(spec)
         defaults |= changed_defaults or {}
         user = UserKeys(completed(user.values, defaults), user.origins)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from recbole_metarec.config.models import SHIPPED_MODELS, added_models, model_spec
+from recbole_metarec.config.models import SHIPPED_MODELS, load_entry_points, loaded_models, model_spec
 from recbole_metarec.config.origins import Origins, located, origin_of
 from recbole_metarec.config.recbole_files import recbole_keys, recbole_model_keys
 from recbole_metarec.config.resources import resource_dir
@@ -263,9 +263,21 @@ def default_values(model: str) -> dict:
     return {name: copy.deepcopy(key.default) for name, key in key_reference(model).items()}
 
 
-def known_keys() -> dict[str, str]:
-    """Every key that a user may set -> "ours", "recbole", or the model of RecBole's or a user's that alone reads it."""
-    added = {key: name for name in added_models() for key in own_keys(name)}
+def known_keys(asked: Iterable[str] = ()) -> dict[str, str]:
+    """Every key that a user may set -> "ours", "recbole", or the model of RecBole's or a user's that alone reads it.
+
+    Of the models that entry points offer, only those count that have been asked for; but if nobody else knows one of
+    the ``asked`` keys, all are loaded.
+    """
+    known = _known_by_now()
+    if known.keys() >= set(asked):
+        return known
+    load_entry_points()
+    return _known_by_now()
+
+
+def _known_by_now() -> dict[str, str]:
+    added = {key: name for name in loaded_models() for key in own_keys(name)}
     return {**added, **_known_keys()}
 
 
@@ -277,15 +289,16 @@ def _known_keys() -> dict[str, str]:
 
 def unknown_key_error(key: str, origin: str) -> ConfigError:
     """The error for a key that nobody knows, naming the nearest known one; this package's own keys come first."""
-    guess = _SYMBOLS.get(key.lower()) or nearest(key, _shipped_keys()) or nearest(key, known_keys())
-    advice = f"did you mean {guess}?" if guess else "the README lists every key"
+    guess = _SYMBOLS.get(key.lower()) or nearest(key, _shipped_keys()) or nearest(key, known_keys([key]))
+    unloaded = load_entry_points()  # the key may be of such a model
+    advice = f"did you mean {guess}?" if guess else str(unloaded[0]) if unloaded else "the README lists every key"
     named = "" if origin == f"--{key}" else f" {key}"
     return ConfigError(f"{origin}: unknown config key{named}; {advice}")
 
 
 def check_keys(keys: Iterable[str], origins: Origins) -> None:
     """Raise ConfigError for the first of ``keys`` that neither this package nor RecBole knows."""
-    known = known_keys()
+    known = known_keys(keys := list(keys))
     for key in keys:
         if key not in known:
             raise unknown_key_error(str(key), origin_of(origins, key))

@@ -100,7 +100,7 @@ def _run_of(config, model: str, dataset: str, files) -> RunConfig:
     lines = UserKeys.read(files).origins
     user = UserKeys(config.file_config_dict, lines) | UserKeys.of(config.variable_config_dict, "config_dict")
     typed = dict(config.cmd_config_dict)
-    for key in [key for key in typed if key not in known_keys()]:
+    for key in sorted(typed.keys() - known_keys(typed).keys()):
         # RecBole reads the arguments of whatever program runs it, so an unknown one may be that program's own
         logging.getLogger().warning(f"{unknown_key_error(key, f'--{key}')} (ignored: it may be this program's own)")
         del typed[key]

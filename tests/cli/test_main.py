@@ -5,12 +5,17 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from support.entry_points import offer
+from support.model_cases import Sharpened
 
 import recbole_metarec
 from recbole_metarec import quick_start
 from recbole_metarec.cli import main as cli
+from recbole_metarec.config import models
+from recbole_metarec.config.models import register_model
 from recbole_metarec.config.schema import known_keys
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
 
@@ -101,13 +106,17 @@ def test_every_config_key_is_understood_with_a_sign_or_a_space_and_with_hyphens_
         assert typed(*(f"--{spelled(key)}={value}" for key, value in values.items())) == (understood, origins)
 
 
-def test_a_key_that_a_registered_model_adds_is_an_option_at_once(calls, monkeypatch, capsys):
-    assert error(capsys, "train", "--my_own_key", "3").startswith("--my_own_key: unknown config key")
-    for module in ("recbole_metarec.cli.options", "recbole_metarec.config.schema"):
-        monkeypatch.setattr(f"{module}.known_keys", lambda known=known_keys: {**known(), "my_own_key": "Mine"})
-    assert cli.main(["train", "--model", "LRURec", "--my_own_key", "3"]) == 0
-    ((run_config, _),) = calls
-    assert run_config.user.values == {"my_own_key": 3}
+@pytest.mark.parametrize("typed", [["--my_own_key", "3"], ["--my-own-key=3"], ["--config_files", "my.yaml"]])
+def test_the_models_of_entry_points_are_loaded_for_a_key_that_nobody_else_knows(calls, monkeypatch, capsys, typed):
+    Path("my.yaml").write_text("my_own_key: 3\n")
+    assert "unknown config key" in error(capsys, "train", *typed)
+    register = lambda: register_model(Sharpened, defaults={"my_own_key": 1})  # noqa: E731
+    loaded = offer(monkeypatch, Broken=lambda: 1 / 0, Sharpened=lambda: register)
+    monkeypatch.setattr(models, "_REGISTERED", {})
+    for words in (["--help"], ["--model", "LRURec", "--epochs=1"], ["-h"]):
+        assert cli.main(["train", *words]) == 0 and loaded == []
+    assert cli.main(["train", "--model", "LRURec", *typed]) == 0
+    assert calls[-1][0].user.values == {"my_own_key": 3} and set(loaded) == {"Broken", "Sharpened"}
 
 
 def test_config_files_in_recbole_s_spelling_and_with_spaces_in_their_names(calls, tmp_path):

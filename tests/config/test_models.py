@@ -11,6 +11,7 @@ from unittest.mock import ANY
 
 import pytest
 import torch
+from support.entry_points import offer
 from support.model_cases import Sharpened
 from support.worlds import cluster_histories, write_domain
 
@@ -156,26 +157,32 @@ def test_what_cannot_be_a_model_is_refused():
 
 
 def test_an_entry_point_is_a_name_at_once_and_loaded_when_its_model_is_asked_for(monkeypatch):
-    loaded = []
-
-    class Point:
-        value = "shop.models:register"
-
-        def __init__(self, name, found):
-            self.name, self.load = name, lambda: loaded.append(name) or found
-
-    points = [
-        Point("Sharpened", Sharpened),
-        Point("OurGRU", lambda: register_model(OurGRU)),
-        Point("Absent", lambda: None),
-    ]
-    monkeypatch.setattr(models, "_entry_points", lambda: {point.name: point for point in points})
+    register_gru, nothing = lambda: register_model(OurGRU), lambda: None
+    loaded = offer(monkeypatch, Sharpened=lambda: Sharpened, OurGRU=lambda: register_gru, Absent=lambda: nothing)
     check_model("Sharpened", "--model")
     assert loaded == []
     assert model_spec("Sharpened").model is Sharpened and model_spec("OurGRU").base == "GRU4Rec"
     assert model_spec("Sharpened").is_ours and loaded == ["Sharpened", "OurGRU"]
-    with pytest.raises(ConfigError, match=r"^Absent: the entry point shop\.models:register .* registers no model"):
+    with pytest.raises(ConfigError, match=r"^Absent: the entry point shop\.models:Absent .* registers no model"):
         model_spec("Absent")
+
+
+def broken(error: Exception):
+    raise error
+
+
+@pytest.mark.parametrize("load", [lambda: broken(ImportError("no torchvision")), lambda: lambda: broken(KeyError("x"))])
+def test_an_entry_point_that_cannot_be_loaded_is_told_only_where_it_might_help(monkeypatch, load):
+    loaded = offer(monkeypatch, Broken=load, Sharpened=lambda: lambda: register_model(Sharpened, defaults={"edge": 2}))
+    broken_one = r"Broken: the entry point shop\.models:Broken of recbole_metarec\.models cannot be loaded \("
+    assert RunConfig.read("LRURec", "Shop", (), {"epochs": 1})["epochs"] == 1 and loaded == []
+    with pytest.raises(ConfigError, match=f"^{broken_one}(ImportError: no torchvision|KeyError: 'x')"):
+        model_spec("Broken")
+    assert RunConfig.read("Sharpened", "Shop", (), {"edge": 3})["edge"] == 3
+    with pytest.raises(ConfigError, match="^config_dict: unknown config key epoch; did you mean epochs"):
+        RunConfig.read("LRURec", "Shop", (), {"epoch": 3})
+    with pytest.raises(ConfigError, match=f"^config_dict: unknown config key qqqqqqqq; {broken_one}"):
+        RunConfig.read("LRURec", "Shop", (), {"qqqqqqqq": 3})
 
 
 def test_a_change_of_the_file_that_defines_a_model_makes_other_runs_of_it_and_of_no_other(tmp_path, monkeypatch, shop):
