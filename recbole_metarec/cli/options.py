@@ -17,7 +17,7 @@ from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import check_keys, keys_in, known_keys
-from recbole_metarec.config.suggestions import source_names
+from recbole_metarec.config.sources import source_names
 from recbole_metarec.config.yaml_files import parse_value
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.lazy import LazyModule

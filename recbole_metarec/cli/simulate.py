@@ -6,7 +6,7 @@ import click
 
 from recbole_metarec.cli.options import COUNT, NAMES, NUMBER, SHARE, Command, FiniteRange, option, train_command
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.suggestions import source_fault, source_names
+from recbole_metarec.config.sources import source_fault, source_names
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.lazy import LazyModule
 

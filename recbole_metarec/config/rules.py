@@ -10,7 +10,8 @@ from pathlib import Path
 from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.origins import DEFAULTS, Origins, fail, origin_of
 from recbole_metarec.config.schema import key_table, keys_in
-from recbole_metarec.config.suggestions import nearest, show, source_fault, source_names
+from recbole_metarec.config.sources import source_fault, source_names
+from recbole_metarec.config.suggestions import nearest, show
 
 # RecBole's metrics that the one ranking gives: they need no more than the rank of each user's held-out item
 RANKING_METRICS = ("hit", "map", "mrr", "ndcg", "precision", "recall")

@@ -176,8 +176,8 @@ def _parse_spec(spec: str, line: str) -> tuple[str, str, frozenset[str]]:
     return kind, rule, frozenset(scopes.split())
 
 
-@cache
-def _read_keys(path: Path) -> dict[str, Key]:
+def read_keys(path: Path) -> dict[str, Key]:
+    """The keys of one of the files of the table, in its order. Raises ValueError for a line that is not of its form."""
     values, lines = read_yaml(path)
     text = path.read_text(encoding="utf-8").splitlines()
     keys = {}
@@ -195,7 +195,7 @@ def _shipped_keys(models: tuple[str, ...] = SHIPPED_MODELS) -> dict[str, Key]:
     folder = resource_dir("properties")
     keys = {}
     for path in [folder / "overall.yaml", *(folder / "model" / f"{name}.yaml" for name in models)]:
-        keys.update(_read_keys(path))
+        keys.update(read_keys(path))
     return keys
 
 
@@ -223,7 +223,7 @@ def own_keys(model: str) -> dict[str, Key]:
 @cache
 def restricted_keys() -> dict[str, Key]:
     """The keys of RecBole's own that ``properties/recbole.yaml`` tells about."""
-    return _read_keys(resource_dir("properties") / "recbole.yaml")
+    return read_keys(resource_dir("properties") / "recbole.yaml")
 
 
 @cache
@@ -243,7 +243,7 @@ def keys_in(*scopes: str) -> frozenset[str]:
 @cache
 def common_keys() -> frozenset[str]:
     """The keys that every model reads, those of RecBole, too: ``properties/overall.yaml``."""
-    return frozenset(_read_keys(resource_dir("properties") / "overall.yaml"))
+    return frozenset(read_keys(resource_dir("properties") / "overall.yaml"))
 
 
 def keys_read_by(model: str) -> set[str]:

@@ -7,7 +7,8 @@ import importlib.util
 from pathlib import Path
 
 from recbole_metarec.config.dataset_files import domain_settings, known_domains, recbole_settings
-from recbole_metarec.config.suggestions import nearest, source_fault, source_names
+from recbole_metarec.config.sources import source_fault, source_names
+from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.data.embedded import (
     EMBEDDED_DOMAINS,
     EMBEDDED_TARGET,

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from recbole_metarec.config.dataset_files import domain_settings, known_domains
-from recbole_metarec.config.suggestions import nearest, source_fault
+from recbole_metarec.config.sources import source_fault
+from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.data.writer import write_domain, written_together
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.files import cache_dir, make_dir, publish_folder, write_atomically

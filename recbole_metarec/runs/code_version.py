@@ -1,7 +1,7 @@
 """The version of everything that decides a number, so that results of two versions are never mixed.
 
-What counts is the syntax of the source files and the values in the YAML files: a comment, a docstring or a line break
-decides no number, and must not cost hours of training again.
+What counts is the syntax of the source files and what the table of keys says of each but its sentence: another comment,
+docstring or line break decides no number, and must not cost hours of training again.
 """
 
 import ast
@@ -12,17 +12,16 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 import recbole_metarec
 from recbole_metarec.config.resources import resource_dir
+from recbole_metarec.config.schema import read_keys
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir, make_dir, write_atomically
 from recbole_metarec.runs.folder import release
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# What only makes data (whose fingerprint is part of a result's identity), starts runs, keeps them, shows them or words
-# errors.
+# What only makes data (whose fingerprint is part of a result's identity), starts runs, keeps them, shows them, serves
+# their models or words errors.
 _DECIDES_NOTHING = (
     "cli/",
     "compare/",
@@ -32,22 +31,31 @@ _DECIDES_NOTHING = (
     "tuning/",
     "__main__.py",
     "config/origins.py",
+    "config/suggestions.py",
+    "data/histories.py",
+    "data/statistics.py",
     "errors.py",
     "evaluation/intervals.py",
     "evaluation/results.py",
     "evaluation/segments.py",
     "evaluation/significance.py",
+    "figures.py",
+    "lazy.py",
+    "model/saved_network.py",
+    "plugin/gpu.py",
     "runs/code_version.py",
     "runs/figures.py",
     "runs/folder.py",
     "runs/resume.py",
     "serve.py",
+    "tables.py",
 )
 _DECIDES = ("jobs/popularity.py",)
 # What tuning may try; what it chose stands in the config of a run.
 _SEARCHED = "search/"
 _CACHE = "code-digests.json"
-_KEY = f"python {sys.version_info[0]}.{sys.version_info[1]}, {{}}"  # its parser decides, too, what a tree looks like
+# what a digest is of decides, too: the trees of this Python's parser, and what counts of a file (form 2)
+_KEY = f"python {sys.version_info[0]}.{sys.version_info[1]}, form 2, {{}}"
 _PACKAGES = ("recbole", "torch", "numpy", "scikit-learn")  # the last makes vectors of item texts
 
 
@@ -93,9 +101,10 @@ def _is_docstring(node) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _values(text: bytes) -> str:
-    """The values of a YAML file, without its comments."""
-    return json.dumps(yaml.safe_load(text), sort_keys=True, default=str)
+def _key_facts(path: Path) -> str:
+    """What a file of the table of keys says, as text, without sentences and formatting."""
+    facts = [(key.name, key.default, key.kind, key.rule, sorted(key.scopes)) for key in read_keys(path).values()]
+    return json.dumps(sorted(facts, key=lambda fact: fact[0]), sort_keys=True, default=str)
 
 
 def _digests(files: list[tuple[str, Path]]) -> list[tuple[str, str]]:
@@ -115,7 +124,7 @@ def _digests(files: list[tuple[str, Path]]) -> list[tuple[str, str]]:
 
 def _digest(path: Path, content: bytes) -> str:
     try:
-        text = _values(content) if path.suffix == ".yaml" else syntax(content)
+        text = _key_facts(path) if path.suffix == ".yaml" else syntax(content)
     except (SyntaxError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as Python ({error}); fix it") from None
     return hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,8 @@ import yaml
 
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.schema import keys_in
-from recbole_metarec.config.suggestions import show, source_names
+from recbole_metarec.config.sources import source_names
+from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import locked, plain_values, write_json, write_text

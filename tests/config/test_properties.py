@@ -101,12 +101,11 @@ def test_a_key_is_added_by_one_line(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="^my.yaml:2: patience_of_users is 0; use an int >= 1"):
             check_config(default_values("MetaRec") | {"patience_of_users": 0}, {"patience_of_users": "my.yaml:2"})
         path.write_text("patience_of_users: 3   # (int, >= 1; mashine) How long they wait.\n", encoding="utf-8")
-        schema._read_keys.cache_clear()
         schema._shipped_keys.cache_clear()
         with pytest.raises(ValueError, match=r"MetaRec\.yaml:1: mashine is no scope"):
             schema.key_reference("MetaRec")
     finally:
-        [cache.cache_clear() for cache in (*caches, schema._read_keys)]
+        [cache.cache_clear() for cache in caches]
 
 
 def test_every_key_that_the_code_reads_is_known():

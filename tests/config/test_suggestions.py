@@ -1,10 +1,9 @@
-"""Words in messages, and the words for source domains."""
+"""Words in messages."""
 
 import numpy as np
-import pytest
 
 from recbole_metarec.config.dataset_files import known_domains
-from recbole_metarec.config.suggestions import nearest, show, source_fault, source_names
+from recbole_metarec.config.suggestions import nearest, show
 
 
 def test_nearest():
@@ -30,18 +29,3 @@ def test_one_slip_in_a_name_out_of_very_many_is_found():
 def test_show():
     assert show("a\nb") == "a b" and show("") == "''" and show(["a"]) == "['a']"
     assert len(show("x" * 100)) == 60 and show("x" * 100).endswith("...")
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [("auto", "auto"), (" AUTO ", "auto"), ("none", []), ("None", []), (None, []), ("", []), ([], []), ((), []),
-     ("A", ["A"]), ("A, B", ["A", "B"]), (["A ", "B"], ["A", "B"]), ("A,,B", ["A", "", "B"])],
-)  # fmt: skip
-def test_source_names(given, names):
-    assert source_names(given) == names
-
-
-def test_a_source_stands_once_and_is_not_the_target():
-    assert source_fault(["A", "B"], "C") is None and source_fault([], "C") is None
-    assert source_fault(["A", "B", "A"], "C") == ("source A is given twice", "name each source once")
-    assert source_fault(["A", "C"], "C")[0] == "the target C is among its sources"

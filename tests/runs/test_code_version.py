@@ -14,6 +14,7 @@ def area(radius, scale=1.0):
     names = {"a": 1, "b": [2, 3]}
     return math.pi * radius**2 * scale + len(names)
 '''
+KEY = "a: 1  # (int, >= 0; machine) A number.\n"
 
 
 def test_comments_docstrings_and_formatting_change_nothing():
@@ -49,13 +50,16 @@ def package(tmp_path, monkeypatch):
         "reports/html.py",
         "cli/x.py",
         "jobs/pool.py",
+        "tables.py",
+        "config/suggestions.py",
+        "config/sources.py",
     ]
     for name in [f"recbole_metarec/{name}" for name in names]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(SOURCE)
     for name in ("properties/search/LRURec.yaml", "properties/model/LRURec.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("a: 1  # (int) A number.\n")
+        (tmp_path / name).write_text(KEY)
     monkeypatch.setattr(module, "_PACKAGE", tmp_path / "recbole_metarec")
     monkeypatch.setattr(module, "resource_dir", lambda name: tmp_path / name)
     monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
@@ -64,7 +68,7 @@ def package(tmp_path, monkeypatch):
     module._parsed_before.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["model/lru", "evaluation/ranking", "jobs/popularity"])
+@pytest.mark.parametrize("name", ["model/lru", "evaluation/ranking", "jobs/popularity", "config/sources"])
 def test_a_file_that_decides_numbers_counts_but_for_its_comments(package, name):
     file, before = package / f"recbole_metarec/{name}.py", code_version()
     file.write_text(SOURCE.replace("Of a circle", "Said better") + "# the end\n")
@@ -75,19 +79,25 @@ def test_a_file_that_decides_numbers_counts_but_for_its_comments(package, name):
     assert code_version() == before
 
 
-@pytest.mark.parametrize("name", ["reports/html", "cli/x", "jobs/pool"])
+@pytest.mark.parametrize("name", ["reports/html", "cli/x", "jobs/pool", "tables", "config/suggestions"])
 def test_a_file_that_only_shows_or_starts_runs_does_not_count(package, name):
     before = code_version()
     (package / f"recbole_metarec/{name}.py").write_text("x = 2\n")
     assert code_version() == before
 
 
-def test_a_default_counts_and_its_comment_and_what_is_searched_do_not(package):
+def test_a_key_s_sentence_and_what_is_searched_do_not_count(package):
     file, before = package / "properties/model/LRURec.yaml", code_version()
-    file.write_text("# Better said.\na: 1\n")
+    file.write_text("# Keys.\na:   1 # (int, >= 0; machine) Better said.\n")
     (package / "properties/search/LRURec.yaml").write_text("a: 2\n")
     assert code_version() == before
-    file.write_text("a: 2\n")
+
+
+@pytest.mark.parametrize("old, new", [("1", "2"), ("a:", "b:"), ("int", "float"), (">= 0", "> 0"), ("machine", "data")])
+def test_a_key_s_default_type_range_and_scopes_count(package, old, new):
+    """A scope decides which reader reads the data, what is a baseline's default, and what the identity leaves out."""
+    file, before = package / "properties/model/LRURec.yaml", code_version()
+    file.write_text(KEY.replace(old, new))
     assert code_version() != before
 
 
