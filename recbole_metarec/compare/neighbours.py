@@ -12,11 +12,10 @@ from recbole.utils import get_model
 from scipy import stats
 
 from recbole_metarec.data.domains import find_domain
-from recbole_metarec.data.item_texts import read_item_texts
+from recbole_metarec.data.item_texts import attribute_columns, read_item_texts
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.evaluation.intervals import Interval
-from recbole_metarec.jobs.competitors import text_columns
 from recbole_metarec.model.metarec_network import MetaRecNetwork, SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.plugin.checkpoint_config import config_from_json
@@ -115,7 +114,7 @@ def _catalogue(folder: Path, store: SequenceStore, items: list[str], config) -> 
     """folder: the domain's, named as the domain. items: by id, padding first."""
     file = folder / f"{folder.name}.item"
     form = config["ITEM_ID_FIELD"], config["field_separator"], config["encoding"] or "utf-8"
-    texts = read_item_texts(file, items, text_columns(file), *form)[1:] if file.is_file() else None
+    texts = read_item_texts(file, items, attribute_columns(file, *form), *form)[1:] if file.is_file() else None
     return Catalogue(folder.name, items[1:], texts, store.item_counts(store.lengths)[1:])
 
 

@@ -33,6 +33,21 @@ def check_text_columns(path: Path, columns: Sequence[str], item_field: str, sepa
             )
 
 
+def attribute_columns(path: Path, item_field: str, separator: str, encoding: str) -> list[str]:
+    """Columns of an ``.item`` file that hold several words, else those that hold one, the item's own name aside.
+
+    Raises DataError if there is no such file or column, or for a malformed header.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file, so items have no text or attribute; write it")
+    types = read_header(path, separator, encoding).types
+    for kind in ("token_seq", "token"):
+        names = [name for name, its_kind in types.items() if its_kind == kind and name != item_field]
+        if names:
+            return names
+    raise DataError(f"{path}:1: no column of type token_seq or token beside {item_field}; add one")
+
+
 def read_item_texts(
     path: Path, items: Sequence[str], columns: Sequence[str], item_field: str, separator: str, encoding: str
 ) -> list[str]:

@@ -1,12 +1,11 @@
 """The models that a leaderboard knows: what each name means, and what it needs."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from recbole_metarec.config.models import ModelSpec, added_models, model_spec, our_models
 from recbole_metarec.config.recbole_files import recbole_models
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -90,20 +89,3 @@ def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
     if not names:
         raise ConfigError(f"{where}: no model; give names such as SASRec,LRURec,MetaRec")
     return [COMPETITORS.get(name) or _line(name) for name in names]
-
-
-def text_columns(item_file: Path) -> list[str]:
-    """Columns of an ``.item`` file that hold several words, else those that hold one, the item's own name aside.
-
-    Raises DataError if there is no such file or column.
-    """
-    try:
-        with open(item_file, encoding="utf-8") as file:
-            head = [column.rpartition(":") for column in file.readline().rstrip("\r\n").split("\t")]
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"{item_file}: there is no such file in UTF-8, so items have no text or attribute") from None
-    for kind in ("token_seq", "token"):
-        names = [name for name, _, type_ in head if type_ == kind and name != "item_id"]
-        if names:
-            return names
-    raise DataError(f"{item_file}:1: no column of type token_seq or token beside item_id; add one")

@@ -10,14 +10,14 @@ from pathlib import Path
 from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.models import WITHOUT_TRANSFER, model_spec
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.schema import default_values, key_reference, keys_in, keys_read_by
+from recbole_metarec.config.schema import default_values, key_reference, key_table, keys_in, keys_read_by
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.data.domains import find_domain, resolve_sources
-from recbole_metarec.data.item_texts import NoTextError, check_text_columns
+from recbole_metarec.data.item_texts import NoTextError, attribute_columns, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.files import data_fingerprint
-from recbole_metarec.jobs.competitors import Competitor, text_columns
+from recbole_metarec.jobs.competitors import Competitor
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.quick_start import settled_config
 from recbole_metarec.runs.code_version import code_version
@@ -64,14 +64,14 @@ def read_by(model: Competitor, keys: Mapping) -> dict:
 
 def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fingerprint: Callable) -> PlannedRun:
     data_path = keys.get("data_path") or DEFAULT_DATA_PATH
-    target = find_domain(dataset, data_path) / dataset
+    target = find_domain(dataset, data_path) / dataset / dataset
     read = read_by(model, keys)
     overrides = {"show_progress": False} | _same_for_all(model, keys) | read | tuned.overrides
     sources = resolve_sources(dataset, keys.get("sources", "auto"), data_path)[0] if model.spec.takes_sources else []
     if model.spec.takes_sources:
         overrides["sources"] = sources
     if model.spec.attribute_key:
-        overrides |= _attributes(model.spec.attribute_key, target / f"{dataset}.item", overrides)
+        overrides |= _attributes(model.spec.attribute_key, target, overrides)
     overrides |= model.overrides
     configured = WITHOUT_TRANSFER if model.spec.only_counts else model.experiment
     config = settled_config(configured, dataset, overrides)
@@ -79,7 +79,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
     if model.spec.takes_sources and model.spec.requires_texts:
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
         config["sources"] = overrides["sources"] = sources
-    files = [target / dataset, *(find_domain(name, data_path) / name / name for name in sources)]
+    files = [target, *(find_domain(name, data_path) / name / name for name in sources)]
     data_files = [f"{file}.inter" for file in files]
     if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
@@ -118,9 +118,8 @@ def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> 
     """
     settings = {**config, **{key: value for key, value in recbole_settings(name).items() if key not in overrides}}
     columns = [settings["text_columns"]] if isinstance(settings["text_columns"], str) else settings["text_columns"]
-    form = settings["ITEM_ID_FIELD"], settings["field_separator"], settings.get("encoding") or "utf-8"
     try:
-        check_text_columns(folder / name / f"{name}.item", columns, *form)
+        check_text_columns(folder / name / f"{name}.item", columns, *_item_file_form(name, overrides))
     except NoTextError as error:
         _say_once(f"source {name} is left out: {error}")
         return False
@@ -133,13 +132,24 @@ def _say_once(line: str) -> None:
     getLogger().warning(line)
 
 
-def _attributes(key: str, item_file: Path, overrides: Mapping) -> dict:
-    """What RecBole's models of item attributes need to be told. Raises DataError if there is none."""
-    columns = overrides.get(key) or text_columns(item_file)
+def _item_file_form(domain: str, given: Mapping) -> tuple[str, str, str]:
+    """How a domain's item file is written: the column of items, the separator of columns, and the encoding."""
+    keys = ("ITEM_ID_FIELD", "field_separator", "encoding")
+    values = {**{key: key_table()[key].default for key in keys}, **recbole_settings(domain), **given}
+    return values["ITEM_ID_FIELD"], values["field_separator"], values["encoding"] or "utf-8"
+
+
+def _attributes(key: str, target: Path, overrides: Mapping) -> dict:
+    """What RecBole's models of item attributes need to be told. target: without the suffix of its files.
+
+    Raises DataError if there is none.
+    """
+    item_field, *form = _item_file_form(target.name, overrides)
+    columns = overrides.get(key) or attribute_columns(Path(f"{target}.item"), item_field, *form)
     columns = [columns] if isinstance(columns, str) else list(columns)
     inter = (overrides.get("load_col") or default_values(WITHOUT_TRANSFER)["load_col"])["inter"]
     value = columns if key == "selected_features" else columns[0]
-    return {key: value, "load_col": {"inter": inter, "item": ["item_id", *columns]}}
+    return {key: value, "load_col": {"inter": inter, "item": [item_field, *columns]}}
 
 
 def _fingerprint(files: tuple[str, ...]) -> str:

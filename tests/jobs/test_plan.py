@@ -16,7 +16,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec.cli import main as cli
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.jobs.competitors import COMPETITORS, competitors, default_models, text_columns
+from recbole_metarec.jobs.competitors import COMPETITORS, competitors, default_models
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned, make_plan, with_guards
 from recbole_metarec.jobs.popularity import run_popularity
@@ -154,7 +154,7 @@ def test_models_of_attributes_are_told_the_columns_of_the_item_file(tmp_path, gi
     items = tmp_path / "Target/Target.item"
     items.write_text("item_id:token\tprice:float\n")
     with pytest.raises(DataError, match=r"Target\.item:1: no column of type"):
-        text_columns(items)
+        plan_of("FDSA", mine)
     items.write_text("item_id:token\tbrand:token\tprice:float\tclass:token_seq\ttext:token_seq\n")
     (run,) = plan_of("FDSA", mine)
     assert run.config["selected_features"] == ["class", "text"]
@@ -167,6 +167,24 @@ def test_models_of_attributes_are_told_the_columns_of_the_item_file(tmp_path, gi
     items.write_text("item_id:token\tbrand:token\n")
     (again,) = plan_of("FDSA", mine)
     assert again.data != run.data and again.config["selected_features"] == ["brand"]
+
+
+@pytest.mark.parametrize("model", ["FDSA", "S3Rec"])
+def test_the_item_file_of_a_model_of_attributes_may_be_written_as_the_config_says(tmp_path, given, model):
+    """In another encoding, with another separator, and with another name for the column of items."""
+    write_shop(tmp_path)
+    events = tmp_path / "Target/Target.inter"
+    events.write_text(events.read_text().replace("item_id", "sku").replace("\t", "|"), encoding="latin-1")
+    items = dict.fromkeys(line.split("|")[1] for line in events.read_text().splitlines()[1:])
+    lines = ["sku:token|marque:token", *(f"{item}|caf\xe9" for item in items)]
+    (tmp_path / "Target/Target.item").write_text("\n".join(lines) + "\n", encoding="latin-1")
+    mine = {key: value for key, value in {**SMALL, **QUIET}.items() if key not in ("dropout_prob", "n_layers")}
+    mine |= {"data_path": str(tmp_path), "encoding": "latin-1", "field_separator": "|", "ITEM_ID_FIELD": "sku"}
+    mine |= {"load_col": {"inter": ["user_id", "sku", "timestamp"]}}
+    mine |= {"pretrain_epochs": 1} if model == "S3Rec" else {}
+    (run,) = plan_of(model, mine)
+    assert run.config["load_col"]["item"] == ["sku", "marque"]
+    assert 0 <= done(run).test["ndcg@10"] <= 1
 
 
 def done(run: PlannedRun):
