@@ -11,6 +11,7 @@ tuned its space in ``properties/search/``; ``docs/make_reference.py`` lists the 
 
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -26,6 +27,8 @@ DEFAULT_MODEL = "MetaRec"
 WITHOUT_TRANSFER = "LRURec"  # what DEFAULT_MODEL is without sources: the same backbone, seed and order of the data
 _TRANSFER_TRAINER = "recbole_metarec.trainer.trainer:TransferTrainer"
 _SEQUENTIAL = "recbole.model.abstract_recommender:SequentialRecommender"
+
+_NOT_THE_USERS = {"recbole_metarec", "recbole", "torch", *sys.stdlib_module_names}
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,15 @@ class ModelSpec:
         return "hidden_size" if "hidden_size" in keys and "embedding_size" not in keys else "embedding_size"
 
     @property
-    def source_file(self) -> Path | None:
-        """The file that defines a user's class; None for what ships with this package or RecBole, and for a class that
-        was typed into an interpreter."""
-        if not inspect.isclass(self.model):
-            return None
-        try:
-            return Path(inspect.getsourcefile(self.model))
-        except (TypeError, OSError):
-            return None
+    def source_files(self) -> tuple[Path, ...]:
+        """The files that define a user's model and trainer, and what these are derived from, each once.
+
+        Those of this package, of RecBole, PyTorch and Python are left out, and so are classes that were typed into an
+        interpreter.
+        """
+        classes = [parent for given in (self.model, self.trainer) if inspect.isclass(given) for parent in given.__mro__]
+        files = [_source_file(each) for each in classes if each.__module__.partition(".")[0] not in _NOT_THE_USERS]
+        return tuple(dict.fromkeys(file for file in files if file))
 
     def load_model(self) -> type:
         """The class."""
@@ -90,6 +93,13 @@ class ModelSpec:
     def load_trainer(self) -> type | None:
         """The class of its trainer; None for the one that RecBole chooses."""
         return self.trainer and load(self.trainer)
+
+
+def _source_file(each: type) -> Path | None:
+    try:
+        return Path(inspect.getsourcefile(each))
+    except (TypeError, OSError):
+        return None
 
 
 def load(path: str | type) -> type:

@@ -24,7 +24,7 @@ class PlannedRun:
 
     model: the name in the table. experiment: the name that trains it. overrides: config keys for the experiment,
     those of this machine included. config: every key that decides the result, defaults included. code, data: versions
-    of the code and of the files in ``data_files``. command: what a user types to repeat it. model_file: source of a
+    of the code and of the files in ``data_files``. command: what a user types to repeat it. model_files: source of a
     model that is not this package's. trials: as in RunResult. folder: of its output, relative to the current one or
     absolute. shown_as: what messages call it, where the model's name does not tell it from others.
     """
@@ -40,7 +40,7 @@ class PlannedRun:
     data: str
     data_files: list[str]
     command: str
-    model_file: str = ""
+    model_files: list[str] = field(default_factory=list)
     trials: int = 0
     folder: str = field(default="", compare=False)
     shown_as: str = field(default="", compare=False)

@@ -48,7 +48,7 @@ def work(arguments: list[str], experiment: Callable[[PlannedRun], Path]) -> int:
 
 def check_versions(run: PlannedRun) -> None:
     """The key must name what really ran. Raises DataError."""
-    if run.code != code_version(run.model_file):
+    if run.code != code_version(run.model_files):
         raise DataError("the code has changed since this run was planned; start the command again")
     if run.data != data_fingerprint(run.data_files):
         raise DataError(f"{', '.join(run.data_files)}: changed since this run was planned; start the command again")

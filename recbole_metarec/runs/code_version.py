@@ -8,6 +8,7 @@ import ast
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -59,12 +60,12 @@ _KEY = f"python {sys.version_info[0]}.{sys.version_info[1]}, form 2, {{}}"
 _PACKAGES = ("recbole", "torch", "numpy", "scikit-learn")  # the last makes vectors of item texts
 
 
-def code_version(model_file: str | Path | None = None) -> str:
+def code_version(model_files: Iterable[str | Path] = ()) -> str:
     """``PACKAGE VERSION+HASH`` and the versions of the packages that decide numbers, builds for CPU or GPU aside.
 
-    model_file: the source file of a model that is not this package's. Raises DataError if it is no Python file.
+    model_files: the source files of a model that is not this package's. Raises DataError if one is no Python file.
     """
-    files = deciding_files() + ([("model", Path(model_file))] if model_file else [])
+    files = deciding_files() + [("model", Path(file)) for file in model_files]
     text = "".join(f"{name}\0{digest}\0" for name, digest in _digests(files))
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     packages = [f"{name} {(release(name) or 'unknown').partition('+')[0]}" for name in _PACKAGES]

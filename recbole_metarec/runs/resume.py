@@ -90,7 +90,7 @@ def _begin(parent: Path, start: RunStart) -> Path:
     run_dir = folder.make_run_folder(parent, model, dataset, seed)
     try:
         given = start.given | {"model": model, "dataset": dataset}
-        code = code_version(model_spec(model).source_file)
+        code = code_version(model_spec(model).source_files)
         started = {"given": given, "data": start.data, "code": code, "versions": folder.versions()}
         write_json(run_dir / _STARTED, started)
         write_text(run_dir / "config.yaml", yaml_text(start.settings))
@@ -135,7 +135,7 @@ def _runs(parent: Path) -> list[Path]:
 def _log_resumed(run_dir: Path) -> None:
     getLogger().info(f"{run_dir} is complete" if is_complete(run_dir) else f"resuming {run_dir}")
     started = _read_start(run_dir)
-    then, now = started.get("code"), code_version(model_spec(started["given"]["model"]).source_file)
+    then, now = started.get("code"), code_version(model_spec(started["given"]["model"]).source_files)
     if then != now and not is_complete(run_dir):
         getLogger().warning(f"{run_dir} was started with {then}, now it is {now}: the rest may come out differently")
 

@@ -94,7 +94,7 @@ def test_facts_of_what_ships_are_true_of_the_classes_and_keys():
         else:
             assert get_model(spec.name).__name__ == spec.name
             assert spec.texts == "none" and not spec.takes_sources
-        assert spec.source_file is None
+        assert spec.source_files == ()
         assert spec.trainer is None or get_trainer(None, spec.name) is spec.load_trainer()
 
 
@@ -137,7 +137,7 @@ def test_facts_of_a_registered_model_are_its_parents_where_none_are_given():
     assert default_values("Heir") == {**default_values("MetaRec"), "vq_heads": 2}
     assert register_model(Deaf, texts="none").defaults == {"vq_heads": 2}
     assert model_spec("Deaf").load_trainer() is TransferTrainer and model_spec("Deaf").texts == "none"
-    assert spec.source_file == Path(__file__).resolve()
+    assert spec.source_files == (Path(__file__).resolve(),)
     (line,) = competitors(["Heir"])
     assert line.spec is spec and not line.guarded
 
@@ -185,11 +185,28 @@ def test_an_entry_point_that_cannot_be_loaded_is_told_only_where_it_might_help(m
         RunConfig.read("LRURec", "Shop", (), {"qqqqqqqq": 3})
 
 
-def test_a_change_of_the_file_that_defines_a_model_makes_other_runs_of_it_and_of_no_other(tmp_path, monkeypatch, shop):
+SOURCES = {
+    "shop_models.py": "from shop_bases import Base\n\n\nclass Mine(Base):\n    SIZE = 1\n",
+    "shop_bases.py": "from recbole_metarec.model.lrurec import LRURec\n\n\nclass Base(LRURec):\n    SIZE = 1\n",
+    "shop_trainers.py": "from recbole_metarec.trainer.trainer import TransferTrainer\n\n\n"
+    "class Trainer(TransferTrainer):\n    SIZE = 1\n",
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_change_of_a_file_that_defines_a_model_makes_other_runs_of_it_and_of_no_other(
+    tmp_path, monkeypatch, shop, name
+):
+    """Of its class, of its trainer's, or of one that they are derived from."""
     monkeypatch.syspath_prepend(tmp_path)
-    file = tmp_path / "shop_models.py"
-    file.write_text("from recbole_metarec.model.lrurec import LRURec\n\n\nclass Mine(LRURec):\n    SIZE = 1\n")
-    register_model(importlib.import_module("shop_models").Mine)
+    for module in SOURCES:
+        (tmp_path / module).write_text(SOURCES[module])
+        monkeypatch.delitem(sys.modules, module.removesuffix(".py"), raising=False)
+    importlib.invalidate_caches()
+    file = tmp_path / name
+    mine = importlib.import_module("shop_models").Mine
+    spec = register_model(mine, importlib.import_module("shop_trainers").Trainer)
+    assert spec.source_files == tuple(tmp_path / module for module in SOURCES)
     given = {key: value for key, value in shop.items() if key not in ("state", "show_progress")}
     plan = lambda: [run.key for run in make_plan(competitors(["Mine", "LRURec"]), "Shop", [1], given)]  # noqa: E731
     mine, other = plan()

@@ -110,14 +110,14 @@ def test_a_new_file_counts(package):
 def test_a_models_own_source_counts(package, tmp_path):
     file, without = tmp_path / "my_model.py", code_version()
     file.write_text(SOURCE)
-    before = code_version(file)
+    before = code_version([file])
     file.write_text(f"# mine\n{SOURCE}")
-    assert code_version(file) == before != without
+    assert code_version([file]) == before != without
     file.write_text(SOURCE.replace("1.0", "2.0"))
-    assert code_version(file) != before
+    assert code_version([file]) != before
     file.write_text("def broken(:\n")
     with pytest.raises(DataError, match=r"my_model\.py: cannot be read as Python"):
-        code_version(file)
+        code_version([file])
 
 
 def test_a_file_is_parsed_once_in_all_processes(package, monkeypatch):
