@@ -43,6 +43,6 @@ def command(comparison: Comparison, rows, target_users, cost, variants):
     if tuned := comparison.tuned([VARIANTS["full"].competitor, VARIANTS["none"].competitor]):
         full = tuned[DEFAULT_MODEL].overrides if DEFAULT_MODEL in tuned else {}
         chosen = chosen_variants(variants, {**target.keys, **full})
-    subsamples = compare_settings.target_subsets(share, target.dataset, target.keys, comparison.seeds)
+    subsamples = compare_settings.target_subsets(share, target.dataset, target.keys, comparison.seeds, target.origins)
     experiment = study.ablation(chosen, subsamples, tuned)
     return run_and_report(comparison, experiment, f"ablate-{experiment.dataset}", rows, cost)

@@ -73,8 +73,9 @@ class Comparison:
     def _read_tuned(self, models: list) -> tuple[dict, list[str]]:
         if is_yaml_name(self.tuned_in):
             return best_file.read_best(Path(self.tuned_in), models)
-        url = self.tuned_in or f"sqlite:///{self.target.folder}/tuning.sqlite"
-        defaults = plan.make_plan(models, self.target.dataset, self.seeds[:1], self.target.keys)
+        target = self.target
+        url = self.tuned_in or f"sqlite:///{target.folder}/tuning.sqlite"
+        defaults = plan.make_plan(models, target.dataset, self.seeds[:1], target.keys, origins=target.origins)
         with storage.storage_at(url, must_exist=True) as opened:
             return best.best_found(opened, defaults)
 

@@ -76,7 +76,7 @@ def _models(target: Target, names: list[str] | None) -> list:
 def _compare(comparison: Comparison, models: list) -> int:
     target = comparison.target
     tuned = comparison.tuned(models)
-    planned = plan.make_plan(models, target.dataset, comparison.seeds, target.keys, tuned)
+    planned = plan.make_plan(models, target.dataset, comparison.seeds, target.keys, tuned, target.origins)
     without_transfer = plan.read_by(COMPETITORS[WITHOUT_TRANSFER], target.keys)
     protocol, segments, users = compare_target.describe(target.dataset, without_transfer)
     compare_target.check_sources(planned)

@@ -54,7 +54,7 @@ def command(comparison: Comparison, rows, target_users, cost, grid, models):
     share = read_share(comparison, rows, target_users, key)
     models = competitors(models)
     tuned = comparison.tuned([COMPETITORS[WITHOUT_TRANSFER], *models])
-    subsamples = compare_settings.target_subsets(share, target.dataset, target.keys, comparison.seeds)
+    subsamples = compare_settings.target_subsets(share, target.dataset, target.keys, comparison.seeds, target.origins)
     settings = compare_settings.settings(key, values, subsamples)
     experiment = study.sweep(key, settings, models, subsamples, tuned)
     folder = f"sweep-{key}-{subsamples.name}"

@@ -122,7 +122,7 @@ class _Search:
     def plan(self, overrides, tried: int = 0):
         """The run of one trial."""
         tuned = {self.model.name: plan.Tuned(dict(overrides), tried)}
-        return plan.make_plan([self.model], self.dataset, [self.target.seed], self.keys, tuned)[0]
+        return plan.make_plan([self.model], self.dataset, [self.target.seed], self.keys, tuned, self.target.origins)[0]
 
     def run(self, trials: int, url: str, best: Path | None) -> int:
         """Runs trials until ``trials`` are done, prints the best and writes it to a file. Returns the exit code."""

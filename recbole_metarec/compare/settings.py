@@ -1,10 +1,11 @@
 """The settings of a sweep: which target and which config keys the runs get for each value that is varied."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.models import DEFAULT_MODEL
+from recbole_metarec.config.origins import Origins
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import check_keys, key_reference, keys_in
@@ -27,11 +28,15 @@ Targets = dict[int, tuple[str, dict]]  # of each seed: the target, and the confi
 
 @dataclass(frozen=True)
 class TargetSubsets:
-    """The targets of a study: a whole domain for every seed, or for each seed a subsample of its users."""
+    """The targets of a study: a whole domain for every seed, or for each seed a subsample of its users.
+
+    origins: where the user gave each of the config keys.
+    """
 
     dataset: str
     share: float
     by_seed: Targets
+    origins: Origins = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -203,15 +208,17 @@ def read_share(text: str, key: str, dataset: str, keys: dict) -> float:
     return values[0]
 
 
-def target_subsets(share: float, dataset: str, keys: dict, seeds: Iterable[int]) -> TargetSubsets:
+def target_subsets(
+    share: float, dataset: str, keys: dict, seeds: Iterable[int], origins: Origins | None = None
+) -> TargetSubsets:
     """The whole target for every seed, or for each seed a different subsample with this share of its users.
 
     May write subsamples to the cache. Raises MetaRecError.
     """
-    whole = TargetSubsets(dataset, 1, dict.fromkeys(seeds, (dataset, keys)))
+    whole = TargetSubsets(dataset, 1, dict.fromkeys(seeds, (dataset, keys)), origins or {})
     if share == 1:
         return whole
-    return TargetSubsets(dataset, share, settings("target_users", [share], whole)[0].by_seed)
+    return replace(whole, share=share, by_seed=settings("target_users", [share], whole)[0].by_seed)
 
 
 def weighs_sources(key: str) -> bool:

@@ -138,7 +138,7 @@ def _runs_of(
     for (target, keys), seeds in groupby(targets, targets.get):
         if not any(line.spec.takes_sources for line in lines):  # a subsample names its sources even for models without
             keys = {key: value for key, value in keys.items() if key != "sources"}
-        plan += make_plan(lines, target, seeds, keys, tuned)
+        plan += make_plan(lines, target, seeds, keys, tuned, subsets.origins)
     return [
         # a subsample exists only where a command has made it
         tuple(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.models import WITHOUT_TRANSFER, model_spec
+from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.schema import default_values, key_reference, key_table, keys_in, keys_read_by
 from recbole_metarec.config.yaml_files import as_text
@@ -37,23 +38,26 @@ def make_plan(
     seeds: Iterable[int],
     keys: Mapping,
     tuned: Mapping[str, Tuned] | None = None,
+    origins: Origins | None = None,
 ) -> list[PlannedRun]:
     """The runs, seed by seed, so that an interrupted comparison has all models at its first seeds.
 
-    keys: config keys for every model that reads them. tuned: by model name, overriding ``keys``.
+    keys: config keys for every model that reads them. tuned: by model name, overriding ``keys``. origins: where
+    the user gave each of the keys, on the command line unless said.
     Raises MetaRecError for a mistake in the keys or in the data, before anything is run.
     """
-    _check_all_are_read(models := list(models), keys)
+    _check_all_are_read(models := list(models), keys, origins or {})
     once = cache(_fingerprint)
     plans = [_plan_model(model, dataset, keys, (tuned or {}).get(model.name, Tuned()), once) for model in models]
     return [_with_seed(plan, seed) for seed in seeds for plan in plans]
 
 
-def _check_all_are_read(models: list[Competitor], keys: Mapping) -> None:
+def _check_all_are_read(models: list[Competitor], keys: Mapping, origins: Origins) -> None:
     for key in keys:
         if key != "embedding_size" and not any(key in read_by(model, keys) for model in models):
             names = ", ".join(model.name for model in models)
-            raise ConfigError(f"--{key}: none of {names} reads {key}; leave it out or name a model that does")
+            problem = located(origins.get(key, f"--{key}"), f"none of {names} reads {key}")
+            raise ConfigError(f"{problem}; leave it out or name a model that does")
 
 
 def read_by(model: Competitor, keys: Mapping) -> dict:

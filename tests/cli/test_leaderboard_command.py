@@ -50,6 +50,11 @@ def test_a_key_that_none_of_the_models_reads_and_a_bad_store_are_said_before_any
     words = ["leaderboard", "--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--models", "LRURec"]
     assert cli.main([*words, "--vq_heads=2"]) == 2
     assert capsys.readouterr().err.startswith("error: --vq_heads: none of LRURec reads vq_heads; ")
+    (tmp_path / "my.yaml").write_text("device: cpu\nadaptor_experts: 2\n")
+    for command in (words, ["ablate", *words[1:-2]], ["sweep", "n_layers=1", *words[1:]], ["tune", *words[1:5]]):
+        assert cli.main([*command, "--config_files", "my.yaml"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: my.yaml:2: none of ") and " reads adaptor_experts; leave it out" in error
     (tmp_path / "notes.txt").write_text("notes\n" * 300)
     assert cli.main([*words, "--store", str(tmp_path / "notes.txt")]) == 2
     assert "notes.txt: file is not a database" in capsys.readouterr().err
