@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_metarec.config.schema import keys_in
+from recbole_metarec.errors import MetaRecError
 from recbole_metarec.jobs.job import PlannedRun
 
 _DIGITS = 4  # of a tried value that are kept: more would be noise, in commands to be typed
@@ -98,8 +99,8 @@ class TuningStudy:
                     callbacks=[lambda study, _: None if self._has_room(total) else study.stop()],
                     catch=(TrialError,),
                 )
-            except ValueError:  # Optuna's, which cannot end them twice
-                if not lost:
+            except ValueError as error:  # Optuna's, which cannot end them twice; a user's mistake is one, too
+                if isinstance(error, MetaRecError) or not lost:
                     raise
                 lost.clear()
 

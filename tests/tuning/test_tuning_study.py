@@ -180,6 +180,16 @@ def test_a_trial_that_another_command_gave_up_for_dead_is_dropped_and_tried_agai
         assert len(evaluated) == 3 and study.count() == 2 and study.best().value == pytest.approx(0.7)
 
 
+def test_a_mistake_of_the_user_s_ends_the_search_also_beside_a_trial_that_is_lost(tmp_path, memory, monkeypatch):
+    def lost_and_wrong(study, trial, total, evaluate, lost):
+        lost.append(trial.number)
+        raise DataError("Shop.inter: has changed")
+
+    monkeypatch.setattr(TuningStudy, "_evaluated", lost_and_wrong)
+    with pytest.raises(DataError, match="has changed"):
+        search(memory, 1, base(tmp_path))
+
+
 def test_other_code_data_config_seed_or_space_are_another_study(tmp_path):
     data = tmp_path / "Shop.inter"
     data.write_text("one")
