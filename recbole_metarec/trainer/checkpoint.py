@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,9 +41,10 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pth file in saved/") from error
     except Exception as error:  # torch reports a damaged or hostile file by many types
-        raise CheckpointError(
-            f"{path}: truncated, or not a checkpoint of this package; put back a sound copy or train again"
-        ) from error
+        what = "truncated, or not a checkpoint of this package; put back a sound copy or train again"
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            what = "a pickle, as models of RecBole's own are saved, is not read; give a checkpoint of this package's models"
+        raise CheckpointError(f"{path}: {what}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this package; give the path of a .pth file in saved/")
     return content
@@ -59,7 +61,11 @@ def load_plain(path, device):
         raise EOFError("the file is empty")
     if head != b"PK\x03\x04":
         raise pickle.UnpicklingError("not the zip that torch.save writes")
-    return torch.load(path, map_location=device, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Detected pickle protocol", category=UserWarning
+        )  # of RecBole's files
+        return torch.load(path, map_location=device, weights_only=True)
 
 
 def _check_container(path: str | Path) -> None:

@@ -166,7 +166,7 @@ PROCESSES = [
     ("train --dataset Goood --data_path {data}", "domain Goood is not known (did you mean Good?)", None),
     ("train --dataset empty --data_path {data}", "{data}/empty/empty.inter:1: the file is empty", None),
     ("train --dataset Good --data_path {data} --sources ragged", "{data}/ragged/ragged.inter:2: 2 fields", None),
-    ("recommend {bad}/hostile.pth --user u", "{bad}/hostile.pth: truncated, or not a checkpoint of this ", None),
+    ("recommend {bad}/hostile.pth --user u", "{bad}/hostile.pth: a pickle, as models of RecBole's own are ", None),
     (f"{WRITING['train LRURec']}", "", 3000),
 ]
 

@@ -302,7 +302,10 @@ TYPED = {
         ("recommend {bad}/truncated.pth --user u", "{bad}/truncated.pth: truncated, or not a checkpoint of this "),
         ("recommend {bad}/empty.pth --user u", "{bad}/empty.pth: truncated, or not a checkpoint of this package; "),
         ("recommend {bad}/text.pth --user u", "{bad}/text.pth: truncated, or not a checkpoint of this package; "),
-        ("recommend {bad}/hostile.pth --user u", "{bad}/hostile.pth: truncated, or not a checkpoint of this package; "),
+        (
+            "recommend {bad}/hostile.pth --user u",
+            "{bad}/hostile.pth: a pickle, as models of RecBole's own are saved, is not read; ",
+        ),
         ("recommend {bad}/foreign.pth --user u", "{bad}/foreign.pth: not a checkpoint of this package; "),
         ("recommend {bad}/other-model.pth --user u", "{bad}/other-model.pth: of another model: "),
         ("recommend {bad}/other-shape.pth --user u", "{bad}/other-shape.pth: item_embedding.weight is "),

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from recbole_metarec.errors import CheckpointError
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +22,15 @@ def test_what_is_written_is_read_again(tmp_path):
     content = read_checkpoint(tmp_path / "model.pth")
     assert torch.equal(content["x"], torch.arange(3.0)) and content["items"] == ["", "a"]
     assert os.listdir(tmp_path) == ["model.pth"]
+
+
+def test_a_checkpoint_of_recboles_own_is_called_so_without_a_warning(tmp_path):
+    """RecBole's Trainer pickles its Config, in a protocol about which PyTorch warns."""
+    torch.save({"config": SimpleNamespace(seed=1)}, tmp_path / "model.pth", pickle_protocol=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CheckpointError, match=r"model\.pth: a pickle, as models of RecBole's own are saved"):
+            read_checkpoint(tmp_path / "model.pth")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
