@@ -43,7 +43,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     except Exception as error:  # torch reports a damaged or hostile file by many types
         what = "truncated, or not a checkpoint of this package; put back a sound copy or train again"
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-            what = "a pickle, as models of RecBole's own are saved, is not read; give a checkpoint of this package's models"
+            what = "a pickle, as models of RecBole's own are saved, is not read; give a model of this package's"
         raise CheckpointError(f"{path}: {what}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this package; give the path of a .pth file in saved/")

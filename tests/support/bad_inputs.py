@@ -304,7 +304,7 @@ TYPED = {
         ("recommend {bad}/text.pth --user u", "{bad}/text.pth: truncated, or not a checkpoint of this package; "),
         (
             "recommend {bad}/hostile.pth --user u",
-            "{bad}/hostile.pth: a pickle, as models of RecBole's own are saved, is not read; ",
+            "{bad}/hostile.pth: a pickle, as models of RecBole's own ",
         ),
         ("recommend {bad}/foreign.pth --user u", "{bad}/foreign.pth: not a checkpoint of this package; "),
         ("recommend {bad}/other-model.pth --user u", "{bad}/other-model.pth: of another model: "),
