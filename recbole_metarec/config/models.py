@@ -42,7 +42,9 @@ class ModelSpec:
     defaults: config keys, stronger than those of ``base``; keys that are new are its own.
     takes_sources: whether it learns from source domains. texts: whether it reads item texts: ``none``, ``optional``
     (with ``text_alignment``) or ``required``.
-    without_transfer: the model that ``meta_transfer: none`` makes of it, which a run trains as its baseline.
+    without_transfer: the model that ``meta_transfer: none`` makes of it, which a run trains as its baseline; "" for one
+    that does not read the key. A user's subclass inherits the name, but its baseline is the subclass itself with
+    ``meta_transfer: none``.
     only_counts: it ranks by popularity and trains nothing. pretrains: RecBole trains it in two stages.
     attribute_key: the config key that names the columns of item attributes which it reads.
     ignores_padding: its loss and scores are the same to rounding, however much padding stands behind a history.
