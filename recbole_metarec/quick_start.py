@@ -20,11 +20,9 @@ from recbole_metarec.runs import folder
 from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.runs.resume import is_complete
 from recbole_metarec.runs.settings import make_run_config
-from recbole_metarec.runs.training import TrainedRun, settled_config, trained
+from recbole_metarec.runs.training import TrainedRun, trained
 from recbole_metarec.tables import LEVEL, SCORE, Column, Table, percent, signed, signed_interval
 from recbole_metarec.trainer.trainer import TransferTrainer
-
-__all__ = ["Experiment", "Part", "run_experiment", "settled_config", "validate_experiment"]
 
 
 @dataclass

@@ -25,7 +25,8 @@ from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, prefix_windows, training_windows
 from recbole_metarec.data.text_file import read_columns
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError, MetaRecError
-from recbole_metarec.quick_start import run_experiment, settled_config
+from recbole_metarec.quick_start import run_experiment
+from recbole_metarec.runs.training import settled_config
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 

@@ -1,6 +1,9 @@
 """The house stays as it was built: what imports show, what lies at the root, and who asks a model for its name."""
 
 import ast
+import re
+from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import recbole_metarec
@@ -15,6 +18,41 @@ NAMES = {spec.name for spec in SHIPPED_SPECS}
 
 def test_only_what_users_import_and_what_all_need_lies_at_the_root():
     assert [name.removesuffix(".py") for name in FILES if "/" not in name] == ROOT
+
+
+CONTRACT = ConfigParser()
+CONTRACT.read(PACKAGE.parent / "setup.cfg")
+LAYERS = [line.split(" | ") for line in CONTRACT["importlinter:contract:layers"]["layers"].split("\n") if line]
+
+
+def layer_of(module: str) -> int:
+    """The number of a module's layer, 0 for the topmost."""
+    return next(n for n, names in enumerate(LAYERS) for name in names if f"{module}.".startswith(f"{name}."))
+
+
+def lazy_imports() -> set[tuple[str, str]]:
+    """(module, the one that it imports at its first use) for each ``LazyModule("...")`` of ours."""
+    return {
+        (f"{PACKAGE.name}.{name.removesuffix('.py').replace('/', '.')}", node.args[0].value)
+        for name, tree in FILES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "LazyModule"
+        if node.args[0].value.partition(".")[0] == PACKAGE.name
+    }
+
+
+def test_what_is_imported_at_its_first_use_is_there_and_lies_below():
+    """lint-imports does not see these."""
+    edges = lazy_imports()
+    assert len(edges) > 50
+    assert {imported for _, imported in edges if find_spec(imported) is None} == set()
+    assert {edge for edge in edges if layer_of(edge[0]) >= layer_of(edge[1])} == set()
+
+
+def test_the_readme_names_the_layers_in_their_order():
+    shown = re.search(r"Imports go one way: (.+?);", (PACKAGE.parent / "README.md").read_text(encoding="utf-8"))[1]
+    names = [{name.removeprefix(f"{PACKAGE.name}.") for name in layer} for layer in LAYERS[:0:-1]]  # but __main__
+    assert [set(layer.split(", ")) for layer in shown.split(" → ")] == names
 
 
 def modules_of(node) -> list[str]:
@@ -36,6 +74,20 @@ def test_no_function_imports_a_module_of_ours():
         if module.startswith((PACKAGE.name, "."))
     }
     assert hidden == set()
+
+
+def test_names_are_imported_from_where_they_are_defined():
+    borrowed = {
+        (name, f"{node.module}.{alias.name}")
+        for name, tree in FILES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        if (source := f"{node.module.removeprefix(f'{PACKAGE.name}.').replace('.', '/')}.py") in FILES
+        for alias in node.names
+        if alias.name in {taken.name for other in FILES[source].body if isinstance(other, ast.ImportFrom | ast.Import)
+                          for taken in other.names}
+    }  # fmt: skip
+    assert borrowed == set()
 
 
 def test_only_the_registry_knows_models_by_name():

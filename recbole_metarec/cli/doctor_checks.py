@@ -23,6 +23,7 @@ from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.lazy import LazyModule
 
 files = LazyModule("recbole_metarec.files")
+dataset_files = LazyModule("recbole_metarec.config.dataset_files")
 domains = LazyModule("recbole_metarec.data.domains")
 embedded = LazyModule("recbole_metarec.data.embedded")
 writer = LazyModule("recbole_metarec.data.writer")
@@ -209,7 +210,7 @@ def check_data(data_path: str) -> Iterator[Finding]:
     yield Finding(OK, f"data {', '.join(embedded.EMBEDDED_DOMAINS)}: bundled with RecBole, split by genre")
     present = domains.present_domains(data_path)
     here = {*present, *embedded.EMBEDDED_DOMAINS}
-    missing = [name for name in domains.known_domains() if name not in here]
+    missing = [name for name in dataset_files.known_domains() if name not in here]
     for name in present:
         folder = domains.find_domain(name, data_path)
         simulated = " (simulated)" if writer.read_about(folder, name).get("simulated") else ""

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from recbole_metarec.cli.options import ConfigCommand, key, option, together
+from recbole_metarec.config.dataset_files import domain_settings, recbole_settings
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.errors import ConfigError
@@ -74,7 +75,7 @@ def _inspect(folders: dict[str, Path], keys: dict, picture: Path) -> str:
         rows = reader.read_domain(folders[other] / other / f"{other}.inter", _read_spec(other, keys))
         whole = writer.read_about(folders[other], other).get("split_of")
         shared.append(statistics.share_names(domain, other, rows, bool(whole) and whole == about.get("split_of")))
-    report = reports.text_report(found, shared, domains.domain_settings(name).get("statistics", {}), about)
+    report = reports.text_report(found, shared, domain_settings(name).get("statistics", {}), about)
     reports.draw_domain(found, bool(about.get("simulated")), picture)
     return report
 
@@ -88,7 +89,7 @@ class _Keys(dict):
 
 def _read_spec(name: str, keys: dict):
     """How a domain's file is read: the keys of its YAML file, and over them what the user chose."""
-    own = {key: value for key, value in domains.recbole_settings(name).items() if key in _KEYS}
+    own = {key: value for key, value in recbole_settings(name).items() if key in _KEYS}
     keys = _Keys({**_KEYS, **own, **keys})
     fields = [keys[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
     keys["load_col"] = {"inter": [*fields, *(keys["val_interval"] or {})]}

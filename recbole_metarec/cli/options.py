@@ -24,6 +24,7 @@ from recbole_metarec.lazy import LazyModule
 from recbole_metarec.plugin.gpu import check_gpu
 
 domains = LazyModule("recbole_metarec.data.domains")
+embedded = LazyModule("recbole_metarec.data.embedded")
 simulated_domains = LazyModule("recbole_metarec.prepare.simulated_domains")
 
 
@@ -228,7 +229,7 @@ class Target:
         keys, origins = dict(user.values), user.origins
         for name in sorted(set(fixed) & set(keys)):
             raise ConfigError(located(origins[name], f"{name} {reason}"))
-        dataset, first = keys.pop("dataset", domains.EMBEDDED_TARGET), keys.pop("seed", 2020)
+        dataset, first = keys.pop("dataset", embedded.EMBEDDED_TARGET), keys.pop("seed", 2020)
         for seed in (first, first + n_seeds - 1) if isinstance(first, int) else (first,):
             run_config = RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**keys, "seed": seed}, origins))
         check_gpu(run_config)

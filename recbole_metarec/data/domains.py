@@ -6,30 +6,13 @@ Nothing here uses the network.
 import importlib.util
 from pathlib import Path
 
-from recbole_metarec.config.dataset_files import domain_settings, known_domains, recbole_settings
+from recbole_metarec.config.dataset_files import domain_settings, known_domains
 from recbole_metarec.config.sources import source_fault, source_names
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.data.embedded import (
-    EMBEDDED_DOMAINS,
-    EMBEDDED_TARGET,
-    ensure_embedded,
-    movielens_dir,
-)
+from recbole_metarec.data.embedded import EMBEDDED_DOMAINS, ensure_embedded, movielens_dir
 from recbole_metarec.data.writer import read_about
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import cache_dir
-
-__all__ = [
-    "EMBEDDED_TARGET",
-    "cache_dir",
-    "check_name",
-    "domain_settings",
-    "find_domain",
-    "known_domains",
-    "present_domains",
-    "recbole_settings",
-    "resolve_sources",
-]
 
 _MOST_NAMES = 8  # in a message
 # RecBole reads this name from its own package, whatever data_path says.

@@ -20,8 +20,8 @@ from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.competitors import Competitor
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.quick_start import settled_config
 from recbole_metarec.runs.code_version import code_version
+from recbole_metarec.runs.training import settled_config
 
 
 @dataclass(frozen=True)

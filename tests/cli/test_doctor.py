@@ -18,8 +18,8 @@ from recbole_metarec.cli import main as cli
 from recbole_metarec.cli import self_test
 from recbole_metarec.cli.doctor_checks import NOTE, OK, PROBLEM, Finding
 from recbole_metarec.config import recbole_files
+from recbole_metarec.config.dataset_files import known_domains
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.data.domains import known_domains
 from recbole_metarec.data.embedded import EMBEDDED_DOMAINS
 from recbole_metarec.plugin import mends as compat
 

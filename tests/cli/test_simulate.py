@@ -7,8 +7,9 @@ import pytest
 from support.worlds import Run
 
 from recbole_metarec.cli import main as cli
+from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.data import writer
-from recbole_metarec.data.domains import domain_settings, resolve_sources
+from recbole_metarec.data.domains import resolve_sources
 from recbole_metarec.data.reader import ReadSpec, read_domain
 from recbole_metarec.data.text_file import read_columns
 from recbole_metarec.errors import DataError
