@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from recbole_metarec.data.sequences import SequenceStore, Windows
 from recbole_metarec.randomness import numpy_stream
@@ -38,6 +39,12 @@ class SequenceBatch:
         flat = self.targets.flatten()
         positions = flat.nonzero()[:, 0]
         return positions, flat[positions]
+
+    def histories(self) -> Tensor:
+        """int64 [B, W + 1]: the inputs of each row and the last target behind them."""
+        lengths = self.lengths[:, None]
+        last = self.targets.gather(1, (lengths - 1).clamp(min=0))
+        return F.pad(self.inputs, (0, 1)).scatter(1, lengths, last)
 
     def rows(self, which: Tensor) -> "SequenceBatch":
         """The rows ``which``, no wider than their longest."""

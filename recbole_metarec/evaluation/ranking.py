@@ -6,7 +6,7 @@ would give a constant scorer a perfect NDCG; a score that is not finite is an er
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -102,6 +102,11 @@ def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[
 
 def _scored(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
     """(rows int64 [B], their scores [B, n], their targets int64 [B]), until every row was scored once."""
+    for part, interaction, targets in _parts(model, eval_data, device, show_progress):
+        yield part, model.full_sort_predict(interaction).view(len(part), -1), targets
+
+
+def _parts(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
     model.eval()
     dataset = eval_data._dataset
     # rows of like length together: a model that trims its padding then has little of it
@@ -109,8 +114,18 @@ def _scored(model, eval_data, device: torch.device, show_progress: bool = False)
     parts = order.split(chunk_sizes(lengths.tolist(), _SCORES_PER_CHUNK // dataset.item_num))
     for part in tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts:
         interaction, _, _, positives = eval_data.collate_fn(part.numpy())
-        scores = model.full_sort_predict(interaction.to(device)).view(len(part), -1)
-        yield part, scores, positives.to(device)
+        yield part, interaction.to(device), positives.to(device)
+
+
+@torch.no_grad()
+def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device) -> np.ndarray:
+    """As :func:`rank_all` for a model of two experts, with each share of the second one in the scores: [S, R]."""
+    ranks = torch.empty(len(shares), len(eval_data._dataset.inter_feat), dtype=torch.int64)
+    for part, interaction, targets in _parts(model, eval_data, device):
+        first, second = model.expert_scores(model(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN]))
+        for number, share in enumerate(shares):
+            ranks[number, part] = ranks_of(torch.lerp(first, second, share), targets).cpu()
+    return ranks.numpy()
 
 
 def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:

@@ -4,6 +4,7 @@ Letters: T predicted positions, d width, n catalogue size with padding in row 0,
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +18,48 @@ _LARGEST_EXPONENT = 80.0  # exp(88.7) is the largest float32
 _LOG2_E = 1.0 / math.log(2.0)  # exp2 is much faster than exp on a CPU, and as accurate
 
 
-def softmax_loss_reference(states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of states . table^T + bias, by operations that can be differentiated twice.
+class Offsets(NamedTuple):
+    """What is added to a few logits: rows int64 [E] ascending, items int64 [E], values [E]; each place once."""
+
+    rows: Tensor
+    items: Tensor
+    values: Tensor
+
+    def added_to(self, logits: Tensor) -> Tensor:
+        """logits [R, n] and the offsets."""
+        return logits.index_put((self.rows, self.items), self.values.to(logits.dtype), accumulate=True)
+
+    def at(self, targets: Tensor) -> Tensor:
+        """The offset of one item of each row, int64 [R], 0 where it has none: [R]."""
+        hit = (targets[self.rows] == self.items).nonzero()[:, 0]
+        return self.values.new_zeros(len(targets)).index_put((self.rows[hit],), self.values[hit])
+
+
+def softmax_loss_reference(
+    states: Tensor, table: Tensor, bias: Tensor, targets: Tensor, offsets: Offsets | None = None
+) -> Tensor:
+    """Mean cross-entropy of states . table^T + bias + offsets, by operations that can be differentiated twice.
 
     states [T, d], table [n, d], bias [n], targets int64 [T] with values 1 .. n - 1. Returns a scalar.
     """
-    return F.cross_entropy(F.linear(states, table[1:], bias[1:]), targets - 1)
+    logits = F.linear(states, table[1:], bias[1:])
+    if offsets is not None:
+        logits = Offsets(offsets.rows, offsets.items - 1, offsets.values).added_to(logits)
+    return F.cross_entropy(logits, targets - 1)
 
 
-def softmax_loss(states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def softmax_loss(
+    states: Tensor, table: Tensor, bias: Tensor, targets: Tensor, offsets: Offsets | None = None
+) -> Tensor:
     """As :func:`softmax_loss_reference`, but never holds [T, n] logits and is once differentiable.
 
     Gradients that nobody asked for are not made: a table that is detached saves a third of the work.
     """
+    places, values = (None, None) if offsets is None else ((offsets.rows, offsets.items), offsets.values)
     if not torch.is_grad_enabled():
         states, table, bias = states.detach(), table.detach(), bias.detach()
-    return _ChunkedSoftmax.apply(states, table, bias, targets)
+        values = None if values is None else values.detach()
+    return _ChunkedSoftmax.apply(states, table, bias, targets, values, places)
 
 
 class _ChunkedSoftmax(torch.autograd.Function):
@@ -44,10 +71,10 @@ class _ChunkedSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        ctx.wanted = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:3])
+    def forward(ctx, states: Tensor, table: Tensor, bias: Tensor, targets: Tensor, values, places) -> Tensor:
+        ctx.wanted = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:3]), ctx.needs_input_grad[4]
         count, rows = len(targets), max(_FEWEST_ROWS, _LOGITS_PER_CHUNK // len(table))
-        items, shift = table[1:], _row_shift(states, table[1:], bias[1:])
+        items, shift = table[1:], _row_shift(states, table[1:], bias[1:], values)
         prior = bias[1:].exp() if shift is None else torch.ones_like(bias[1:])
         weighted = items * prior[:, None]
         scaled = (items * _LOG2_E).t()
@@ -56,15 +83,25 @@ class _ChunkedSoftmax(torch.autograd.Function):
         # rows that start at a cache line are written faster
         buffer = states.new_empty(min(rows, count), len(items) + -len(items) % _CACHE_LINE)[:, : len(items)]
         partitions = states.new_empty(count)
-        for part in (slice(start, start + rows) for start in range(0, count, rows)):
+        starts = range(0, count, rows)
+        if values is not None:
+            cuts = torch.searchsorted(places[0], torch.tensor([*starts, count], device=places[0].device)).tolist()
+            into_values = torch.empty_like(values) if ctx.wanted[2] else None
+        for number, part in enumerate(slice(start, start + rows) for start in starts):
             chunk = states[part]
             masses = torch.mm(chunk, scaled, out=buffer[: len(chunk)])
+            if values is not None:
+                few = slice(cuts[number], cuts[number + 1])
+                at = places[0][few] - part.start, places[1][few] - 1
+                masses.index_put_(at, values[few] * _LOG2_E, accumulate=True)
             if shift is not None:
                 masses.add_(bias[1:], alpha=_LOG2_E)
                 shift[part] = masses.amax(dim=1)
                 masses.sub_(shift[part, None])
             masses.exp2_()
             share = 1.0 / (torch.mv(masses, prior, out=partitions[part]) * count)
+            if values is not None and ctx.wanted[2]:
+                into_values[few] = masses[at] * prior[at[1]] * share[at[0]]
             if ctx.wanted[0]:
                 torch.mm(masses, weighted, out=into_states[part]).mul_(share[:, None])
             if ctx.wanted[1]:
@@ -78,22 +115,29 @@ class _ChunkedSoftmax(torch.autograd.Function):
             into_bias[1:].mul_(prior)
             into_table.index_add_(0, targets, states, alpha=-1.0 / count)
             into_bias.index_add_(0, targets, torch.full_like(states[:, 0], -1.0 / count))
-        ctx.save_for_backward(into_states, into_table, into_bias)
         log_partitions = partitions.log() if shift is None else partitions.log() + shift / _LOG2_E
-        return (log_partitions - (states * answers).sum(dim=1) - bias[targets]).mean()
+        losses = log_partitions - (states * answers).sum(dim=1) - bias[targets]
+        if values is not None:
+            answered = (targets[places[0]] == places[1]).nonzero()[:, 0]
+            losses.index_add_(0, places[0][answered], values[answered], alpha=-1.0)
+            if ctx.wanted[2]:
+                into_values[answered] -= 1.0 / count
+        ctx.save_for_backward(into_states, into_table, into_bias, into_values if values is not None else None)
+        return losses.mean()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         # once_differentiable looks at the incoming gradient alone: behind a loss it is a constant 1, and the Hessian
         # of whatever comes before would be dropped without a word
         if torch.is_grad_enabled():
             raise RuntimeError("softmax_loss is once differentiable; use softmax_loss_reference for a second time")
-        into_states, into_table, into_bias = ctx.saved_tensors
+        into_states, into_table, into_bias, into_values = ctx.saved_tensors
         items = (gradient * into_table, gradient * into_bias) if ctx.wanted[1] else (None, None)
-        return gradient * into_states if ctx.wanted[0] else None, *items, None
+        values = gradient * into_values if ctx.wanted[2] else None
+        return gradient * into_states if ctx.wanted[0] else None, *items, None, values, None
 
 
-def _row_shift(states: Tensor, items: Tensor, bias: Tensor) -> Tensor | None:
+def _row_shift(states: Tensor, items: Tensor, bias: Tensor, values: Tensor | None = None) -> Tensor | None:
     """None where no sum of exponentials can overflow (Cauchy-Schwarz bounds the logits): no logit need be shifted.
 
     Else an empty [T], for the largest logit of each row. On a GPU, where to ask is to wait, always the latter.
@@ -101,6 +145,8 @@ def _row_shift(states: Tensor, items: Tensor, bias: Tensor) -> Tensor | None:
     if not states.is_cuda:
         longest = states.square().sum(dim=1).amax() * items.square().sum(dim=1).amax()
         bound = float(longest.sqrt() + bias.abs().amax()) + math.log(len(items)) + math.log(len(states))
+        if values is not None and len(values):
+            bound += float(values.abs().amax())
         if bound < _LARGEST_EXPONENT:  # false for NaN, too
             return None
     return torch.empty_like(states[:, 0])
@@ -115,18 +161,25 @@ def sampled_softmax_loss(
     count: int,
     generator: torch.Generator | None = None,
     rows_only: bool = False,
+    offsets: Offsets | None = None,
 ) -> Tensor:
     """logsumexp(s_y, {s_j - log(m Q_j)}) - s_y, with m = ``count`` negatives j ~ Q shared by the whole batch.
 
     Draws are with replacement. A draw that equals a position's target is masked there and Q renormalised without the
     target, so that the expected partition function is the full one. Tends to the full softmax as m grows.
     probabilities float [n] sums to 1 with row 0 at zero; the rest as in :func:`softmax_loss_reference`.
-    rows_only: the table's gradient is a sparse tensor of the rows that were read.
+    rows_only: the table's gradient is a sparse tensor of the rows that were read. offsets: added to s.
     """
     negatives = torch.multinomial(probabilities, count, replacement=True, generator=generator)
     positive = (states * F.embedding(targets, table, sparse=rows_only)).sum(dim=1) + bias[targets]
     shown = bias[negatives] - torch.log(probabilities[negatives])
     logits = F.linear(states, F.embedding(negatives, table, sparse=rows_only), shown)
+    if offsets is not None:
+        positive = positive + offsets.at(targets)
+        drawn = torch.isin(offsets.items, negatives).nonzero()[:, 0]
+        place, column = (offsets.items[drawn, None] == negatives).nonzero(as_tuple=True)
+        few = drawn[place]
+        logits = logits.index_put((offsets.rows[few], column), offsets.values[few], accumulate=True)
     # few positions meet their own target among the negatives: only there is anything to mask
     meeting = torch.isin(targets, negatives).nonzero()[:, 0]
     place, column = (targets[meeting, None] == negatives).nonzero(as_tuple=True)

@@ -1,6 +1,7 @@
 """The network of LRURec: item table, linear recurrent encoder, scores by inner product (WSDM 2024)."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +9,23 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.model.item_memory import ItemMemory
 from recbole_metarec.model.losses import sampled_softmax_loss, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.lru import LRUEncoder
 from recbole_metarec.model.network import Memory, SequenceNetwork
+from recbole_metarec.model.seen_offset import SeenOffset
 from recbole_metarec.model.text_map import TextMap
 
 Parameters = Mapping[str, Tensor]
+START_SHARE = 0.1  # of the encoder in a score, until validation has chosen
+
+
+class Reading(NamedTuple):
+    """What scores are made of where they depend on the items of the history, too: the encoder's state [B, d], and the
+    history int64 [B, L], padded on the right."""
+
+    state: Tensor
+    history: Tensor
 
 
 class LRUNetwork(SequenceNetwork):
@@ -25,6 +37,11 @@ class LRUNetwork(SequenceNetwork):
     ring: smallest and largest modulus of the eigenvalues at the start. text_width: 0 without texts. target_negatives:
     of a sampled softmax, 0 for the whole catalogue; they are drawn by ``popularity``, float [n_items], which is not
     saved with the model.
+
+    seen_offset: whether scores have a learned offset for items of the history. memory_pairs: the pairs of an item
+    memory, 0 without one; it is trained beside the encoder by a loss of its own, and a score is
+    (1 - lru_share) * (the memory's) + lru_share * (the encoder's). memory_text_width: of the texts that the memory
+    compares.
     """
 
     def __init__(
@@ -38,6 +55,9 @@ class LRUNetwork(SequenceNetwork):
         text_width: int = 0,
         text_dropout_prob: float = 0.0,
         target_negatives: int = 0,
+        seen_offset: bool = False,
+        memory_pairs: int = 0,
+        memory_text_width: int = 0,
     ):
         super().__init__(n_items, longest)
         self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
@@ -49,13 +69,25 @@ class LRUNetwork(SequenceNetwork):
         self.text_map = TextMap(n_items, text_width, width, text_dropout_prob) if text_width else None
         self.target_negatives = target_negatives
         self.register_buffer("popularity", None, persistent=False)
+        self.seen = SeenOffset() if seen_offset else None
+        self.memory = ItemMemory(n_items, memory_pairs, memory_text_width) if memory_pairs else None
+        self.register_buffer("lru_share", torch.tensor(START_SHARE) if memory_pairs else None)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether scores depend on the items of the history beside the encoder's state."""
+        return self.seen is not None or self.memory is not None
 
     # -- under trial weights -----------------------------------------------------------------------------------
 
     def encode(self, parameters: Parameters, vectors: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
         """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
-        encoder = {name[8:]: value for name, value in parameters.items() if name.startswith("encoder.")}
-        return functional_call(self.encoder, encoder, (vectors, generator, plain), tie_weights=False)
+        return self._call("encoder", parameters, vectors, generator, plain)
+
+    def _call(self, part: str, parameters: Parameters, *arguments):
+        """One of the network's modules under trial weights."""
+        weights = {name[len(part) + 1 :]: value for name, value in parameters.items() if name.startswith(f"{part}.")}
+        return functional_call(getattr(self, part), weights, arguments, tie_weights=False)
 
     def item_table(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:
         """Vectors of the target's items under trial weights, [n_items, d]."""
@@ -82,16 +114,19 @@ class LRUNetwork(SequenceNetwork):
         vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
         states = self.encode(parameters, vectors, generator, plain)
         items = table, bias, self.popularity
-        return self.item_loss(states, batch, items, self.target_negatives, generator, plain, rows_only)
+        draws = self.target_negatives, generator
+        loss = self.item_loss(parameters, states, batch, items, *draws, plain, rows_only)
+        return loss if self.memory is None else loss + self._call("memory", parameters, batch, plain)
 
-    def item_loss(self, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
+    def item_loss(self, parameters, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
         """Loss of states [B, L, d] against items: their table [n, d], bias [n] and distribution of negatives [n]."""
         positions, answers = batch.predicted()
         states = states.flatten(0, 1).index_select(0, positions)
         table, bias, popularity = items
+        seen = None if self.seen is None else self._call("seen", parameters, batch.inputs, positions, len(table))
         if negatives:
-            return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator, rows_only)
-        return (softmax_loss_reference if plain else softmax_loss)(states, table, bias, answers)
+            return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator, rows_only, seen)
+        return (softmax_loss_reference if plain else softmax_loss)(states, table, bias, answers, seen)
 
     # -- serving -----------------------------------------------------------------------------------------------
 
@@ -102,39 +137,74 @@ class LRUNetwork(SequenceNetwork):
             return self.item_embedding.weight
         return self.kept(lambda: self.item_table(dict(self.named_parameters())))
 
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """State of each user after its last event: int64 [B, L] padded on the right, int64 [B]. Returns [B, d]."""
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor | Reading:
+        """What scores are made of, after each user's last event: int64 [B, L] padded on the right, int64 [B]."""
         item_seq = item_seq[:, : int(item_seq_len.max())]
-        return self.encoder.last(F.embedding(item_seq, self.table, padding_idx=0), item_seq_len)
+        state = self.encoder.last(F.embedding(item_seq, self.table, padding_idx=0), item_seq_len)
+        return Reading(state, item_seq) if self.reads_history else state
 
-    def score(self, states: Tensor) -> Tensor:
-        """states [B, d] to scores [B, n_items]."""
-        return F.linear(states, self.table, self.item_bias)
+    def score(self, states: Tensor | Reading) -> Tensor:
+        """Of every item, [B, n_items], for what :meth:`forward` returns."""
+        if not self.reads_history:
+            return F.linear(states, self.table, self.item_bias)
+        memory, encoder = self.expert_scores(states)
+        return encoder if memory is None else torch.lerp(memory, encoder, self.lru_share)
 
-    def score_of(self, states: Tensor, items: Tensor) -> Tensor:
-        """Score of one item for each state: [B, d], int64 [B] to [B]."""
+    def expert_scores(self, reading: Reading) -> tuple[Tensor | None, Tensor]:
+        """Scores of the memory, None without one, and of the encoder: both [B, n_items]."""
+        state, history = reading
+        scores = F.linear(state, self.table, self.item_bias)
+        if self.seen is not None:
+            last = torch.arange(len(history), device=history.device) * history.shape[1] + (history > 0).sum(dim=1) - 1
+            scores = self.seen(history, last, self.n_items).added_to(scores)
+        return None if self.memory is None else self.memory.scores(history), scores
+
+    def score_of(self, states: Tensor | Reading, items: Tensor) -> Tensor:
+        """Score of one item, int64 [B], for each row of what :meth:`forward` returns: [B]."""
+        if self.reads_history:
+            return self.score(states).gather(1, items[:, None])[:, 0]
         return (states * self.table[items]).sum(dim=1) + self.item_bias[items]
 
     def first_memory(self) -> Memory:
-        """What is remembered of a user without any event: a state per layer, complex [1, n]."""
-        return tuple(self.encoder.initial_state(1))
+        """What is remembered of a user without any event: a state per layer, complex [1, n], and, where scores read
+        them, the latest items, int64 [1, 0]."""
+        layers = tuple(self.encoder.initial_state(1))
+        return (*layers, self._latest([])) if self.reads_history else layers
 
-    def next_memory(self, memory: Memory, item: int) -> tuple[Tensor, Memory]:
-        """One more event at a cost that does not depend on the history: (state [1, d], what is remembered now)."""
-        output, layers = self.encoder.step(self.table[[item]], list(memory))
-        return output, tuple(layers)
+    def _latest(self, items: list[int]) -> Tensor:
+        """The latest ``longest`` items as int64 [1, L]."""
+        return torch.tensor([items[-self.longest :]], dtype=torch.int64, device=self.item_bias.device)
 
-    def memory_of(self, history: list[int]) -> tuple[Tensor, Memory]:
-        """After a whole history of item numbers, not empty, read at once: (state [1, d], what is remembered of it)."""
+    def next_memory(self, memory: Memory, item: int) -> tuple[Tensor | Reading, Memory]:
+        """One more event at a cost that does not depend on the history: (as forward, what is remembered now)."""
+        layers, history = (memory[:-1], memory[-1]) if self.reads_history else (memory, None)
+        output, layers = self.encoder.step(self.table[[item]], list(layers))
+        if history is None:
+            return output, tuple(layers)
+        history = torch.cat([history, history.new_tensor([[item]])], dim=1)[:, -self.longest :]
+        return Reading(output, history), (*layers, history)
+
+    def memory_of(self, history: list[int]) -> tuple[Tensor | Reading, Memory]:
+        """After a whole history of item numbers, not empty, read at once: (as forward, what is remembered of it)."""
         output, layers = self.encoder.remember(self.table[history][None])
-        return output, tuple(layers)
+        if not self.reads_history:
+            return output, tuple(layers)
+        latest = self._latest(history)
+        return Reading(output, latest), (*layers, latest)
 
     # -- what is saved -----------------------------------------------------------------------------------------
 
-    def deployed_sizes(self) -> dict[str, int]:
+    def deployed_sizes(self) -> dict[str, int | bool]:
         """Of the network without texts: what it is trained with is not needed to serve."""
         width, n_layers = self.encoder.width, len(self.encoder.blocks)
-        return {"n_items": self.n_items, "width": width, "n_layers": n_layers, "longest": self.longest}
+        sizes = {"n_items": self.n_items, "width": width, "n_layers": n_layers, "longest": self.longest}
+        if self.seen is not None:
+            sizes["seen_offset"] = True
+        if self.memory is not None:
+            sizes["memory_pairs"] = len(self.memory.pairs.neighbours)
+            if self.memory.texts is not None:
+                sizes["memory_text_width"] = self.memory.text_vectors.shape[1]
+        return sizes
 
     def deployed_weights(self) -> dict[str, Tensor]:
         """The weights of the network without any text that scores as this one does."""

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from recbole_metarec.data.pair_counts import PairCounts
+from recbole_metarec.data.sequences import LeaveOneOut
 from recbole_metarec.model.base import EveryPositionRecommender
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.lru_network import LRUNetwork
@@ -16,8 +18,9 @@ class LRURecommender(EveryPositionRecommender):
         self.seed = config["seed"]
         self._loss_stream: torch.Generator | None = None
 
-    def _sizes(self, config) -> dict:
-        """What the network is made with."""
+    def _sizes(self, config, dataset) -> dict:
+        """What the network is made with; counts the pairs of the training histories for the item memory."""
+        self._pairs = _pairs_of(config, dataset) if config["item_memory"] else None
         return {
             "n_items": self.n_items,
             "width": config["embedding_size"],
@@ -28,10 +31,17 @@ class LRURecommender(EveryPositionRecommender):
             "text_width": config["text_width"] if config["text_alignment"] else 0,
             "text_dropout_prob": config["text_dropout_prob"],
             "target_negatives": config["target_negatives"],
+            "seen_offset": config["seen_offset"],
+            "memory_pairs": 0 if self._pairs is None else len(self._pairs.neighbours),
+            "memory_text_width": config["text_width"] if config["text_alignment"] else 0,
         }
 
-    def _set_popularity(self, dataset) -> None:
-        """Draws sampled negatives by how often each item occurs in training, where there is a training part."""
+    def _set_counts(self, dataset) -> None:
+        """Fills the item memory, and draws sampled negatives by how often each item occurs in training, where there is
+        a training part."""
+        if self._pairs is not None:
+            self.memory.pairs.fill(self._pairs)
+            self._pairs = None
         trained = getattr(dataset, "trained", None)
         if trained is not None:
             self.popularity = negatives_distribution(dataset.store.item_counts(trained), torch.device("cpu"))
@@ -51,5 +61,13 @@ class LRURec(LRUNetwork, LRURecommender):
 
     def __init__(self, config, dataset):
         LRURecommender.__init__(self, config, dataset)
-        LRUNetwork.__init__(self, **self._sizes(config))
-        self._set_popularity(dataset)
+        LRUNetwork.__init__(self, **self._sizes(config, dataset))
+        self._set_counts(dataset)
+
+
+def _pairs_of(config, dataset) -> PairCounts:
+    """Of the training events alone, also where the dataset is not split yet."""
+    store, kept = dataset.store, dataset.trained
+    if kept is None:
+        kept = LeaveOneOut.split(store.lengths).trained
+    return PairCounts.of(store, kept, config["memory_neighbours"])

@@ -22,14 +22,14 @@ class MetaRec(MetaRecNetwork, LRURecommender):
         LRURecommender.__init__(self, config, dataset)
         MetaRecNetwork.__init__(
             self,
-            **self._sizes(config),
+            **self._sizes(config, dataset),
             vq_heads=config["vq_heads"],
             codebook_gradient=config["codebook_gradient"],
             penalties=(config["codebook_weight"], config["commitment_weight"]),
             quantize_output=config["quantize_output"],
             source_negatives=config["source_negatives"],
         )
-        self._set_popularity(dataset)
+        self._set_counts(dataset)
         self.candidate_codes = _popular_items(config["vq_codes"], dataset)
         self._warned = False
 

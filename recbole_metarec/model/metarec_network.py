@@ -83,7 +83,8 @@ class MetaRecNetwork(LRUNetwork):
         if self.quantize_output and self.vq_heads:
             table = F.pad(self._through_codebook(codebook, whole[1:])[0], (0, 0, 1, 0))
         answers = table, source.bias, source.popularity
-        loss = self.item_loss(states, batch, answers, self.source_negatives, generator, plain, rows_only)
+        draws = self.source_negatives, generator
+        loss = self.item_loss(parameters, states, batch, answers, *draws, plain, rows_only)
         return loss + penalty
 
     def source_table(self, parameters: Parameters, source: SourceItems) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
+import numpy as np
 import torch
 from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
@@ -13,7 +14,7 @@ from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.evaluation.ranking import rank_all
+from recbole_metarec.evaluation.ranking import rank_all, rank_shares
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.randomness import Streams
@@ -30,6 +31,8 @@ from recbole_metarec.trainer.training_log import TrainingLog
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import TransferStep
 from recbole_metarec.trainer.weighting import WEIGHTINGS
+
+SHARES = tuple(number / 10 for number in range(11))  # of the encoder in a score; the rest is the item memory's
 
 
 class TransferTrainer(Trainer):
@@ -70,8 +73,11 @@ class TransferTrainer(Trainer):
     def _build_optimizer(self, **kwargs):
         if "params" in kwargs:
             return fused(super()._build_optimizer(**kwargs))
-        dense = fused(super()._build_optimizer(params=parameter_groups(self.model)))
+        dense = fused(super()._build_optimizer(params=self._parameter_groups()))
         return RowwiseOptimizer(dense, [self.model.item_embedding.weight]) if self.rows_only else dense
+
+    def _parameter_groups(self) -> list[dict]:
+        return parameter_groups(self.model, self.config["memory_learning_rate"] or 0.0)
 
     def _optimizer_for_sources(self, tables, biases):
         groups = [{"params": tables}, {"params": biases, "weight_decay": 0.0}]
@@ -309,6 +315,17 @@ class TransferTrainer(Trainer):
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
+    def _valid_epoch(self, valid_data, show_progress=False):
+        """RecBole's (score, result), of the share of the encoder beside an item memory that is best on validation."""
+        memory = getattr(self.model, "memory", None)
+        if memory is None:
+            return super()._valid_epoch(valid_data, show_progress)
+        ranks = rank_shares(self.model, valid_data, SHARES, self.device)
+        results = [metrics_of(of_share, self.config) for of_share in ranks]
+        best = _top_of(np.array([result[self.valid_metric] for result in results]))
+        self.model.lru_share.fill_(SHARES[best])
+        return results[best][self.valid_metric], results[best]
+
     def rank(self, eval_data, show_progress=False):
         """Rank of the held-out item of each row, int64 [R]."""
         return rank_all(self.model, eval_data, self.device, show_progress)
@@ -317,6 +334,12 @@ class TransferTrainer(Trainer):
         """Puts a saved model's weights into this trainer's model. Raises CheckpointError."""
         load_weights(self.model, read_checkpoint(model_file, self.device), model_file)
         self.logger.info(f"Loading model structure and parameters from {model_file}")
+
+
+def _top_of(scores: np.ndarray) -> int:
+    """The best place on a curve, averaged with its neighbours: a single lucky one on few rows does not win."""
+    ends = np.r_[scores[0], scores, scores[-1]]
+    return int(np.argmax(ends[:-2] + 2 * ends[1:-1] + ends[2:]))
 
 
 def _unused(path: Path) -> str:

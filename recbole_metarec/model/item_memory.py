@@ -1,0 +1,227 @@
+"""Item memory: which items stood near those of the history in others' histories, weighed by a head that knows no id.
+
+With h_0 the last item of a history, c_g(i, j) the counts of a pair, n_i the events of an item and j a candidate:
+
+    e(j)     = sum over p < 10 of  gamma^p a^[p = 0] (sum_g w_g c_g(h_p, j)) / (n_{h_p}^{alpha_1} n_j^{alpha_2} + s)
+    logit(j) = beta log(1 + e(j) / epsilon) + omega log(1 + n_j) + rho [j in h] + b_j (+ tau cos(text of h, text of j))
+
+A history's own pairs are taken out of the counts first: in training the answer would leak through them. Nothing in the
+head knows an item, so that it may be taught by one domain and serve another.
+
+Letters: n catalogue size with padding in row 0, P kept pairs, R rows that are scored, E entries of evidence.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.model.losses import Offsets, softmax_loss, softmax_loss_reference
+from recbole_metarec.model.seen_offset import SeenOffset, up_to
+
+REACH = 10  # as in data.pair_counts, which serving does not import
+LAGS = ((1, 1), (2, 3), (4, REACH))
+GROUPS = len(LAGS) + 1
+POSITIONS = 256  # that teach the memory in a batch: its few numbers do not need all, and evidence costs time
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+class Entries(NamedTuple):
+    """For each row the neighbours of its latest items: row, item, the item they are near and its lag, int64 [E]; counts
+    float [E, 4]."""
+
+    row: Tensor
+    item: Tensor
+    near: Tensor
+    lag: Tensor
+    counts: Tensor
+
+
+class PairTable(nn.Module):
+    """A domain's pair counts as tensors, of the shapes of :class:`~recbole_metarec.data.pair_counts.PairCounts`."""
+
+    def __init__(self, n_items: int, n_pairs: int):
+        super().__init__()
+        self.n_items = n_items
+        self.register_buffer("starts", torch.zeros(n_items + 1, dtype=torch.int64))
+        self.register_buffer("neighbours", torch.zeros(n_pairs, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(n_pairs, GROUPS, dtype=torch.int16))
+        self.register_buffer("popularity", torch.zeros(n_items, dtype=torch.int64))
+
+    def fill(self, pairs) -> None:
+        """With a domain's PairCounts of the same sizes."""
+        for name in ("starts", "neighbours", "counts", "popularity"):
+            getattr(self, name).copy_(torch.from_numpy(getattr(pairs, name)))
+
+    def entries(self, latest: Tensor, owner: Tensor, own: tuple[Tensor, Tensor]) -> Entries:
+        """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose pairs, of ``own_pairs``, are out."""
+        items = latest.flatten()
+        start = self.starts[items]
+        lengths = self.starts[items + 1] - start
+        place = torch.repeat_interleave(torch.arange(len(items), device=items.device), lengths)
+        pair = torch.arange(len(place), device=items.device) + (start - lengths.cumsum(0) + lengths)[place]
+        row, lag, near, item = place // REACH, place % REACH, items[place], self.neighbours[pair].long()
+        counts = self.counts[pair].float()
+        keys, of_owner = own
+        if not len(keys):
+            return Entries(row, item, near, lag, counts)
+        key = (owner[row] * self.n_items + near) * self.n_items + item
+        at = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
+        hit = (keys[at] == key).nonzero()[:, 0]
+        counts[hit] = (counts[hit] - of_owner[at[hit]]).clamp(min=0)
+        left = counts.any(dim=1).nonzero()[:, 0]
+        return Entries(row[left], item[left], near[left], lag[left], counts[left])
+
+
+def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
+    """The pairs inside each row of int64 [B, L], padded on the right.
+
+    Returns ascending keys (row * n + i) * n + j, int64 [K], and their counts, float [K, 4].
+    """
+    keys, groups = [histories.new_zeros(0)], [histories.new_zeros(0)]
+    row = torch.arange(len(histories), device=histories.device)[:, None] * n_items
+    for group, (nearest, furthest) in enumerate(LAGS):
+        for lag in range(nearest, min(furthest, histories.shape[1] - 1) + 1):
+            first, second = histories[:, :-lag], histories[:, lag:]
+            real = second > 0
+            ways = (row + first) * n_items + second, (row + second) * n_items + first
+            keys += [way[real] for way in ways]
+            groups += [torch.full_like(keys[-2], group), torch.full_like(keys[-1], GROUPS - 1)]
+    unique, inverse = torch.unique(torch.cat(keys), return_inverse=True)
+    places = inverse * GROUPS + torch.cat(groups)
+    return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).float()
+
+
+class EvidenceHead(nn.Module):
+    """What a pair's counts are worth, and the popularity beside them: scalars that are the same for all domains.
+
+    The start values are those at which the head, untrained, does well on validation of several domains.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.log_weights = nn.Parameter(torch.tensor([0.0, -0.3, -0.6, -0.6]))
+        self.log_shrinkage = nn.Parameter(torch.tensor(1.0))
+        self.exponents = nn.Parameter(torch.tensor([0.5, 0.5]))
+        self.decay = nn.Parameter(torch.tensor(1.5))  # gamma is its sigmoid
+        self.log_last = nn.Parameter(torch.tensor(0.2))
+        self.evidence_weight = nn.Parameter(torch.tensor(2.0))
+        self.log_epsilon = nn.Parameter(torch.tensor(-3.5))
+        self.popularity_weight = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, entries: Entries, popularity: Tensor) -> Tensor:
+        """What each entry adds to e(j), positive [E]."""
+        popularity = popularity.clamp(min=1).float()
+        weighted = entries.counts @ self.log_weights.exp()
+        sizes = popularity[entries.near] ** self.exponents[0] * popularity[entries.item] ** self.exponents[1]
+        recency = torch.sigmoid(self.decay) ** torch.arange(REACH, device=popularity.device)
+        recency = recency * torch.cat([self.log_last.exp()[None], torch.ones_like(recency[1:])])
+        return weighted / (sizes + self.log_shrinkage.exp()) * recency[entries.lag]
+
+    def logit(self, evidence: Tensor) -> Tensor:
+        """What evidence e(j) [E] adds to the logit of j."""
+        return self.evidence_weight * torch.log1p(evidence * torch.exp(-self.log_epsilon))
+
+    def base(self, popularity: Tensor) -> Tensor:
+        """The logit of each item without evidence, [n]."""
+        return self.popularity_weight * torch.log1p(popularity.float())
+
+
+class ItemMemory(nn.Module):
+    """The memory of a domain: its pair counts, an item bias, and the head.
+
+    text_width: of the text vectors that are compared with the history's, 0 without texts.
+    """
+
+    def __init__(self, n_items: int, n_pairs: int, text_width: int = 0):
+        super().__init__()
+        self.head = EvidenceHead()
+        self.seen = SeenOffset(-1.0)
+        self.pairs = PairTable(n_items, n_pairs)
+        self.item_bias = nn.Parameter(torch.zeros(n_items))
+        self.texts = None
+        if text_width:
+            self.texts = TextEvidence()
+            self.register_buffer("text_vectors", torch.zeros(n_items, text_width))
+
+    def forward(self, batch: SequenceBatch, plain: bool = False) -> Tensor:
+        """The next-item loss of the memory alone, mean over some of the predicted positions of a batch."""
+        positions, answers = _some(*batch.predicted())
+        owner = positions // batch.inputs.shape[1]
+        offsets = self.offsets(batch.inputs, positions, owner, own_pairs(batch.histories(), self.pairs.n_items))
+        if self.texts is None:
+            return sparse_softmax_loss(self.base(), answers, offsets)
+        states = self.texts(up_to(batch.inputs, positions, REACH), self.text_vectors)
+        loss = softmax_loss_reference if plain else softmax_loss
+        return loss(states, self.text_vectors, self.base(), answers, offsets)
+
+    def scores(self, histories: Tensor) -> Tensor:
+        """Of every item after each history int64 [B, L], padded on the right: [B, n]."""
+        rows = torch.arange(len(histories), device=histories.device)
+        last = rows * histories.shape[1] + (histories > 0).sum(dim=1) - 1
+        offsets = self.offsets(histories, last, rows, own_pairs(histories, self.pairs.n_items))
+        if self.texts is None:
+            dense = self.base().repeat(len(histories), 1)
+        else:
+            dense = F.linear(
+                self.texts(up_to(histories, last, REACH), self.text_vectors), self.text_vectors, self.base()
+            )
+        return offsets.added_to(dense)
+
+    def base(self) -> Tensor:
+        """The logit of each item of which the history says nothing, [n]."""
+        return self.head.base(self.pairs.popularity) + self.item_bias
+
+    def offsets(self, inputs: Tensor, positions: Tensor, owner: Tensor, own: tuple[Tensor, Tensor]) -> Offsets:
+        """What the history up to each flat position adds to :meth:`base`."""
+        n = self.pairs.n_items
+        entries = self.pairs.entries(up_to(inputs, positions, REACH), owner, own)
+        seen = self.seen(inputs, positions, n)
+        keys = torch.cat([entries.row * n + entries.item, seen.rows * n + seen.items])
+        keys, inverse = torch.unique(keys, return_inverse=True)
+        near, in_history = inverse.split([len(entries.row), len(seen.rows)])
+        evidence = self.head(entries, self.pairs.popularity)
+        evidence = evidence.new_zeros(len(keys)).index_add(0, near, evidence)
+        values = self.head.logit(evidence).index_add(0, in_history, seen.values)
+        return Offsets(keys // n, keys % n, values)
+
+
+class TextEvidence(nn.Module):
+    """The decayed text vector of a history, times tau: its inner product with an item's is tau times their cosine."""
+
+    def __init__(self):
+        super().__init__()
+        self.decay = nn.Parameter(torch.tensor(0.6))  # of the sigmoid: an event counts 0.65 times the one after it
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, latest: Tensor, vectors: Tensor) -> Tensor:
+        """latest: int64 [R, REACH]; vectors [n, w] of length 1, or 0 where there is no text. Returns [R, w]."""
+        weights = torch.sigmoid(self.decay) ** torch.arange(latest.shape[1], device=latest.device)
+        summed = (vectors[latest] * weights[:, None]).sum(dim=1)
+        return self.scale * F.normalize(summed, dim=1)
+
+
+def _some(positions: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+    """At most POSITIONS of them, ascending. Multiples of the golden ratio fall everywhere, whatever the rows' lengths."""
+    if len(positions) <= POSITIONS:
+        return positions, answers
+    order = (torch.arange(len(positions), dtype=torch.float64, device=positions.device) * GOLDEN_RATIO).frac().argsort()
+    chosen = order[:POSITIONS].sort().values
+    return positions[chosen], answers[chosen]
+
+
+def sparse_softmax_loss(base: Tensor, targets: Tensor, offsets: Offsets) -> Tensor:
+    """Mean cross-entropy of logits that are ``base`` [n] for every row, but for the offsets; no [R, n] is ever held.
+
+    The partition of all rows is that of the base, corrected at the few places that have an offset.
+    """
+    total = torch.logsumexp(base[1:], dim=0)
+    share = torch.exp(base[offsets.items] - total)
+    # the largest exponent of each row, so that nothing overflows
+    top = base.new_zeros(len(targets)).scatter_reduce(0, offsets.rows, offsets.values.detach(), "amax")
+    untouched = 1.0 - torch.zeros_like(top).index_add(0, offsets.rows, share)
+    corrected = share * torch.exp(offsets.values - top[offsets.rows])
+    partition = (untouched.clamp(min=1e-6) * torch.exp(-top)).index_add(0, offsets.rows, corrected)
+    return (total + top + torch.log(partition) - base[targets] - offsets.at(targets)).mean()

@@ -1,0 +1,44 @@
+"""A learned offset for items that are in the history already: whether, and how soon, people come back to an item."""
+
+import torch
+from torch import Tensor, nn
+
+from recbole_metarec.model.losses import Offsets
+
+# the first lag of each group: 0 is the last item of the history, 1 the one before it
+LAG_STARTS = (0, 1, 2, 3, 5, 10, 20)
+
+
+class SeenOffset(nn.Module):
+    """rho of the item's most recent lag, added to the logit of every item of the history. start: of every rho."""
+
+    def __init__(self, start: float = 0.0):
+        super().__init__()
+        self.by_lag = nn.Parameter(torch.full((len(LAG_STARTS),), start))
+        self.register_buffer("starts", torch.tensor(LAG_STARTS[1:]), persistent=False)
+
+    def forward(self, inputs: Tensor, positions: Tensor, n_items: int) -> Offsets:
+        """Of the items up to flat ``positions`` int64 [R], ascending, of ``inputs`` int64 [B, L]."""
+        keys, lags = seen_items(inputs, positions, n_items)
+        values = self.by_lag[torch.bucketize(lags, self.starts, right=True)]
+        return Offsets(keys // n_items, keys % n_items, values)
+
+
+def seen_items(inputs: Tensor, positions: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
+    """Each row's different items up to its position, and the most recent lag of each.
+
+    Returns ascending keys row * n_items + item, int64 [E], and lags int64 [E].
+    """
+    width = inputs.shape[1]
+    items = up_to(inputs, positions, width)
+    row, lag = items.nonzero(as_tuple=True)
+    keys, inverse = torch.unique(row * n_items + items[row, lag], return_inverse=True)
+    lags = torch.full_like(keys, width).scatter_reduce(0, inverse, lag, "amin")
+    return keys, lags
+
+
+def up_to(inputs: Tensor, positions: Tensor, most: int) -> Tensor:
+    """int64 [R, most]: the items up to flat ``positions`` of ``inputs`` [B, L], latest first, 0 where there is none."""
+    back = torch.arange(most, device=inputs.device)
+    column = (positions % inputs.shape[1])[:, None] - back
+    return torch.where(column >= 0, inputs.flatten()[(positions[:, None] - back).clamp(min=0)], 0)

@@ -1,0 +1,63 @@
+"""What a source teaches the head of the item memory: to read the counts of shops of several sizes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
+from recbole_metarec.data.pair_counts import PairCounts
+from recbole_metarec.data.sequences import SequenceStore, training_windows
+from recbole_metarec.model.item_memory import Evidence, PairTable
+from recbole_metarec.randomness import numpy_stream
+
+SHARES = (0.03, 0.1, 0.3, 1.0)  # of a source's users: a head that has seen full shops only reads small ones badly
+FEWEST_USERS = 50
+
+
+class Lessons:
+    """Batches of subsamples of one source's users, in turn, each with the pair counts of its own users alone."""
+
+    def __init__(
+        self,
+        store: SequenceStore,
+        name: str,
+        longest: int,
+        budget: int,
+        seed: int,
+        most: int,
+        device: torch.device,
+        texts: torch.Tensor | None = None,
+    ):
+        """budget: events of a batch. most: neighbours of an item that are kept. texts [n, w] of length 1."""
+        self.device, self.given = device, 0
+        self.evidence, self.streams = [], []
+        for part in _subsamples(store, name, seed):
+            counts = PairCounts.of(part, part.lengths, most)
+            table = PairTable(part.n_items, len(counts.neighbours)).to(device)
+            table.fill(counts)
+            self.evidence.append(Evidence(table, texts))
+            windows = training_windows(part, part.lengths, longest)
+            self.streams.append(BatchStream(SequenceBatches(part, windows, budget, seed, f"{name}, {len(part.users)}")))
+
+    def __next__(self) -> tuple[SequenceBatch, Evidence]:
+        number = self.given % len(self.streams)
+        self.given += 1
+        return next(self.streams[number]).to(self.device), self.evidence[number]
+
+    def state_dict(self) -> dict:
+        """How many were given, and where the streams stand."""
+        return {"given": self.given, "streams": [stream.state_dict() for stream in self.streams]}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues where :meth:`state_dict` was taken."""
+        self.given = state["given"]
+        for stream, saved in zip(self.streams, state["streams"], strict=True):
+            stream.load_state_dict(saved)
+
+
+def _subsamples(store: SequenceStore, name: str, seed: int) -> Sequence[SequenceStore]:
+    """Each a part of the next larger one; those that would have too few users are left out, the whole never is."""
+    order = numpy_stream(seed, "subsamples", name).permutation(len(store.users))
+    sizes = [round(share * len(order)) for share in SHARES]
+    return [store.of_users(np.sort(order[:size])) for size in sizes if size >= min(FEWEST_USERS, len(order))]
