@@ -37,6 +37,13 @@ class SequenceStore:
         offsets = np.r_[0, np.cumsum(np.concatenate([store.lengths for store in stores]))]
         return cls(items.astype(np.int32), offsets, np.arange(len(offsets) - 1), int(starts[-1]) + 1)
 
+    def of_users(self, which: np.ndarray) -> "SequenceStore":
+        """The histories of some users, int [V] positions in the store, over the same catalogue."""
+        lengths = self.lengths[which]
+        offsets = np.r_[0, np.cumsum(lengths)]
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[which] - offsets[:-1], lengths)
+        return SequenceStore(self.items[events], offsets, self.users[which], self.n_items)
+
     @property
     def lengths(self) -> np.ndarray:
         """int64 [U], events of each user."""

@@ -94,6 +94,13 @@ def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
     return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).float()
 
 
+class Evidence(NamedTuple):
+    """What a domain knows of its items: pair counts, and text vectors [n, w] of length 1 where there are any."""
+
+    pairs: PairTable
+    texts: Tensor | None = None
+
+
 class EvidenceHead(nn.Module):
     """What a pair's counts are worth, and the popularity beside them: scalars that are the same for all domains.
 
@@ -141,48 +148,54 @@ class ItemMemory(nn.Module):
         self.seen = SeenOffset(-1.0)
         self.pairs = PairTable(n_items, n_pairs)
         self.item_bias = nn.Parameter(torch.zeros(n_items))
-        self.texts = None
-        if text_width:
-            self.texts = TextEvidence()
-            self.register_buffer("text_vectors", torch.zeros(n_items, text_width))
+        self.texts = TextEvidence() if text_width else None
+        self.register_buffer("text_vectors", torch.zeros(n_items, text_width) if text_width else None)
 
-    def forward(self, batch: SequenceBatch, plain: bool = False) -> Tensor:
-        """The next-item loss of the memory alone, mean over some of the predicted positions of a batch."""
+    def forward(self, batch: SequenceBatch, source: Evidence | None = None, plain: bool = False) -> Tensor:
+        """The next-item loss of the memory alone, mean over some of the predicted positions of a batch.
+
+        source: another domain's evidence, read by the same head and offsets; such a domain has no item bias.
+        """
+        evidence = source or Evidence(self.pairs, self.text_vectors)
         positions, answers = _some(*batch.predicted())
         owner = positions // batch.inputs.shape[1]
-        offsets = self.offsets(batch.inputs, positions, owner, own_pairs(batch.histories(), self.pairs.n_items))
-        if self.texts is None:
-            return sparse_softmax_loss(self.base(), answers, offsets)
-        states = self.texts(up_to(batch.inputs, positions, REACH), self.text_vectors)
+        own = own_pairs(batch.histories(), evidence.pairs.n_items)
+        offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)
+        base = self.head.base(evidence.pairs.popularity)
+        base = base if source else base + self.item_bias
+        if self.texts is None or evidence.texts is None:
+            return sparse_softmax_loss(base, answers, offsets)
+        states = self.texts(up_to(batch.inputs, positions, REACH), evidence.texts)
         loss = softmax_loss_reference if plain else softmax_loss
-        return loss(states, self.text_vectors, self.base(), answers, offsets)
+        return loss(states, evidence.texts, base, answers, offsets)
+
+    def set_texts(self, vectors: Tensor) -> None:
+        """Text vectors [n, w] of any length, 0 where there is no text."""
+        self.text_vectors.copy_(F.normalize(vectors, dim=1))
 
     def scores(self, histories: Tensor) -> Tensor:
         """Of every item after each history int64 [B, L], padded on the right: [B, n]."""
         rows = torch.arange(len(histories), device=histories.device)
         last = rows * histories.shape[1] + (histories > 0).sum(dim=1) - 1
-        offsets = self.offsets(histories, last, rows, own_pairs(histories, self.pairs.n_items))
+        offsets = self.offsets(self.pairs, histories, last, rows, own_pairs(histories, self.pairs.n_items))
+        base = self.head.base(self.pairs.popularity) + self.item_bias
         if self.texts is None:
-            dense = self.base().repeat(len(histories), 1)
+            dense = base.repeat(len(histories), 1)
         else:
             dense = F.linear(
                 self.texts(up_to(histories, last, REACH), self.text_vectors), self.text_vectors, self.base()
             )
         return offsets.added_to(dense)
 
-    def base(self) -> Tensor:
-        """The logit of each item of which the history says nothing, [n]."""
-        return self.head.base(self.pairs.popularity) + self.item_bias
-
-    def offsets(self, inputs: Tensor, positions: Tensor, owner: Tensor, own: tuple[Tensor, Tensor]) -> Offsets:
-        """What the history up to each flat position adds to :meth:`base`."""
-        n = self.pairs.n_items
-        entries = self.pairs.entries(up_to(inputs, positions, REACH), owner, own)
+    def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own) -> Offsets:
+        """What the history up to each flat position of ``inputs`` adds to the logits; owner, own: of ``entries``."""
+        n = pairs.n_items
+        entries = pairs.entries(up_to(inputs, positions, REACH), owner, own)
         seen = self.seen(inputs, positions, n)
         keys = torch.cat([entries.row * n + entries.item, seen.rows * n + seen.items])
         keys, inverse = torch.unique(keys, return_inverse=True)
         near, in_history = inverse.split([len(entries.row), len(seen.rows)])
-        evidence = self.head(entries, self.pairs.popularity)
+        evidence = self.head(entries, pairs.popularity)
         evidence = evidence.new_zeros(len(keys)).index_add(0, near, evidence)
         values = self.head.logit(evidence).index_add(0, in_history, seen.values)
         return Offsets(keys // n, keys % n, values)
@@ -204,7 +217,7 @@ class TextEvidence(nn.Module):
 
 
 def _some(positions: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """At most POSITIONS of them, ascending. Multiples of the golden ratio fall everywhere, whatever the rows' lengths."""
+    """At most POSITIONS of them, ascending: multiples of the golden ratio fall everywhere, however long rows are."""
     if len(positions) <= POSITIONS:
         return positions, answers
     order = (torch.arange(len(positions), dtype=torch.float64, device=positions.device) * GOLDEN_RATIO).frac().argsort()

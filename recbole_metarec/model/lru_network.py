@@ -116,7 +116,7 @@ class LRUNetwork(SequenceNetwork):
         items = table, bias, self.popularity
         draws = self.target_negatives, generator
         loss = self.item_loss(parameters, states, batch, items, *draws, plain, rows_only)
-        return loss if self.memory is None else loss + self._call("memory", parameters, batch, plain)
+        return loss if self.memory is None else loss + self._call("memory", parameters, batch, None, plain)
 
     def item_loss(self, parameters, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
         """Loss of states [B, L, d] against items: their table [n, d], bias [n] and distribution of negatives [n]."""

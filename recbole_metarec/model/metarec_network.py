@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.model.item_memory import Evidence
 from recbole_metarec.model.lru_network import LRUNetwork, Parameters
 from recbole_metarec.model.quantizer import quantize
 
@@ -27,6 +28,14 @@ class SourceItems:
     bias: Tensor
     popularity: Tensor | None = None
     texts: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SourceBatch(SequenceBatch):
+    """A batch of a source. lesson: beside it what the item memory's head learns from, a batch of some of the source's
+    users and the evidence of these users alone."""
+
+    lesson: tuple[SequenceBatch, Evidence] | None = None
 
 
 class MetaRecNetwork(LRUNetwork):
@@ -60,7 +69,7 @@ class MetaRecNetwork(LRUNetwork):
         self,
         parameters: Parameters,
         source: SourceItems,
-        batch: SequenceBatch,
+        batch: SourceBatch,
         generator: torch.Generator | None = None,
         plain: bool = False,
         rows_only: bool = False,
@@ -84,8 +93,10 @@ class MetaRecNetwork(LRUNetwork):
             table = F.pad(self._through_codebook(codebook, whole[1:])[0], (0, 0, 1, 0))
         answers = table, source.bias, source.popularity
         draws = self.source_negatives, generator
-        loss = self.item_loss(parameters, states, batch, answers, *draws, plain, rows_only)
-        return loss + penalty
+        loss = self.item_loss(parameters, states, batch, answers, *draws, plain, rows_only) + penalty
+        if self.memory is None or batch.lesson is None:
+            return loss
+        return loss + self._call("memory", parameters, *batch.lesson, plain)
 
     def source_table(self, parameters: Parameters, source: SourceItems) -> Tensor:
         """Vectors of a source's items under trial weights, before quantization: [n_i, d]."""

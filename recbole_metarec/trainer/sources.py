@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
+from recbole_metarec.data.batches import BatchStream, SequenceBatches
 from recbole_metarec.data.source import Source
 from recbole_metarec.model.losses import negatives_distribution
-from recbole_metarec.model.metarec_network import SourceItems
+from recbole_metarec.model.metarec_network import SourceBatch, SourceItems
 from recbole_metarec.randomness import torch_stream
 from recbole_metarec.trainer.forms import COUNT, Dependent, optimizer_form
+from recbole_metarec.trainer.lessons import Lessons
 
 
 class SourceSide:
@@ -27,8 +29,10 @@ class SourceSide:
         device: torch.device,
         texts: np.ndarray | None = None,
         rows_only: bool = False,
+        memory_neighbours: int = 0,
     ):
-        """rows_only: the gradient of its table is a sparse tensor of the rows that were read."""
+        """rows_only: the gradient of its table is a sparse tensor of the rows that were read. memory_neighbours: of an
+        item, in what it teaches an item memory; 0 teaches none."""
         self.name = source.name
         windows = source.windows(longest)
         self.stream = BatchStream(SequenceBatches(source.store, windows, budget, seed, source.name))
@@ -42,33 +46,46 @@ class SourceSide:
         texts = None if texts is None else torch.from_numpy(texts).to(device)
         self.items = SourceItems(self.table, self.bias, negatives_distribution(counts, device), texts)
         self.rows_only, self.device = rows_only, device
+        self.lessons = None
+        if memory_neighbours:
+            sizes = longest, budget, seed, memory_neighbours, device
+            unit = None if texts is None else F.normalize(texts, dim=1)
+            self.lessons = Lessons(source.store, source.name, *sizes, unit)
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
         """The source's parameters: item table [n_i, d], bias [n_i]."""
         return self.table, self.bias
 
-    def next_batch(self) -> SequenceBatch:
+    def next_batch(self) -> SourceBatch:
         """A fresh batch, on the training device."""
-        return next(self.stream).to(self.device)
+        batch = next(self.stream).to(self.device)
+        return SourceBatch(batch.inputs, batch.targets, next(self.lessons) if self.lessons else None)
 
     def state_dict(self) -> dict:
         """Table, bias and the stream's position."""
-        return {"table": self.table.data, "bias": self.bias.data, **self.stream.state_dict()}
+        state = {"table": self.table.data, "bias": self.bias.data, **self.stream.state_dict()}
+        return state | ({"lessons": self.lessons.state_dict()} if self.lessons else {})
 
     def form(self) -> dict:
         """The form of :meth:`state_dict`."""
 
-        def positions(side):
-            return range(len(self.stream.batches.plan(side["passed"])))
-
-        return {"table": self.table, "bias": self.bias, "passed": COUNT, "position": Dependent(positions)}
+        form = {"table": self.table, "bias": self.bias, **_stream_form(self.stream)}
+        if self.lessons:
+            form["lessons"] = {"given": COUNT, "streams": [_stream_form(stream) for stream in self.lessons.streams]}
+        return form
 
     def load_state_dict(self, state: dict) -> None:
         """Continues where :meth:`state_dict` was taken."""
         self.table.data.copy_(state["table"])
         self.bias.data.copy_(state["bias"])
         self.stream.load_state_dict(state)
+        if self.lessons:
+            self.lessons.load_state_dict(state["lessons"])
+
+
+def _stream_form(stream: BatchStream) -> dict:
+    return {"passed": COUNT, "position": Dependent(lambda state: range(len(stream.batches.plan(state["passed"]))))}
 
 
 class SourceSides:

@@ -126,13 +126,16 @@ class TransferTrainer(Trainer):
         vectors = dataset.text_vectors if config["text_alignment"] else None
         if vectors:
             self.model.text_map.set_texts(vectors.target)
+            if self.model.memory is not None:
+                self.model.memory.set_texts(self.model.text_map.texts)
             self.text_digest = vectors.digest
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
         texts = vectors.sources if vectors else [None] * len(dataset.sources)
+        neighbours = 0 if self.model.memory is None else config["memory_neighbours"]
         sides = [
-            SourceSide(source, *size, self.seed, self.device, vectors_of_source, self.sources_by_rows)
+            SourceSide(source, *size, self.seed, self.device, vectors_of_source, self.sources_by_rows, neighbours)
             for source, vectors_of_source in zip(dataset.sources, texts, strict=True)
         ]
         self.sources = SourceSides(sides, self._optimizer_for_sources)
@@ -317,8 +320,7 @@ class TransferTrainer(Trainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's (score, result), of the share of the encoder beside an item memory that is best on validation."""
-        memory = getattr(self.model, "memory", None)
-        if memory is None:
+        if getattr(self.model, "memory", None) is None:
             return super()._valid_epoch(valid_data, show_progress)
         ranks = rank_shares(self.model, valid_data, SHARES, self.device)
         results = [metrics_of(of_share, self.config) for of_share in ranks]

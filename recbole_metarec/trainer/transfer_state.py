@@ -31,7 +31,7 @@ class TransferSettings:
         if self.similarity_over == "all":
             return list(names)
         codes = ["item_embedding.weight"] if self.similarity_over == "encoder_and_codes" else []
-        return [name for name in names if name.startswith("encoder.") or name in codes]
+        return [name for name in names if name.startswith(("encoder.", "memory.head.")) or name in codes]
 
 
 @dataclass
