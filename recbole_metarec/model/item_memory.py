@@ -30,7 +30,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 class Entries(NamedTuple):
     """For each row the neighbours of its latest items: row, item, the item they are near and its lag, int64 [E]; counts
-    float [E, 4]."""
+    int [E, 4]."""
 
     row: Tensor
     item: Tensor
@@ -63,7 +63,7 @@ class PairTable(nn.Module):
         place = torch.repeat_interleave(torch.arange(len(items), device=items.device), lengths)
         pair = torch.arange(len(place), device=items.device) + (start - lengths.cumsum(0) + lengths)[place]
         row, lag, near, item = place // REACH, place % REACH, items[place], self.neighbours[pair].long()
-        counts = self.counts[pair].float()
+        counts = self.counts[pair].int()
         keys, of_owner = own
         if not len(keys):
             return Entries(row, item, near, lag, counts)
@@ -78,7 +78,7 @@ class PairTable(nn.Module):
 def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
     """The pairs inside each row of int64 [B, L], padded on the right.
 
-    Returns ascending keys (row * n + i) * n + j, int64 [K], and their counts, float [K, 4].
+    Returns ascending keys (row * n + i) * n + j, int64 [K], and their counts, int [K, 4].
     """
     keys, groups = [histories.new_zeros(0)], [histories.new_zeros(0)]
     row = torch.arange(len(histories), device=histories.device)[:, None] * n_items
@@ -91,7 +91,7 @@ def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
             groups += [torch.full_like(keys[-2], group), torch.full_like(keys[-1], GROUPS - 1)]
     unique, inverse = torch.unique(torch.cat(keys), return_inverse=True)
     places = inverse * GROUPS + torch.cat(groups)
-    return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).float()
+    return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).int()
 
 
 class Evidence(NamedTuple):
@@ -120,8 +120,8 @@ class EvidenceHead(nn.Module):
 
     def forward(self, entries: Entries, popularity: Tensor) -> Tensor:
         """What each entry adds to e(j), positive [E]."""
-        popularity = popularity.clamp(min=1).float()
-        weighted = entries.counts @ self.log_weights.exp()
+        popularity = popularity.clamp(min=1).to(self.exponents.dtype)
+        weighted = entries.counts.to(self.exponents.dtype) @ self.log_weights.exp()
         sizes = popularity[entries.near] ** self.exponents[0] * popularity[entries.item] ** self.exponents[1]
         recency = torch.sigmoid(self.decay) ** torch.arange(REACH, device=popularity.device)
         recency = recency * torch.cat([self.log_last.exp()[None], torch.ones_like(recency[1:])])
@@ -133,7 +133,7 @@ class EvidenceHead(nn.Module):
 
     def base(self, popularity: Tensor) -> Tensor:
         """The logit of each item without evidence, [n]."""
-        return self.popularity_weight * torch.log1p(popularity.float())
+        return self.popularity_weight * torch.log1p(popularity.to(self.popularity_weight.dtype))
 
 
 class ItemMemory(nn.Module):
@@ -182,9 +182,8 @@ class ItemMemory(nn.Module):
         if self.texts is None:
             dense = base.repeat(len(histories), 1)
         else:
-            dense = F.linear(
-                self.texts(up_to(histories, last, REACH), self.text_vectors), self.text_vectors, self.base()
-            )
+            states = self.texts(up_to(histories, last, REACH), self.text_vectors)
+            dense = F.linear(states, self.text_vectors, base)
         return offsets.added_to(dense)
 
     def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own) -> Offsets:
@@ -213,7 +212,8 @@ class TextEvidence(nn.Module):
         """latest: int64 [R, REACH]; vectors [n, w] of length 1, or 0 where there is no text. Returns [R, w]."""
         weights = torch.sigmoid(self.decay) ** torch.arange(latest.shape[1], device=latest.device)
         summed = (vectors[latest] * weights[:, None]).sum(dim=1)
-        return self.scale * F.normalize(summed, dim=1)
+        # smooth at 0, the sum of a history without texts: the second derivative of a length is infinite there
+        return self.scale * summed * (summed.square().sum(dim=1, keepdim=True) + 1e-12).rsqrt()
 
 
 def _some(positions: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:

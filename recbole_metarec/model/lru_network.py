@@ -145,9 +145,10 @@ class LRUNetwork(SequenceNetwork):
 
     def score(self, states: Tensor | Reading) -> Tensor:
         """Of every item, [B, n_items], for what :meth:`forward` returns."""
-        if not self.reads_history:
-            return F.linear(states, self.table, self.item_bias)
-        memory, encoder = self.expert_scores(states)
+        return self._mixed(states) if self.reads_history else F.linear(states, self.table, self.item_bias)
+
+    def _mixed(self, reading: Reading) -> Tensor:
+        memory, encoder = self.expert_scores(reading)
         return encoder if memory is None else torch.lerp(memory, encoder, self.lru_share)
 
     def expert_scores(self, reading: Reading) -> tuple[Tensor | None, Tensor]:
@@ -162,7 +163,7 @@ class LRUNetwork(SequenceNetwork):
     def score_of(self, states: Tensor | Reading, items: Tensor) -> Tensor:
         """Score of one item, int64 [B], for each row of what :meth:`forward` returns: [B]."""
         if self.reads_history:
-            return self.score(states).gather(1, items[:, None])[:, 0]
+            return self._mixed(states).gather(1, items[:, None])[:, 0]
         return (states * self.table[items]).sum(dim=1) + self.item_bias[items]
 
     def first_memory(self) -> Memory:

@@ -33,7 +33,7 @@ class LRURecommender(EveryPositionRecommender):
             "target_negatives": config["target_negatives"],
             "seen_offset": config["seen_offset"],
             "memory_pairs": 0 if self._pairs is None else len(self._pairs.neighbours),
-            "memory_text_width": config["text_width"] if config["text_alignment"] else 0,
+            "memory_text_width": config["text_width"] if _compares_texts(config) else 0,
         }
 
     def _set_counts(self, dataset) -> None:
@@ -71,3 +71,7 @@ def _pairs_of(config, dataset) -> PairCounts:
     if kept is None:
         kept = LeaveOneOut.split(store.lengths).trained
     return PairCounts.of(store, kept, config["memory_neighbours"])
+
+
+def _compares_texts(config) -> bool:
+    return config["text_alignment"] if config["memory_texts"] == "auto" else config["memory_texts"]

@@ -178,9 +178,10 @@ def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
 
 
 def reads_texts(config) -> bool:
-    """Whether this run's model reads item texts: where it requires them, or with ``text_alignment``."""
+    """Whether this model reads item texts: where it requires them, with ``text_alignment`` or ``memory_texts``."""
     spec = model_spec(config["model"])
-    return spec.requires_texts or (spec.texts == "optional" and bool(config["text_alignment"]))
+    wanted = config["text_alignment"] or (config["item_memory"] and config["memory_texts"] is True)
+    return spec.requires_texts or (spec.texts == "optional" and bool(wanted))
 
 
 def user_names(dataset, users) -> np.ndarray:

@@ -123,17 +123,18 @@ class TransferTrainer(Trainer):
         """Takes from the data what training needs of them; once."""
         config, dataset = self.config, train_data.dataset
         self._items = [str(token) for token in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
-        vectors = dataset.text_vectors if config["text_alignment"] else None
-        if vectors:
+        memory = getattr(self.model, "memory", None)
+        vectors = dataset.text_vectors if config["text_alignment"] or self._compares_texts else None
+        if config["text_alignment"]:
             self.model.text_map.set_texts(vectors.target)
-            if self.model.memory is not None:
-                self.model.memory.set_texts(self.model.text_map.texts)
-            self.text_digest = vectors.digest
+        if self._compares_texts:
+            memory.set_texts(torch.from_numpy(vectors.target))
+        self.text_digest = vectors.digest if vectors else None
         if len(self.sources) or self.transfer == "none":
             return
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
         texts = vectors.sources if vectors else [None] * len(dataset.sources)
-        neighbours = 0 if self.model.memory is None else config["memory_neighbours"]
+        neighbours = 0 if memory is None else config["memory_neighbours"]
         sides = [
             SourceSide(source, *size, self.seed, self.device, vectors_of_source, self.sources_by_rows, neighbours)
             for source, vectors_of_source in zip(dataset.sources, texts, strict=True)
@@ -141,6 +142,11 @@ class TransferTrainer(Trainer):
         self.sources = SourceSides(sides, self._optimizer_for_sources)
         self.source_names = self.sources.names
         self._set_up_transfer()
+
+    @property
+    def _compares_texts(self) -> bool:
+        memory = getattr(self.model, "memory", None)
+        return memory is not None and memory.texts is not None
 
     def _set_up_transfer(self) -> None:
         config = self.config
@@ -259,7 +265,7 @@ class TransferTrainer(Trainer):
         """The deployable model: the target's weights, its network's sizes and the config. No source is in it."""
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         content = {
-            "config": config_to_json(self.config, text_alignment=False),
+            "config": config_to_json(self.config, text_alignment=False, memory_texts=self._compares_texts),
             "network": network_to_json(self.model),
             "epoch": epoch,
             "best_valid_score": float(self.best_valid_score),

@@ -6,11 +6,13 @@ A model that is added to ``SHIPPED_SPECS`` is among them at once.
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from support.tiny import FIELDS
 
 from recbole_metarec.config.models import SHIPPED_SPECS, model_spec, register_model
 from recbole_metarec.config.schema import default_values
+from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.model.lrurec import LRURec
 
 N_ITEMS = 12
@@ -70,13 +72,15 @@ def config_of(case: Case, **given) -> dict:
 
 def make_model(case: Case, **given):
     """The model of 12 items in float64, evaluating, with weights and texts large enough for every term to count."""
-    dataset = SimpleNamespace(num=lambda field: N_ITEMS)
+    users, items = np.repeat(np.arange(1, 7), 8), np.random.default_rng(4).integers(1, N_ITEMS, 48)
+    store = SequenceStore.from_events(users, items, N_ITEMS)
+    dataset = SimpleNamespace(num=lambda field: N_ITEMS, store=store, trained=store.lengths)
     model = model_spec(case.model).load_model()(config_of(case, **given), dataset).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
         for name, table in (*model.named_parameters(), *model.named_buffers()):
-            if name.endswith("texts"):
+            if name.endswith(("texts", "text_vectors")):
                 table[1:].normal_()
             if name in ("item_embedding.weight", "item_bias"):
                 table[0] = 0.0

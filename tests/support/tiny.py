@@ -9,9 +9,8 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from recbole_metarec.config.schema import default_values
-from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.metarec import MetaRec
-from recbole_metarec.model.metarec_network import SourceItems
+from recbole_metarec.model.metarec_network import SourceBatch, SourceItems
 from recbole_metarec.model.unisrec import UniSRec
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
@@ -24,8 +23,8 @@ FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX":
 
 
 def config_of(**given) -> dict:
-    """The shipped defaults of MetaRec with tiny sizes; ``given`` wins."""
-    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0}
+    """The shipped defaults of MetaRec with tiny sizes, the encoder alone; ``given`` wins."""
+    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0, "seen_offset": False, "item_memory": False}
     return default_values("MetaRec") | FIELDS | sizes | given
 
 
@@ -60,14 +59,14 @@ def tiny_unisrec(mode: str = "text_and_id", n_items: int = 12, **given) -> UniSR
     return model.eval()
 
 
-def random_batch(n_items: int, lengths=(5, 4, 2, 1)) -> SequenceBatch:
+def random_batch(n_items: int, lengths=(5, 4, 2, 1)) -> SourceBatch:
     """Right-padded rows of the given lengths; the first input of row 1 carries no loss."""
     inputs, targets = (torch.zeros(len(lengths), max(lengths), dtype=torch.int64) for _ in range(2))
     for row, length in enumerate(lengths):
         items = torch.randint(1, n_items, (length + 1,))
         inputs[row, :length], targets[row, :length] = items[:-1], items[1:]
     targets[1, 0] = 0
-    return SequenceBatch(inputs, targets)
+    return SourceBatch(inputs, targets)
 
 
 def rates(parameters, alpha, learned=False):
