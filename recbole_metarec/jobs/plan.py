@@ -21,6 +21,7 @@ from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.competitors import Competitor
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.runs.code_version import code_version
+from recbole_metarec.runs.settings import memory_files
 from recbole_metarec.runs.training import settled_config
 
 
@@ -87,6 +88,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
     data_files = [f"{file}.inter" for file in files]
     if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
+    data_files += map(str, memory_files(config))
     encoder = Path(str(config.get("text_encoder"))).expanduser()
     if model.spec.is_ours and needs_text and encoder.is_dir():
         data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())

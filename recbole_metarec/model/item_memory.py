@@ -169,6 +169,10 @@ class ItemMemory(nn.Module):
         loss = softmax_loss_reference if plain else softmax_loss
         return loss(states, evidence.texts, base, answers, offsets)
 
+    def shared_weights(self) -> dict[str, Tensor]:
+        """Those that know no item, by their names: what one domain can teach another."""
+        return {name: value for name, value in self.named_parameters() if name != "item_bias"}
+
     def set_texts(self, vectors: Tensor) -> None:
         """Text vectors [n, w] of any length, 0 where there is no text."""
         self.text_vectors.copy_(F.normalize(vectors, dim=1))

@@ -17,7 +17,6 @@ from recbole_metarec.model.seen_offset import SeenOffset
 from recbole_metarec.model.text_map import TextMap
 
 Parameters = Mapping[str, Tensor]
-START_SHARE = 0.1  # of the encoder in a score, until validation has chosen
 
 
 class Reading(NamedTuple):
@@ -40,7 +39,8 @@ class LRUNetwork(SequenceNetwork):
 
     seen_offset: whether scores have a learned offset for items of the history. memory_pairs: the pairs of an item
     memory, 0 without one; it is trained beside the encoder by a loss of its own, and a score is
-    (1 - lru_share) * (the memory's) + lru_share * (the encoder's). memory_text_width: of the texts that the memory
+    (1 - lru_share) * (the memory's) + lru_share * (the encoder's); the share is 0 until validation has chosen one, so
+    that an encoder that was never trained does not count. memory_text_width: of the texts that the memory
     compares.
     """
 
@@ -71,7 +71,7 @@ class LRUNetwork(SequenceNetwork):
         self.register_buffer("popularity", None, persistent=False)
         self.seen = SeenOffset() if seen_offset else None
         self.memory = ItemMemory(n_items, memory_pairs, memory_text_width) if memory_pairs else None
-        self.register_buffer("lru_share", torch.tensor(START_SHARE) if memory_pairs else None)
+        self.register_buffer("lru_share", torch.tensor(0.0) if memory_pairs else None)
 
     @property
     def reads_history(self) -> bool:

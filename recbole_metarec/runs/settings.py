@@ -35,3 +35,11 @@ def repeatable_settings(config: Mapping, user: Mapping) -> dict:
     if user.get("data_path"):
         values["data_path"] = str(Path(user["data_path"]).expanduser().absolute())
     return values | {"train_neg_sample_args": None}
+
+
+def memory_files(config: Mapping) -> list[Path]:
+    """The model file that ``memory_from`` names, if it does: the run's result depends on it as on its data."""
+    if not config.get("memory_from"):
+        return []
+    file = Path(config["memory_from"]).expanduser()
+    return [file / "model.pth" if file.is_dir() else file]

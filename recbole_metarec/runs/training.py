@@ -20,7 +20,7 @@ from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_pre
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
 from recbole_metarec.runs.resume import RunStart, opened_run
-from recbole_metarec.runs.settings import make_run_config, repeatable_settings
+from recbole_metarec.runs.settings import make_run_config, memory_files, repeatable_settings
 from recbole_metarec.trainer.trainer import TransferTrainer
 
 
@@ -140,7 +140,8 @@ def _data_files(config, sources) -> list[Path]:
     read = [".inter", *texts, *sorted({f".{kind}" for kind in columns} - {".inter", *texts})]
     files = [target.with_suffix(ending) for ending in read]
     files += [source.path.with_suffix(ending) for source in sources for ending in (".inter", *texts)]
-    return [path for path in files if path.suffix == ".inter" or path.is_file()]  # a source may have no texts
+    files = [path for path in files if path.suffix == ".inter" or path.is_file()]  # a source may have no texts
+    return files + memory_files(config)
 
 
 def _write_histories(run_dir: Path, history: list[dict], source_history: list[dict]) -> None:

@@ -1,6 +1,7 @@
-"""What a source teaches the head of the item memory: to read the counts of shops of several sizes."""
+"""Where the head of an item memory learns beside the target: from sources, in shops of several sizes, or from a run."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,11 +9,31 @@ import torch
 from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
 from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.sequences import SequenceStore, training_windows
-from recbole_metarec.model.item_memory import Evidence, PairTable
+from recbole_metarec.errors import CheckpointError
+from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable
 from recbole_metarec.randomness import numpy_stream
+from recbole_metarec.trainer.checkpoint import read_checkpoint
 
 SHARES = (0.03, 0.1, 0.3, 1.0)  # of a source's users: a head that has seen full shops only reads small ones badly
 FEWEST_USERS = 50
+
+
+@torch.no_grad()
+def start_from(memory: ItemMemory, run: str) -> None:
+    """Gives an item memory the head and the offsets of a run's. run: its folder, or its ``model.pth``.
+
+    Raises CheckpointError if there is none.
+    """
+    file = Path(run).expanduser()
+    file = file / "model.pth" if file.is_dir() else file
+    saved = read_checkpoint(file)["state_dict"]
+    taken = {name: saved.get(f"memory.{name}") for name in memory.shared_weights() if not name.startswith("texts.")}
+    taken |= {name: saved[f"memory.{name}"] for name in memory.shared_weights() if f"memory.{name}" in saved}
+    for name, value in taken.items():
+        parameter = memory.get_parameter(name)
+        if value is None or value.shape != parameter.shape or not value.isfinite().all():
+            raise CheckpointError(f"memory_from: {file}: holds no item memory; give a run with item_memory: True")
+        parameter.copy_(value)
 
 
 class Lessons:

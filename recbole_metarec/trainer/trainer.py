@@ -21,6 +21,7 @@ from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.diagnostics import TransferMonitor
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
+from recbole_metarec.trainer.lessons import start_from
 from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use
 from recbole_metarec.trainer.meta_step import finite
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, steps_by_rows
@@ -66,6 +67,8 @@ class TransferTrainer(Trainer):
         # weights mean something in the space of the text vectors alone that they were trained in
         self.text_digest: str | None = None
         self.guard: Guard | None = None
+        if config["memory_from"] and getattr(model, "memory", None) is not None:
+            start_from(model.memory, config["memory_from"])
         self._initial_weights = initial_weights(model) if self._is_guarded else None
 
     # -- what is optimised -------------------------------------------------------------------------------------
