@@ -2,18 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
 
-from recbole_metarec.config.schema import default_values, keys_in, known_keys
-
-# what runs did whose files say nothing of a key, since they are older than it
-_BEFORE = {"seen_offset": False, "item_memory": False}
-
-
-def with_older_values(model: str, values: Mapping) -> dict:
-    """The saved settings of a run, completed where its version did not know a key whose default changes the run."""
-    known = default_values(model)
-    return {key: value for key, value in _BEFORE.items() if key in known} | dict(values)
+from recbole_metarec.config.schema import keys_in, known_keys
 
 
 def config_to_json(config, **deployed) -> str:

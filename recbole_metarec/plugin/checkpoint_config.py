@@ -14,7 +14,6 @@ import torch
 
 from recbole_metarec.config.models import model_spec, our_models
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.saved_config import with_older_values
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin.config import recbole_config
@@ -40,7 +39,6 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
             raise CheckpointError(f"config: {model!r} is not one of {names}; register it, or take another checkpoint")
         if not isinstance(dataset, str) or Path(dataset).name != dataset:
             raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
-        values = with_older_values(model, values)
         if data_path is not None:
             values["data_path"] = data_path
         if str(values.get("device")).startswith("cuda") and not torch.cuda.is_available():

@@ -39,7 +39,8 @@ def repeatable_settings(config: Mapping, user: Mapping) -> dict:
 
 def memory_files(config: Mapping) -> list[Path]:
     """The model file that ``memory_from`` names, if it does: the run's result depends on it as on its data."""
-    if not config.get("memory_from"):
+    run = config.get("memory_from")
+    if not run:
         return []
-    file = Path(config["memory_from"]).expanduser()
+    file = Path(run).expanduser()
     return [file / "model.pth" if file.is_dir() else file]

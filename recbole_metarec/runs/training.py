@@ -141,7 +141,7 @@ def _data_files(config, sources) -> list[Path]:
     files = [target.with_suffix(ending) for ending in read]
     files += [source.path.with_suffix(ending) for source in sources for ending in (".inter", *texts)]
     files = [path for path in files if path.suffix == ".inter" or path.is_file()]  # a source may have no texts
-    return files + memory_files(config)
+    return files + memory_files(config.final_config_dict)
 
 
 def _write_histories(run_dir: Path, history: list[dict], source_history: list[dict]) -> None:

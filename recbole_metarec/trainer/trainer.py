@@ -333,7 +333,7 @@ class TransferTrainer(Trainer):
             return super()._valid_epoch(valid_data, show_progress)
         ranks = rank_shares(self.model, valid_data, SHARES, self.device)
         results = [metrics_of(of_share, self.config) for of_share in ranks]
-        best = _top_of(np.array([result[self.valid_metric] for result in results]))
+        best = best_share(np.array([result[self.valid_metric] for result in results]))
         self.model.lru_share.fill_(SHARES[best])
         return results[best][self.valid_metric], results[best]
 
@@ -347,8 +347,9 @@ class TransferTrainer(Trainer):
         self.logger.info(f"Loading model structure and parameters from {model_file}")
 
 
-def _top_of(scores: np.ndarray) -> int:
-    """The best place on a curve, averaged with its neighbours: a single lucky one on few rows does not win."""
+def best_share(scores: np.ndarray) -> int:
+    """Which of SHARES has the best score, float [S], averaged with its neighbours: on few rows a single lucky one does
+    not win."""
     ends = np.r_[scores[0], scores, scores[-1]]
     return int(np.argmax(ends[:-2] + 2 * ends[1:-1] + ends[2:]))
 

@@ -30,8 +30,8 @@ class TransferSettings:
         """Names of the parameters that the similarity runs over."""
         if self.similarity_over == "all":
             return list(names)
-        codes = ["item_embedding.weight"] if self.similarity_over == "encoder_and_codes" else []
-        return [name for name in names if name.startswith(("encoder.", "memory.head.")) or name in codes]
+        beside = {"encoder_and_codes": "item_embedding.weight", "encoder_and_memory": "memory.head."}
+        return [name for name in names if name.startswith(("encoder.", beside.get(self.similarity_over, "encoder.")))]
 
 
 @dataclass

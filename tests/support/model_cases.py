@@ -19,7 +19,12 @@ N_ITEMS = 12
 _SIZES = {"embedding_size": 8, "n_layers": 2, "vq_heads": 2, "text_width": 6, "adaptor_experts": 3}
 _TEXTS = {  # what ModelSpec.texts says -> the ways to use them
     "none": {"": {}},
-    "optional": {"": {}, " with texts": {"text_alignment": True}},
+    "optional": {
+        "": {},
+        " with texts": {"text_alignment": True},
+        " with memory": {"item_memory": True, "seen_offset": True},
+        " with texts and memory": {"text_alignment": True, "item_memory": True, "seen_offset": True},
+    },
     "required": {" of texts alone": {"item_vectors": "text"}, " of texts and ids": {"item_vectors": "text_and_id"}},
 }
 

@@ -136,7 +136,8 @@ def test_the_exact_meta_gradient_of_loss_mode_against_the_surrogate_with_frozen_
 
     def surrogate(theta):
         states = model.encode(theta, frozen[batch.inputs] * (batch.inputs > 0)[..., None], None, True)
-        loss = model.item_loss(states, batch, (source.table.detach(), source.bias.detach(), None), 0, None, True)
+        items = source.table.detach(), source.bias.detach(), None
+        loss = model.item_loss(theta, states, batch, items, 0, None, True)
         q = gather_codes(theta["item_embedding.weight"], codes[seen])
         return loss + model.codebook_weight * (q - source.table.detach()[seen]).square().mean()
 

@@ -1,0 +1,105 @@
+"""Training with the item memory: what moves, what is chosen by validation, what sources teach, and exact resume."""
+
+import numpy as np
+import pytest
+import torch
+from support.worlds import TINY, Run, equal, without_seconds, write_shop
+
+from recbole_metarec.errors import CheckpointError
+from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
+from recbole_metarec.trainer.lessons import Lessons
+from recbole_metarec.trainer.trainer import SHARES, best_share
+
+MEMORY = {**TINY, "item_memory": True, "seen_offset": True, "memory_neighbours": 6}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return write_shop(tmp_path_factory.mktemp("domains"))
+
+
+def run(shop, model="MetaRec", saved=False, fit=True, **given) -> Run:
+    keys = MEMORY | ({"sources": ["Near", "Far"]} if model == "MetaRec" else {}) | given
+    keys = {key: value for key, value in keys.items() if model == "MetaRec" or key != "vq_heads"}
+    made = Run(shop, model=model, **keys)
+    return made.fit(saved=saved) if fit else made
+
+
+def parameters(made) -> dict:
+    return {name: value.detach().clone() for name, value in made.model.named_parameters()}
+
+
+WAYS = [
+    {}, {"second_order": True}, {"meta_transfer": "joint"}, {"meta_transfer": "pretrain", "pretrain_epochs": 2},
+    {"similarity_over": "encoder_and_memory"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", WAYS, ids=str)
+def test_every_part_is_trained_and_resumes_to_the_bit(shop, given):
+    whole = run(shop, saved=True, epochs=4, **given)
+    start = parameters(run(shop, fit=False, **given))
+    for name, value in parameters(whole).items():
+        assert bool(value.isfinite().all()) and not torch.equal(value, start[name]), name
+    first = run(shop, saved=True, epochs=2, **given)
+    rest = run(shop, fit=False, epochs=4, **given)
+    rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
+    rest.fit(saved=True)
+    assert equal(rest.weights(), whole.weights()) and rest.best_score == whole.best_score
+    assert without_seconds(rest.trainer.log.history) == without_seconds(whole.trainer.log.history)
+
+
+def test_the_encoder_is_trained_as_it_is_without_a_memory(shop):
+    """The memory has a loss of its own: beside the same offsets the encoder's numbers are the same to the bit."""
+    beside, alone = run(shop, "LRURec"), run(shop, "LRURec", item_memory=False)
+    for name, value in parameters(alone).items():
+        assert torch.equal(parameters(beside)[name], value), name
+
+
+def test_metarec_without_sources_is_lrurec_to_the_bit(shop):
+    assert equal(run(shop, meta_transfer="none").weights(), run(shop, "LRURec").weights())
+
+
+def test_validation_chooses_the_share_and_reports_the_score_of_that_share(shop):
+    made = run(shop, "LRURec", epochs=5)
+    scores = []
+    for share in SHARES:
+        made.model.lru_share.fill_(share)
+        scores.append(ndcg_at(rank_all(made.model, made.valid, made.trainer.device), 10).mean())
+    chosen = best_share(np.array(scores))
+    made.trainer._valid_epoch(made.valid)
+    assert float(made.model.lru_share) == pytest.approx(SHARES[chosen])
+    score, result = made.trainer._valid_epoch(made.valid)
+    assert score == result["ndcg@10"] == pytest.approx(scores[chosen], abs=1e-6)
+
+
+def test_the_best_share_is_that_of_the_curve_not_of_a_single_lucky_point():
+    assert best_share(np.array([0.0, 5.0, 0.0, 3.0, 4.0, 3.0])) == 4
+    assert best_share(np.array([3.0, 2.0, 1.0])) == 0 and best_share(np.array([1.0, 2.0, 3.0])) == 2
+    assert best_share(np.ones(5)) == 0
+
+
+def test_a_head_of_another_run_serves_without_training(shop):
+    teacher = run(shop, "LRURec", saved=True, epochs=4)
+    served = run(shop, "LRURec", epochs=0, memory_from=teacher.trainer.saved_model_file, saved=True)
+    for name, value in teacher.model.memory.shared_weights().items():
+        assert torch.equal(served.model.memory.shared_weights()[name], value), name
+    assert float(served.model.lru_share) == 0 and not served.model.memory.item_bias.any()
+
+
+def test_a_run_without_a_memory_teaches_none(shop):
+    teacher = run(shop, "LRURec", saved=True, epochs=1, item_memory=False)
+    with pytest.raises(CheckpointError, match="holds no item memory"):
+        run(shop, "LRURec", fit=False, memory_from=teacher.trainer.saved_model_file)
+
+
+def test_lessons_are_shops_of_several_sizes_each_with_the_counts_of_its_own_users(shop):
+    store = next(iter(run(shop, fit=False).train.dataset.sources)).store
+    lessons = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"))
+    sizes = [int(evidence.pairs.popularity.sum()) for evidence in lessons.evidence]
+    assert sizes == sorted(sizes) and sizes[-1] == len(store.items)
+    batches = [next(lessons) for _ in range(2 * len(sizes))]
+    assert [evidence for _, evidence in batches[: len(sizes)]] == lessons.evidence
+    again = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"))
+    again.load_state_dict(lessons.state_dict())
+    assert torch.equal(next(again)[0].inputs, next(lessons)[0].inputs)
