@@ -59,6 +59,7 @@ def wrong_values(key: Key) -> list:
         wrong += [1, None, [1]]
     always = {
         "bool": [1, 0, "true", None],
+        "auto or bool": [1, 0, "true", None],
         "dict": ["x", 1, [1], None],
         "list": [[], {}, None, True],
         "none": [1, {"distribution": "uniform"}, "uniform"],
