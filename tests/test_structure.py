@@ -90,6 +90,11 @@ def test_names_are_imported_from_where_they_are_defined():
     assert borrowed == set()
 
 
+def test_no_two_public_classes_share_a_name():
+    names = [node.name for tree in FILES.values() for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert {name for name in names if names.count(name) > 1 and not name.startswith("_")} == set()
+
+
 def test_only_the_registry_knows_models_by_name():
     """In no comparison and in no match: whatever a model is, its ModelSpec says."""
     asked = {

@@ -2,7 +2,7 @@
 
 import click
 
-from recbole_metarec.cli.comparison import Comparison
+from recbole_metarec.cli.comparison import ComparisonRequest
 from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_share, run_and_report
 from recbole_metarec.cli.options import NAMES, ConfigCommand, option
 from recbole_metarec.compare.variants import VARIANTS, chosen_variants
@@ -35,7 +35,7 @@ examples:
     "full and none are always included",
 )
 @experiment_options("saved/ablate-NAME")
-def command(comparison: Comparison, rows, target_users, cost, variants):
+def command(comparison: ComparisonRequest, rows, target_users, cost, variants):
     """Returns 1 if a run has failed. Raises MetaRecError before any run."""
     target = comparison.target
     share = read_share(comparison, rows, target_users)

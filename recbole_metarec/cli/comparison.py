@@ -40,7 +40,7 @@ class _TunedIn(click.ParamType):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonRequest:
     """What to compare on. tuned_in: a storage or YAML file of tuned configurations; "" for the usual storage, None for
     none. command: as typed."""
 
@@ -112,8 +112,8 @@ def _options(compared: str, output: str) -> Callable:
 
 
 def comparison_options(compared: str, output: str, fixed: Collection[str], reason: str) -> Callable:
-    """A decorator: the command takes the options that all comparisons have, and is called with a Comparison in their
-    place.
+    """A decorator: the command takes the options that all comparisons have, and is called with a ComparisonRequest in
+    their place.
 
     compared: model or variant, output: the usual folder of the reports, for the help text. fixed: config keys that
     must not be given; reason: why, and what to do instead.
@@ -124,7 +124,7 @@ def comparison_options(compared: str, output: str, fixed: Collection[str], reaso
         def command(user: UserKeys, simulate, seeds, jobs, store, tuned, output, **others):
             target = Target.of(user, simulate, fixed, reason, seeds)
             _check_metric(target)
-            comparison = Comparison(
+            comparison = ComparisonRequest(
                 target,
                 range(target.seed, target.seed + seeds),
                 jobs or min(_DEFAULT_JOBS, process.processors()),

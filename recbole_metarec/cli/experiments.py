@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 import click
 
-from recbole_metarec.cli.comparison import Comparison, comparison_options
+from recbole_metarec.cli.comparison import ComparisonRequest, comparison_options
 from recbole_metarec.cli.options import option, say, together, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
@@ -32,7 +32,7 @@ holds for every run.
 
 
 def experiment_options(output: str) -> Callable:
-    """A decorator: the command is called with a Comparison, ``rows``, ``target_users`` and ``cost``."""
+    """A decorator: the command is called with a ComparisonRequest, ``rows``, ``target_users`` and ``cost``."""
     fixed = keys_in("by_name") - {"text_alignment"}  # with texts, all variants have them
     return together(
         comparison_options("variant", output, fixed, "is what the variants differ by; leave it out"),
@@ -53,7 +53,7 @@ def experiment_options(output: str) -> Callable:
     )
 
 
-def read_share(comparison: Comparison, rows: str | None, target_users: str, key: str = "") -> float:
+def read_share(comparison: ComparisonRequest, rows: str | None, target_users: str, key: str = "") -> float:
     """The share of the target's users, beside a sweep of ``key``; sources and rows are checked. Raises MetaRecError."""
     target = comparison.target
     target.sources()
@@ -72,7 +72,7 @@ def _check_rows(file: Path) -> None:
 
 
 def run_and_report(
-    comparison: Comparison, experiment, folder: str, rows: str | None, cost: bool, warning: str = ""
+    comparison: ComparisonRequest, experiment, folder: str, rows: str | None, cost: bool, warning: str = ""
 ) -> int:
     """Prints the cost and the warning, runs what is missing and reports. Returns 0, or 1 if a run has failed."""
     target = comparison.target

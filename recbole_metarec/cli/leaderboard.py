@@ -2,7 +2,7 @@
 
 import click
 
-from recbole_metarec.cli.comparison import Comparison, comparison_options
+from recbole_metarec.cli.comparison import ComparisonRequest, comparison_options
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option, say, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
@@ -51,7 +51,7 @@ Any config key may be given as --key=value or --key value; it holds for every mo
     keys_in("by_name"),
     "is what the models differ by; leave it out and choose with --models",
 )
-def command(comparison: Comparison, models):
+def command(comparison: ComparisonRequest, models):
     """Returns 1 if a run has failed. Raises MetaRecError before any run."""
     models = _models(comparison.target, models)
     return _compare(comparison, models)
@@ -73,7 +73,7 @@ def _models(target: Target, names: list[str] | None) -> list:
     return models
 
 
-def _compare(comparison: Comparison, models: list) -> int:
+def _compare(comparison: ComparisonRequest, models: list) -> int:
     target = comparison.target
     tuned = comparison.tuned(models)
     planned = plan.make_plan(models, target.dataset, comparison.seeds, target.keys, tuned, target.origins)

@@ -70,7 +70,7 @@ def command(name, by, keep_users, source_words, core, seed, data_path, output, o
         about = {"by": by, "keep_users": keep_users, "core": core}
     else:
         words = 1.0 if source_words is None else source_words
-        split = splitting.split_by_shares(dataset.events, splitting.Shares(**_SHARES | shares), seed, core)
+        split = splitting.split_by_shares(dataset.events, splitting.PartShares(**_SHARES | shares), seed, core)
         about = {**_SHARES, **shares, "core": core, "seed": seed} | ({"source_words": words} if words < 1 else {})
         items = {"b": dataset.items_with(words, seed)}
     names = split_domains.write_split(dataset, split, folder, about, overwrite, items)

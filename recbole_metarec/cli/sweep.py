@@ -2,7 +2,7 @@
 
 import click
 
-from recbole_metarec.cli.comparison import Comparison
+from recbole_metarec.cli.comparison import ComparisonRequest
 from recbole_metarec.cli.experiments import RESUMING, experiment_options, read_share, run_and_report
 from recbole_metarec.cli.options import NAMES, ConfigCommand, Target, option
 from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
@@ -44,7 +44,7 @@ KEY is any config key of MetaRec, or one that varies the data:
     help="models to vary, beside LRURec: names of the leaderboard (default: MetaRec)",
 )
 @experiment_options("saved/sweep-KEY-NAME")
-def command(comparison: Comparison, rows, target_users, cost, grid, models):
+def command(comparison: ComparisonRequest, rows, target_users, cost, grid, models):
     """Returns 1 if a run has failed. Raises MetaRecError before any run."""
     target = comparison.target
     key, values = compare_settings.parse_grid(grid)

@@ -16,7 +16,7 @@ _FORM = re.compile(r"\s*([\[(])([^,;]+),([^,;]+)([\])])\s*")
 
 
 @dataclass(frozen=True)
-class Interval:
+class Bounds:
     """Numbers from ``low`` to ``high``; ``with_low`` and ``with_high`` tell whether the ends belong to them."""
 
     low: float
@@ -34,7 +34,7 @@ class Interval:
 class Intervals:
     """One or more intervals, of which a number must lie in any."""
 
-    parts: tuple[Interval, ...]
+    parts: tuple[Bounds, ...]
 
     @classmethod
     def parse(cls, text) -> Intervals | None:
@@ -48,13 +48,13 @@ class Intervals:
                 return None
             if not low <= high:
                 return None
-            parts.append(Interval(low, high, match[1] == "[", match[4] == "]"))
+            parts.append(Bounds(low, high, match[1] == "[", match[4] == "]"))
         return cls(tuple(parts))
 
     @classmethod
     def at_least(cls, low: float) -> Intervals:
         """All numbers from ``low``."""
-        return cls((Interval(low, math.inf, True, False),))
+        return cls((Bounds(low, math.inf, True, False),))
 
     def hold(self, numbers: np.ndarray) -> np.ndarray:
         """bool [n], which of the numbers lie in any of the intervals."""

@@ -17,7 +17,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd and without a pattern: 2**64 by the 
 
 
 @dataclass
-class Events:
+class RawEvents:
     """Parallel arrays [n] in the order of the file: users, items uint32, times int64 or float64, ratings or None."""
 
     users: np.ndarray
@@ -28,10 +28,10 @@ class Events:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, rows: np.ndarray) -> "Events":
+    def take(self, rows: np.ndarray) -> "RawEvents":
         """Those of some rows (indices or a mask), in that order."""
         ratings = None if self.ratings is None else self.ratings[rows]
-        return Events(self.users[rows], self.items[rows], self.times[rows], ratings)
+        return RawEvents(self.users[rows], self.items[rows], self.times[rows], ratings)
 
     def give(self, column: str) -> np.ndarray:
         """One of the arrays, which is no longer held here."""
@@ -44,7 +44,7 @@ class Events:
         return len(self), _distinct(self.users), _distinct(self.items)
 
 
-def collect(frames: Iterable[pl.DataFrame]) -> tuple[Events, Vocabulary, Vocabulary]:
+def collect(frames: Iterable[pl.DataFrame]) -> tuple[RawEvents, Vocabulary, Vocabulary]:
     """The events of frames with columns user, item, time and perhaps rating; the names of users and of items."""
     users, items = Vocabulary(), Vocabulary()
     columns = {USER: _Column(np.uint32), ITEM: _Column(np.uint32), TIME: _Column(np.int64)}
@@ -58,7 +58,7 @@ def collect(frames: Iterable[pl.DataFrame]) -> tuple[Events, Vocabulary, Vocabul
     items.forget_hashes()
     # one column after the other, so that only one of them is held twice at a time
     whole = {name: columns.pop(name).joined() for name in list(columns)}
-    return Events(whole[USER], whole[ITEM], _whole(whole[TIME]), whole.get(RATING)), users, items
+    return RawEvents(whole[USER], whole[ITEM], _whole(whole[TIME]), whole.get(RATING)), users, items
 
 
 class _Column:
@@ -92,7 +92,7 @@ class _Column:
         return whole
 
 
-def without_repetitions(events: Events) -> Events:
+def without_repetitions(events: RawEvents) -> RawEvents:
     """Of the events of the same user, item and time, the first in the file."""
     # Events with a key are no repetitions; only the others are compared field by field.
     key = (events.users.astype(np.uint64) << np.uint64(32)) | events.items
@@ -117,18 +117,18 @@ def without_repetitions(events: Events) -> Events:
     return events.take(keep)
 
 
-def core(events: Events, user_least: int, item_least: int) -> Events:
+def core(events: RawEvents, user_least: int, item_least: int) -> RawEvents:
     """The largest part in which each user has ``user_least`` events and each item ``item_least``, or more."""
     rows = filters.core(events.users, events.items, user_least, item_least)
     return events if rows is None else events.take(rows)
 
 
-def in_order(events: Events) -> Events:
+def in_order(events: RawEvents) -> RawEvents:
     """User by user in the order of their numbers, in time; equal times keep the order of the file."""
     return events.take(np.lexsort((events.times, events.users)))
 
 
-def time_ties(ordered: Events) -> int:
+def time_ties(ordered: RawEvents) -> int:
     """Neighbours in a history with the very same time, of events that are in order."""
     same = (ordered.users[1:] == ordered.users[:-1]) & (ordered.times[1:] == ordered.times[:-1])
     return int(np.count_nonzero(same))

@@ -14,7 +14,7 @@ from recbole_metarec.data.writer import ITEM, TIME, USER, check_free, write_doma
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.prepare import events as steps
 from recbole_metarec.prepare.download import check_sha256
-from recbole_metarec.prepare.events import Events
+from recbole_metarec.prepare.events import RawEvents
 from recbole_metarec.prepare.forms import Form, own_form, public_form
 from recbole_metarec.prepare.report import Report, Stage
 from recbole_metarec.prepare.rows import RowReader
@@ -146,7 +146,7 @@ def _core_label(user_least: int, item_least: int) -> str:
     return f"{user_least}-core" if user_least == item_least else f"users {user_least}, items {item_least} or more"
 
 
-def _named(events: Events, users: Vocabulary, items: Vocabulary) -> tuple[dict[str, pl.Series], pl.DataFrame]:
+def _named(events: RawEvents, users: Vocabulary, items: Vocabulary) -> tuple[dict[str, pl.Series], pl.DataFrame]:
     """The names of the users and items that are left, and the events with numbers into them.
 
     ``events`` is emptied on the way, so that no column is held twice.

@@ -22,7 +22,7 @@ _ROW = "__row"
 
 
 @dataclass(frozen=True)
-class Shares:
+class PartShares:
     """How part a, the target, and part b, the source, share users and items; all from 0 to 1.
 
     users, items: share of all users and of all items that part a gets; part b gets the others and, from part a,
@@ -52,7 +52,7 @@ class Split:
     left_to_target: int = 0
 
 
-def split_by_shares(events: pl.DataFrame, shares: Shares, seed: int, core: int = 0) -> Split:
+def split_by_shares(events: pl.DataFrame, shares: PartShares, seed: int, core: int = 0) -> Split:
     """Parts ``a`` and ``b`` of events (columns user_id and item_id, and any others), drawn at random.
 
     Sizes are exact: shares of distinct ids, rounded. The draw depends on the set of ids and the seed, not on the order

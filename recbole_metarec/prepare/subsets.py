@@ -15,7 +15,7 @@ from recbole_metarec.data.writer import ORIGINAL_TIME, STAMP, USER, check_free, 
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir, data_fingerprint, make_dir, replace_folders
 from recbole_metarec.prepare.split_domains import Dataset, read_frames
-from recbole_metarec.prepare.splitting import Shares, split_by_shares
+from recbole_metarec.prepare.splitting import PartShares, split_by_shares
 
 _RULE = 1  # to be raised when the same domain and share give other files than before
 _CORE = 3  # events of every user and item in a half: a user needs three for a test row
@@ -71,11 +71,11 @@ def cut_overlap(name: str, data_path: str | None, kind: str, share: float) -> tu
     event is in both halves. Raises DataError as :func:`cut_users` does.
     """
 
-    def part(which: str, shares: Shares) -> Callable[[Dataset], pl.DataFrame]:
+    def part(which: str, shares: PartShares) -> Callable[[Dataset], pl.DataFrame]:
         return lambda dataset: split_by_shares(dataset.events, shares, seed=0, core=_CORE).parts[which]
 
-    shares = Shares(**{f"overlap_{kind}": share})
-    target = _cut(name, data_path, f"{name}-half", {"half": "target"}, part("a", Shares()))
+    shares = PartShares(**{f"overlap_{kind}": share})
+    target = _cut(name, data_path, f"{name}-half", {"half": "target"}, part("a", PartShares()))
     other = f"{name}-other-{kind}{100 * share:.10g}" if share else f"{name}-other"
     about = {"half": "source", "overlap": kind if share else "none", "share": share}
     return target, _cut(name, data_path, other, about, part("b", shares))

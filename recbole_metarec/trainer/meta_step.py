@@ -19,7 +19,7 @@ Loss = Callable[[Tensors], Tensor]
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialUpdate:
     """What K trial updates on a source did. phi = theta - moved.
 
     phi, moved: every shared parameter. own: gradients of the source's own tensors, and source_gradient: of the shared
@@ -60,7 +60,7 @@ def gradients(loss: Tensor, parameters: Tensors, create_graph: bool = False, kee
 
 def trial_update(
     parameters: Tensors, losses: Sequence[Loss], own: Sequence[Tensor], log_rates: Tensors, second_order: bool
-) -> Trial:
+) -> TrialUpdate:
     """phi = theta - alpha * grad, once for each of the K losses (each the source's loss on a fresh batch).
 
     parameters: theta, leaves that require gradients. own: the source's item table and bias, constant during the K
@@ -80,11 +80,11 @@ def trial_update(
         phi = {name: parameters[name] - value for name, value in moved.items()}
         if not second_order:
             phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
-    return Trial(phi, {name: value.detach() for name, value in moved.items()}, *first)
+    return TrialUpdate(phi, {name: value.detach() for name, value in moved.items()}, *first)
 
 
 def outer_gradient(
-    parameters: Tensors, trial: Trial, target_loss: Loss, log_rates: Tensors, second_order: bool
+    parameters: Tensors, trial: TrialUpdate, target_loss: Loss, log_rates: Tensors, second_order: bool
 ) -> Outer:
     """g = (d phi / d theta) grad L_target(phi): exact through the trial update, or with d phi / d theta = identity.
 
@@ -135,7 +135,7 @@ def renormalised(weights: Tensor, usable: Tensor) -> Tensor:
     return kept / kept.sum().clamp(min=_TINY)
 
 
-def finite_trial(trial: Trial) -> Tensor:
+def finite_trial(trial: TrialUpdate) -> Tensor:
     """bool scalar: whether the passes over this source have produced neither an infinity nor a NaN."""
     return finite((*trial.moved.values(), *trial.own, trial.loss))
 

@@ -81,7 +81,7 @@ class TransferStep:
     def _trials(self, parameters: Tensors, streams: Streams) -> Passes:
         return Passes([self._trial(parameters, side, streams) for side in self.sources], meta.finite_trial)
 
-    def _trial(self, parameters: Tensors, side: SourceSide, streams: Streams) -> meta.Trial:
+    def _trial(self, parameters: Tensors, side: SourceSide, streams: Streams) -> meta.TrialUpdate:
         exact, generator = self.settings.second_order, streams("source", side.name)
 
         def loss_on(batch):
@@ -119,7 +119,9 @@ class TransferStep:
         sides = zip(self.sources, trials, shares.batches, strict=True)
         return Passes([self._outer(parameters, *side, streams) for side in sides], meta.finite_outer)
 
-    def _outer(self, parameters: Tensors, side: SourceSide, trial: meta.Trial, share: SequenceBatch, streams: Streams):
+    def _outer(
+        self, parameters: Tensors, side: SourceSide, trial: meta.TrialUpdate, share: SequenceBatch, streams: Streams
+    ):
         exact, generator = self.settings.second_order, streams("outer", side.name)
 
         def target_loss(phi):

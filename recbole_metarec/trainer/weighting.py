@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recbole_metarec.trainer import meta_step as meta
-from recbole_metarec.trainer.meta_step import Tensors, Trial
+from recbole_metarec.trainer.meta_step import Tensors, TrialUpdate
 from recbole_metarec.trainer.transfer_state import TransferSettings
 
 
@@ -31,7 +31,7 @@ class SourceWeighting(ABC):
     def __init__(self, settings: TransferSettings):
         self.settings = settings
 
-    def scores(self, trials: Sequence[Trial], gradients: Sequence[Tensors]) -> Tensor:
+    def scores(self, trials: Sequence[TrialUpdate], gradients: Sequence[Tensors]) -> Tensor:
         """s of one step, float [M]: the larger, the better.
 
         gradients: of the target's loss at ``scores_at``, one for each trial. At "theta" they hold the compared
@@ -51,7 +51,7 @@ class SimilarityWeighting(SourceWeighting):
         super().__init__(settings)
         self.scores_at = settings.similarity_at
 
-    def scores(self, trials: Sequence[Trial], gradients: Sequence[Tensors]) -> Tensor:
+    def scores(self, trials: Sequence[TrialUpdate], gradients: Sequence[Tensors]) -> Tensor:
         """Cosines between -1 and 1."""
         return similarities(trials, gradients, self.settings.compared(list(trials[0].moved)))
 
@@ -74,7 +74,7 @@ class UniformWeighting(SourceWeighting):
 WEIGHTINGS = {"similarity": SimilarityWeighting, "uniform": UniformWeighting}
 
 
-def similarities(trials: Sequence[Trial], gradients: Sequence[Tensors], names: Iterable[str]) -> Tensor:
+def similarities(trials: Sequence[TrialUpdate], gradients: Sequence[Tensors], names: Iterable[str]) -> Tensor:
     """Sim(gradient_i, theta - phi_i) of each source over the named parameters: float [M]."""
     pairs = zip(trials, gradients, strict=True)
     return torch.stack([meta.similarity(gradient, trial.moved, names) for trial, gradient in pairs])

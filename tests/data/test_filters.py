@@ -43,6 +43,6 @@ def test_every_k_core_of_the_package_is_this_one(seed):
     users, items, times = rng.integers(0, 15, 80), rng.integers(0, 12, 80), np.arange(80)
     plain = slow(list(zip(users.tolist(), items.tolist())), *[Intervals.parse("[4,inf)")] * 2)
     assert core(users, items, 4, 4).tolist() == plain
-    assert prepared.core(prepared.Events(users, items, times), 4, 4).times.tolist() == plain
+    assert prepared.core(prepared.RawEvents(users, items, times), 4, 4).times.tolist() == plain
     frame = pl.DataFrame({"user_id": users.astype(str), "item_id": items.astype(str), "place": times})
     assert k_core(frame, 4)["place"].to_list() == plain

@@ -12,14 +12,14 @@ import polars as pl
 import pytest
 
 from recbole_metarec.prepare import events as steps
-from recbole_metarec.prepare.events import Events, collect
+from recbole_metarec.prepare.events import RawEvents, collect
 from recbole_metarec.prepare.prepare import Request, prepare_domain
 from recbole_metarec.prepare.vocabulary import Vocabulary
 
 
-def random_events(seed, n=400, users=90, items=70, times=4) -> Events:
+def random_events(seed, n=400, users=90, items=70, times=4) -> RawEvents:
     rng = np.random.default_rng(seed)
-    return Events(
+    return RawEvents(
         (users * rng.random(n) ** 2).astype(np.uint32),
         (items * rng.random(n) ** 2).astype(np.uint32),
         rng.integers(-times, times, n),
@@ -27,7 +27,7 @@ def random_events(seed, n=400, users=90, items=70, times=4) -> Events:
     )
 
 
-def rows(events: Events) -> list[tuple]:
+def rows(events: RawEvents) -> list[tuple]:
     return list(zip(*(column.tolist() for column in (events.users, events.items, events.times, events.ratings))))
 
 

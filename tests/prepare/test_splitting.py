@@ -14,7 +14,7 @@ from recbole_metarec.data.domains import resolve_sources
 from recbole_metarec.data.text_file import read_columns, read_header
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.prepare.split_domains import read_frames
-from recbole_metarec.prepare.splitting import MOST_PARTS, Shares, k_core, split_by_column, split_by_shares
+from recbole_metarec.prepare.splitting import MOST_PARTS, PartShares, k_core, split_by_column, split_by_shares
 
 
 def random_events(seed: int, users: int = 40, items: int = 30, events: int = 600) -> pl.DataFrame:
@@ -34,12 +34,12 @@ def ids(part: pl.DataFrame, column: str) -> set:
 
 
 SHARES = [
-    Shares(),
-    Shares(0.3, 0.8),
-    Shares(0.5, 0.5, 0.4, 0.0),
-    Shares(0.5, 0.5, 0.0, 0.6),
-    Shares(0.25, 0.9, 0.5, 1.0),
-    Shares(0.7, 0.4, 1.0, 1.0),
+    PartShares(),
+    PartShares(0.3, 0.8),
+    PartShares(0.5, 0.5, 0.4, 0.0),
+    PartShares(0.5, 0.5, 0.0, 0.6),
+    PartShares(0.25, 0.9, 0.5, 1.0),
+    PartShares(0.7, 0.4, 1.0, 1.0),
 ]
 
 
@@ -95,10 +95,10 @@ def test_a_part_holds_every_event_of_its_users_with_its_items(shares, seed, core
 
 def test_the_draw_is_by_seed_and_not_by_the_order_of_rows():
     events = random_events(1)
-    first = split_by_shares(events, Shares(), 5).parts["a"]
-    assert first.equals(split_by_shares(events, Shares(), 5).parts["a"])
-    assert not first.equals(split_by_shares(events, Shares(), 6).parts["a"])
-    backwards = split_by_shares(events.reverse(), Shares(), 5).parts["a"]
+    first = split_by_shares(events, PartShares(), 5).parts["a"]
+    assert first.equals(split_by_shares(events, PartShares(), 5).parts["a"])
+    assert not first.equals(split_by_shares(events, PartShares(), 6).parts["a"])
+    backwards = split_by_shares(events.reverse(), PartShares(), 5).parts["a"]
     assert backwards.reverse().equals(first)
 
 
@@ -169,7 +169,7 @@ def test_columns_that_cannot_cut_and_parts_without_events():
     with pytest.raises(ConfigError, match=f"has {len(events)} values, .* at most {MOST_PARTS}"):
         split_by_column(events.with_columns(pl.col("number").cast(pl.String)), "number")
     with pytest.raises(DataError, match="no event is left in a, b; "):
-        split_by_shares(events, Shares(), 0, core=500)
+        split_by_shares(events, PartShares(), 0, core=500)
 
 
 @pytest.fixture

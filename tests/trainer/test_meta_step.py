@@ -275,11 +275,11 @@ def test_whatever_is_not_finite_in_a_pass_makes_its_source_unusable():
     for bad in (math.inf, -math.inf, math.nan):
         bad = torch.tensor([1.0, bad])
         for moved, own, loss in ((bad, good, good[0]), (good, bad, good[0]), (good, good, bad[1])):
-            trial = meta.Trial({"x": bad}, {"y": good, "x": moved}, {"x": good}, (good, own), loss)
+            trial = meta.TrialUpdate({"x": bad}, {"y": good, "x": moved}, {"x": good}, (good, own), loss)
             assert not bool(meta.finite_trial(trial))
         for gradient, loss in ((bad, good[0]), (good, bad[1])):
             assert not bool(meta.finite_outer(meta.Outer({"x": gradient}, loss, {})))
-    assert bool(meta.finite_trial(meta.Trial({"x": bad}, {"x": good}, {"x": bad}, (good, good), good[0])))
+    assert bool(meta.finite_trial(meta.TrialUpdate({"x": bad}, {"x": good}, {"x": bad}, (good, good), good[0])))
 
 
 def test_the_weighted_sum_leaves_out_what_is_not_finite():
