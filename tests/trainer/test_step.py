@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from support.tiny import (
@@ -18,6 +19,8 @@ from support.tiny import (
 )
 
 from recbole_metarec.config.schema import key_reference
+from recbole_metarec.model.losses import negatives_distribution
+from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.forms import Mismatch, checked
@@ -234,6 +237,12 @@ def test_every_weighting_can_be_chosen_by_the_key():
     assert key_reference("MetaRec")["gradient_rescaling"].rule == f"one of: {' '.join(WEIGHTINGS)}"
 
 
+@pytest.mark.parametrize("weighting", WEIGHTINGS.values())
+def test_a_weighting_that_makes_scores_says_from_which_gradients(weighting):
+    settings = TransferSettings(**STEP_DEFAULTS)
+    assert weighting.makes_scores == (weighting(settings).scores_at is not None)
+
+
 # -- joint training, and what is carried from step to step -------------------------------------------------------------
 
 
@@ -254,6 +263,16 @@ def test_the_joint_step_is_the_gradient_of_its_formula(with_target):
     torch.testing.assert_close(result.loss, total.detach())
     torch.testing.assert_close(result.measured["loss"], torch.stack(losses).detach())
     assert result.measured["skipped"].tolist() == [False, False]
+
+
+def test_a_joint_step_gives_the_rows_alone_of_a_source_that_is_stepped_by_rows():
+    model, same, other, batch = two_sides()
+    model.source_negatives, same.rows_only = 3, True
+    for side in (same, other):
+        drawn = negatives_distribution(np.arange(len(side.items.table)), torch.device("cpu")).double()
+        side.items = SourceItems(*side.tensors, drawn)
+    result = joint_step(model, dict(model.named_parameters()), batch, [same, other], no_streams, 0.7)
+    assert [tables[0].is_sparse for tables in result.source_gradients] == [True, False]
 
 
 def test_a_joint_step_without_a_usable_source_has_no_gradient():
