@@ -20,6 +20,9 @@ from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 # the reader of data brings pandas and Polars, half a second that an answer to a given history need not wait for
 histories = LazyModule("recbole_metarec.data.histories")
 
+# what must be text in a config, for its data to be read
+_TEXTS = ("data_path", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "field_separator")
+
 
 @dataclass(frozen=True)
 class UserState:
@@ -44,7 +47,7 @@ class DataOrigin:
         try:
             saved = json.loads(config)
             dataset, values = saved["dataset"], defaultdict(lambda: None, saved["values"])
-            if Path(dataset).name != dataset or not isinstance(values["data_path"], str):
+            if Path(dataset).name != dataset or not all(isinstance(values[key], str) for key in _TEXTS):
                 raise ValueError
             return cls(dataset, values["data_path"], values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
