@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recbole_metarec.config.models import model_spec
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.intervals import Interval, level_interval
 from recbole_metarec.evaluation.results import FailedRun, RunResult
@@ -21,6 +20,7 @@ from recbole_metarec.evaluation.significance import (
     spread,
     tiers,
 )
+from recbole_metarec.jobs.competitors import COMPETITORS
 
 KEPT, REMOVED = "kept", "removed"
 
@@ -184,11 +184,15 @@ def compare(
     entries = []
     for place, m in enumerate(order, start=1):
         runs = _runs_of(scores.models[m], results)
-        fewer = not model_spec(scores.models[m]).only_counts and min(run.trials for run in runs) < most_trials
+        fewer = _is_tunable(scores.models[m]) and min(run.trials for run in runs) < most_trials
         standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
         entries.append(_entry(scores, tested, m, best, runs, baseline=scores.models[m] in baselines, **standing))
     by_segment = _segment_scores(scores, order, segments, segment_users)
     return Comparison(protocol, tuple(entries), best, by_segment, tuple(failed))
+
+
+def _is_tunable(model: str) -> bool:
+    return model not in COMPETITORS or COMPETITORS[model].is_tunable
 
 
 def _runs_of(model: str, results: list[RunResult]) -> tuple[RunResult, ...]:

@@ -5,8 +5,9 @@ files say. Users add theirs with :func:`register_model`, or with an entry point 
 Facts are light: classes are named by path and imported when they are asked for.
 
 To ship one more model, add its spec here, its class in ``model/NAME.py`` and its keys in
-``properties/model/NAME.yaml``. A model that is served also has its network in ``model/saved_network.py``, one that is
-tuned its space in ``properties/search/``; ``docs/make_reference.py`` lists the models whose keys the README shows.
+``properties/model/NAME.yaml``; one that is fitted has its class in ``baselines/``. A model that is served also has its
+network in ``model/saved_network.py``, one that is tuned its space in ``properties/search/``;
+``docs/make_reference.py`` lists the models whose keys the README shows.
 """
 
 import importlib
@@ -45,7 +46,8 @@ class ModelSpec:
     without_transfer: the model that ``meta_transfer: none`` makes of it, which a run trains as its baseline; "" for one
     that does not read the key. A user's subclass inherits the name, but its baseline is the subclass itself with
     ``meta_transfer: none``.
-    only_counts: it ranks by popularity and trains nothing. pretrains: RecBole trains it in two stages.
+    is_fitted: it is fitted at once when it is made, of :mod:`recbole_metarec.baselines`; no seed decides anything.
+    pretrains: RecBole trains it in two stages.
     attribute_key: the config key that names the columns of item attributes which it reads.
     ignores_padding: its loss and scores are the same to rounding, however much padding stands behind a history.
     transform: the ``transform`` of histories that it is trained with.
@@ -60,7 +62,7 @@ class ModelSpec:
     takes_sources: bool = False
     texts: str = "none"
     without_transfer: str = ""
-    only_counts: bool = False
+    is_fitted: bool = False
     pretrains: bool = False
     attribute_key: str = ""
     ignores_padding: bool = False
@@ -117,11 +119,25 @@ def _ours(name: str, trainer: str = _TRANSFER_TRAINER, **facts) -> ModelSpec:
     return ModelSpec(name, model, trainer, base=name, is_ours=True, **facts)
 
 
+def _fitted(name: str, module: str, **facts) -> ModelSpec:
+    model = f"recbole_metarec.baselines.{module}:{name}"
+    trainer = "recbole_metarec.trainer.fitted:FittedTrainer"
+    return ModelSpec(name, model, trainer, base=name, is_ours=True, is_fitted=True, **facts)
+
+
 SHIPPED_SPECS = (
     _ours("LRURec", texts="optional"),
     _ours("MetaRec", takes_sources=True, texts="optional", without_transfer=WITHOUT_TRANSFER),
     _ours("UniSRec", "recbole_metarec.trainer.unisrec:TextTrainer", takes_sources=True, texts="required"),
-    ModelSpec("Pop", only_counts=True),
+    # RecBole's own Pop, ItemKNN and EASE keep their names: they score users by what training has of them
+    _fitted("SequentialPop", "pop"),
+    _fitted("SequentialItemKNN", "item_knn"),
+    _fitted("ItemKNNDecay", "item_knn"),
+    _fitted("SequentialEASE", "linear"),
+    _fitted("EASEDecay", "linear"),
+    _fitted("STAN", "stan"),
+    _fitted("SLIST", "linear"),
+    _fitted("TextKNN", "text_knn", texts="required"),
     ModelSpec("SASRec", ignores_padding=True),
     ModelSpec("GRU4Rec", ignores_padding=True),
     ModelSpec("BERT4Rec", ignores_padding=True, transform="mask_itemseq"),

@@ -71,8 +71,8 @@ def _check_unsupported(values: Mapping, origins: Origins) -> None:
 
 def _check_heads(values: Mapping, origins: Origins) -> None:
     for name, least in (("vq_heads", 0), ("n_heads", 1)):
-        heads, width = values.get(name), values["embedding_size"]
-        if heads and width % heads:
+        heads, width = values.get(name), values.get("embedding_size")
+        if heads and width and width % heads:
             fitting = [str(n) for n in range(least, width + 1) if n == 0 or width % n == 0]
             choice = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
             problem = f"{name} is {heads}, which does not divide embedding_size {width}"

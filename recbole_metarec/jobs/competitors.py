@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from recbole_metarec.config.models import ModelSpec, added_models, model_spec, our_models
 from recbole_metarec.config.recbole_files import recbole_models
+from recbole_metarec.config.schema import common_keys, key_reference
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError
 
@@ -32,6 +33,11 @@ class Competitor:
         return bool(self.spec.requires_texts or self.spec.attribute_key or self.overrides.get("text_alignment"))
 
     @property
+    def is_tunable(self) -> bool:
+        """Whether it has a key of its own: what is fitted reads none of those of training."""
+        return not self.spec.is_fitted or key_reference(self.experiment).keys() > common_keys()
+
+    @property
     def guarded(self) -> bool:
         """Whether the transfer guard can be worked out for it afterwards, from the runs of the line without transfer.
 
@@ -47,7 +53,14 @@ def _line(name: str, model: str | None = None, is_baseline: bool = True, **overr
 
 
 _TABLE = (
-    _line("Pop"),
+    _line("Pop", "SequentialPop"),
+    _line("ItemKNN", "SequentialItemKNN"),
+    _line("ItemKNNDecay"),
+    _line("EASE", "SequentialEASE"),
+    _line("EASEDecay"),
+    _line("STAN"),
+    _line("SLIST"),
+    _line("TextKNN"),
     _line("GRU4Rec"),
     _line("SASRec"),
     _line("BERT4Rec"),
@@ -63,7 +76,10 @@ _TABLE = (
     _line("MetaRec-text", "MetaRec", is_baseline=False, meta_transfer="meta", text_alignment=True),
 )
 COMPETITORS = {line.name: line for line in _TABLE}
-DEFAULT_MODELS = ("Pop", "GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec")
+DEFAULT_MODELS = (
+    *(line.name for line in _TABLE if line.spec.is_fitted),
+    *("GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec"),
+)
 
 
 def default_models(has_text: bool) -> list[Competitor]:

@@ -8,7 +8,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_metarec.config.dataset_files import recbole_settings
-from recbole_metarec.config.models import WITHOUT_TRANSFER, model_spec
+from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.schema import default_values, key_reference, key_table, keys_in, keys_read_by
@@ -63,7 +63,7 @@ def _check_all_are_read(models: list[Competitor], keys: Mapping, origins: Origin
 
 def read_by(model: Competitor, keys: Mapping) -> dict:
     """Those of ``keys`` that ``model`` reads; keys of RecBole count as read by all."""
-    read = keys_read_by(WITHOUT_TRANSFER if model.spec.only_counts else model.experiment)
+    read = keys_read_by(model.experiment)
     return {key: value for key, value in keys.items() if key not in key_reference() or key in read}
 
 
@@ -78,8 +78,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
     if model.spec.attribute_key:
         overrides |= _attributes(model.spec.attribute_key, target, overrides)
     overrides |= model.overrides
-    configured = WITHOUT_TRANSFER if model.spec.only_counts else model.experiment
-    config = settled_config(configured, dataset, overrides)
+    config = settled_config(model.experiment, dataset, overrides)
     needs_text = model.needs_text or bool(config.get("text_alignment"))
     if model.spec.takes_sources and model.spec.requires_texts:
         sources = [name for name in sources if _has_texts(name, find_domain(name, data_path), config, overrides)]
@@ -111,7 +110,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
 
 def _same_for_all(model: Competitor, keys: Mapping) -> dict:
     """What each of RecBole's models has another default for: the most epochs, and d."""
-    if model.spec.is_ours or model.spec.only_counts:
+    if model.spec.is_ours:
         return {}
     defaults = default_values(WITHOUT_TRANSFER)
     return {"epochs": defaults["epochs"], model.spec.width_key: keys.get("embedding_size", defaults["embedding_size"])}
@@ -177,11 +176,7 @@ def _with_seed(plan: PlannedRun, seed: int) -> PlannedRun:
 def _command(plan: PlannedRun, seed: int) -> str:
     """What repeats this run alone, from the same folder."""
     keys = {key: value for key, value in plan.overrides.items() if key not in ("sources", "show_progress")}
-    if model_spec(plan.experiment).only_counts:
-        words = ["leaderboard", "--models", plan.experiment, "--seeds", "1"]
-    else:
-        words = ["train", "--model", plan.experiment]
-    words += ["--dataset", plan.dataset]
+    words = ["train", "--model", plan.experiment, "--dataset", plan.dataset]
     words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
     words += [f"--{key}={as_text(value)}" for key, value in {"seed": seed, **keys}.items()]
     return shlex.join(["recbole-metarec", *words])

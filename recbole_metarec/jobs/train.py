@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from recbole_metarec.config.models import model_spec
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.jobs.popularity import run_popularity
 from recbole_metarec.jobs.worker import work
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.runs.resume import unfinished_run
@@ -13,8 +11,6 @@ from recbole_metarec.runs.resume import unfinished_run
 def train(run: PlannedRun) -> Path:
     """Trains and evaluates the planned run, or resumes it where it was killed before; returns its run folder."""
     overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
-    if model_spec(run.experiment).only_counts:
-        return run_popularity(run.experiment, run.dataset, overrides)
     killed = unfinished_run(run.folder)  # the folder is of this very key, so that it can only be the same run
     return run_experiment(run.experiment, run.dataset, overrides=overrides, resume=killed).run_dir
 

@@ -97,7 +97,12 @@ def _rebuild(checkpoint: dict, model_file):
         for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True)
     )
     init_seed(config["seed"], config["reproducibility"])
-    model = load_model(lambda: get_model(config["model"])(config, train._dataset), checkpoint, model_file)
+
+    def make():
+        return get_model(config["model"])(config, train._dataset)
+
+    is_fitted = model_spec(config["model"]).is_fitted  # by what makes it: it has no weights in the file
+    model = make() if is_fitted else load_model(make, checkpoint, model_file)
     model = model.to(config["device"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train, valid, test

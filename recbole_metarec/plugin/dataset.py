@@ -120,6 +120,10 @@ class TransferDataset(SequentialDataset):
             self.text_vectors  # noqa: B018
         return self.sources
 
+    def inter_matrix(self, form="coo", value_field=None):
+        """RecBole's matrix of users and items; that of its sequential datasets looks for prefix rows."""
+        return super(SequentialDataset, self).inter_matrix(form, value_field)
+
     def _check_rows(self, split: LeaveOneOut) -> None:
         for rows, name in ((split.valid, "validation"), (split.test, "test")):
             if not len(rows):

@@ -51,7 +51,6 @@ _DECIDES_NOTHING = (
     "serve.py",
     "tables.py",
 )
-_DECIDES = ("jobs/popularity.py",)
 # What tuning may try; what it chose stands in the config of a run.
 _SEARCHED = "search/"
 _CACHE = "code-digests.json"
@@ -75,7 +74,7 @@ def code_version(model_files: Iterable[str | Path] = ()) -> str:
 def deciding_files() -> list[tuple[str, Path]]:
     """(name, path) of each of this package's files that decides numbers, in a fixed order."""
     sources = [(path.relative_to(_PACKAGE).as_posix(), path) for path in _PACKAGE.rglob("*.py")]
-    sources = [(name, path) for name, path in sources if name in _DECIDES or not name.startswith(_DECIDES_NOTHING)]
+    sources = [(name, path) for name, path in sources if not name.startswith(_DECIDES_NOTHING)]
     folder = resource_dir("properties")
     defaults = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.yaml")]
     defaults = [(f"properties/{name}", path) for name, path in defaults if not name.startswith(_SEARCHED)]

@@ -23,8 +23,8 @@ _FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A,
 
 def space_file(model: Competitor) -> Path:
     """The space that ships for this line of the leaderboard. Raises ConfigError if there is none."""
-    if model.spec.only_counts:
-        raise ConfigError(f"--model: {model.name} counts and has nothing to tune; choose another model")
+    if not model.is_tunable:
+        raise ConfigError(f"--model: {model.name} has nothing to tune; choose another model")
     folder = resource_dir("properties") / "search"
     for name in (model.name, model.experiment, model.spec.base):
         if (folder / f"{name}.yaml").is_file():

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
     ("argv", "message"),
     [
         (["--model", "SASrec"], "--model: unknown model SASrec; did you mean SASRec?"),
-        (["--model", "Pop"], "--model: Pop counts and has nothing to tune; "),
+        (["--model", "Pop"], "--model: Pop has nothing to tune; "),
         (["--model", "NARM"], "--model: no search space ships for NARM; give one with --space FILE"),
         (["--trials", "0"], "--trials: 0 "),
         (["--trials", "many"], "--trials: 'many' "),

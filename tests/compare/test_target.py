@@ -11,7 +11,6 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec.compare import target
 from recbole_metarec.errors import DataError
-from recbole_metarec.jobs.popularity import run_popularity
 from recbole_metarec.quick_start import run_experiment
 
 KEYS = {**{key: value for key, value in TINY.items() if key != "vq_heads"}, "state": "ERROR", "device": "cpu"}
@@ -68,7 +67,7 @@ def test_what_lies_in_the_checkpoint_folder_is_never_unpickled(tmp_path):
         (tmp_path / "saved" / name).write_bytes(trap)
     keys = {**KEYS, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
     target.describe("Shop", keys)
-    run_popularity("Pop", "Shop", keys)
+    run_experiment("SequentialPop", "Shop", overrides=keys)
     run_experiment("LRURec", "Shop", overrides={**keys, "epochs": 1})
 
 

@@ -19,7 +19,6 @@ from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.jobs.competitors import COMPETITORS, competitors, default_models
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned, make_plan, with_guards
-from recbole_metarec.jobs.popularity import run_popularity
 from recbole_metarec.jobs.train import train
 from recbole_metarec.jobs.worker import read_result
 from recbole_metarec.quick_start import run_experiment
@@ -59,7 +58,7 @@ def test_all_are_under_one_protocol(given):
         first, *others = ({k: v for k, v in run.config[key].items() if k != "mode"} if key == "eval_args"
                           else run.config[key] for run in plan)  # fmt: skip
         assert all(other == first for other in others), key
-    widths = {run.model: run.config[COMPETITORS[run.model].spec.width_key] for run in plan}
+    widths = {run.model: run.config[COMPETITORS[run.model].spec.width_key] for run in plan if run.model != "Pop"}
     assert set(widths.values()) == {TINY["embedding_size"]}
 
 
@@ -242,7 +241,7 @@ def _result(run, valid):
 def test_popularity_counts_training_events_alone(shop, tmp_path):
     """Against a count by hand from the file; ties take the middle of their places."""
     overrides = {**SMALL, **QUIET, "data_path": str(shop), "seed": 7, "checkpoint_dir": str(tmp_path)}
-    run_dir = run_popularity("Pop", "Target", overrides)
+    run_dir = run_experiment("SequentialPop", "Target", overrides=overrides).run_dir
     histories: dict[str, list[str]] = {}
     for line in (shop / "Target/Target.inter").read_text().splitlines()[1:]:
         user, item, _ = line.split("\t")
@@ -255,7 +254,7 @@ def test_popularity_counts_training_events_alone(shop, tmp_path):
         for ranks, rivals in ((expected, items), (unseen, items - set(history))):
             others = [counts[item] for item in rivals - {history[-1]}]
             ranks[user] = 1 + sum(n > own for n in others) + (others.count(own) + 1) // 2
-    (run,) = plan_of("Pop", {**SMALL, **QUIET, "data_path": str(shop)})
+    (run,) = plan_of("Pop", {**QUIET, "data_path": str(shop)})
     result, _ = read_result(run, run_dir)
     assert dict(zip(result.test_users.tolist(), result.test_ranks.tolist(), strict=True)) == expected
     assert dict(zip(result.test_users.tolist(), result.unseen.test_ranks.tolist(), strict=True)) == unseen

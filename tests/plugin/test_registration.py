@@ -26,7 +26,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import get_model, get_trainer
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_metarec.config.models import SHIPPED_MODELS
+from recbole_metarec.config.models import SHIPPED_MODELS, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.config.schema import default_values
@@ -37,6 +37,7 @@ from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset
 from recbole_metarec.plugin.loaders import SequenceLoader
 from recbole_metarec.trainer.checkpoint import write_checkpoint
+from recbole_metarec.trainer.fitted import FittedTrainer
 from recbole_metarec.trainer.trainer import TransferTrainer
 from recbole_metarec.trainer.unisrec import TextTrainer
 
@@ -75,7 +76,8 @@ def test_recbole_finds_models_datasets_and_trainers_by_name(name):
     model = get_model(name)
     assert model.__name__ == name
     assert getattr(importlib.import_module("recbole.model.sequential_recommender"), name) is model
-    assert get_trainer(None, name) is (TextTrainer if name == "UniSRec" else TransferTrainer)
+    theirs = FittedTrainer if model_spec(name).is_fitted else TransferTrainer
+    assert get_trainer(None, name) is (TextTrainer if name == "UniSRec" else theirs)
     assert getattr(importlib.import_module("recbole.data.dataset"), f"{name}Dataset") is TransferDataset
     assert {"sources", "exact_time"} <= set(dataset_arguments)
 

@@ -1,4 +1,4 @@
-"""Every model that is built on this package's, with and without texts, and one that a user registers: all of them tiny.
+"""Every model of this package that has a network, with and without texts, and one that a user registers: all tiny.
 
 A model that is added to ``SHIPPED_SPECS`` is among them at once.
 """
@@ -66,7 +66,10 @@ class Case(NamedTuple):
         return self.model != Sharpened.__name__
 
 
-_KINDS = [*((spec.name, spec.texts) for spec in SHIPPED_SPECS if spec.is_ours), (Sharpened.__name__, "optional")]
+_KINDS = [
+    *((spec.name, spec.texts) for spec in SHIPPED_SPECS if spec.is_ours and not spec.is_fitted),
+    (Sharpened.__name__, "optional"),
+]
 CASES = [Case(name, how, keys) for name, texts in _KINDS for how, keys in _TEXTS[texts].items()]
 
 

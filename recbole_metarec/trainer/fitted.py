@@ -1,0 +1,38 @@
+"""The trainer of models that are fitted when they are made: one epoch that moves nothing; all else is as usual."""
+
+import torch
+from recbole.trainer import TraditionalTrainer
+
+from recbole_metarec.config.saved_config import config_to_json
+from recbole_metarec.evaluation.ranking import rank_all
+from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.trainer.checkpoint import write_checkpoint
+
+
+class FittedTrainer(TraditionalTrainer):
+    """RecBole's trainer of such models, whose one epoch reads no batch and whose metrics come from the one ranking."""
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.eval_step = 1
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        loss = self.model.calculate_loss(None)
+        loss.backward()
+        self.optimizer.step()  # of no number, so that what is stored for resuming has the form of any other
+        return float(loss.detach())
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """The config alone: the model is fitted anew from the data when it is loaded."""
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        config = config_to_json(self.config, text_alignment=False)
+        write_checkpoint(path, {"config": config, "epoch": epoch, "state_dict": self.model.state_dict()})
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """RecBole's metrics, keys such as ``ndcg@10``; the best model is the one that there is."""
+        if not eval_data:
+            return None
+        result = metrics_of(rank_all(self.model, eval_data, self.device, show_progress), self.config)
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return result
