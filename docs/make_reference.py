@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from recbole_metarec.config.models import SHIPPED_SPECS
 from recbole_metarec.config.schema import Key, key_reference
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -9,7 +10,8 @@ START, END = "<!-- keys -->", "<!-- end of keys -->"
 
 
 def tables() -> str:
-    """The keys of the protocol, of LRURec and MetaRec, of MetaRec alone and of UniSRec, in the order of their files."""
+    """The keys of the protocol, of LRURec and MetaRec, of MetaRec alone, of UniSRec, and of each fitted baseline that
+    has some, in the order of their files."""
     overall = {name: key for name, key in key_reference("MetaRec").items() if "overall" in key.file}
     shared = key_reference("LRURec").keys() - overall.keys()
     parts = {
@@ -18,6 +20,9 @@ def tables() -> str:
         "MetaRec": [key for name, key in key_reference("MetaRec").items() if name not in shared | overall.keys()],
         "UniSRec": [key for name, key in key_reference("UniSRec").items() if name not in overall],
     }
+    for model in (spec.name for spec in SHIPPED_SPECS if spec.is_fitted):
+        if own := [key for name, key in key_reference(model).items() if name not in overall]:
+            parts[model] = own
     head = "| key | default | type and range | meaning |\n|---|---|---|---|"
     return "\n\n".join("\n".join([f"**{title}**\n", head, *map(_row, keys)]) for title, keys in parts.items())
 

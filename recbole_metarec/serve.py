@@ -79,7 +79,9 @@ class Recommender:
         content = read_checkpoint(model_file)
         items = content.get("items")
         if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
-            raise CheckpointError(f"{model_file}: holds no item names; take the model.pth of a run folder")
+            raise CheckpointError(
+                f"{model_file}: holds no item names; take the model.pth of a run of LRURec, MetaRec or UniSRec"
+            )
         twice = next((name for name, times in Counter(items).items() if times > 1), None)
         if twice is not None:
             raise CheckpointError(f"{model_file}: two of its items are named {twice!r}; train again")

@@ -55,7 +55,7 @@ def followers(store: SequenceStore, window: int, decay: float) -> csr_matrix:
     """
     user = np.repeat(np.arange(len(store.users)), store.lengths)
     total = csr_matrix((store.n_items, store.n_items))
-    for lag in range(1, min(window, int(store.lengths.max(initial=1)) - 1) + 1):
+    for lag in range(1, min(window, int(store.lengths.max()) - 1) + 1):
         same = user[lag:] == user[:-lag]
         first, second = store.items[:-lag][same], store.items[lag:][same]
         total += csr_matrix((np.full(len(first), decay ** (lag - 1.0)), (first, second)), shape=total.shape)

@@ -90,20 +90,20 @@ def _inverse(matrix: ndarray) -> ndarray:
 
 
 def _cuts(store: SequenceStore, window: int, decay: float) -> tuple[csr_matrix, csr_matrix]:
-    """What lies before and after each event but a user's first: two matrices float64 [events, n_items].
+    """What lies before each event, and from it on: two matrices float64 [events, n_items].
 
-    The event itself is the first of what lies after the cut. Both reach ``window`` events, the nearest counting 1.
+    Both reach ``window`` events, the nearest counting 1. A user's first event has nothing before it, and adds nothing.
     """
     events = np.arange(len(store.items))
     user = np.repeat(np.arange(len(store.users)), store.lengths)
-    is_cut = events > store.offsets[user]
+    window = min(window, int(store.lengths.max()))
 
     def side(offsets) -> csr_matrix:
         entries = []
         for steps, offset in enumerate(offsets):
             other = events + offset
             other_user = user[np.clip(other, 0, len(user) - 1)]
-            real = is_cut & (other >= 0) & (other < len(events)) & (other_user == user)
+            real = (other >= 0) & (other < len(events)) & (other_user == user)
             entries.append((np.full(real.sum(), decay**steps), events[real], store.items[other[real]]))
         data, row, column = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         return csr_matrix((data, (row, column)), shape=(len(events), store.n_items))

@@ -26,7 +26,7 @@ reports = LazyModule("recbole_metarec.reports.leaderboard")
 EXAMPLES = """\
 examples:
   recbole-metarec leaderboard
-        six models on the embedded MovieLens domains, two seeds each: about a quarter of an hour on two cores
+        the default models on the embedded MovieLens domains, two seeds each: about a quarter of an hour on two cores
   recbole-metarec leaderboard --dataset Scientific --data_path data --models SASRec,LRURec,UniSRec,MetaRec --seeds 5
 
 Runs that are in the store are not repeated, unless the code, the data or a config key has changed. An interrupted

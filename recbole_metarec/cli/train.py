@@ -28,7 +28,11 @@ Any config key may be given as --key=value or --key value; values are read as YA
 
 
 @click.command(cls=ConfigCommand, epilog=EXAMPLES)
-@key("--model", metavar="MODEL", help="MetaRec (default), LRURec, UniSRec, or a sequential model of RecBole")
+@key(
+    "--model",
+    metavar="MODEL",
+    help="MetaRec (default), LRURec, UniSRec, a baseline such as STAN, or a sequential model of RecBole",
+)
 @domain_options
 @key("--seed", metavar="N", help="random seed")
 @key(
