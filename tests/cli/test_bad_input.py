@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 import recbole.quick_start
+from support import nursery
 from support.bad_inputs import FILES, NOT_FINITE, ON_A_FULL_DISK, READING, TYPED, WRITING
 from support.without_rights import files_limited_to, rights_that_count
 from support.worlds import TINY, cluster_histories, write_domain, write_items
@@ -174,7 +174,7 @@ PROCESSES = [
 @pytest.mark.parametrize(("words", "message", "limit"), PROCESSES)
 def test_in_a_process_of_its_own(words, message, limit, world, tmp_path):
     """There the log is set up: it may have said what was read before, but ends in the one line, without a traceback."""
-    command = [sys.executable, "-m", "recbole_metarec", *words.format(**world, place=tmp_path).split()]
+    command = [*nursery.python(), "-m", "recbole_metarec", *words.format(**world, place=tmp_path).split()]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with files_limited_to(limit) if limit else nullcontext():
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import textwrap
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support import nursery
 from support.worlds import write_domain
 
 import recbole_metarec
@@ -29,7 +29,7 @@ ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
 def run_doctor(folder: Path, *first_on_path: Path) -> subprocess.CompletedProcess:
     path = os.pathsep.join(map(str, [*first_on_path, ROOT]))
     environment = {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "recbole_metarec", "doctor"]
+    command = [*nursery.python(), "-m", "recbole_metarec", "doctor"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -62,7 +62,7 @@ def test_whoever_imports_a_broken_recbole_is_told_what_breaks_it(tmp_path):
     (tmp_path / "recbole" / "__init__.py").write_text("raise ImportError('on purpose')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     words = ["-c", "import recbole_metarec, recbole.config"]
-    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([*nursery.python(), *words], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1 and "ImportError: on purpose" in done.stderr
 
 
@@ -214,5 +214,7 @@ def test_the_self_test_is_a_program_of_its_own(tmp_path):
     (tmp_path / "Target").write_text("")  # in its way
     code = textwrap.dedent("import sys; from recbole_metarec.cli.self_test import main; sys.exit(main(sys.argv[1]))")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*nursery.python(), "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1 and "FileExistsError" in doctor.self_test_finding(1, done.stdout, done.stderr, 1.0).what

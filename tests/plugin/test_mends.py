@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from packaging.version import Version
+from support import nursery
 
 import recbole_metarec
 from recbole_metarec.errors import CheckpointError, TrainingError
@@ -45,8 +46,11 @@ for hooks in on_import.HOOKS.values():
 """
 
 
-def python(code: str, *, without: str | None = None, options: tuple[str, ...] = ()) -> str:
-    """What a fresh interpreter prints (both streams) for the code, with all mends but one if ``without`` names it."""
+def python(code: str, *, without: str | None = None, forked: bool = True) -> str:
+    """What a process without RecBole prints (both streams) for the code, with all mends or all but ``without``.
+
+    forked: a fork, which has PyTorch and other libraries already, and not a Python that starts with nothing.
+    """
     if without:
         assert without in {mend.name for mend in mends.mends()}
         code = WITHOUT.format(mend=without) + textwrap.dedent(code)
@@ -56,9 +60,8 @@ def python(code: str, *, without: str | None = None, options: tuple[str, ...] = 
         [os.path.dirname(os.path.dirname(recbole_metarec.__file__)), os.environ.get("PYTHONPATH", "")]
     )
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *options, "-c", code], env=environment, capture_output=True, text=True, timeout=300
-    )
+    words = nursery.python() if forked else (sys.executable,)
+    done = subprocess.run([*words, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     return done.stdout + done.stderr
 
 
@@ -212,7 +215,8 @@ def test_recbole_imports_and_numpy_is_left_as_found():
         from recbole.trainer import HyperTuning
         from recbole.quick_start import objective_function
         print("bool8" in vars(np), "imported")
-        """
+        """,
+        forked=False,
     )
     assert "False imported" in out
 

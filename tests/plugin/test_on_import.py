@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from support import nursery
 
 import recbole_metarec
 from recbole_metarec.cli import main as cli
@@ -14,10 +15,14 @@ from recbole_metarec.cli import main as cli
 ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
 
 
-def fresh(code: str, *, package: bool = True) -> list[str]:
-    """What a fresh interpreter prints that has imported our package, or has not, and runs ``code``."""
+def fresh(code: str, *, package: bool = True, forked: bool = True) -> list[str]:
+    """What a process without RecBole prints that has imported our package, or has not, and runs ``code``.
+
+    forked: a fork, which has PyTorch and other libraries already, and not a Python that starts with nothing.
+    """
     start = "import recbole_metarec, sys\n" if package else ""
-    command = [sys.executable, "-c", start + textwrap.dedent(code)]
+    words = nursery.python() if forked else (sys.executable,)
+    command = [*words, "-c", start + textwrap.dedent(code)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -26,7 +31,8 @@ def fresh(code: str, *, package: bool = True) -> list[str]:
 
 def test_importing_the_package_imports_nothing_heavy_and_costs_little():
     heavy = {"torch", "numpy", "pandas", "polars", "scipy", "recbole"}
-    (seconds,) = fresh(f"import time; assert not {heavy!r} & set(sys.modules); print(time.process_time())")
+    code = f"import time; assert not {heavy!r} & set(sys.modules); print(time.process_time())"
+    (seconds,) = fresh(code, forked=False)
     assert float(seconds) < 0.3
 
 
@@ -56,7 +62,7 @@ def test_help_and_mistyped_options_import_nothing_heavy_and_mistyped_words_neith
         assert code == expected, (argv, said.getvalue())
         assert not set(absent) & set(sys.modules), argv
     """
-    fresh(textwrap.dedent(silent) + "\n".join(checks))
+    fresh(textwrap.dedent(silent) + "\n".join(checks), forked=False)
 
 
 SET_UP = """
@@ -77,7 +83,7 @@ SET_UP = """
     "first", ["recbole", "recbole.model.sequential_recommender.sasrec", "recbole_metarec.model.metarec"]
 )
 def test_recbole_is_set_up_whatever_is_imported_first(first):
-    fresh(f"import {first}\n{textwrap.dedent(SET_UP)}")
+    fresh(f"import {first}\n{textwrap.dedent(SET_UP)}", forked=first != "recbole_metarec.model.metarec")
 
 
 def test_what_sets_recbole_up_does_not_import_it():

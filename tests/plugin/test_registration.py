@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import nursery
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
@@ -109,7 +110,7 @@ def test_recboles_own_models_keep_config_loaders_and_dataset():
     environment = {**os.environ, "PYTHONPATH": str(Path(plugin.__file__).parents[2])}
     results = []
     for code in (script.format(leave_out=mends_alone), script.format(leave_out="")):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        done = subprocess.run([*nursery.python(), "-c", code], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         results.append(json.loads(done.stdout.splitlines()[-1]))
     assert results[0] == results[1]
