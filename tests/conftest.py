@@ -57,6 +57,22 @@ def refused(capsys, tmp_path):
     return check
 
 
+@pytest.fixture
+def forked_runs(monkeypatch):
+    """The processes of runs and trials that a command starts are forks, which need not import PyTorch each."""
+    from support import nursery
+
+    from recbole_metarec.jobs.process import RunProcess
+
+    start = RunProcess.__init__
+
+    def fork(self, run, worker, *rest):
+        assert worker[0] == sys.executable
+        start(self, run, [*nursery.python(), *worker[1:]], *rest)
+
+    monkeypatch.setattr(RunProcess, "__init__", fork)
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     """The domains Target, Near and Far, which the tests of one file share. Files with other domains have their own."""

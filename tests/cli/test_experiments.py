@@ -64,7 +64,7 @@ def test_a_sweep_that_can_change_nothing_says_so(grid, sources, told, capsys, tm
     assert err.count("\n") == bool(told) and err.startswith(f"warning: {told}" * bool(told))
 
 
-def test_a_sweep_from_cost_to_report_and_again_from_its_rows_alone(capsys, tmp_path):
+def test_a_sweep_from_cost_to_report_and_again_from_its_rows_alone(capsys, tmp_path, forked_runs):
     write_shop(tmp_path / "shops")
     keys = {**TINY, "epochs": 1, "state": "ERROR", "device": "cpu"}
     words = ["sweep", "n_sources=0,1", *(f"--{key}={value}" for key, value in keys.items())]

@@ -69,7 +69,7 @@ def test_help_names_the_models_and_their_variants(capsys):
     assert all(model in out for model in ("SASRec", "UniSRec", "Pretrain"))
 
 
-def test_a_comparison_with_a_failing_model_and_again_without_it(capsys, tmp_path):
+def test_a_comparison_with_a_failing_model_and_again_without_it(capsys, tmp_path, forked_runs):
     """LRURec, whose loss explodes, is recorded; Pop is done once, and its line is the same when it is only read."""
     write_shop(tmp_path / "shops")
     keys = {**TINY, "learner": "sgd", "learning_rate": 1e30, "state": "ERROR", "device": "cpu"}

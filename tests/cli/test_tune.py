@@ -79,7 +79,7 @@ def test_a_trial_finds_what_the_run_finds_on_validation_and_never_ranks_test_row
     assert {path.name for path in trial.iterdir()}.isdisjoint({"metrics.json", "ranks.csv"})
 
 
-def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path):
+def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path, forked_runs):
     write_shop(tmp_path / "shops")
     keys = {**TINY, "epochs": 1, "state": "INFO", "device": "cpu"}
     keys = {key: value for key, value in keys.items() if key not in ("seed", "vq_heads", "learning_rate")}
@@ -119,7 +119,7 @@ def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["LRURec", "MetaRec"])
-def test_a_search_on_the_shop_of_its_seed(model, capsys, tmp_path):
+def test_a_search_on_the_shop_of_its_seed(model, capsys, tmp_path, forked_runs):
     """What is tuned is what the train command that is told trains, on half of the users; the comparison is on shops."""
     write_shop(tmp_path / "shops")
     left_out = ("seed", "learning_rate", *(("vq_heads",) if model == "LRURec" else ()))

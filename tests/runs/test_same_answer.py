@@ -233,7 +233,7 @@ def test_other_numbers_of_items_and_users_give_the_same(shop, renumbered, model)
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-def test_runs_side_by_side_find_what_each_finds_alone(tmp_path, monkeypatch):
+def test_runs_side_by_side_find_what_each_finds_alone(tmp_path, monkeypatch, forked_runs):
     """``--jobs 2`` against one after the other in this process: to the bit, where both have as many threads."""
     write_domain(tmp_path, "Target", cluster_histories(1, 50, 24, 4, 0.8))
     write_domain(tmp_path, "Near", cluster_histories(2, 60, 28, 4, 0.8))
