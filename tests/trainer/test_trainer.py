@@ -85,7 +85,7 @@ CHANGES = [
     {"source_weight": 0.5}, {"source_negatives": 4}, {"target_negatives": 4}, {"clip_grad_norm": {"max_norm": 0.01}},
     {"dropout_prob": 0.0}, {"weight_decay": 0.5}, {"learner": "sgd"}, {"learning_rate": 0.02}, {"lru_r_min": 0.1},
     {"lru_r_max": 0.9}, {"train_batch_size": 32}, {"sources": ["Far"]}, {"sources": ["Far", "Near"], "seed": 8},
-    {"MAX_ITEM_LIST_LENGTH": 4}, {"seen_offset": True}, {"meta_transfer": "joint"},
+    {"MAX_ITEM_LIST_LENGTH": 4}, {"meta_transfer": "joint"},
     {"meta_transfer": "pretrain", "pretrain_epochs": 1},
 ]  # fmt: skip
 
