@@ -74,6 +74,14 @@ def forked_runs(monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def without_pictures():
+    """Runs in this process draw none: they take half of a small run's time, and test_quick_start.py looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recbole_metarec.quick_start._draw", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     """The domains Target, Near and Far, which the tests of one file share. Files with other domains have their own."""
     from support.worlds import write_shop  # brings RecBole, which most tests need not

@@ -29,6 +29,8 @@ from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 class Bomb:
     """Makes the folder ``it-ran`` when it is unpickled."""

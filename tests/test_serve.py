@@ -15,6 +15,8 @@ from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 ITEMS = ["[PAD]", *(f"i{number}" for number in range(1, 12))]
 
 

@@ -12,6 +12,8 @@ from recbole_metarec.errors import DataError
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

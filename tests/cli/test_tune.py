@@ -14,7 +14,7 @@ from recbole_metarec import quick_start
 from recbole_metarec.cli import main as cli
 from recbole_metarec.quick_start import run_experiment, validate_experiment
 
-pytestmark = pytest.mark.usefixtures("empty_cache")
+pytestmark = pytest.mark.usefixtures("empty_cache", "without_pictures")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 HEADS = 2
 
 

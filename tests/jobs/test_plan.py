@@ -23,6 +23,8 @@ from recbole_metarec.jobs.train import train
 from recbole_metarec.jobs.worker import read_result
 from recbole_metarec.quick_start import run_experiment
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SMALL = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads")}
 QUIET = {"state": "ERROR", "device": "cpu"}
 

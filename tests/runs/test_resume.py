@@ -10,7 +10,6 @@ from support.item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
 from support.same_runs import assert_same_run
 from support.worlds import TINY
 
-from recbole_metarec import quick_start
 from recbole_metarec.cli.main import main
 from recbole_metarec.errors import CheckpointError, DataError, MetaRecError
 from recbole_metarec.files import locked
@@ -22,14 +21,7 @@ from recbole_metarec.trainer.trainer import TransferTrainer
 
 QUIET = {"state": "ERROR", "show_progress": False, "device": "cpu", "checkpoint_dir": "saved"}
 SMALL = {key: value for key, value in TINY.items() if key != "vq_heads"} | QUIET
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_pictures():
-    """They take half of a small run's time, and test_quick_start.py looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quick_start, "_draw", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from recbole_metarec.plugin.dataset import read_source_items
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 # float32 keeps 6e-8 of a number. A sum of n terms in another order is off by some sqrt(n) of that; n is at most 500
 # items, 600 events or 20 steps of a recurrence here, and a gradient runs through some ten sums. Measured: 1.4e-6.
 THREADS = 1e-5

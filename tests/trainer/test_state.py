@@ -18,6 +18,8 @@ from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.state import TrainingState
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 LEARNED = {"learn_inner_learning_rate": 0.01}
 
 
