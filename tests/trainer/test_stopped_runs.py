@@ -1,5 +1,6 @@
 """Runs that stop: resumed to the bit, loaded without their sources, guarded, or ended by what is not finite."""
 
+import functools
 import logging
 import math
 import shutil
@@ -25,10 +26,22 @@ RESUMED = [
 ]
 
 
-@pytest.mark.parametrize("given", RESUMED)
+@pytest.fixture(scope="module")
+def whole_of():
+    """The uninterrupted run of each of RESUMED, trained once, and its file's content."""
+
+    @functools.cache
+    def whole(shop, number):
+        made = run(shop, saved=True, epochs=5, **RESUMED[number])
+        return made, read_checkpoint(made.trainer.saved_model_file)
+
+    return whole
+
+
+@pytest.mark.parametrize("number", range(len(RESUMED)))
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, given, after):
-    whole = run(shop, saved=True, epochs=5, **given)
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, whole_of, number, after):
+    (whole, its_file), given = whole_of(shop, number), RESUMED[number]
     first = run(shop, saved=True, epochs=after, **given)
     rest = run(shop, fit=False, epochs=5, **given)
     rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
@@ -39,8 +52,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, given, afte
     assert rest.trainer.log.source_history == whole.trainer.log.source_history
     for mine, its in zip(rest.trainer.sources, whole.trainer.sources, strict=True):
         assert torch.equal(mine.table, its.table) and torch.equal(mine.bias, its.bias)
-    files = [read_checkpoint(made.trainer.saved_model_file) for made in (rest, whole)]
-    assert equal(files[0]["state_dict"], files[1]["state_dict"]) and files[0]["epoch"] == files[1]["epoch"]
+    file = read_checkpoint(rest.trainer.saved_model_file)
+    assert equal(file["state_dict"], its_file["state_dict"]) and file["epoch"] == its_file["epoch"]
 
 
 def test_resuming_a_finished_run_leaves_its_best_model_alone(shop):
