@@ -200,3 +200,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def model_file(run: str | Path) -> Path:
+    """The file of a run's deployed model. run: its folder, or the file itself."""
+    path = Path(run).expanduser()
+    return path / "model.pth" if path.is_dir() else path

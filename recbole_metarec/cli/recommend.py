@@ -7,6 +7,7 @@ import click
 
 from recbole_metarec.cli.options import COUNT, NAMES, Command, option
 from recbole_metarec.errors import CheckpointError, ConfigError
+from recbole_metarec.files import model_file
 from recbole_metarec.lazy import LazyModule
 
 serve = LazyModule("recbole_metarec.serve")
@@ -53,5 +54,4 @@ def _model_file(run: str | None) -> Path:
         if not done:
             raise CheckpointError("saved: there is no finished run; train one, or give its folder")
         return done[-1]
-    path = Path(run)
-    return path / "model.pth" if path.is_dir() else path
+    return model_file(run)

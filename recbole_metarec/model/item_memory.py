@@ -104,7 +104,7 @@ class Evidence(NamedTuple):
 class EvidenceHead(nn.Module):
     """What a pair's counts are worth, and the popularity beside them: scalars that are the same for all domains.
 
-    The start values are those at which the head, untrained, does well on validation of several domains.
+    The start values are near those that training on one domain, Scientific, has found.
     """
 
     def __init__(self):

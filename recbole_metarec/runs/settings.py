@@ -7,6 +7,8 @@ from recbole_metarec.config.models import DEFAULT_MODEL, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
+from recbole_metarec.errors import CheckpointError
+from recbole_metarec.files import model_file
 from recbole_metarec.runs.resume import given_to_run
 
 
@@ -38,9 +40,14 @@ def repeatable_settings(config: Mapping, user: Mapping) -> dict:
 
 
 def memory_files(config: Mapping) -> list[Path]:
-    """The model file that ``memory_from`` names, if it does: the run's result depends on it as on its data."""
+    """The model file that ``memory_from`` names, if it does: the run's result depends on it as on its data.
+
+    Raises CheckpointError if there is none.
+    """
     run = config.get("memory_from")
     if not run:
         return []
-    file = Path(run).expanduser()
-    return [file / "model.pth" if file.is_dir() else file]
+    file = model_file(run)
+    if not file.is_file():
+        raise CheckpointError(f"memory_from: {file}: no such file; give the folder of a finished run, or its model.pth")
+    return [file]

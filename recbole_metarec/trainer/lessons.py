@@ -1,7 +1,6 @@
 """Where the head of an item memory learns beside the target: from sources, in shops of several sizes, or from a run."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBat
 from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.sequences import SequenceStore, training_windows
 from recbole_metarec.errors import CheckpointError
+from recbole_metarec.files import model_file
 from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable
 from recbole_metarec.randomness import numpy_stream
 from recbole_metarec.trainer.checkpoint import read_checkpoint
@@ -24,13 +24,12 @@ def start_from(memory: ItemMemory, run: str) -> None:
 
     Raises CheckpointError if there is none.
     """
-    file = Path(run).expanduser()
-    file = file / "model.pth" if file.is_dir() else file
-    saved = read_checkpoint(file)["state_dict"]
-    taken = {name: saved.get(f"memory.{name}") for name in memory.shared_weights() if not name.startswith("texts.")}
-    taken |= {name: saved[f"memory.{name}"] for name in memory.shared_weights() if f"memory.{name}" in saved}
-    for name, value in taken.items():
-        parameter = memory.get_parameter(name)
+    file = model_file(run)
+    saved = read_checkpoint(file).get("state_dict") or {}
+    for name, parameter in memory.shared_weights().items():
+        value = saved.get(f"memory.{name}")
+        if value is None and name.startswith("texts."):
+            continue  # of a run without texts
         if value is None or value.shape != parameter.shape or not value.isfinite().all():
             raise CheckpointError(f"memory_from: {file}: holds no item memory; give a run with item_memory: True")
         parameter.copy_(value)

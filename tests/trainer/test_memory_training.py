@@ -7,6 +7,7 @@ from support.worlds import TINY, Run, equal, without_seconds, write_shop
 
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
+from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.lessons import Lessons
 from recbole_metarec.trainer.trainer import SHARES, best_share
 
@@ -91,6 +92,13 @@ def test_a_run_without_a_memory_teaches_none(shop):
     teacher = run(shop, "LRURec", saved=True, epochs=1, item_memory=False)
     with pytest.raises(CheckpointError, match="holds no item memory"):
         run(shop, "LRURec", fit=False, memory_from=teacher.trainer.saved_model_file)
+
+
+def test_a_run_that_is_not_there_is_told_before_anything_is_trained(shop, tmp_path):
+    keys = MEMORY | {"memory_from": str(tmp_path / "nothing"), "data_path": str(shop), "checkpoint_dir": str(tmp_path)}
+    with pytest.raises(CheckpointError, match="memory_from: .*nothing: no such file"):
+        run_experiment("LRURec", "Target", overrides={key: v for key, v in keys.items() if key != "vq_heads"})
+    assert not list(tmp_path.glob("LRURec-*"))
 
 
 def test_lessons_are_shops_of_several_sizes_each_with_the_counts_of_its_own_users(shop):
