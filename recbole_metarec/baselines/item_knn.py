@@ -53,10 +53,7 @@ def followers(store: SequenceStore, window: int, decay: float) -> csr_matrix:
 
     window: the longest lag, in events of the same history; decay in (0, 1].
     """
-    user = np.repeat(np.arange(len(store.users)), store.lengths)
     total = csr_matrix((store.n_items, store.n_items))
-    for lag in range(1, min(window, int(store.lengths.max()) - 1) + 1):
-        same = user[lag:] == user[:-lag]
-        first, second = store.items[:-lag][same], store.items[lag:][same]
+    for lag, first, second in store.pairs(store.lengths, range(1, min(window, int(store.lengths.max()) - 1) + 1)):
         total += csr_matrix((np.full(len(first), decay ** (lag - 1.0)), (first, second)), shape=total.shape)
     return total

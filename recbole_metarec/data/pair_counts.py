@@ -6,11 +6,9 @@ from functools import reduce
 import numpy as np
 from scipy import sparse
 
+from recbole_metarec.data.pair_lags import LAGS
 from recbole_metarec.data.sequences import SequenceStore
 
-REACH = 10  # events: pairs that stand further apart are not counted
-LAGS = ((1, 1), (2, 3), (4, REACH))  # smallest and largest distance of the second item behind the first
-GROUPS = len(LAGS) + 1  # and one for a second item that stood up to REACH events before the first
 LARGEST_COUNT = np.iinfo(np.int16).max
 
 
@@ -55,13 +53,9 @@ class PairCounts:
 
 def _pairs(store: SequenceStore, kept: np.ndarray, nearest: int, furthest: int) -> sparse.csr_matrix:
     """int32 [n, n]: how often the item of a column stood ``nearest`` to ``furthest`` events behind that of a row."""
-    position = np.arange(len(store.items)) - np.repeat(store.offsets[:-1], store.lengths)
-    following = np.repeat(kept, store.lengths) - position - 1  # events that are kept behind this one
     total = sparse.csr_matrix((store.n_items, store.n_items), dtype=np.int32)
-    for lag in range(nearest, furthest + 1):
-        first = np.flatnonzero(following >= lag)
-        places = store.items[first], store.items[first + lag]
-        total = total + sparse.csr_matrix((np.ones(len(first), np.int32), places), shape=total.shape)
+    for _, first, second in store.pairs(kept, range(nearest, furthest + 1)):
+        total = total + sparse.csr_matrix((np.ones(len(first), np.int32), (first, second)), shape=total.shape)
     return total
 
 

@@ -1,6 +1,6 @@
 """Histories as one flat array, the windows that training reads, and RecBole's leave-one-out split on top of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +62,19 @@ class SequenceStore:
 
     def item_counts(self, kept: np.ndarray) -> np.ndarray:
         """int64 [n_items], how often each item occurs among the first ``kept[u]`` events of each user u."""
+        return np.bincount(self.items[self._following(kept) >= 0], minlength=self.n_items)
+
+    def pairs(self, kept: np.ndarray, lags: Iterable[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(lag, items, those of the same user that lag behind) of the first ``kept[u]`` events, for each lag >= 1."""
+        following = self._following(kept)
+        for lag in lags:
+            first = np.flatnonzero(following >= lag)
+            yield lag, self.items[first], self.items[first + lag]
+
+    def _following(self, kept: np.ndarray) -> np.ndarray:
+        """int64 [N], how many of the first ``kept[u]`` events stand behind each one; below 0 for those not kept."""
         position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
-        return np.bincount(self.items[position < np.repeat(kept, self.lengths)], minlength=self.n_items)
+        return np.repeat(kept, self.lengths) - position - 1
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec.data.pair_lags import GROUPS, LAGS, REACH
 from recbole_metarec.model.losses import Offsets, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.seen_offset import SeenOffset, up_to
 
-REACH = 10  # as in data.pair_counts, which serving does not import
-LAGS = ((1, 1), (2, 3), (4, REACH))
-GROUPS = len(LAGS) + 1
 POSITIONS = 256  # that teach the memory in a batch: its few numbers do not need all, and evidence costs time
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 

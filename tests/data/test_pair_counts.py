@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from recbole_metarec.data.pair_counts import GROUPS, LAGS, PairCounts
+from recbole_metarec.data.pair_counts import PairCounts
+from recbole_metarec.data.pair_lags import GROUPS, LAGS
 from recbole_metarec.data.sequences import SequenceStore
 
 

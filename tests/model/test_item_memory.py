@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.data.pair_counts import GROUPS, LAGS, PairCounts
+from recbole_metarec.data.pair_counts import PairCounts
+from recbole_metarec.data.pair_lags import GROUPS, LAGS
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.model import item_memory
 from recbole_metarec.model.item_memory import Evidence, ItemMemory, own_pairs, sparse_softmax_loss
