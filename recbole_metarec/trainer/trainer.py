@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
-import numpy as np
 import torch
 from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
@@ -14,7 +13,7 @@ from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.evaluation.ranking import rank_all, rank_shares
+from recbole_metarec.evaluation.ranking import rank_all
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.randomness import Streams
@@ -24,6 +23,7 @@ from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.lessons import start_from
 from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use
 from recbole_metarec.trainer.meta_step import finite
+from recbole_metarec.trainer.mixing import choose_share
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, steps_by_rows
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.state import TrainingState
@@ -32,8 +32,6 @@ from recbole_metarec.trainer.training_log import TrainingLog
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import TransferStep
 from recbole_metarec.trainer.weighting import WEIGHTINGS
-
-SHARES = tuple(number / 10 for number in range(11))  # of the encoder in a score; the rest is the item memory's
 
 
 class TransferTrainer(Trainer):
@@ -331,11 +329,7 @@ class TransferTrainer(Trainer):
         """RecBole's (score, result), of the share of the encoder beside an item memory that is best on validation."""
         if getattr(self.model, "memory", None) is None:
             return super()._valid_epoch(valid_data, show_progress)
-        ranks = rank_shares(self.model, valid_data, SHARES, self.device)
-        results = [metrics_of(of_share, self.config) for of_share in ranks]
-        best = best_share(np.array([result[self.valid_metric] for result in results]))
-        self.model.lru_share.fill_(SHARES[best])
-        return results[best][self.valid_metric], results[best]
+        return choose_share(self.model, valid_data, self.config, self.device, self.valid_metric)
 
     def rank(self, eval_data, show_progress=False):
         """Rank of the held-out item of each row, int64 [R]."""
@@ -345,13 +339,6 @@ class TransferTrainer(Trainer):
         """Puts a saved model's weights into this trainer's model. Raises CheckpointError."""
         load_weights(self.model, read_checkpoint(model_file, self.device), model_file)
         self.logger.info(f"Loading model structure and parameters from {model_file}")
-
-
-def best_share(scores: np.ndarray) -> int:
-    """Which of SHARES has the best score, float [S], averaged with its neighbours: on few rows a single lucky one does
-    not win."""
-    ends = np.r_[scores[0], scores, scores[-1]]
-    return int(np.argmax(ends[:-2] + 2 * ends[1:-1] + ends[2:]))
 
 
 def _unused(path: Path) -> str:

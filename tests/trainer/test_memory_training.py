@@ -9,7 +9,7 @@ from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.lessons import Lessons
-from recbole_metarec.trainer.trainer import SHARES, best_share
+from recbole_metarec.trainer.mixing import SHARES, best_share
 
 MEMORY = {**TINY, "item_memory": True, "seen_offset": True, "memory_neighbours": 6}
 
