@@ -1,12 +1,13 @@
 """Item texts beside item vectors: losses against loops, what is aligned, and that the deployed model needs no text."""
 
+import functools
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from support.text_worlds import cluster_texts, write_text_shop
-from support.worlds import TINY, Run, equal, without_seconds, write_items
+from support.worlds import TINY, Run, check_exact_resume, equal, write_items
 from torch.nn import functional as F
 
 # isort: split
@@ -156,12 +157,7 @@ def test_what_is_saved_is_a_model_without_text_that_scores_the_same(shop, model)
 @pytest.mark.parametrize("given", [{}, {"meta_transfer": "none"}, {"source_negatives": 6, "second_order": True}])
 def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(shop, given):
     whole = run(shop, saved=True, epochs=4, **given)
-    first = run(shop, saved=True, epochs=2, **given)
-    rest = run(shop, fit=False, epochs=4, **given)
-    rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
-    rest.fit(saved=True)
-    assert equal(rest.weights(), whole.weights()) and rest.best_score == whole.best_score
-    assert without_seconds(rest.trainer.log.history) == without_seconds(whole.trainer.log.history)
+    check_exact_resume(whole, functools.partial(run, shop, **given))
 
 
 def test_without_sources_metarec_is_lrurec_with_texts_to_the_bit(shop):

@@ -1,6 +1,7 @@
 """Small made-up domains, written as the atomic files that RecBole reads, and runs on them through RecBole."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,13 @@ def distance(one: dict, other: dict) -> float:
 def without_seconds(rows: list[dict]) -> list[dict]:
     """Rows without what no run can repeat."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def check_exact_resume(whole: Run, run: Callable[..., Run]) -> None:
+    """Two epochs, and two more by another trainer, give to the bit what the four epochs of ``whole`` gave."""
+    first = run(saved=True, epochs=2)
+    rest = run(fit=False, epochs=4)
+    rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
+    rest.fit(saved=True)
+    assert equal(rest.weights(), whole.weights()) and rest.best_score == whole.best_score
+    assert without_seconds(rest.trainer.log.history) == without_seconds(whole.trainer.log.history)

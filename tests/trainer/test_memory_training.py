@@ -1,9 +1,11 @@
 """Training with the item memory: what moves, what is chosen by validation, what sources teach, and exact resume."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
-from support.worlds import TINY, Run, equal, without_seconds, write_shop
+from support.worlds import TINY, Run, check_exact_resume, equal, write_shop
 
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
@@ -42,12 +44,7 @@ def test_every_part_is_trained_and_resumes_to_the_bit(shop, given):
     start = parameters(run(shop, fit=False, **given))
     for name, value in parameters(whole).items():
         assert bool(value.isfinite().all()) and not torch.equal(value, start[name]), name
-    first = run(shop, saved=True, epochs=2, **given)
-    rest = run(shop, fit=False, epochs=4, **given)
-    rest.trainer.resume_checkpoint(first.trainer.saved_model_file)
-    rest.fit(saved=True)
-    assert equal(rest.weights(), whole.weights()) and rest.best_score == whole.best_score
-    assert without_seconds(rest.trainer.log.history) == without_seconds(whole.trainer.log.history)
+    check_exact_resume(whole, functools.partial(run, shop, **given))
 
 
 def test_the_encoder_is_trained_as_it_is_without_a_memory(shop):
