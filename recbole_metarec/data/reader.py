@@ -60,7 +60,7 @@ class ReadSpec:
     @classmethod
     def of(cls, config) -> "ReadSpec":
         """What a RecBole Config asks for. Raises NeedsRecBole if that is more than this module does."""
-        if any(config[key] for key in keys_in("recbole_reader")) or set(config["load_col"] or ()) != {"inter"}:
+        if any(config[key] for key in keys_in("recbole_reader")) or "inter" not in (config["load_col"] or ()):
             raise NeedsRecBole
         values = config["val_interval"] or {}
         if not set(values) <= set(config["load_col"]["inter"]):
@@ -93,6 +93,13 @@ class Events:
         """What the file holds."""
         orders = both_orders(self.users, self.times)
         return summarise(self.users, self.items, self.times, orders, len(self.item_names))
+
+    def counts(self, spec: ReadSpec) -> tuple[int, int, int]:
+        """(events, users, items) that pass the filters of ``spec``, by which this was read."""
+        rows = _passing(self.users, self.items, self.kept, spec)
+        if rows is None:
+            return len(self.users), len(self.user_names), len(self.item_names)
+        return len(rows), len(pd.unique(self.users[rows])), len(pd.unique(self.items[rows]))
 
 
 @dataclass(frozen=True)

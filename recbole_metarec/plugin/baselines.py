@@ -11,7 +11,7 @@ from recbole_metarec.config.schema import key_reference, keys_read_by
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.config import read_dataset, split_dataset
 from recbole_metarec.plugin.dataset import TransferDataset, fail_without_held_out
-from recbole_metarec.plugin.frames import filled_by_our_reader
+from recbole_metarec.plugin.frames import check_counts, filled_by_our_reader
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
@@ -37,6 +37,7 @@ def load_data(config):
         return trimmed_loaders(config, dataset)
     with filled_by_our_reader():
         dataset = read_dataset(config)
+    check_counts(dataset)
     getLogger().info(dataset)
     loaders = split_dataset(config, dataset)
     for loader, name in zip(loaders[1:], ("validation", "test")):

@@ -22,7 +22,7 @@ from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_
 from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
 from recbole_metarec.errors import DataError
-from recbole_metarec.plugin.frames import load_feat, rank_times, tell
+from recbole_metarec.plugin.frames import check_counts, load_feat, settle_rows, tell
 
 
 class TransferDataset(SequentialDataset):
@@ -37,6 +37,7 @@ class TransferDataset(SequentialDataset):
         self.trained: np.ndarray | None = None
         try:
             super().__init__(config)
+            check_counts(self)
         except DataError:
             raise
         except ValueError as error:
@@ -58,7 +59,7 @@ class TransferDataset(SequentialDataset):
         return feat
 
     def _reset_index(self):
-        rank_times(self)
+        settle_rows(self)
         super()._reset_index()
 
     def _filter_by_field_value(self):

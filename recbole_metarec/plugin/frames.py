@@ -1,13 +1,14 @@
 """RecBole's datasets filled from our reader: RecBole filters and numbers the rows, and never opens a file itself.
 
-Beside what :mod:`recbole_metarec.data.reader` checks, this differs from RecBole's own loading in three things: a
+Beside what :mod:`recbole_metarec.data.reader` checks, this differs from RecBole's own loading in four things: a
 quotation mark is a character; users and items without a line in ``NAME.user`` and ``NAME.item`` keep their events, as
-if the line were there with nothing in it; and with ``exact_time`` a time is the rank of the event in its user's
-history, which float32 holds exactly.
+if the line were there with nothing in it; lines of users and items without an event are left out, so that a model that
+reads them ranks the same items as one that does not; and with ``exact_time`` a time is the rank of the event in its
+user's history, which float32 holds exactly.
 """
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partialmethod
 from logging import getLogger
 from pathlib import Path
@@ -23,8 +24,9 @@ from recbole_metarec.data.features import read_features
 from recbole_metarec.data.ids import factorize, is_missing
 from recbole_metarec.data.numbers import numbers_of
 from recbole_metarec.data.order import EventSummary, history_ranks
-from recbole_metarec.data.reader import ReadSpec, read_events
+from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_events
 from recbole_metarec.data.text_file import Header, TextColumns, read_columns, read_header
+from recbole_metarec.errors import DataError
 
 
 @contextmanager
@@ -69,11 +71,35 @@ def load_feat(dataset: Dataset, filepath, source) -> pd.DataFrame | None:
     return _with_every_id(_frame(dataset, [columns], names), dataset, id_field, path)
 
 
-def rank_times(dataset: Dataset) -> None:
-    """With ``exact_time``, put in the place of the times that passed the filters their ranks in the histories."""
+def settle_rows(dataset: Dataset) -> None:
+    """To be called on the rows that passed RecBole's filters: leaves out users and items that have no event any more,
+    and with ``exact_time`` puts in the place of times their ranks in the histories."""
     ranks = dataset.__dict__.pop("_history_ranks", None)
     if ranks is not None:
         dataset.inter_feat[dataset.time_field] = ranks[dataset.inter_feat.index].astype(np.float64)
+    if dataset.config["alias_of_user_id"] or dataset.config["alias_of_item_id"]:
+        return  # an id that has no event may stand in another column
+    for name, id_field in (("user_feat", dataset.uid_field), ("item_feat", dataset.iid_field)):
+        feat = getattr(dataset, name)
+        has_event = None if feat is None else feat[id_field].isin(dataset.inter_feat[id_field].unique())
+        if feat is not None and not has_event.all():
+            setattr(dataset, name, feat[has_event].copy())
+
+
+def check_counts(dataset: Dataset) -> None:
+    """Raises DataError unless RecBole's dataset has as many events, users and items as our reader leaves.
+
+    Every model of a comparison is measured on these, whatever else it reads. What asks for more than our reader does
+    (``NeedsRecBole``) is not looked at.
+    """
+    ours = dataset.__dict__.pop("_expected_counts", None)
+    theirs = dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1
+    if ours not in (None, theirs):
+        told = (" events, ".join(map(str, counts[:2])) + f" users, {counts[2]} items" for counts in (theirs, ours))
+        raise DataError(
+            f"{dataset.dataset_path}: RecBole's dataset has {', where '.join(told)} are there to be read; a comparison "
+            f"on other events than the rest means nothing, so take {dataset.config['model']} out of it or change load_col"
+        )
 
 
 def tell(name: str, summary: EventSummary, exact_time: bool) -> None:
@@ -85,7 +111,7 @@ def tell(name: str, summary: EventSummary, exact_time: bool) -> None:
 
 
 def _reset_index(dataset: Dataset, original) -> None:
-    rank_times(dataset)
+    settle_rows(dataset)
     original(dataset)
 
 
@@ -102,9 +128,13 @@ def _describe(dataset: Dataset, header: Header, names: Sequence[str], source) ->
 
 
 def _events_frame(dataset: Dataset, path: Path, names: Sequence[str]) -> pd.DataFrame:
-    spec = ReadSpec.unfiltered(dataset.config)
+    spec, is_ours = ReadSpec.unfiltered(dataset.config), False
+    with suppress(NeedsRecBole):
+        spec, is_ours = ReadSpec.of(dataset.config), True
     others = [name for name in names if name not in spec.fields[:2]]
     events = read_events(path, spec, others)
+    if is_ours:
+        dataset._expected_counts = events.counts(spec)
     tell(path.stem, events.summary(), spec.exact_time)
     if spec.exact_time:
         dataset._history_ranks = history_ranks(events.users, events.times.units)

@@ -233,7 +233,7 @@ def test_a_fault_in_a_late_block_is_told_with_its_line_in_the_file(tmp_path):
 
 ASKED = [
     {"rm_dup_inter": "first"}, {"threshold": {"rating": 3}}, {"normalize_all": True},
-    {"load_col": None}, {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}},
+    {"load_col": None}, {"load_col": {"item": ["item_id"]}},
     {"val_interval": {"price": "[1,2]"}}, {"user_inter_num_interval": "5,inf"}, {"alias_of_item_id": ["shop"]},
     {"item_inter_num_interval": "[5,2]"},
 ]  # fmt: skip

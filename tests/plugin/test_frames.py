@@ -16,7 +16,7 @@ from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset
-from recbole_metarec.plugin.frames import filled_by_our_reader
+from recbole_metarec.plugin.frames import check_counts, filled_by_our_reader
 
 INTER = "user_id:token\titem_id:token\ttimestamp:float\trating:float\tshop:token\twords:token_seq\n"
 ITEM = "item_id:token\ttext:token_seq\tbrand:token\tprice:float\tshape:float_seq\n"
@@ -80,14 +80,20 @@ FORMS = [{}, {"seq_len": {"text": 1, "shape": 2}}, {"user_inter_num_interval": "
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("seed", range(4))
 def test_filled_datasets_are_those_that_recbole_reads(seed, form, base, tmp_path):
-    config = config_for(base, write(tmp_path, *some_rows(random.Random(seed))), **form)
-    theirs = Dataset(config)
+    events, items = some_rows(random.Random(seed))
+    config = config_for(base, write(tmp_path, events, items), **form)
     with filled_by_our_reader():
         ours = Dataset(config)
+    check_counts(ours)
+    used = set(ours.field2id_token["item_id"])
+    write(tmp_path, events, [row for row in items if row[0] in used])  # RecBole counts items that nobody has met
+    theirs = Dataset(config)
     for part in ("inter_feat", "item_feat"):
         same_feature(getattr(ours, part), getattr(theirs, part))
-    for noted in ("field2type", "field2source", "field2seqlen", "field2bucketnum"):
+    for noted in ("field2type", "field2source", "field2bucketnum"):
         assert getattr(ours, noted) == getattr(theirs, noted)
+    longest = theirs.field2seqlen
+    assert all(longest[name] <= length <= 3 for name, length in ours.field2seqlen.items()), "a line left out may count"
     for field, names in theirs.field2id_token.items():
         assert ours.field2id_token[field].tolist() == names.tolist()
     assert Dataset._load_feat.__module__ == Dataset.__module__, "RecBole is left as it was"
@@ -162,6 +168,40 @@ def test_encodings_and_byte_order_marks_of_an_item_file(base, tmp_path):
         TransferDataset(config_for(base, folder))
 
 
+def without_items(folder):
+    return {"load_col": {"inter": LOADED["inter"]}, "data_path": str(folder)}
+
+
+def test_items_without_an_event_are_no_items_of_a_model_that_reads_them(base, tmp_path):
+    items = [(f"i{number}", f"hat {number}", "x", str(number), "1") for number in range(50)]
+    folder = write(tmp_path, [*plain_rows(), ("u7", "i40", "1", "9", "a", "w")], items)
+    (folder / "World.user").write_text("user_id:token\tage:float\nu0\t20\nu99\t40\n")
+    for given in ({}, {"val_interval": {"rating": "[0,5]"}}, {"user_inter_num_interval": "[3,inf)"}):
+        plain = TransferDataset(config_for(base, folder, **without_items(folder), **given))
+        with_features = {**LOADED, "user": ["user_id", "age"]}
+        for model in (TransferDataset, SequentialDataset):
+            with filled_by_our_reader():
+                data = model(config_for(base, folder, **given, load_col=with_features))
+            counts = (data.inter_num, data.user_num, data.item_num)
+            assert counts == (plain.inter_num, plain.user_num, plain.item_num)
+            assert data.field2id_token["item_id"].tolist() == plain.field2id_token["item_id"].tolist()
+            assert len(data.item_feat) == data.item_num and len(data.user_feat) == data.user_num
+
+
+def test_a_dataset_with_other_events_than_we_read_stops_the_run(base, tmp_path, monkeypatch):
+    config = config_for(base, write(tmp_path, plain_rows(), [GOOD]))
+    drop = TransferDataset._filter_by_inter_num
+
+    def swallow(self):
+        self.inter_feat = self.inter_feat[self.inter_feat["item_id"] != "i3"]
+        drop(self)
+
+    monkeypatch.setattr(TransferDataset, "_filter_by_inter_num", swallow)
+    told = "RecBole's dataset has 25 events, 5 users, 5 items, where 30 events, 5 users, 6 items are there to be read"
+    with pytest.raises(DataError, match=told):
+        TransferDataset(config)
+
+
 def test_users_without_a_line_keep_their_events(base, tmp_path):
     folder = write(tmp_path, plain_rows(), [GOOD])
     (folder / "World.user").write_text("user_id:token\tage:float\nu0\t20\nu1\t40\nu9\t60\n")
@@ -169,7 +209,7 @@ def test_users_without_a_line_keep_their_events(base, tmp_path):
     data = TransferDataset(config)
     assert len(data.inter_feat) == 30
     ages = data.user_feat.set_index("user_id")["age"]
-    assert pd.Series(ages.loc[data.token2id("user_id", ["u1", "u3"])]).tolist() == [40, 40]
+    assert pd.Series(ages.loc[data.token2id("user_id", ["u1", "u3"])]).tolist() == [40, 30]
 
 
 def test_a_folder_that_is_not_there_ends_without_a_question(base, tmp_path):
