@@ -12,6 +12,8 @@ READ_AS_MISSING = tuple(
     "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")  # noqa: SIM905
 )
 
+SPACED = r"^\s|\s$"  # what looks like another id and is not
+
 
 def is_missing(texts: pl.Series) -> pl.Series:
     """Which of the texts RecBole reads as "no value"."""
@@ -30,6 +32,29 @@ def factorize(texts: pl.Series) -> tuple[np.ndarray, pl.Series]:
     return codes.astype(np.int32), names
 
 
+def twins(names: pl.Series) -> tuple[str, str] | None:
+    """Two of different names that are one text in Unicode, such as a composed and a decomposed é; None without any."""
+    odd = names.filter(names.str.contains(r"[^\x00-\x7f]"))
+    composed = odd.str.normalize("NFC")
+    repeated = ~composed.is_first_distinct()
+    if not repeated.any():
+        return None
+    row = _first(repeated)
+    return odd[_first(composed == composed[row])], odd[row]
+
+
+def without_their_zeros(names: pl.Series, others: pl.Series) -> tuple[str, str] | None:
+    """A name and one of ``others`` that are the same but for zeros in front, which one side has lost."""
+    one, other = (
+        texts.filter(texts.str.contains("^[0-9]+$"))
+        .to_frame("id")
+        .with_columns(bare=pl.col("id").str.strip_chars_start("0"))
+        for texts in (names, others)
+    )
+    pairs = one.join(other, on="bare").select("id", "id_right")
+    return pairs.row(0) if len(pairs) else None
+
+
 def check_ids(columns: TextColumns, field: str, ids: pl.Series, of_event: bool) -> None:
     """Raises DataError, with its line, unless all of ``ids``, the different ones in a column, can be names.
 
@@ -42,6 +67,10 @@ def check_ids(columns: TextColumns, field: str, ids: pl.Series, of_event: bool) 
         row = _first(columns[field].is_in(READ_AS_MISSING))
         what = f"{field} {show(columns[field][row])} would be read as missing by RecBole and its events dropped"
         columns.fail(row, what, "rename it, for example with a letter in front")
+    if ids.str.contains(SPACED).any():
+        row = _first(columns[field].str.contains(SPACED))
+        what = f"{field} {show(columns[field][row])} has a space around it, which would make it another one"
+        columns.fail(row, what, "take the spaces away; recbole-metarec prepare --raw FILE does that, too")
     if ids.str.starts_with('"').any():
         row = _first(columns[field].str.starts_with('"'))
         what = f"{field} {show(columns[field][row])} starts with a quotation mark, which would be part of the name"

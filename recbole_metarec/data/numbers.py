@@ -31,6 +31,11 @@ class Times:
         return self.decimals == 0 and (not len(self.units) or np.abs(self.units).max() <= 2**24)
 
     @property
+    def values(self) -> np.ndarray:
+        """[n], the times themselves, where ``decimals`` is known; whole numbers stay exact."""
+        return self.units if not self.decimals else self.units / 10**self.decimals
+
+    @property
     def span(self) -> tuple[float, float]:
         """The first time and the last one."""
         if self.decimals is None:

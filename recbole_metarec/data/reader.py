@@ -7,6 +7,7 @@ cannot hold. ``tests/data/test_reader.py`` compares the two.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from recbole_metarec.config.intervals import Intervals
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.data.faults import fail
 from recbole_metarec.data.filters import ValueFilter, value_filters, within_counts
-from recbole_metarec.data.ids import check_ids, factorize
+from recbole_metarec.data.ids import check_ids, factorize, twins
 from recbole_metarec.data.numbers import Times, compare_times, join_times, numbers_of, read_numbers, read_times
 from recbole_metarec.data.order import EventSummary, both_orders, in_time, summarise
 from recbole_metarec.data.sequences import SequenceStore
-from recbole_metarec.data.text_file import TextColumns, read_blocks
+from recbole_metarec.data.text_file import TextColumns, read_blocks, read_columns
+from recbole_metarec.data.time_units import units_fault
 from recbole_metarec.errors import DataError
 
 _FIELDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
@@ -193,9 +195,16 @@ def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_by
     times = join_times([part.times for part in parts]) or _compare_column(path, spec, spec.fields[2])
     more = join_times([part.also for part in parts]) or (_compare_column(path, spec, spec.also) if also else None)
     kept = np.concatenate([part.kept for part in parts]) if filters else None
+    _check_units(path, spec, times)
     text = [part.others for part in parts if part.others]
     users, user_names = _joined([part.users for part in parts])
     items, item_names = _joined([part.items for part in parts])
+    for field, names in zip(spec.fields, (user_names, item_names)):
+        if pair := twins(names):
+            told = (
+                f"{field}s {pair[0]!r} and {pair[1]!r} look the same and count as two (composed and decomposed letters)"
+            )
+            getLogger().warning(f"{path}: {told}; recbole-metarec prepare NAME --raw FILE makes them one")
     return Events(users, items, user_names, item_names, times, more, kept, text)
 
 
@@ -216,6 +225,14 @@ def _read_part(
     also = read_times(columns[spec.also]) if spec.also in columns.header.types else None
     text = TextColumns(columns.lines, columns.frame.select(others)) if others else None
     return _Part(*ids, times, also, kept, text)
+
+
+def _check_units(path: Path, spec: ReadSpec, times: Times) -> None:
+    """Raises DataError, with the line, where some times are in seconds and some in milliseconds, or the like."""
+    field = spec.fields[2]
+    fault = units_fault(times.values, field) if times.decimals is not None else None
+    if fault:
+        read_columns(path, spec.separator, spec.encoding, [field]).fail(*fault)
 
 
 def _compare_column(path: Path, spec: ReadSpec, field: str) -> Times | None:

@@ -28,7 +28,8 @@ from pathlib import Path
 from recbole_metarec.data.faults import fail
 from recbole_metarec.data.writer import ORIGINAL_TIME
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.prepare.lines import first_lines, members
+from recbole_metarec.prepare.containers import members
+from recbole_metarec.prepare.lines import first_lines
 
 USER, ITEM, TIME, RATING = "user", "item", "time", "rating"
 _JSON_NAMES, _PARQUET_NAMES = (".json", ".jsonl", ".ndjson"), (".parquet", ".pq")

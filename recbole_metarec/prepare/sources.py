@@ -8,8 +8,8 @@ from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import cache_dir
 from recbole_metarec.prepare.amazon import EDITIONS, published
+from recbole_metarec.prepare.containers import members
 from recbole_metarec.prepare.download import DownloadError, fetch
-from recbole_metarec.prepare.lines import members
 
 _DEFAULT_EDITION = "2018"
 _FILE_ENDS = (".gz", ".csv", ".zip", ".json", ".jsonl")

@@ -10,9 +10,10 @@ import polars as pl
 from recbole_metarec.data.faults import fail
 from recbole_metarec.data.writer import ITEM
 from recbole_metarec.errors import DataError
+from recbole_metarec.prepare.containers import members
 from recbole_metarec.prepare.forms import ITEM as ITEM_ROLE
 from recbole_metarec.prepare.forms import column_names, own_form, read_object
-from recbole_metarec.prepare.lines import first_lines, members, read_blocks
+from recbole_metarec.prepare.lines import first_lines, read_blocks
 from recbole_metarec.prepare.rows import RowReader
 
 TEXT = "text"

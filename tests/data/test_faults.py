@@ -131,9 +131,11 @@ def first_bad_line(content):
         lambda f: len(f) != 3,
         lambda f: not f[0],
         lambda f: f[0] in READ_AS_MISSING,
+        lambda f: f[0] != f[0].strip(),
         lambda f: f[0].startswith('"'),
         lambda f: not f[1],
         lambda f: f[1] in READ_AS_MISSING,
+        lambda f: f[1] != f[1].strip(),
         lambda f: f[1].startswith('"'),
         lambda f: not is_number(f[2]),
     ]

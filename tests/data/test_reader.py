@@ -18,6 +18,7 @@ from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.data import text_file
 from recbole_metarec.data.ids import factorize
 from recbole_metarec.data.reader import Domain, NeedsRecBole, ReadSpec, read_domain
+from recbole_metarec.data.time_units import mixed_units
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin import dataset
 from recbole_metarec.plugin.config import recbole_config
@@ -79,7 +80,7 @@ def same(folder, config, block_bytes=None) -> Domain:
 
 
 USERS = ["u", "ü", "0", "00", "a user", 'x"y"', "u" * 30, "-1", "1.0", "пользователь", "e1"]
-ITEMS = ["i", " i", "i ", "#", "5", "05", "i'", "名前", "item\\n", "I", "nan?", "x" * 13]
+ITEMS = ["i", "i i", "i'i", "#", "5", "05", "i'", "名前", "item\\n", "I", "nan?", "x" * 13]
 KINDS = {
     "ranks": lambda rng: str(rng.randrange(20)),
     "seconds": lambda rng: str(1_500_000_000 + rng.randrange(300)),
@@ -268,6 +269,41 @@ def test_a_filter_that_the_file_cannot_answer_is_refused(values, tmp_path):
     with pytest.raises(DataError, match=r"World.inter.*val_interval") as refused:
         read_domain(file, ReadSpec(values=values))
     assert next(iter(values)) in str(refused.value)
+
+
+@pytest.mark.parametrize("row", ["ann \tx\t1", "ann\t x\t1", "ann\tx\u00a0\t1", "\u3000\tx\t1"])
+def test_a_space_around_an_id_is_refused_with_its_line(row, tmp_path):
+    file = write(tmp_path, f"user_id:token\titem_id:token\ttimestamp:float\nann\tx\t0\n{row}\n") / "World.inter"
+    with pytest.raises(DataError, match="World.inter:3: (user|item)_id .* has a space around it"):
+        read_domain(file, ReadSpec())
+
+
+def test_composed_and_decomposed_ids_are_told_to_be_two(tmp_path, caplog):
+    file = write(tmp_path, "user_id:token\titem_id:token\ttimestamp:float\nu\t\u00e9\t0\nu\te\u0301\t1\nu\tü\t2\n")
+    assert len(read_domain(file / "World.inter", ReadSpec()).items) == 3
+    assert (
+        "item_ids '\\xe9' and 'e\\u0301' look the same and count as two" in caplog.text
+        and "user_ids" not in caplog.text
+    )
+
+
+UNITS = [(1_600_000_000_000, 1_700_000_000), (1_600_000_000, 1_600_000_000_000_000), (1.7e9, 1_600_000_000_000_000_000)]
+
+
+@pytest.mark.parametrize("block", [1, None])
+@pytest.mark.parametrize("times", UNITS, ids=str)
+def test_times_in_two_units_are_refused_where_the_second_begins(times, block, tmp_path):
+    first, second = (f"{time:.2f}" if isinstance(time, float) else str(time) for time in times)
+    rows = "".join(f"u\ti{at}\t{time}\n" for at, time in enumerate([0, 7, first, first, second, first]))
+    file = write(tmp_path, "user_id:token\titem_id:token\ttimestamp:float\n" + rows) / "World.inter"
+    with pytest.raises(DataError, match=r"World.inter:6: timestamp 1.* would be a time in \w+seconds") as refused:
+        read_domain(file, ReadSpec(), block)
+    assert f"{second[:6]}" in str(refused.value) and f"{first[:6]}" in str(refused.value)
+
+
+@pytest.mark.parametrize("first, second", [(0, 1_600_000_000_000), (5, 10**19), (-(10**12), 10**9), (10**5, 10**15)])
+def test_numbers_that_are_no_dates_have_no_unit(first, second):
+    assert mixed_units(np.array([first, second], dtype=np.float64)) is None
 
 
 def test_names_of_one_hash_stay_apart(monkeypatch):

@@ -1,0 +1,32 @@
+"""Which unit a time is in, as far as its size tells: seconds, milli-, micro- or nanoseconds since 1970."""
+
+import numpy as np
+
+UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+# 1973 to 2096; of smaller and larger numbers, which may count anything, nobody can tell
+_FIRST, _LAST = 10**8, 4 * 10**9
+
+
+def mixed_units(times: np.ndarray) -> tuple[tuple[int, str], tuple[int, str]] | None:
+    """(row, unit) of two times that are dates in different units, the earliest such rows; None where there are none.
+
+    times: [n] of any numeric dtype.
+    """
+    if not len(times) or times.max() < _FIRST * 1000:  # none can be in anything but seconds
+        return None
+    found = []
+    for power, unit in enumerate(UNITS):
+        rows = (times >= _FIRST * 1000**power) & (times <= _LAST * 1000**power)
+        if rows.any():
+            found.append((int(rows.argmax()), unit))
+    return tuple(sorted(found)[:2]) if len(found) > 1 else None
+
+
+def units_fault(times: np.ndarray, field: str) -> tuple[int, str, str] | None:
+    """(row, what is wrong, what to do) where :func:`mixed_units` finds two."""
+    found = mixed_units(times)
+    if found is None:
+        return None
+    (first, unit), (second, other) = found
+    what = f"{field} {times[second]} would be a time in {other}, but {times[first]} before it one in {unit}"
+    return second, what, "write all times in one unit"
