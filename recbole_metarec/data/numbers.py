@@ -32,8 +32,10 @@ class Times:
 
     @property
     def values(self) -> np.ndarray:
-        """[n], the times themselves, where ``decimals`` is known; whole numbers stay exact."""
-        return self.units if not self.decimals else self.units / 10**self.decimals
+        """[n], the times themselves, about as exact as they are held."""
+        if self.decimals is None:
+            return self.stored
+        return self.units / 10**self.decimals if self.decimals else self.units
 
     @property
     def span(self) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from recbole_metarec.data.numbers import Times, compare_times, join_times, numbe
 from recbole_metarec.data.order import EventSummary, both_orders, in_time, summarise
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.data.text_file import TextColumns, read_blocks, read_columns
-from recbole_metarec.data.time_units import units_fault
+from recbole_metarec.data.time_units import mixed_units, told_units
 from recbole_metarec.errors import DataError
 
 _FIELDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
@@ -201,9 +201,7 @@ def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_by
     items, item_names = _joined([part.items for part in parts])
     for field, names in zip(spec.fields, (user_names, item_names)):
         if pair := twins(names):
-            told = (
-                f"{field}s {pair[0]!r} and {pair[1]!r} look the same and count as two (composed and decomposed letters)"
-            )
+            told = f"{field}s {pair[0]!r} and {pair[1]!r} look the same and count as two"
             getLogger().warning(f"{path}: {told}; recbole-metarec prepare NAME --raw FILE makes them one")
     return Events(users, items, user_names, item_names, times, more, kept, text)
 
@@ -230,9 +228,10 @@ def _read_part(
 def _check_units(path: Path, spec: ReadSpec, times: Times) -> None:
     """Raises DataError, with the line, where some times are in seconds and some in milliseconds, or the like."""
     field = spec.fields[2]
-    fault = units_fault(times.values, field) if times.decimals is not None else None
-    if fault:
-        read_columns(path, spec.separator, spec.encoding, [field]).fail(*fault)
+    if found := mixed_units(times.values):
+        columns = read_columns(path, spec.separator, spec.encoding, [field])
+        told = ((columns[field][row], unit) for row, unit in found)
+        columns.fail(found[1][0], *told_units(field, *told))
 
 
 def _compare_column(path: Path, spec: ReadSpec, field: str) -> Times | None:

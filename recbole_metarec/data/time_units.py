@@ -22,11 +22,7 @@ def mixed_units(times: np.ndarray) -> tuple[tuple[int, str], tuple[int, str]] | 
     return tuple(sorted(found)[:2]) if len(found) > 1 else None
 
 
-def units_fault(times: np.ndarray, field: str) -> tuple[int, str, str] | None:
-    """(row, what is wrong, what to do) where :func:`mixed_units` finds two."""
-    found = mixed_units(times)
-    if found is None:
-        return None
-    (first, unit), (second, other) = found
-    what = f"{field} {times[second]} would be a time in {other}, but {times[first]} before it one in {unit}"
-    return second, what, "write all times in one unit"
+def told_units(field: str, one: tuple[object, str], other: tuple[object, str]) -> tuple[str, str]:
+    """What is wrong with two times, each with its unit, and what to do."""
+    what = f"{field} {other[0]} would be a time in {other[1]}, but {one[0]} in a line before in {one[1]}"
+    return what, "write all times in one unit"
