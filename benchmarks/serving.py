@@ -68,10 +68,10 @@ def against_sasrec(recommender: Recommender, picked: list[int], proof: str, opti
     """The cost of an event against that of encoding the last 50 items again."""
     theirs = build("SASRec", options.data_path)
     assert theirs.config["hidden_size"] == recommender.network.encoder.width
-    assert theirs.train._dataset.item_num == len(recommender.items)
+    assert theirs.train._dataset.item_num == len(recommender.items) + 1
     network, rows = theirs.model.eval(), torch.tensor([picked])
-    lengths, new = torch.tensor([_LENGTH]), recommender.items[picked[-1]]
-    state = after(recommender, [recommender.items[number] for number in picked[:-1]])
+    lengths, new = torch.tensor([_LENGTH]), recommender.items[picked[-1] - 1]
+    state = after(recommender, [recommender.items[number - 1] for number in picked[:-1]])
 
     def ours():
         now = recommender.add(state, new)
@@ -83,7 +83,7 @@ def against_sasrec(recommender: Recommender, picked: list[int], proof: str, opti
         return (encoded @ network.item_embedding.weight.t())[:, 1:].topk(10) if options.top else encoded
 
     found = microseconds({"ours": ours, "sasrec": sasrec}, options.repeats)
-    n_items = len(recommender.items) - 1
+    n_items = len(recommender.items)
     scoring = "with scores and top 10" if options.top else "without scoring"
     return Result(
         same=proof,
@@ -114,7 +114,7 @@ def against_median(recommender: Recommender, users: list[str], repeats: int) -> 
     mix = ", ".join(f"{share} % {kind}" for kind, share in _MIX.items())
     notes = f"A repeat is {_REQUESTS} requests: {mix} (fresh: without what was seen; event: one more event, then the "
     notes += "top; no user, no item: refused with a guess at the name meant). k is 1, 10 or 100 of "
-    notes += f"{len(recommender.items) - 1} items. Reading the data of {len(users)} users, once before: {read:.2f} s. "
+    notes += f"{len(recommender.items)} items. Reading the data of {len(users)} users, once before: {read:.2f} s. "
     notes += f"Load of the machine meanwhile: {busy:.1f} on {os.cpu_count()} cores; what is above 1 a core waits, and "
     notes += "shows in the tail."
     return Result(same, ratios(figures["p99"].values, figures["p50"].values), figures, notes)
@@ -122,10 +122,10 @@ def against_median(recommender: Recommender, users: list[str], repeats: int) -> 
 
 def mixed_requests(recommender: Recommender, users: list[str]) -> list[Callable]:
     """A thousand requests, the same ones each time."""
-    draw, items = random.Random(0), recommender.items[1:]
+    draw, items = random.Random(0), recommender.items
 
     def of_user(user: str, k: int, fresh: bool) -> None:
-        recommender.recommend(recommender.history_of(user), k, exclude_seen=fresh)
+        recommender.recommend(recommender.history_of(user), k, include_seen=not fresh)
 
     def event(state: UserState, item: str, k: int) -> None:
         recommender.top(recommender.add(state, item), k)
@@ -161,13 +161,13 @@ def mixed_requests(recommender: Recommender, users: list[str]) -> list[Callable]
 @torch.no_grad()
 def answers_are_right(recommender: Recommender, users: list[str]) -> str:
     """The answers for some users against all scores of their histories, encoded at once and sorted."""
-    number, off = {name: place for place, name in enumerate(recommender.items)}, 0.0
+    number, off = {name: place for place, name in enumerate(recommender.items, 1)}, 0.0
     for user in users[:50]:
         history = recommender.history_of(user)
         rows = torch.tensor([[number[item] for item in history[-_LENGTH:]]])
         scores = recommender.network.score(recommender.network(rows, torch.tensor([rows.shape[1]])))[0]
         scores[[0, *(number[item] for item in history)]] = float("-inf")
-        found = recommender.recommend(history, 10, exclude_seen=True)
+        found = recommender.recommend(history, 10)
         best = scores.topk(10).values.tolist()
         off = max(off, *(abs(score - want) for (_, score), want in zip(found, best, strict=True)))
         off = max(off, *(abs(score - float(scores[number[item]])) for item, score in found))
@@ -185,7 +185,7 @@ def after(recommender: Recommender, items: list[str]) -> UserState:
 @torch.no_grad()
 def same_state(recommender: Recommender, numbers: list[int]) -> str:
     """The state after events one by one against the whole history encoded at once."""
-    one_by_one = after(recommender, [recommender.items[number] for number in numbers]).output
+    one_by_one = after(recommender, [recommender.items[number - 1] for number in numbers]).output
     at_once = recommender.network(torch.tensor([numbers]), torch.tensor([len(numbers)]))
     off = float((one_by_one - at_once).abs().max())
     return f"state after {len(numbers)} events one by one = encoded at once, off by {assert_close('state', off, 1e-4)}"

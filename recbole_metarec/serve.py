@@ -1,24 +1,32 @@
-"""Recommendations from a saved model: no dataset, no source, no training code and no RecBole is needed to answer."""
+"""Recommendations from a saved model: no dataset, no source, no training code and no RecBole is needed to answer.
+
+Models of RecBole's own and baselines that are fitted are the exception: they are made again of the data they name.
+"""
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recbole_metarec.config.suggestions import nearest
+from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import CheckpointError, DataError
+from recbole_metarec.evaluation.best import Best, best_items
+from recbole_metarec.files import model_file
 from recbole_metarec.lazy import LazyModule
 from recbole_metarec.model.network import Memory, SequenceNetwork
-from recbole_metarec.model.saved_network import network_maker
+from recbole_metarec.model.saved_network import names_network, network_maker
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 
 # the reader of data brings pandas and Polars, half a second that an answer to a given history need not wait for
 histories = LazyModule("recbole_metarec.data.histories")
+remade = LazyModule("recbole_metarec.plugin.remade")  # it brings RecBole
 
 # what must be text in a config, for its data to be read
 _TEXTS = ("data_path", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "field_separator")
@@ -55,40 +63,62 @@ class DataOrigin:
 
 
 class Recommender:
-    """A network that scores, and the names of its items, padding first.
+    """A network that scores, and the names of its items.
 
-    >>> recommender = Recommender.load("saved/.../model.pth")      # doctest: +SKIP
+    >>> recommender = Recommender.load("saved/...")                # doctest: +SKIP
     >>> recommender.recommend(["B00001", "B00042"], k=10)          # doctest: +SKIP
     """
 
-    def __init__(self, network: SequenceNetwork, items: list[str], origin: DataOrigin | None = None):
-        self.network, self.origin = network.eval(), origin
-        self.items = items
-        self._number = {name: number for number, name in enumerate(items) if number}
+    def __init__(
+        self, network: SequenceNetwork, items: list[str], origin: DataOrigin | None = None, device: str = "cpu"
+    ):
+        """items: the names in the order of the network's rows, that of padding first."""
+        try:
+            self.network, self.device = network.eval().to(device), torch.device(device)
+        except (RuntimeError, AssertionError) as error:
+            raise DataError(f"device: {device} cannot be used ({error}); leave it out, or give cpu") from error
+        self.origin, self.items = origin, tuple(items[1:])
+        self._number = {name: number for number, name in enumerate(self.items, 1)}
         self._histories = None  # a data.histories.Histories once somebody asks for one
 
-    @classmethod
-    def load(cls, model_file: str | Path, data_path: str | None = None) -> "Recommender":
-        """Reads a checkpoint of this package; nothing in the file is executed.
+    def __repr__(self) -> str:
+        data = f" of {self.origin.dataset}" if self.origin else ""
+        return f"<Recommender: {type(self.network).__name__}, {len(self.items)} items{data}, on {self.device}>"
 
-        data_path: the folder that holds the domain now, for ``history_of``, if it is no longer where it was.
+    @classmethod
+    def load(cls, run: str | Path, data_path: str | None = None, device: str = "cpu") -> "Recommender":
+        """Reads a run's folder, or its ``model.pth``; nothing in the file is executed.
+
+        A model of RecBole's own, or one that is fitted, is made again of the data that it was trained on.
+
+        data_path: the folder that holds the domain now, for what needs data, if it is no longer where it was.
+        device: where it computes: ``cpu``, ``cuda`` or ``cuda:N``.
         Raises CheckpointError for a file that holds no model that can be served, DataError if data_path is no folder.
         """
         if data_path is not None and not Path(data_path).expanduser().is_dir():
             raise DataError(f"data_path: {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
-        content = read_checkpoint(model_file)
-        items = content.get("items")
-        if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
-            raise CheckpointError(
-                f"{model_file}: holds no item names; take the model.pth of a run of LRURec, MetaRec or UniSRec"
-            )
-        twice = next((name for name, times in Counter(items).items() if times > 1), None)
-        if twice is not None:
-            raise CheckpointError(f"{model_file}: two of its items are named {twice!r}; train again")
-        origin = DataOrigin.of(content.get("config"), model_file)
+        file = model_file(run)
+        content = read_checkpoint(file)
+        if "optimizer" in content:
+            raise CheckpointError(f"{file}: the state of a training, for resuming it; give the model.pth beside it")
+        origin = DataOrigin.of(content.get("config"), file)
         if data_path is not None:
             origin = replace(origin, data_path=data_path)
-        return cls(load_model(network_maker(content, model_file), content, model_file), items, origin)
+        if not names_network(content):
+            return cls(*remade.network_of(content, file, data_path), origin, device)
+        items = content.get("items")
+        if not isinstance(items, list) or not items or not all(isinstance(name, str) for name in items):
+            raise CheckpointError(f"{file}: holds no item names; train again")
+        twice = next((name for name, times in Counter(items).items() if times > 1), None)
+        if twice is not None:
+            raise CheckpointError(f"{file}: two of its items are named {twice!r}; train again")
+        return cls(load_model(network_maker(content, file), content, file), items, origin, device)
+
+    # -- whom to recommend for ---------------------------------------------------------------------------------
+
+    def knows(self, item: str) -> bool:
+        """Whether the model was trained with an item of that name."""
+        return item in self._number
 
     def history_of(self, user: str) -> list[str]:
         """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.
@@ -97,12 +127,18 @@ class Recommender:
         again when their file has changed. Raises DataError if they are neither where they were nor where a run would
         look for them, or for a user who is not in them.
         """
+        return self.histories().of(user)
+
+    def histories(self):
+        """Those of all users, a :class:`~recbole_metarec.data.histories.Histories`; as :meth:`history_of`."""
         if self.origin is None:
             raise DataError("this model does not say what data it was trained on; give a history in its place")
         file = histories.event_file(self.origin.dataset, self.origin.data_path)
         if self._histories is None or self._histories.version != histories.version_of(file):
             self._histories = histories.Histories.read(file, self.origin.values)
-        return self._histories.of(user)
+        return self._histories
+
+    # -- one user, event by event ------------------------------------------------------------------------------
 
     def start(self) -> UserState:
         """A user without any event."""
@@ -110,7 +146,7 @@ class Recommender:
 
     @torch.no_grad()
     def add(self, state: UserState, item: str) -> UserState:
-        """The state after one more event, at a cost that, but for UniSRec, does not depend on the history.
+        """The state after one more event, at a cost that, for LRURec and MetaRec, does not depend on the history.
 
         Raises DataError for an item that the model has not seen in training.
         """
@@ -129,15 +165,16 @@ class Recommender:
             raise DataError("the history is empty: add at least one item before asking for recommendations")
         scores = self.network.score(state.output)[0]
         scores[[0, *(self._number_of(item) for item in exclude)]] = float("-inf")
-        best = scores.topk(min(k, len(self.items) - 1))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [(self.items[number], score) for number, score in pairs if score > float("-inf")]
+        best = scores.topk(min(k, len(self.items)))
+        return self._named(best.indices.tolist(), best.values.tolist())
+
+    # -- whole histories ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def recommend(self, history: Iterable[str], k: int = 10, exclude_seen: bool = False) -> list[tuple[str, float]]:
+    def recommend(self, history: Iterable[str], k: int = 10, include_seen: bool = False) -> list[tuple[str, float]]:
         """The k best next items after a history of item names, oldest first: [(item, score)], best first.
 
-        exclude_seen leaves the history's own items out; evaluation does not, as RecBole's does not.
+        include_seen: whether items of the history may be among them, as they may in RecBole's evaluation.
         Raises DataError for an empty history, an unknown item, one text in place of a list, or k below 1.
         """
         _check_count(k)
@@ -148,7 +185,52 @@ class Recommender:
             numbers = [self._number_of(item) for item in history[-self.network.longest :]]
             output, memory = self.network.memory_of(numbers)
             state = UserState(memory, output)
-        return self.top(state, k, history if exclude_seen else ())
+        return self.top(state, k, () if include_seen else history)
+
+    def recommend_many(
+        self, histories: Iterable[Iterable[str]], k: int = 10, include_seen: bool = False
+    ) -> list[list[tuple[str, float]]]:
+        """As :meth:`recommend` for each of many histories, in batches: to rounding the same, and much faster."""
+        _check_count(k)
+        numbers = []
+        for history in histories:
+            _check_names("history", history)
+            numbers.append([self._number_of(str(item)) for item in history])
+            if not numbers[-1]:
+                raise DataError(f"history {len(numbers)} is empty: give at least one item")
+        offsets = np.cumsum([0, *map(len, numbers)])
+        items = np.fromiter((item for history in numbers for item in history), np.int32, offsets[-1])
+        store = SequenceStore(items, offsets, np.zeros(len(numbers), np.int64), len(self.items) + 1)
+        parts = best_items(self.network, store, k, include_seen, self.device)
+        return [self._named(*row) for best in parts for row in zip(best.items.tolist(), best.scores.tolist())]
+
+    def recommend_user(self, user: str, k: int = 10, include_seen: bool = False) -> list[tuple[str, float]]:
+        """As :meth:`recommend` after the whole history of a user of the data, as :meth:`recommend_users`."""
+        parts = list(self.recommend_users([user], k, include_seen))
+        if not parts:
+            raise DataError(f"user {user!r} has no item that the model was trained with; give a history in its place")
+        return self._named(*(found[0].tolist() for found in parts[0][1]))
+
+    def recommend_users(
+        self, users: Sequence[str], k: int = 10, include_seen: bool = False
+    ) -> Iterator[tuple[Sequence[str], Best]]:
+        """For users of the data, from their whole histories there, in parts: names, and the best items by number.
+
+        Number n is ``items[n - 1]``. Events of items that the model does not know are passed over; a user without any
+        other has no recommendation. Raises DataError as :meth:`history_of` does, and for k below 1.
+        """
+        _check_count(k)
+        store = self.histories().store_of(users, self._number, self.network.users)
+        some = np.flatnonzero(store.lengths)
+        start = 0
+        for best in best_items(self.network, store.of_users(some), k, include_seen, self.device):
+            which = some[start : start + len(best.items)]
+            start += len(which)
+            yield [users[row] for row in which], best
+
+    def _named(self, numbers: list[int], scores: list[float]) -> list[tuple[str, float]]:
+        pairs = zip(numbers, scores, strict=True)
+        return [(self.items[number - 1], score) for number, score in pairs if score > float("-inf")]
 
     def _number_of(self, item: str) -> int:
         if item not in self._number:

@@ -198,13 +198,12 @@ SPOILT = {
     "a size of nothing": (lambda good: with_sizes(good, depth=3), "what its sizes are"),
     "no size": (lambda good: good | {"network": json.dumps({"name": "LRUNetwork", "sizes": {}})}, "what its sizes are"),
     "another network": (lambda good: good | {"network": json.dumps({"name": "os", "sizes": {}})}, "'os' is not one"),
-    "no network": (lambda good: good | {"network": None}, "names no network"),
     "before, very many layers": (lambda good: as_before(good, n_layers=10**9), "n_layers is 1000000000"),
     "before, wide": (lambda good: as_before(good, embedding_size=65536), r"the model's is .25, 65536."),
     "before, an endless history": (lambda good: as_before(good, MAX_ITEM_LIST_LENGTH=10**12), "longest is"),
     "before, of RecBole": (
         lambda good: as_before(good) | {"config": json.dumps(json.loads(good["config"]) | {"model": "BPR"})},
-        "'BPR' is not one",
+        "unknown model BPR",
     ),
     "a dataset elsewhere": (
         lambda good: good | {"config": json.dumps(json.loads(good["config"]) | {"dataset": "../Target"})},

@@ -137,9 +137,9 @@ def test_the_table_says_what_was_found(experiment):
 
 def test_recommender_needs_the_file_alone_and_scores_as_the_model_does(experiment):
     recommender = Recommender.load(experiment.run_dir / "model.pth")
-    names = recommender.items
+    names = ["[PAD]", *recommender.items]
     history = [names[3], names[5], names[3]]
-    best = recommender.recommend(history, k=len(names))
+    best = recommender.recommend(history, k=len(names), include_seen=True)
     with torch.no_grad():
         sequence = torch.tensor([[3, 5, 3, 0, 0]])
         scores = recommender.network.score(recommender.network(sequence, torch.tensor([3])))[0]
@@ -147,7 +147,7 @@ def test_recommender_needs_the_file_alone_and_scores_as_the_model_does(experimen
     for name, score in best:
         assert score == pytest.approx(float(scores[names.index(name)]), abs=1e-5)
     assert [score for _, score in best] == sorted((score for _, score in best), reverse=True)
-    assert not set(history) & set(dict(recommender.recommend(history, k=5, exclude_seen=True)))
+    assert not set(history) & set(dict(recommender.recommend(history, k=5)))
 
 
 def test_recommender_answers_mistakes_in_one_line(experiment, tmp_path):

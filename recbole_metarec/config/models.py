@@ -173,7 +173,7 @@ def register_model(
     model: a SequentialRecommender of RecBole's, or a subclass of LRURec, MetaRec or UniSRec. A subclass has the config
     keys, and unless they are given the trainer and other facts, of what it is derived from.
     A subclass of ours that scores as its parent does says so by ``network = LRUNetwork`` (or UniSRecNetwork) in its
-    body; without that line ``Recommender`` refuses its checkpoints, since it would answer with the parent's scores.
+    body; without that line ``Recommender`` needs its data, since the parent's network would answer with other scores.
     defaults: config keys, stronger than the parent's. Name there every key that the class reads beside the parent's:
     one that nobody knows yet becomes a key of this model, with the type of its default.
     takes_sources, texts: as in :class:`ModelSpec`.

@@ -1,8 +1,11 @@
 """The histories of all users of a domain by name: for whom a saved model is asked to recommend."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.suggestions import nearest
@@ -31,6 +34,13 @@ def version_of(file: Path) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def _of_events(values: Mapping) -> Mapping:
+    """Without the files beside that of events: what a model reads there of items changes nobody's history."""
+    columns = values["load_col"]
+    has_events = isinstance(columns, Mapping) and "inter" in columns
+    return ChainMap({"load_col": {"inter": columns["inter"]}}, values) if has_events else values
+
+
 @dataclass(frozen=True)
 class Histories:
     """Everybody's events as a file has them. version: of the file. rows: user -> row in the store."""
@@ -46,7 +56,7 @@ class Histories:
         """values: of the run's config, None for what it does not say. Raises DataError for what cannot be read."""
         version = version_of(file)  # before it is read: what is written meanwhile makes it be read again
         try:
-            domain = read_domain(file, ReadSpec.of(values))
+            domain = read_domain(file, ReadSpec.of(_of_events(values)))
         except NeedsRecBole:
             raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
         names = domain.users.to_list()
@@ -55,9 +65,24 @@ class Histories:
 
     def of(self, user: str) -> list[str]:
         """The user's items, oldest first. Raises DataError for a user who is not in the file."""
+        row = self._row_of(user)
+        start, end = self.store.offsets[row], self.store.offsets[row + 1]
+        return [self.items[int(number) - 1] for number in self.store.items[start:end]]
+
+    def store_of(self, users: Sequence[str], items: Mapping[str, int], numbers: Mapping[str, int]) -> SequenceStore:
+        """The histories of some users by the numbers that somebody else gives to ``items``, from 1, and to users.
+
+        Items that have no number are left out; users without one get 0. Raises DataError as :meth:`of` does.
+        """
+        part = self.store.of_users(np.array([self._row_of(user) for user in users], np.int64))
+        renumbered = np.array([0, *(items.get(item, 0) for item in self.items)], np.int32)[part.items]
+        offsets = np.r_[0, np.cumsum(renumbered > 0)][part.offsets]
+        ids = np.array([numbers.get(user, 0) for user in users], np.int64)
+        return SequenceStore(renumbered[renumbered > 0], offsets, ids, len(items) + 1)
+
+    def _row_of(self, user: str) -> int:
         if user not in self.rows:
             guess = nearest(user, self.rows)
             hint = f"did you mean {guess!r}?" if guess else "check the name, or give a history"
             raise DataError(f"unknown user {user!r}: not in {self.file}; {hint}")
-        start, end = self.store.offsets[self.rows[user]], self.store.offsets[self.rows[user] + 1]
-        return [self.items[int(number) - 1] for number in self.store.items[start:end]]
+        return self.rows[user]

@@ -1,6 +1,7 @@
 """What every network of this package answers, whatever trains it. Letters: B batch, L length, d width."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -14,8 +15,11 @@ class SequenceNetwork(nn.Module):
     """A history of items in, a score of every item out. A subclass defines the methods that raise here.
 
     n_items: catalogue size; row 0 is padding. longest: the events of a history that are read at most.
+    users: the names that it knows users by, and their numbers, where scores depend on who asks; such a network's
+    ``forward`` also takes these numbers, int64 [B], 0 for a stranger.
     """
 
+    users: Mapping[str, int] = MappingProxyType({})
     _kept = None
 
     def __init__(self, n_items: int, longest: int):

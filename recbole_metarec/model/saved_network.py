@@ -46,13 +46,20 @@ def network_to_json(model: SequenceNetwork) -> str | None:
     return json.dumps({"name": network.__name__, "sizes": model.deployed_sizes()})
 
 
+def names_network(content: Mapping) -> bool:
+    """Whether a checkpoint, with a config in JSON, says which network serves it."""
+    if "network" in content:
+        return content["network"] is not None
+    return json.loads(content["config"]).get("model") in tuple(_BEFORE)
+
+
 def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNetwork]:
     """What makes the network that a checkpoint's content names, with new weights. Raises CheckpointError."""
     try:
         if "network" in content:
             network, sizes = _named(content["network"], file)
         else:
-            network, sizes = _of_config(content.get("config"), len(content["items"]), file)
+            network, sizes = _of_config(content["config"], len(content["items"]))
         _check_sizes(network, sizes)
         if sizes["n_layers"] > len(content["state_dict"]):
             raise ValueError(f"n_layers is {sizes['n_layers']}, which are not in the file")
@@ -66,12 +73,7 @@ def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNe
     return lambda: network(**sizes)
 
 
-def _named(text: str | None, file) -> tuple[type[SequenceNetwork], dict]:
-    if text is None:
-        raise CheckpointError(
-            f"{file}: its model is of a class that names no network to serve it; write network = LRUNetwork in the "
-            "class if it scores as LRURec does, and train again"
-        )
+def _named(text: str, file) -> tuple[type[SequenceNetwork], dict]:
     described = json.loads(text)
     name, sizes = described["name"], described["sizes"]
     if name not in NETWORKS:
@@ -79,12 +81,10 @@ def _named(text: str | None, file) -> tuple[type[SequenceNetwork], dict]:
     return NETWORKS[name], dict(sizes)
 
 
-def _of_config(text: str, n_items: int, file) -> tuple[type[SequenceNetwork], dict]:
+def _of_config(text: str, n_items: int) -> tuple[type[SequenceNetwork], dict]:
     saved = json.loads(text)
-    model, values = saved["model"], saved["values"]
-    if model not in _BEFORE:
-        raise CheckpointError(f"{file}: {model!r} is not one of {', '.join(_BEFORE)}; it cannot be served")
-    network, keys = _BEFORE[model]
+    values = saved["values"]
+    network, keys = _BEFORE[saved["model"]]
     sizes = {"n_items": n_items, **{size: values[key] for size, key in keys.items()}}
     if "with_ids" in sizes:
         sizes["with_ids"] = sizes["with_ids"] == "text_and_id"

@@ -8,6 +8,8 @@ from time import time
 import numpy as np
 import torch
 
+from recbole_metarec.config.saved_config import config_to_json
+from recbole_metarec.plugin.checkpoint_config import names_of
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.forms import (
     COUNT,
@@ -58,8 +60,20 @@ class RecBoleProgress:
         if self.trainer.cur_step == 0:  # RecBole's mark of a new best
             weights = self.trainer.model.state_dict()
             self._best = {name: value.detach().clone() for name, value in weights.items()}
+            self.deploy()
         self._write(epoch)
         self.record()
+
+    def deploy(self) -> None:
+        """Writes the model as it is, tensors and plain values, to the run's ``model.pth``."""
+        trainer = self.trainer
+        content = {
+            "config": config_to_json(trainer.config, text_alignment=False),
+            "names": names_of(self.loader.dataset),
+            "state_dict": trainer.model.state_dict(),
+            "other_parameter": _without_modules(trainer.model.other_parameter()),
+        }
+        write_checkpoint(trainer.saved_model_file, content)
 
     def load_best(self) -> None:
         """Puts the best epoch's weights into the model; without any validation the model stays as it is."""

@@ -5,20 +5,24 @@ model's name must be one of ours, and keys that name pickles are not taken from 
 """
 
 import functools
+import hashlib
 import json
 import pickle
+from contextlib import nullcontext
 from logging import getLogger
 from pathlib import Path
 
 import torch
 
-from recbole_metarec.config.models import model_spec, our_models
+from recbole_metarec.config.models import check_model, load, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
-from recbole_metarec.plugin.config import recbole_config
+from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint, trusted_pickles
-from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
+from recbole_metarec.trainer.checkpoint import load_model, load_weights, read_checkpoint
+
+_FILLED = "recbole_metarec.plugin.frames:filled_by_our_reader"  # its module imports RecBole
 
 
 def config_from_json(text: str, data_path: str | None = None, data_may_be_absent: bool = True):
@@ -34,9 +38,7 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
         saved = json.loads(text)
         model, dataset, given, values = (saved[key] for key in ("model", "dataset", "given", "values"))
         values = {key: value for key, value in values.items() if key not in keys_in("user_only")}
-        if not model_spec(model).is_ours:
-            names = ", ".join(our_models())
-            raise CheckpointError(f"config: {model!r} is not one of {names}; register it, or take another checkpoint")
+        check_model(model, "config")
         if not isinstance(dataset, str) or Path(dataset).name != dataset:
             raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
         if data_path is not None:
@@ -80,29 +82,45 @@ def _unpickle(original, model_file, trust_pickle: bool):
 
 def _rebuild(checkpoint: dict, model_file):
     """(config, model, dataset, train, valid, test) of a checkpoint of this package."""
-    from recbole.data import dataset as datasets
-    from recbole.data.utils import create_samplers, get_dataloader
-    from recbole.utils import get_model, init_logger, init_seed
+    from recbole.utils import init_logger, init_seed
 
     config = config_from_json(checkpoint.get("config"), data_may_be_absent=False)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     getLogger().info(config)
-    # not create_dataset and data_preparation: they unpickle whatever lies at certain places of checkpoint_dir
-    dataset = getattr(datasets, f"{config['model']}Dataset")(config)
-    parts = dataset.build()
-    samplers = create_samplers(config, dataset, parts)
-    train, valid, test = (
-        get_dataloader(config, phase)(config, part, sampler, shuffle=phase == "train" and config["shuffle"])
-        for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True)
-    )
+    with nullcontext() if model_spec(config["model"]).is_ours else load(_FILLED)():
+        dataset = read_dataset(config)
+    train, valid, test = split_dataset(config, dataset)
+    return config, saved_model(config, train.dataset, checkpoint, model_file), dataset, train, valid, test
+
+
+def saved_model(config, train, checkpoint: dict, file):
+    """The model of a checkpoint of this package. train: the training part of the data that its config names.
+
+    A model that is fitted has no weights in the file and is fitted again. Raises CheckpointError for weights of another
+    model, and where users or items have other names than they had.
+    """
+    from recbole.utils import get_model, init_seed
+
+    spec = model_spec(config["model"])
+    if spec.pretrains:
+        config["train_stage"] = "pretrain"  # in the other stage it would read a further file
+    if not spec.is_fitted and checkpoint.get("names", names_of(train)) != names_of(train):
+        raise CheckpointError(f"{file}: the users or items of {config['dataset']} have changed since; train again")
     init_seed(config["seed"], config["reproducibility"])
 
     def make():
-        return get_model(config["model"])(config, train._dataset)
+        return get_model(config["model"])(config, train)
 
-    is_fitted = model_spec(config["model"]).is_fitted  # by what makes it: it has no weights in the file
-    model = make() if is_fitted else load_model(make, checkpoint, model_file)
+    model = load_model(make, checkpoint, file) if spec.is_ours and not spec.is_fitted else make()
+    if not spec.is_ours:
+        load_weights(model, checkpoint, file)
     model = model.to(config["device"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
-    return config, model, dataset, train, valid, test
+    return model
+
+
+def names_of(dataset) -> str:
+    """A fingerprint of the users and items of a dataset in the order of their numbers."""
+    names = (dataset.field2id_token[field].tolist() for field in (dataset.uid_field, dataset.iid_field))
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()

@@ -93,8 +93,10 @@ def _fit(run: TrainedRun) -> None:
         return
     run.progress = RecBoleProgress(trainer, run.train, state, lambda: _write_histories(run_dir, run.progress.rows, []))
     run.progress.resume()
-    if not run.progress.is_finished:
-        trainer.fit(run.train, run.valid, show_progress=config["show_progress"], callback_fn=run.progress)
+    if not run.progress.is_finished:  # what RecBole would save is a pickle
+        trainer.fit(run.train, run.valid, saved=False, show_progress=config["show_progress"], callback_fn=run.progress)
+    if not file.exists():  # without an epoch there was no best one
+        run.progress.deploy()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from recbole_metarec.errors import CheckpointError, MetaRecError
 from recbole_metarec.files import write_atomically
+from recbole_metarec.model.network import SequenceNetwork
 
 FORMAT = "recbole-metarec-1"
 WRITE_REMEDY = "free some space, or choose a checkpoint_dir that you may write to"
@@ -141,7 +142,7 @@ def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapp
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in saved.items()
     ):
         raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
-    wanted, weights = model.state_dict(), model.completed(saved)
+    wanted, weights = model.state_dict(), model.completed(saved) if isinstance(model, SequenceNetwork) else saved
     different = sorted(set(wanted) ^ set(weights))
     if different:
         raise CheckpointError(

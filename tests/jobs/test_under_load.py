@@ -118,7 +118,7 @@ def request(recommender: Recommender, draw: random.Random) -> str:
         answer, left_out = recommender.top(state, k, exclude=items[:3]), set(items[:3])
     else:
         left_out = set(items) if kind == "fresh user" else set()
-        answer = recommender.recommend(items, k, exclude_seen=bool(left_out))
+        answer = recommender.recommend(items, k, include_seen=not left_out)
     assert len(answer) == min(k, ITEMS - len(left_out)) and not left_out & {item for item, _ in answer}
     return kind
 
@@ -164,7 +164,7 @@ def test_a_thousand_mixed_requests_leave_nothing_behind(served):
 def test_loading_again_and_again_leaves_nothing_behind(served, capsys, monkeypatch):
     """A server that takes each new model as it comes, and the command in one process, which loads one each time."""
     monkeypatch.chdir(served.parent.parent)
-    words = ["--user Shop-u7", "--history Shop-3,Shop-1 --exclude_seen", "--user nobody", "--k 0"]
+    words = ["--user Shop-u7", "--history Shop-3,Shop-1 --include_seen", "--user nobody", "--k 0"]
 
     def ask(times: int) -> None:
         for number in range(times):

@@ -1,6 +1,7 @@
 """What holds of every model that is built on this package's: those that ship, with and without texts, and a user's."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.data.batches import TARGET_LIST
 from recbole_metarec.errors import CheckpointError, ConfigError, TrainingError
 from recbole_metarec.evaluation.ranking import ranks_of
-from recbole_metarec.model.saved_network import NETWORKS, network_maker, network_to_json
+from recbole_metarec.model.saved_network import NETWORKS, names_network, network_maker, network_to_json
 from recbole_metarec.plugin.checkpoint_config import config_from_json
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.serve import Recommender
@@ -126,8 +127,7 @@ class TestEveryModel:
         file, model = tmp_path / "model.pth", model.float()
         content = write_model(model, file)
         if not case.is_served:
-            with pytest.raises(CheckpointError, match="names no network"):
-                network_maker(content, file)
+            assert not names_network(content)
             return
         network = load_model(network_maker(content, file), content, file).eval()
         assert type(network) in NETWORKS.values() and not hasattr(network, "predict")
@@ -142,11 +142,21 @@ class TestEveryModel:
         state = recommender.start()
         for item in history[1:]:
             state = recommender.add(state, item)
-        step_by_step, at_once = recommender.top(state, 4), recommender.recommend(history, k=4)
+        step_by_step, at_once = recommender.top(state, 4), recommender.recommend(history, k=4, include_seen=True)
         assert [item for item, _ in step_by_step] == [item for item, _ in at_once]
         assert dict(step_by_step) == pytest.approx(dict(at_once), rel=1e-10)
         for row in HISTORIES:
             self._check_memory(model, row[row > 0].tolist())
+
+    @pytest.mark.parametrize("include_seen", [True, False])
+    def test_many_histories_are_answered_as_each_alone(self, model, include_seen):
+        recommender, draw = Recommender(model, ITEMS), random.Random(3)
+        histories = [draw.choices(ITEMS[1:], k=draw.randrange(1, 10)) for _ in range(40)]  # some are longer than L
+        many = recommender.recommend_many(histories, 5, include_seen)
+        for history, found in zip(histories, many, strict=True):
+            alone = recommender.recommend(history, 5, include_seen)
+            assert [item for item, _ in found] == [item for item, _ in alone]
+            assert dict(found) == pytest.approx(dict(alone), rel=1e-5)
 
     @torch.no_grad()
     def _check_memory(self, model, history):
