@@ -11,6 +11,8 @@ from recbole_metarec.lazy import LazyModule
 
 preparing = LazyModule("recbole_metarec.prepare.prepare")
 
+SETS = "ml-1m, ml-20m, steam, yelp, taobao, retailrocket, yoochoose, lastfm, hm, mind"
+
 EXAMPLES = """\
 examples:
   recbole-metarec prepare Scientific Office Tools
@@ -21,8 +23,10 @@ examples:
   recbole-metarec prepare Magazines --category Magazine_Subscriptions --edition 2023
         any other Amazon category
   recbole-metarec prepare MyShop --raw clicks.csv --user u --item i --time t
-        your own log: CSV, TSV, JSON lines (each also .gz) or Parquet; times are numbers or ISO dates (UTC where no
-        zone is given); without --core everything is kept
+        your own log: CSV, TSV or JSON lines (also packed: .gz, .bz2, .xz, .zip), Parquet, Arrow or Excel; times are
+        numbers or ISO 8601 dates (UTC where no zone is given); without --core everything is kept
+  recbole-metarec prepare Films --form ml-1m --raw ml-1m/ratings.dat
+        a public set that you have fetched, with the item texts that lie beside it
 
 Rows that repeat an earlier user, item and time are left out, the first is kept. Then users and items with too few
 events are removed until all have enough (--core). Events of equal time keep the order of the file. A line that cannot
@@ -46,8 +50,12 @@ stopped.
 @option("--item", metavar="COLUMN", help="column of the item")
 @option("--time", metavar="COLUMN", help="column of the time")
 @option("--rating", metavar="COLUMN", help="column of a rating to keep, if there is one")
+@option("--columns", metavar="A,B,C", type=NAMES, help="all columns in their order, of a log without a header")
+@option("--time_format", metavar="FORM", help="how times are written, such as %d.%m.%Y (else: numbers, ISO 8601)")
+@option("--form", metavar="SET", help=f"which public set --raw is of: {SETS}")
 @option("--items", metavar="FILE", help="table of your items, with the column of --item")
 @option("--text", metavar="A,B", type=NAMES, help="columns of --items that make an item's text")
+@option("--id_column", metavar="COLUMN", help="column of the item in --items, if it is not that of --item")
 @option("--core", metavar="N", type=COUNT, help="least events per user and item (default: 5; own log or .inter: 1)")
 @option("--user_core", metavar="N", type=COUNT, help="the same for users only")
 @option("--item_core", metavar="N", type=COUNT, help="the same for items only")
@@ -57,7 +65,7 @@ stopped.
 @click.option("--overwrite", is_flag=True, help="replace a domain that exists")
 def command(names, **options):
     """Prepares one domain after the other and describes each. Raises MetaRecError at the first failure."""
-    for name in ("raw", "metadata", "items", "category", "sha256"):
+    for name in ("raw", "metadata", "items", "category", "sha256", "form"):
         if len(names) > 1 and options[name]:
             raise ConfigError(f"--{name}: belongs to one domain, but {len(names)} are named; prepare them one by one")
     if twice := [name for name in names if names.count(name) > 1]:
@@ -73,12 +81,14 @@ def _request(options: dict) -> dict:
     """What a Request takes, apart from the name."""
     data_path, core = Path(options["data_path"] or DEFAULT_DATA_PATH).expanduser(), options["core"]
     files = {name: Path(options[name]).expanduser() for name in ("raw", "metadata", "items") if options[name]}
-    words = {name: options[name] for name in ("edition", "category", "sha256") if options[name]}
+    named = ("edition", "category", "sha256", "form", "time_format", "id_column")
+    words = {name: options[name] for name in named if options[name]}
     return {
         **files,
         **words,
         "data_path": data_path,
         "columns": {role: options[role] for role in ("user", "item", "time", "rating") if options[role] is not None},
+        "header": tuple(options["columns"] or ()),
         "text_columns": tuple(name for name in options["text"] or () if name),
         "with_text": not options["without_text"],
         "user_core": options["user_core"] or core,

@@ -8,7 +8,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from recbole_metarec.data.features import read_features
+from recbole_metarec.data.ids import without_their_zeros
 from recbole_metarec.data.text_file import read_header
 from recbole_metarec.errors import DataError
 
@@ -63,7 +66,9 @@ def read_item_texts(
     texts = ["", *(by_item.get(str(item), "") for item in items[1:])]
     missing = texts[1:].count("")
     if missing == len(texts) - 1:
-        raise NoTextError(f"{path}: none of the domain's items has a text in it; check its {item_field} column")
+        pair = without_their_zeros(file[item_field], pl.Series(map(str, items[1:]), dtype=pl.String))
+        why = f"; {pair[0]} there is {pair[1]} in the events, so one side has lost its zeros in front" if pair else ""
+        raise NoTextError(f"{path}: none of the domain's items has a text in it{why}; check its {item_field} column")
     if missing:
         logging.getLogger().warning(f"{path.stem}: {missing} of {len(texts) - 1} items have no text")
     return texts

@@ -201,7 +201,7 @@ def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_by
     items, item_names = _joined([part.items for part in parts])
     for field, names in zip(spec.fields, (user_names, item_names)):
         if pair := twins(names):
-            told = f"{field}s {pair[0]!r} and {pair[1]!r} look the same and count as two"
+            told = f"{field}s {pair[0]!a} and {pair[1]!a} look the same and count as two"
             getLogger().warning(f"{path}: {told}; recbole-metarec prepare NAME --raw FILE makes them one")
     return Events(users, items, user_names, item_names, times, more, kept, text)
 

@@ -77,15 +77,16 @@ def members(path: Path) -> list[str]:
 
 
 @contextmanager
-def opened(path: Path, member: str = "") -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def opened(path: Path, member: str = "", encoding: str = "") -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """The text of a file as a stream of bytes, and the file itself, whose position tells how far the stream is.
 
-    member: how the name ends of the file to read, if ``path`` is a zip archive. Raises DataError for what is no text.
+    member: how the name ends of the file to read, if ``path`` is a zip archive. encoding: of the text, "" for UTF-8.
+    Raises DataError for what is no text.
     """
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(open(path, "rb"))
-            yield _text(path, _unpacked(path, raw, member, stack)), raw
+            yield _text(path, _unpacked(path, raw, member, stack), encoding), raw
     except OSError as error:
         _fail_unreadable(path, error)
 
@@ -133,7 +134,7 @@ def _unpacked(path: Path, raw: BinaryIO, member: str, stack: ExitStack) -> Binar
     return stream
 
 
-def _text(path: Path, stream: BinaryIO) -> BinaryIO:
+def _text(path: Path, stream: BinaryIO, encoding: str) -> BinaryIO:
     """The stream as UTF-8. Raises DataError with what the file is if that is not text, or not one record a line."""
     head = _peek(path, stream)
     for mark, (what, todo) in _OTHERS.items():
@@ -141,8 +142,8 @@ def _text(path: Path, stream: BinaryIO) -> BinaryIO:
             raise DataError(f"{path}: is {what}; {todo.format(name=path.name)}")
     if any(head.startswith(mark) for mark in _TABLES):
         raise DataError(f"{path}: is a packed table; unpack it, and give the file itself")
-    if head.startswith(_UTF16_MARKS):
-        decoder = codecs.getincrementaldecoder("utf-16")()
+    if encoding or head.startswith(_UTF16_MARKS):
+        decoder = codecs.getincrementaldecoder(encoding or "utf-16")()
         return _Changed(stream, lambda data: decoder.decode(data, final=not data).encode("utf-8"))
     if head.count(0) * 4 > len(head):
         todo = f"save it as UTF-8, for example: iconv -f UTF-16LE -t UTF-8 {path.name} > NEW"

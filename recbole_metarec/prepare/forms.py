@@ -12,13 +12,13 @@ Yelp (reviews)                      an object a line: user_id, business_id, date
 RecBole (``.inter``, also zipped)   tab-separated, a header of name:type
 ==================================  =================================================================================
 
-To add a public form, add its fields below and a branch in :func:`public_form`; a user's log is :func:`own_form`'s.
-A new kind of file, beside JSON, separated text and Parquet, is also read in :mod:`.rows`. An ``edition`` asks for the
-5-core of Amazon's files; leave it empty elsewhere.
+To add a public form, add its fields below and a branch in :func:`public_form`, or, if its files do not tell what they
+are, a line in :mod:`.public_sets`; a user's log is :func:`own_form`'s. A new kind of file, beside JSON, separated text
+and tables with types, is also read in :mod:`.rows`. An ``edition`` asks for the 5-core of Amazon's files; leave it
+empty elsewhere.
 """
 
 import ast
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ from pathlib import Path
 from recbole_metarec.data.faults import fail
 from recbole_metarec.data.writer import ORIGINAL_TIME
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.prepare.containers import members
+from recbole_metarec.prepare.containers import ARROW, EXCEL, PARQUET, members, table_kind
+from recbole_metarec.prepare.headers import check_header, find_separator, read_header
 from recbole_metarec.prepare.lines import first_lines
 
 USER, ITEM, TIME, RATING = "user", "item", "time", "rating"
@@ -42,14 +43,15 @@ _HEADER_2023 = b"user_id,parent_asin,rating,timestamp"
 
 @dataclass(frozen=True)
 class Form:
-    """The spelling of a file. kind: json (an object a line), separated or parquet.
+    """The spelling of a file. kind: json (an object a line), separated, or parquet, arrow or excel (tables with types).
 
     columns: role (user, item, time, rating, or any other name) -> its name in the file.
     whole: roles that are whole numbers in the file, numbers: roles that are numbers; all others are read as text.
     names, separator, header, quotes, member: of separated files; all columns in order, whether the first line names
     them, whether fields may be quoted, and how the name ends of the file inside a zip archive.
     edition: of a public set, where the file tells (Yelp's is called latest). atomic: whether it is RecBole's, so that
-    somebody has chosen its events already.
+    somebody has chosen its events already. encoding: "" for UTF-8. time_format: of times that are text, "" for numbers
+    and ISO 8601. picked: a pattern for fields that hold several items: one event for each that it finds.
     """
 
     kind: str
@@ -63,6 +65,14 @@ class Form:
     member: str = ""
     edition: str = ""
     atomic: bool = False
+    encoding: str = ""
+    time_format: str = ""
+    picked: str = ""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its columns have types."""
+        return self.kind in (PARQUET, ARROW, EXCEL)
 
 
 _REVIEWS = {USER: "reviewerID", ITEM: "asin", TIME: "unixReviewTime", RATING: "overall"}
@@ -82,7 +92,7 @@ def public_form(path: Path, edition: str = "") -> Form:
     if lines[0].lstrip().startswith(b"{"):
         form = _json_form(path, lines[0])
     elif b":token" in lines[0]:
-        names, separator = _header(path, lines[0], "\t")
+        names, separator = read_header(path, lines[0], "\t")
         columns = {role: name for role, name in _ATOMIC.items() if name in names or role != RATING}
         if ORIGINAL_TIME in names:  # a file that was written here, whose timestamp is a rank
             columns[TIME] = ORIGINAL_TIME
@@ -99,44 +109,60 @@ def public_form(path: Path, edition: str = "") -> Form:
     return form
 
 
-def own_form(path: Path, columns: Mapping[str, str], member: str = "") -> Form:
-    """The form of a user's table: CSV, TSV, ``.inter``, JSON lines or Parquet, by its name and its first line.
+def own_form(
+    path: Path, columns: Mapping[str, str], member: str = "", names: Sequence[str] = (), time_format: str = ""
+) -> Form:
+    """The form of a user's table, by its name and its first line: CSV, TSV, ``.inter``, JSON lines, Parquet and such.
 
-    columns: role -> the file's column. Raises DataError for columns that the file does not have.
+    columns: role -> the file's column. names: of all columns, for a file without a header. time_format: of times that
+    are neither numbers nor ISO 8601. Raises DataError for columns that the file does not have, and for a first line
+    that is no header.
     """
-    suffix = _suffix(path)
-    if suffix in _PARQUET_NAMES:
-        return Form("parquet", columns)
+    suffix, kind = _suffix(path), table_kind(path)
+    if kind or suffix in _PARQUET_NAMES:
+        return Form(kind or PARQUET, columns, time_format=time_format)
     member = _member(path, member)
     line = first_lines(path, member)[0]
     if suffix in _JSON_NAMES or line.lstrip().startswith(b"{"):
-        return Form("json", columns, member=member)
-    tab = "\t" if _SEPARATORS.get(suffix) or b":token" in line else ","
-    names, separator = _header(path, line, tab, columns.values())
-    return _separated(path, names, separator, columns, separator != "\t", member)
+        return Form("json", columns, member=member, time_format=time_format)
+    given, tab = bool(names), "\t" if _SEPARATORS.get(suffix) or b":token" in line else ","
+    if names:
+        separator = find_separator(path, line, tab, len(names))
+    else:
+        names, separator = read_header(path, line, tab, columns.values())
+        check_header(path, names, columns.values(), columns.get(TIME), separator)
+    quotes = separator not in ("\t", "::")
+    form = _separated(path, names, separator, columns, quotes, member, header=not given)
+    return replace(form, time_format=time_format)
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of a separated file with a header, for messages; ``[]`` where there are none to be told."""
-    if _suffix(path) in (*_PARQUET_NAMES, *_JSON_NAMES) or members(path):
-        return []
-    return list(_header(path, first_lines(path)[0], _SEPARATORS.get(_suffix(path), ","))[0])
+def atomic_columns(path: Path) -> list[str]:
+    """The columns of a RecBole ``.item`` file, which may lie in a zip archive."""
+    return list(read_header(path, first_lines(path, _member(path, ".item"))[0], "\t")[0])
 
 
 def read_object(path: Path, line: bytes, number: int = 1) -> dict:
+    """:func:`read_record` of a line. Raises DataError with the line's ``number``."""
+    try:
+        return read_record(line.decode("utf-8"))
+    except ValueError:
+        what = "no JSON object" if _is_text(line) else "not UTF-8"
+    fail(path, number, f"the line is {what}", "fix it, leave it out with --skip_bad_lines, or give another file")
+
+
+def read_record(line: str) -> dict:
     """The record in one line, which is JSON or, in the oldest files, a Python dictionary (read as a literal).
 
-    Raises DataError with the line's ``number``.
+    Raises ValueError for any other line.
     """
     for parse in (json.loads, ast.literal_eval):
         try:
-            record = parse(line.decode("utf-8"))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            record = parse(line)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
         if isinstance(record, dict):
             return record
-    what = "no JSON object" if _is_text(line) else "not UTF-8"
-    fail(path, number, f"the line is {what}", "fix it, leave it out with --skip_bad_lines, or give another file")
+    raise ValueError("no object")
 
 
 def _is_text(line: bytes) -> bool:
@@ -206,25 +232,6 @@ def _separated(path, names, separator, columns, quotes, member="", header=True, 
         member=member,
         edition=edition,
     )
-
-
-def _header(path: Path, line: bytes, separator: str, wanted=()) -> tuple[tuple[str, ...], str]:
-    """(names, separator): another separator is taken if only it makes a header with all the ``wanted`` columns."""
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        fail(path, 1, f"byte {error.start + 1} of the line is not UTF-8", "save the file as UTF-8")
-    for candidate in (separator, ",", "\t", ";", "|"):
-        names = _names(text, candidate)
-        if len(names) > 1 and set(wanted) <= set(names):
-            return names, candidate
-    return _names(text, separator), separator
-
-
-def _names(text: str, separator: str) -> tuple[str, ...]:
-    """The fields of a header, without RecBole's types."""
-    fields = text.split(separator) if separator == "\t" else next(csv.reader([text], delimiter=separator), [])
-    return tuple(re.sub(r":(token|float|token_seq|float_seq)$", "", field.strip()) for field in fields)
 
 
 def _member(path: Path, member: str) -> str:

@@ -32,16 +32,22 @@ class Block:
 
 
 def read_blocks(
-    path: Path, member: str = "", quoted_by: str = "", show_progress: bool = False, size: int = BLOCK_BYTES
+    path: Path,
+    member: str = "",
+    quoted_by: str = "",
+    show_progress: bool = False,
+    size: int = BLOCK_BYTES,
+    *,
+    encoding: str = "",
 ) -> Iterator[Block]:
     """The lines of a file in blocks of about ``size`` bytes.
 
     member: how the name ends of the file to read, if ``path`` is a zip archive. quoted_by: the separator of fields that
     may be quoted, so that no block ends at a line end within such a field; "" if none may.
-    A byte order mark is dropped.
+    A byte order mark is dropped. encoding: of a file that is not UTF-8; UTF-16 with its mark is read as it is.
     Raises DataError for a file that cannot be read or unpacked, naming the last line that could.
     """
-    with opened(path, member) as (stream, raw), _progress(path, show_progress) as bar:
+    with opened(path, member, encoding) as (stream, raw), _progress(path, show_progress) as bar:
         blocks = _cut(path, stream, quoted_by, size)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, blocks, None)

@@ -10,16 +10,21 @@ import polars as pl
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.data.domains import check_name
 from recbole_metarec.data.embedded import EMBEDDED_DOMAINS
+from recbole_metarec.data.time_units import mixed_units, told_units
 from recbole_metarec.data.writer import ITEM, TIME, USER, check_free, write_domain
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.prepare import events as steps
 from recbole_metarec.prepare.download import check_sha256
 from recbole_metarec.prepare.events import RawEvents
+from recbole_metarec.prepare.forms import TIME as TIME_ROLE
 from recbole_metarec.prepare.forms import Form, own_form, public_form
+from recbole_metarec.prepare.ids import notes as id_notes
+from recbole_metarec.prepare.public_sets import form_of, public_set
 from recbole_metarec.prepare.report import Report, Stage
 from recbole_metarec.prepare.rows import RowReader
 from recbole_metarec.prepare.sources import RawFiles, beside, find_raw
-from recbole_metarec.prepare.texts import column_texts, metadata_texts
+from recbole_metarec.prepare.texts import TEXT, column_texts, form_texts, metadata_texts, no_known_texts
+from recbole_metarec.prepare.times import check_format
 from recbole_metarec.prepare.vocabulary import Vocabulary
 
 PUBLIC_CORE = 5
@@ -32,8 +37,10 @@ class Request:
 
     raw, metadata: files on disk; without ``raw`` the public files of ``edition`` and of ``category`` (both: default of
     the domain) are fetched. sha256: of the raw file. columns: role (user, item, time, rating) -> column, for a log of
-    the user. items, text_columns: a table of item texts. with_text: whether published item texts are fetched.
-    user_core, item_core: events that every user, every item must keep; None for the domain's rule,
+    the user. header: all columns of a raw file without a header. time_format: of times that are neither numbers nor ISO
+    8601. form: of which public set ``raw`` is, if it does not tell. items, text_columns, id_column: a table of item
+    texts, and its column of items, where that is not called as in the log. with_text: whether published item texts are
+    fetched. user_core, item_core: events that every user, every item must keep; None for the domain's rule,
     which a file in RecBole's form is taken to have met.
     """
 
@@ -45,8 +52,12 @@ class Request:
     metadata: Path | None = None
     sha256: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
+    time_format: str = ""
+    form: str = ""
     items: Path | None = None
     text_columns: tuple[str, ...] = ()
+    id_column: str = ""
     with_text: bool = True
     user_core: int | None = None
     item_core: int | None = None
@@ -66,13 +77,14 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
     check_free(request.data_path, request.name, request.overwrite)
     files = find_raw(request)
     sha256 = check_sha256(files.reviews, request.sha256)
-    form = own_form(files.reviews, request.columns) if request.columns else public_form(files.reviews, files.edition)
+    form = _form(request, files)
     least = _least(request, form)
     reader = RowReader(files.reviews, form, request.skip_bad_lines, show_progress)
 
     events, users, items = steps.collect(reader.frames())
     if not len(events):
-        raise DataError(f"{files.reviews}: no event in it can be used; check that it is the right file")
+        raise DataError(_nothing_read(files.reviews, reader))
+    _check_units(files.reviews, form, events)
     stages = [Stage("read", len(events), len(users), len(items))]
     events = steps.without_repetitions(events)
     stages.append(Stage("repetitions left out", len(events), len(users), len(items)))
@@ -87,7 +99,7 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
     events = steps.in_order(events)
     ties = steps.time_ties(events)
     names, table = _named(events, users, items)
-    texts, texts_from = _texts(request, files, names[ITEM], show_progress)
+    texts, texts_from, note = _texts(request, files, names[ITEM], show_progress)
     report = Report(
         request.name,
         request.data_path / request.name,
@@ -96,11 +108,12 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
         stages,
         time_ties=ties,
         skipped=reader.skipped,
-        texts=None if texts is None else len(texts),
+        texts=None if texts is None else int((texts[TEXT] != "").sum()),
         texts_from=texts_from,
         sha256=sha256,
         least=least,
         atomic=form.atomic,
+        notes=(*id_notes(reader.changes), *([note] if note else [])),
     )
     told = {"about": report.about(), "overwrite": request.overwrite, "names": names}
     write_domain(request.data_path, request.name, table, texts, **told)
@@ -120,14 +133,50 @@ def _check_request(request: Request) -> None:
             raise ConfigError(f"--{option}: {request.columns[option]} is given for two things; name another column")
     if request.columns and not request.raw:
         raise ConfigError("--raw: not given; say which file has the columns of --user, --item and --time")
+    if request.form and request.columns:
+        raise ConfigError("--form: says already which columns are read; leave out --user, --item and --time")
+    if request.form and not request.raw:
+        raise ConfigError(f"--raw: not given; fetch the set from {public_set(request.form).page}, and name its file")
+    for option, given in (("columns", request.header), ("time_format", request.time_format)):
+        if given and not request.columns:
+            raise ConfigError(f"--{option}: goes with a log of your own; say --user, --item and --time, too")
+    if request.time_format:
+        check_format(request.time_format)
     if bool(request.items) != bool(request.text_columns):
         missing = "text" if request.items else "items"
         raise ConfigError(f"--{missing}: not given; --items FILE and --text COLUMNS belong together")
+    if request.id_column and not request.items:
+        raise ConfigError("--id_column: names a column of --items FILE, which is not given")
     if request.items and request.metadata:
         raise ConfigError("--metadata: item texts come from --items already; leave out one of the two")
     for path, option in ((request.raw, "raw"), (request.metadata, "metadata"), (request.items, "items")):
         if path and not path.is_file():
             raise DataError(f"--{option}: there is no file {path}; check the path")
+
+
+def _form(request: Request, files: RawFiles) -> Form:
+    if request.form:
+        return form_of(public_set(request.form).events, files.reviews)
+    if request.columns:
+        return own_form(files.reviews, request.columns, names=request.header, time_format=request.time_format)
+    return public_form(files.reviews, files.edition)
+
+
+def _nothing_read(path: Path, reader: RowReader) -> str:
+    """Why no event is there, in one line."""
+    if reader.first_fault is None:
+        return f"{path}: no event in it can be used; check that it is the right file"
+    number, fault = reader.first_fault
+    fault = fault.of_all or fault
+    return f"{path}: none of its {reader.skipped:,d} lines can be used; line {number}: {fault.what}; {fault.todo}"
+
+
+def _check_units(path: Path, form: Form, events: RawEvents) -> None:
+    """Raises DataError where some times are in seconds and some in milliseconds, or the like."""
+    if found := mixed_units(events.times):
+        told = ((events.times[row], unit) for row, unit in found)
+        what, todo = told_units(form.columns[TIME_ROLE], *told)
+        raise DataError(f"{path}: {what}; {todo}")
 
 
 def _least(request: Request, form: Form) -> tuple[int, int]:
@@ -165,14 +214,30 @@ def _named(events: RawEvents, users: Vocabulary, items: Vocabulary) -> tuple[dic
     return names, pl.DataFrame(columns)
 
 
-def _texts(request: Request, files: RawFiles, items: pl.Series, show_progress: bool) -> tuple[pl.DataFrame | None, str]:
-    """Columns item_id and text of the items that are left, and where they come from; (None, "") without any."""
-    wanted, skip = frozenset(items.to_list()), request.skip_bad_lines
+def _texts(
+    request: Request, files: RawFiles, items: pl.Series, show_progress: bool
+) -> tuple[pl.DataFrame | None, str, str]:
+    """Columns item_id and text of the items that are left, "" for those without one, where they come from, and a note.
+
+    (None, "", a note or "") without any.
+    """
+    wanted, how = frozenset(items.to_list()), (request.skip_bad_lines, show_progress)
+    known = public_set(request.form) if request.form else None
     if request.items:
-        column = request.columns.get("item", "item_id")
-        texts = column_texts(request.items, column, list(request.text_columns), wanted, skip, show_progress)
-        return texts, request.items.name
-    path = files.metadata or (beside(files.reviews) if request.with_text else None)
-    if path is None:
-        return None, ""
-    return metadata_texts(path, wanted, skip, show_progress), path.name
+        path, column = request.items, request.id_column or request.columns.get("item", ITEM)
+        texts = column_texts(path, column, list(request.text_columns), wanted, *how)
+    elif known and known.items:
+        path = files.metadata or (known.items_beside(files.reviews) if request.with_text else None)
+        if path is None:
+            return None, "", f"there is no {known.items_file} beside it, which would tell the texts of its items"
+        texts = form_texts(path, form_of(known.items, path), wanted, *how)
+    else:
+        path = files.metadata or (beside(files.reviews) if request.with_text else None)
+        if path is None:
+            return None, "", ""
+        if path != files.metadata and (unknown := no_known_texts(path)):
+            return None, "", f"no item texts: {path.name} {unknown}"
+        texts = metadata_texts(path, wanted, *how)
+    # an item without a text has a line, too: RecBole drops the events of those that have none
+    everything = items.rename(ITEM).to_frame().join(texts, on=ITEM, how="left", maintain_order="left")
+    return everything.with_columns(pl.col(TEXT).fill_null("")), path.name, ""

@@ -32,7 +32,8 @@ class Report:
 
     edition: of the raw file, empty where it has none. stages: in order. time_ties: neighbours in a history with the
     very same time. skipped: bad lines left out. texts: items with a text, None without item texts. least: events that
-    each user and each item must have. sha256: of the raw file. atomic: whether that is in RecBole's form.
+    each user and each item must have. sha256: of the raw file. atomic: whether that is in RecBole's form. notes: what
+    else is to be told.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Report:
     sha256: str
     least: tuple[int, int]
     atomic: bool = False
+    notes: tuple[str, ...] = ()
 
     def about(self) -> dict:
         """Plain values for ``NAME.json``."""
@@ -87,7 +89,7 @@ class Report:
 
     def _notes(self) -> list[str]:
         repeated = self.stages[0].events - self.stages[1].events
-        notes = []
+        notes = list(self.notes)
         if repeated:
             notes.append(f"{repeated:,d} rows repeat an earlier user, item and time; the first of each is kept")
         if self.time_ties:

@@ -5,48 +5,67 @@ A block is parsed as a whole. If that fails, it is halved again and again until 
 
 import ast
 import csv
-import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from recbole_metarec.data.faults import fail, show
-from recbole_metarec.data.ids import READ_AS_MISSING
+from recbole_metarec.data.faults import fail
 from recbole_metarec.errors import DataError
+from recbole_metarec.prepare import ids
+from recbole_metarec.prepare.explanations import Fault, of_line, of_row, raw_fields
 from recbole_metarec.prepare.forms import ITEM, RATING, TIME, USER, Form
-from recbole_metarec.prepare.lines import Block, is_open, read_blocks, split_records
+from recbole_metarec.prepare.headers import csv_rows
+from recbole_metarec.prepare.lines import LONGEST_RECORD, Block, read_blocks, split_records
+from recbole_metarec.prepare.tables import read_parts
 from recbole_metarec.prepare.times import are_dates, as_numbers
 
-_PARQUET_ROWS = 1 << 20
-_MISSING = sorted(READ_AS_MISSING)
+_LOOKED_AT = 200  # lines, to tell whether all of a file fail for one reason
+_NO_JSON_NUMBER = re.compile(rb"NaN|Infinity")
+csv.field_size_limit(LONGEST_RECORD)  # of Python's own reader, which stops at 128 KB otherwise
 
 
 @dataclass
 class RowReader:
-    """Reads a file of some form. skip_bad: count bad lines instead of stopping at the first. skipped: that count."""
+    """Reads a file of some form. skip_bad: count bad lines instead of stopping at the first. skipped: that count.
+
+    changes: how many ids were made the same as others are written (see ``ids.notes``). first_fault: the first bad line
+    and what is wrong with it.
+    """
 
     path: Path
     form: Form
     skip_bad: bool = False
     show_progress: bool = False
     skipped: int = 0
+    changes: Counter = field(default_factory=Counter)
+    first_fault: tuple[int, Fault] | None = None
     # whether times are dates; None until one is a date or a number
     _dates: bool | None = field(default=None, init=False)
+    _block: Block | None = field(default=None, init=False)
+    _any_good: bool = field(default=False, init=False)
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Frames with one column per role of the form: numbers for time and rating, text for the rest; nothing missing.
 
         Raises DataError ("FILE:LINE: what; what to do") for the first bad line, unless ``skip_bad``.
         """
-        if self.form.kind == "parquet":
-            yield from self._parquet()
-            return
-        for block in read_blocks(self.path, self.form.member, self._quoted_by, self.show_progress):
-            if block.line == 1 and self.form.header:
-                block = Block(block.data[block.data.find(b"\n") + 1 :], 2)
+        frames = self._table() if self.form.is_table else self._lines()
+        for frame in frames:
+            self._any_good |= len(frame) > 0
+            yield _picked(frame, self.form.picked) if self.form.picked else frame
+
+    def _lines(self) -> Iterator[pl.DataFrame]:
+        form = self.form
+        blocks = read_blocks(self.path, form.member, self._quoted_by, self.show_progress, encoding=form.encoding)
+        for block in blocks:
+            if block.line == 1 and form.header:
+                block = Block(block.data[block.data.find(b"\n") + 1 or len(block.data) :], 2)
+            self._block = block
             frame = self._parsed(block.data)
             # a blank line is a row of nothing to one parser and no row to the other
             if frame is not None and len(frame) == _count(block.data) and not self._faults(frame).any():
@@ -78,34 +97,52 @@ class RowReader:
         names = sorted(set(form.columns.values()))
         try:
             if form.kind == "json":
-                schema = {name: self._type(role) for role, name in form.columns.items()}
-                frame = pl.read_ndjson(_as_json(data), schema=schema) if data.strip() else pl.DataFrame(schema=schema)
+                frame = self._of_json(data)
             elif form.quotes and b'"' in data:
                 # the fast parser takes a mark in the middle of a field for the start of a quotation
                 frame = _quoted(data, form)
-            elif _is_even(data, form):
+            else:
+                data, separator = _with_one_sign(data, form.separator)
+                if not _is_even(data, separator, len(form.names)):
+                    return None
                 frame = pl.read_csv(
                     data,
                     has_header=False,
-                    separator=form.separator,
+                    separator=separator,
                     quote_char=None,
                     schema=dict.fromkeys(form.names, pl.String),
                     columns=[form.names.index(name) for name in names],
                 )
-            else:
-                return None
         except (pl.exceptions.PolarsError, UnicodeDecodeError, csv.Error):
             return None
-        return self._with_numbers(frame.select(pl.col(name).alias(role) for role, name in form.columns.items()))
+        return self._typed(frame.select(pl.col(name).alias(role) for role, name in form.columns.items()))
 
-    def _with_numbers(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Times and ratings as numbers, null where they are none."""
+    def _of_json(self, data: bytes) -> pl.DataFrame:
+        schema = {name: self._type(role) for role, name in self.form.columns.items()}
+        if not data.strip():
+            return pl.DataFrame(schema=schema)
+        data = _as_json(data)
+        try:
+            frame = pl.read_ndjson(data, schema=schema)
+        except pl.exceptions.PolarsError:
+            if not _NO_JSON_NUMBER.search(data):
+                raise
+            frame = pl.read_ndjson(_without_nan(data), schema=schema)
+        names = [self.form.columns[role] for role in (USER, ITEM) if role in self.form.columns]
+        # polars writes a list and an object as the text that an id might be
+        if frame.select(pl.any_horizontal(pl.col(names).str.contains(r"^[\[{]").any())).item():
+            frame = _without_nested(frame, data, names)
+        return frame
+
+    def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Ids as they are written everywhere; times and ratings as numbers, null where they are none."""
+        cleaned = [ids.cleaned(frame[role], self.changes) for role in (USER, ITEM) if role in frame.columns]
         casts = [pl.col(role).cast(pl.Float64, strict=False) for role in self.form.numbers if role in frame.columns]
-        frame = frame.with_columns(casts)
+        frame = frame.with_columns(*cleaned, *casts)
         if TIME in frame.columns:
             if self._dates is None:
                 self._dates = are_dates(frame[TIME])
-            frame = frame.with_columns(as_numbers(frame[TIME], bool(self._dates)))
+            frame = frame.with_columns(as_numbers(frame[TIME], bool(self._dates), self.form.time_format))
         return frame
 
     def _type(self, role: str):
@@ -115,7 +152,7 @@ class RowReader:
         """Which rows lack something that is needed, or have an id that RecBole would read as something else."""
         needed = [role for role in (USER, ITEM, TIME, RATING) if role in frame.columns]
         wrong = [pl.col(role).is_null() for role in needed]
-        wrong += [_is_misread(pl.col(role)) for role in (USER, ITEM) if role in frame.columns]
+        wrong += [ids.are_none(pl.col(role)) for role in (USER, ITEM) if role in frame.columns]
         return frame.select(pl.any_horizontal(wrong).fill_null(True)).to_series()
 
     def _records(self, block: Block) -> list[tuple[int, bytes]]:
@@ -133,55 +170,87 @@ class RowReader:
 
     def _bad(self, number: int, line: bytes, row: dict | None = None) -> None:
         self.skipped += 1
-        if not self.skip_bad:
-            what = self._missing(row) if row else _explain(line, self.form)
-            fail(self.path, number, what, "fix the line, or leave out such lines with --skip_bad_lines")
+        fault = self._fault(line, row)
+        self.first_fault = self.first_fault or (number, fault)
+        if self.skip_bad:
+            return
+        if not self._any_good and (every := self._every_line_has(fault)) is not None:
+            told = fault.of_all or fault
+            fail(self.path, number, told.what + every, told.todo)
+        fail(self.path, number, fault.what, f"{fault.todo}, or leave out such lines with --skip_bad_lines")
 
-    def _missing(self, row: dict) -> str:
-        for role, value in row.items():
-            name = self.form.columns[role]
-            if value is None and role in (TIME, RATING):
-                expected = "a date as on the first lines" if role == TIME and self._dates else "a number"
-                return f"{name} is missing or not {expected}"
-            if role in (USER, ITEM) and not value:
-                return f"{name} is missing"
-            if role in (USER, ITEM) and (value in _MISSING or not value.isprintable() or value.startswith('"')):
-                return f"{name} {show(value)} would be read by RecBole as a missing value or a quoted field"
-        return "a field is missing"
+    def _fault(self, line: bytes, row: dict | None) -> Fault:
+        if row is None:
+            return of_line(self.form, line)
+        return of_row(self.form, row, raw_fields(self.form, line), bool(self._dates))
 
-    def _parquet(self) -> Iterator[pl.DataFrame]:
-        columns = [pl.col(name).alias(role) for role, name in self.form.columns.items()]
-        try:
-            table = pl.scan_parquet(self.path, glob=False)
-            known = table.collect_schema().names()
-            for name in self.form.columns.values():
-                if name not in known:
-                    raise DataError(f"{self.path}: no column {name}; there are {', '.join(known)}; name one of them")
-            rows = table.select(pl.len()).collect().item()
-            for start in range(0, rows, _PARQUET_ROWS):
-                part = table.select(columns).slice(start, _PARQUET_ROWS).collect()
-                yield self._checked(part, start)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{self.path}: cannot be read as Parquet ({reason}); write it anew") from None
+    def _every_line_has(self, fault: Fault) -> str | None:
+        """How to say that all lines fail for one reason; None if they do not."""
+        records = self._records(self._block)[:_LOOKED_AT]
+        for _, line in records:
+            frame = self._parsed(line)
+            row = frame.row(0, named=True) if frame is not None and len(frame) == 1 else None
+            if row is not None and not self._faults(frame).any():
+                return None
+            if _kind(self._fault(line, row)) != _kind(fault):
+                return None
+        return ", and so on in every line" if len(records) > 1 else ""
 
-    def _checked(self, part: pl.DataFrame, start: int) -> pl.DataFrame:
-        """A part of a table whose columns have types already."""
-        texts = [role for role in part.columns if role not in (TIME, RATING)]
-        frame = self._with_numbers(part.with_columns(pl.col(texts).cast(pl.String, strict=False)))
-        faults = self._faults(frame)
-        for row in faults.arg_true().to_list():
-            self.skipped += 1
-            if not self.skip_bad:
-                what = self._missing(frame.row(row, named=True))
-                raise DataError(
-                    f"{self.path}: row {start + row + 1}: {what}; fix it, or leave out such rows with --skip_bad_lines"
-                )
-        return frame.filter(~faults)
+    def _table(self) -> Iterator[pl.DataFrame]:
+        """Of a file whose columns have types already."""
+        for part, start in read_parts(self.path, self.form):
+            frame = self._typed(part)
+            faults = self._faults(frame)
+            for row in faults.arg_true().to_list():
+                self.skipped += 1
+                raw = {self.form.columns[role]: value for role, value in part.row(row, named=True).items()}
+                fault = of_row(self.form, frame.row(row, named=True), raw, bool(self._dates))
+                self.first_fault = self.first_fault or (start + row + 1, fault)
+                if not self.skip_bad:
+                    what, todo = fault.what, f"{fault.todo}, or leave out such rows with --skip_bad_lines"
+                    if not self._any_good and faults.all():
+                        what, todo = f"{fault.what}, and so on in every row", (fault.of_all or fault).todo
+                    raise DataError(f"{self.path}: row {start + row + 1}: {what}; {todo}")
+            yield frame.filter(~faults)
 
 
-def _is_misread(ids: pl.Expr) -> pl.Expr:
-    return (ids == "") | ids.is_in(_MISSING) | ids.str.contains(r'[\t\n\r\x00]|^"')
+def _kind(fault: Fault) -> str:
+    """What is wrong, whatever the values."""
+    return re.sub(r"'.*'|\".*\"|[0-9]+", "", fault.what)
+
+
+def _picked(frame: pl.DataFrame, pattern: str) -> pl.DataFrame:
+    """One row for each item that ``pattern`` finds among those of a row."""
+    found = frame.with_columns(pl.col(ITEM).str.extract_all(pattern))
+    return found.explode(ITEM).drop_nulls(ITEM).with_columns(pl.col(ITEM).str.extract(pattern, 1))
+
+
+def _with_one_sign(data: bytes, separator: str) -> tuple[bytes, str]:
+    """The parser knows separators of one sign only."""
+    if len(separator) == 1:
+        return data, separator
+    return data.replace(separator.encode(), b"\x1f"), "\x1f"
+
+
+def _without_nan(data: bytes) -> bytes:
+    """Lines of JSON in which what Python writes for numbers that are none is null."""
+    lines = (
+        json.dumps(json.loads(line, parse_constant=lambda _: None)).encode() if _NO_JSON_NUMBER.search(line) else line
+        for line in data.split(b"\n")
+    )
+    try:
+        return b"\n".join(lines)
+    except (ValueError, RecursionError):
+        return data
+
+
+def _without_nested(frame: pl.DataFrame, data: bytes, names: list[str]) -> pl.DataFrame:
+    """The same with null for each list and object among some columns."""
+    records = [json.loads(line, parse_constant=lambda _: None) for line in data.split(b"\n") if line.strip()]
+    nested = {name: [isinstance(record.get(name), (list, dict)) for record in records] for name in names}
+    return frame.with_columns(
+        pl.when(pl.Series(nested[name])).then(None).otherwise(pl.col(name)).alias(name) for name in names
+    )
 
 
 def _as_json(data: bytes) -> bytes:
@@ -200,10 +269,10 @@ def _count(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
 
 
-def _is_even(data: bytes, form: Form) -> bool:
-    """Whether every row, none with a quoted field, has as many fields as the header."""
+def _is_even(data: bytes, separator: str, columns: int) -> bool:
+    """Whether every row, none with a quoted field, has as many fields as there are columns."""
     # the parser refuses rows that are too long, so that the sum tells whether any is too short
-    return data.count(form.separator.encode()) == (len(form.names) - 1) * _count(data)
+    return data.count(separator.encode()) == (columns - 1) * _count(data)
 
 
 def _quoted(data: bytes, form: Form) -> pl.DataFrame:
@@ -211,48 +280,10 @@ def _quoted(data: bytes, form: Form) -> pl.DataFrame:
     names = sorted(set(form.columns.values()))
     positions = [form.names.index(name) for name in names]
     columns: list[list] = [[] for _ in names]
-    for row in _csv_rows(data.decode("utf-8"), form):
+    for row in csv_rows(data.decode("utf-8"), form.separator):
         if row and len(row) != len(form.names):
             raise csv.Error("a row has another length")
         if row:
             for column, position in zip(columns, positions):
                 column.append(row[position] or None)
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String), orient="col")
-
-
-def _csv_rows(text: str, form: Form) -> Iterator[list[str]]:
-    # with any other newline a carriage return would end a row, though it ends no line
-    return csv.reader(io.StringIO(text, newline="\n"), delimiter=form.separator, strict=True)
-
-
-def _explain(line: bytes, form: Form) -> str:
-    """Why a parser rejects a line."""
-    try:
-        text = line.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        return f"byte {error.start + 1} of the line is not UTF-8"
-    if form.kind == "json":
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            return f"not JSON ({error})"
-        if not isinstance(record, dict):
-            return "not a JSON object"
-        for role in sorted(form.whole | form.numbers):
-            value = record.get(form.columns.get(role))
-            if value is not None and not isinstance(value, int if role in form.whole else (int, float)):
-                return f"{form.columns[role]} is {show(str(value))}, not a {'whole ' * (role in form.whole)}number"
-        return "a field has another type than in the lines before"
-    fields = text.split(form.separator)
-    if form.quotes:
-        if is_open(line, form.separator):
-            return "a quotation mark is opened and not closed"
-        try:
-            fields = next(_csv_rows(text, form), [])
-        except csv.Error:
-            what = "line end" if "\r" in text else "quotation marks"
-            return f"the fields cannot be told apart (check its {what})"
-    count = len(fields)
-    if count != len(form.names):
-        return f"{count} field{'s' * (count != 1)} where there are {len(form.names)} columns"
-    return "the fields cannot be told apart (check its quotation marks)"

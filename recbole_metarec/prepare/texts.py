@@ -3,17 +3,19 @@
 import html
 import re
 from collections.abc import Collection, Iterable
+from logging import getLogger
 from pathlib import Path
 
 import polars as pl
 
-from recbole_metarec.data.faults import fail
+from recbole_metarec.data.faults import fail, show
+from recbole_metarec.data.ids import without_their_zeros
 from recbole_metarec.data.writer import ITEM
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.containers import members
 from recbole_metarec.prepare.forms import ITEM as ITEM_ROLE
-from recbole_metarec.prepare.forms import column_names, own_form, read_object
-from recbole_metarec.prepare.lines import first_lines, read_blocks
+from recbole_metarec.prepare.forms import Form, atomic_columns, own_form, read_object
+from recbole_metarec.prepare.lines import read_blocks
 from recbole_metarec.prepare.rows import RowReader
 
 TEXT = "text"
@@ -33,12 +35,11 @@ def metadata_texts(path: Path, wanted: Collection[str], skip_bad: bool, show_pro
     twice keeps its first text. Lines of items that are not wanted are not parsed. Raises DataError, with the line,
     for a line that is, and cannot be read; and for a file that has no text for any item.
     """
-    if _is_atomic(path):
-        names = column_names(path) or _names_inside(path)
-        columns = [name for name in _ATOMIC_TEXTS if name in names]
-        if not columns:
-            raise DataError(f"{path}:1: has none of the columns {', '.join(_ATOMIC_TEXTS)}; name another file")
-        return column_texts(path, "item_id", columns, wanted, skip_bad, show_progress)
+    if is_atomic(path):
+        if missing := no_known_texts(path):
+            raise DataError(f"{path}:1: {missing}")
+        columns = [name for name in _ATOMIC_TEXTS if name in atomic_columns(path)]
+        return column_texts(path, ITEM, columns, wanted, skip_bad, show_progress)
     texts: dict[str, str] = {}
     for number, line in _lines_about(path, set(wanted), show_progress):
         record = _record(path, number, line, skip_bad)
@@ -50,20 +51,62 @@ def metadata_texts(path: Path, wanted: Collection[str], skip_bad: bool, show_pro
     return _table(path, texts.items())
 
 
+def is_atomic(path: Path) -> bool:
+    """Whether a file is RecBole's ``.item``, or an archive that holds one."""
+    return any(name.endswith(".item") for name in (path.name, *members(path)))
+
+
+def no_known_texts(path: Path) -> str:
+    """Why nobody can tell which columns of a RecBole ``.item`` file are texts, and what to do; "" if that is known."""
+    names = atomic_columns(path)
+    if ITEM in names and set(names) & set(_ATOMIC_TEXTS):
+        return ""
+    others = [name for name in names if name != ITEM]
+    guess = next((name for name in others if re.search("title|name|text|descr", name)), "COLUMN")
+    known = f"has none of the columns {', '.join(_ATOMIC_TEXTS)}" if ITEM in names else f"has no column {ITEM}"
+    id_column = "" if ITEM in names else f" --id_column {names[0]}"
+    return f"{known}, but {', '.join(others)}; say --items {path} --text {guess}{id_column}, or --without_text"
+
+
 def column_texts(
     path: Path, item_column: str, columns: list[str], wanted: Collection[str], skip_bad: bool, show_progress: bool
 ) -> pl.DataFrame:
     """Columns item_id and text of the ``wanted`` items: ``columns`` of a table, joined. Raises DataError."""
     roles = {ITEM_ROLE: item_column} | {f"text {number}": name for number, name in enumerate(columns)}
-    form = own_form(path, roles, ".item")
+    return form_texts(path, own_form(path, roles, ".item"), wanted, skip_bad, show_progress)
+
+
+def form_texts(path: Path, form: Form, wanted: Collection[str], skip_bad: bool, show_progress: bool) -> pl.DataFrame:
+    """The same of a file whose form is known; all its roles but the item are texts.
+
+    An item that stands in several lines keeps its first text; a warning names one if they differ. Raises DataError.
+    """
     keys = pl.DataFrame({ITEM_ROLE: sorted(wanted)})
     parts = []
     for frame in RowReader(path, form, skip_bad, show_progress).frames():
-        texts = pl.concat_str(pl.exclude(ITEM_ROLE), separator=" ", ignore_nulls=True).str.strip_chars()
+        words = pl.exclude(ITEM_ROLE).str.replace_all(r"^\[|\]$", "").str.strip_chars()  # a list of JSON
+        texts = pl.concat_str(words, separator=" ", ignore_nulls=True).str.strip_chars()
         rows = frame.join(keys, on=ITEM_ROLE, how="semi", maintain_order="left")
         parts.append(rows.select(pl.col(ITEM_ROLE).alias(ITEM), texts.alias(TEXT)))
-    table = pl.concat(parts).unique(ITEM, keep="first", maintain_order=True) if parts else pl.DataFrame()
-    return _table(path, table.rows())
+    table = pl.concat(parts).unique(maintain_order=True) if parts else pl.DataFrame(schema={ITEM: pl.String})
+    first = table.unique(ITEM, keep="first", maintain_order=True)
+    if len(table) > len(first):
+        item = table.filter(~pl.col(ITEM).is_first_distinct())[ITEM][0]
+        told = f"{len(table) - len(first)} lines give another text of an item, such as {show(item)}; the first is kept"
+        getLogger().warning(f"{path}: {told}")
+    rows = first.rows()
+    if not rows:
+        _fail_without_zeros(path, form, wanted)
+    return _table(path, rows)
+
+
+def _fail_without_zeros(path: Path, form: Form, wanted: Collection[str]) -> None:
+    """Raises DataError if the file's items are those of the events but for zeros in front."""
+    there = [frame[ITEM_ROLE] for frame in RowReader(path, form, True).frames()]
+    pair = without_their_zeros(pl.concat(there), pl.Series(sorted(wanted))) if there else None
+    if pair:
+        what = f"items such as {show(pair[0])} are {show(pair[1])} in the events, so one side has lost its zeros"
+        raise DataError(f"{path}: {what}; write the ids as text in both files")
 
 
 def _table(path: Path, rows: Iterable[tuple[str, str]]) -> pl.DataFrame:
@@ -121,11 +164,3 @@ def _cleaned(value) -> str:
     if not isinstance(value, str):
         return ""
     return " ".join(_TAG.sub(" ", html.unescape(value)).split())
-
-
-def _is_atomic(path: Path) -> bool:
-    return any(name.endswith(".item") for name in (path.name, *members(path)))
-
-
-def _names_inside(path: Path) -> list[str]:
-    return [field.split(":")[0] for field in first_lines(path, ".item")[0].decode("utf-8", "replace").split("\t")]

@@ -265,7 +265,7 @@ REFUSED = [
     (["X", *LOG, "--sha256", "00"], "log.csv: its SHA-256 is "),
     (["X", *LOG, "--core", "3"], "log.csv: nothing is left when every user has 3 events and every item 3"),
     (["X", *LOG[:-1], "i"], "--item: i is given for two things"),
-    (["X", "--raw", "bad.csv", *LOG[2:]], "bad.csv:3: t is missing or not a number; fix the line"),
+    (["X", "--raw", "bad.csv", *LOG[2:]], "bad.csv:3: t is missing; fix the line"),
     (["X", "--raw", "bad.csv", *LOG[2:], "--skip_bad_lines", "--core", "2"], "bad.csv: nothing is left"),
 ]
 

@@ -150,7 +150,7 @@ TEXTUAL_DAYS = ["2021-03-04T05:06:07Z", "2021-03-04 06:06:07+01:00", "2021-03-04
 
 @pytest.mark.parametrize("time", [DAY.replace(tzinfo=None), DAY, int(DAY.timestamp()), *TEXTUAL_DAYS], ids=str)
 def test_parquet_times_of_every_type(tmp_path, time, monkeypatch):
-    monkeypatch.setattr("recbole_metarec.prepare.rows._PARQUET_ROWS", 2)
+    monkeypatch.setattr("recbole_metarec.prepare.tables.PART_ROWS", 2)
     path = tmp_path / "log.parquet"
     pl.DataFrame({"u": list("abc"), "i": list("xyz"), "t": [time] * 3}).write_parquet(path)
     assert read(path, own_form(path, OWN)) == [(u, i, DAY.timestamp()) for u, i in zip("abc", "xyz")]
@@ -199,8 +199,8 @@ BAD_REVIEWS = {
     json.dumps({**GOOD, "asin": "\u00e9"}, ensure_ascii=False).encode("latin-1"): r"byte \d+ of the line is not UTF-8",
     without("reviewerID"): "reviewerID is missing",
     without("asin"): "asin is missing",
-    without("unixReviewTime"): "unixReviewTime is missing or not a number",
-    without("overall"): "overall is missing or not a number",
+    without("unixReviewTime"): "unixReviewTime is missing",
+    without("overall"): "overall is missing",
     json.dumps({**GOOD, "unixReviewTime": "soon"}).encode(): "unixReviewTime is 'soon', not a whole number",
     json.dumps({**GOOD, "reviewerID": ""}).encode(): "reviewerID is missing",
     json.dumps({**GOOD, "reviewerID": "NULL"}).encode(): "reviewerID 'NULL' would be read by RecBole as a missing",
@@ -226,9 +226,9 @@ BAD_CSV = {
     b"a,b": "2 fields where there are 3 columns",
     b"a,b,3,4": "4 fields where there are 3 columns",
     b'a,"b"c,3': "the fields cannot be told apart",
-    b"a,b,": "t is missing or not a number",
+    b"a,b,": "t is missing",
     b"a,,3": "i is missing",
-    b"a,b,2021-01-01": "t is missing or not a number",
+    b"a,b,2021-01-01": "t is '2021-01-01', which is no number as on the first lines",
     b"a,\xe9,3": "byte 3 of the line is not UTF-8",
     b"nan,b,3": "u 'nan' would be read by RecBole",
     b"a\0b,b,3": r"u 'a\\x00b' would be read by RecBole",
@@ -310,7 +310,7 @@ def test_a_bad_first_time_does_not_decide_how_times_are_read(tmp_path, monkeypat
     monkeypatch.setattr("recbole_metarec.prepare.lines.read_blocks.__defaults__", ("", "", False, size))
     path = write(tmp_path / "x.csv", b"\n".join([b"u,i,t", *first, b"a,b,1970-01-02", b"a,c,1970-01-03", b""]))
     assert read(path, own_form(path, OWN), skip_bad=True) == [("a", "b", 86400), ("a", "c", 2 * 86400)]
-    with pytest.raises(DataError, match=r"x.csv:2: t is missing or not a|x.csv:2: 2 fields"):
+    with pytest.raises(DataError, match=r"x.csv:2: (t is missing|t is 'soon', which is no time|2 fields)"):
         read(path, own_form(path, OWN))
 
 

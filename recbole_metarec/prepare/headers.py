@@ -1,0 +1,84 @@
+"""The first line of a separated file: the names of its columns, and whether it is a header at all."""
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from recbole_metarec.data.faults import fail, show
+from recbole_metarec.prepare.times import looks_like_time
+
+NOT_UTF8 = "a file of Western Europe: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+_SEPARATORS = ("::", ",", "\t", ";", "|", " ")
+_SHORT = re.compile("[0-9]{1,8}")  # more likely an id or a count than a time
+
+
+def csv_rows(text: str, separator: str) -> Iterator[list[str]]:
+    """Rows of fields that may be quoted. Raises csv.Error."""
+    # with any other newline a carriage return would end a row, though it ends no line
+    return csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, strict=True)
+
+
+def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str] = ()) -> tuple[tuple[str, ...], str]:
+    """(names, separator): another separator is taken if only it makes a header with all the ``wanted`` columns."""
+    text = _decoded(path, line)
+    for candidate in (separator, *_SEPARATORS):
+        names = tuple(_name(field) for field in _fields(path, text, candidate))
+        if len(names) > 1 and set(wanted) <= set(names):
+            return names, candidate
+    likely = max((separator, *_SEPARATORS[:-1]), key=text.count)
+    return tuple(_name(field) for field in _fields(path, text, likely)), likely
+
+
+def find_separator(path: Path, line: bytes, separator: str, columns: int) -> str:
+    """The separator that cuts a line into so many fields. Raises DataError if none does."""
+    text = _decoded(path, line)
+    found = [sign for sign in (separator, *_SEPARATORS) if len(_fields(path, text, sign)) == columns]
+    if not found:
+        likely = max(_SEPARATORS[:-1], key=text.count)
+        count = len(_fields(path, text, likely))
+        told = f"{count} field{'s' * (count != 1)} between {show(likely)}"
+        fail(
+            path, 1, f"--columns names {columns} columns, but the line has {told}", "name each of them, in their order"
+        )
+    return found[0]
+
+
+def check_header(path: Path, names: Collection[str], wanted: Collection[str], time: str | None, separator: str) -> None:
+    """Raises DataError if the names look like the fields of an event. time: the column that holds times."""
+    is_event = time is not None and looks_like_time(time)
+    if not is_event and (set(wanted) <= set(names) or not any(map(looks_like_time, names))):
+        return
+    told = f"{show(separator.join(names))} looks like an event, not a header"
+    todo = "put the names of the columns on top, or say all of them in their order, such as --columns "
+    fail(path, 1, told, todo + ",".join(_likely_names(names)))
+
+
+def _likely_names(fields: Collection[str]) -> list[str]:
+    """What the columns may be called: the time is the last one that can be one, the first two others user and item."""
+    times = [place for place, text in enumerate(fields) if looks_like_time(text) and not _SHORT.fullmatch(text)]
+    names = iter(("user", "item", *(f"x{number}" for number in range(3, len(fields) + 3))))
+    time = times[-1] if times else len(fields) - 1
+    return ["time" if place == time else next(names) for place in range(len(fields))]
+
+
+def _decoded(path: Path, line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        fail(path, 1, f"byte {error.start + 1} of the line is not UTF-8 ({NOT_UTF8})", "save the file as UTF-8")
+
+
+def _fields(path: Path, text: str, separator: str) -> list[str]:
+    if len(separator) > 1 or separator == "\t":
+        return text.split(separator)
+    try:
+        return next(csv_rows(text, separator), [])
+    except csv.Error:
+        fail(path, 1, "the header has a quotation mark that is opened and not closed", "fix it")
+
+
+def _name(field: str) -> str:
+    """The name in a header, without RecBole's type."""
+    return re.sub(r":(token|float|token_seq|float_seq)$", "", field.strip())

@@ -1,0 +1,60 @@
+"""Ids as a raw file writes them, made the same wherever they come from, and which of them can be none."""
+
+from collections import Counter
+
+import polars as pl
+
+from recbole_metarec.data.faults import show
+from recbole_metarec.data.ids import READ_AS_MISSING
+
+_MISSING = sorted(READ_AS_MISSING)
+_WHOLE = r"^(-?[0-9]+)\.0+$"
+# a spreadsheet, or a float, has lost the last digits of 1.23457E+12
+_ROUNDED = r"^[0-9]\.[0-9]+[eE]\+?[0-9]+$"
+_HOSTILE = r'[\t\n\r\x00]|^"'
+# all that this module looks at: one search of it is what most files cost
+_WORDS = "|".join(map(pl.escape_regex, _MISSING))
+_ODD = rf'^["\s]|\s$|[\t\n\r\x00]|[^\x00-\x7f]|\.0+$|[0-9][eE]\+?[0-9]+$|^(?:{_WORDS})?$'
+
+TRIMMED, WHOLE, COMPOSED = "trimmed", "whole", "composed"
+_TOLD = {
+    TRIMMED: "{:,d} ids had spaces around them, which are taken away",
+    WHOLE: "{:,d} ids were whole numbers with a fraction of nothing, such as 12.0; they are written as 12",
+    COMPOSED: "{:,d} ids were written with decomposed letters; they are composed (Unicode's NFC)",
+}
+
+
+def notes(changes: Counter) -> list[str]:
+    """What :func:`cleaned` has changed, in sentences."""
+    return [_TOLD[kind].format(changes[kind]) for kind in _TOLD if changes[kind]]
+
+
+def cleaned(ids: pl.Series, changes: Counter) -> pl.Series:
+    """Ids without spaces around them, whole numbers without a fraction, letters composed; ``changes`` counts them."""
+    if not ids.str.contains(_ODD).any():
+        return ids
+    for kind, change in (
+        (TRIMMED, lambda texts: texts.str.strip_chars()),
+        (COMPOSED, lambda texts: texts.str.normalize("NFC")),
+        (WHOLE, lambda texts: texts.str.replace(_WHOLE, "$1")),
+    ):
+        changed = change(ids)
+        changes[kind] += int((changed != ids).sum() or 0)
+        ids = changed
+    return ids
+
+
+def are_none(ids: pl.Expr) -> pl.Expr:
+    """Which ids are missing, or would be read as something else."""
+    return ids.str.contains(_ODD) & ((ids == "") | ids.is_in(_MISSING) | ids.str.contains(f"{_HOSTILE}|{_ROUNDED}"))
+
+
+def fault(name: str, value: str | None) -> str:
+    """What is wrong with an id in column ``name``; "" if nothing is."""
+    if not value:
+        return f"{name} is missing"
+    if value in _MISSING or value.startswith('"') or any(sign in value for sign in "\t\n\r\0"):
+        return f"{name} {show(value)} would be read by RecBole as a missing value or a quoted field"
+    if pl.Series([value]).str.contains(_ROUNDED)[0]:
+        return f"{name} {show(value)} is a rounded number that has lost its last digits; export it as text"
+    return ""
