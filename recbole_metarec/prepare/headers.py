@@ -24,20 +24,23 @@ def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str]
     """(names, separator): another separator is taken if only it makes a header with all the ``wanted`` columns."""
     text = _decoded(path, line)
     for candidate in (separator, *_SEPARATORS):
-        names = tuple(_name(field) for field in _fields(path, text, candidate))
+        names = tuple(_name(field) for field in _fields(text, candidate))
         if len(names) > 1 and set(wanted) <= set(names):
             return names, candidate
-    likely = max((separator, *_SEPARATORS[:-1]), key=text.count)
-    return tuple(_name(field) for field in _fields(path, text, likely)), likely
+    likely = max((separator, *_SEPARATORS), key=text.count)
+    fields = _fields(text, likely)
+    if not fields:
+        fail(path, 1, "the header cannot be cut into names", "check its quotation marks")
+    return tuple(_name(field) for field in fields), likely
 
 
 def find_separator(path: Path, line: bytes, separator: str, columns: int) -> str:
     """The separator that cuts a line into so many fields. Raises DataError if none does."""
     text = _decoded(path, line)
-    found = [sign for sign in (separator, *_SEPARATORS) if len(_fields(path, text, sign)) == columns]
+    found = [sign for sign in (separator, *_SEPARATORS) if len(_fields(text, sign)) == columns]
     if not found:
-        likely = max(_SEPARATORS[:-1], key=text.count)
-        count = len(_fields(path, text, likely))
+        likely = max(_SEPARATORS, key=text.count)
+        count = len(_fields(text, likely))
         told = f"{count} field{'s' * (count != 1)} between {show(likely)}"
         fail(
             path, 1, f"--columns names {columns} columns, but the line has {told}", "name each of them, in their order"
@@ -70,13 +73,14 @@ def _decoded(path: Path, line: bytes) -> str:
         fail(path, 1, f"byte {error.start + 1} of the line is not UTF-8 ({NOT_UTF8})", "save the file as UTF-8")
 
 
-def _fields(path: Path, text: str, separator: str) -> list[str]:
+def _fields(text: str, separator: str) -> list[str]:
+    """What a separator makes of a line; nothing where its quotation marks do not fit."""
     if len(separator) > 1 or separator == "\t":
         return text.split(separator)
     try:
         return next(csv_rows(text, separator), [])
     except csv.Error:
-        fail(path, 1, "the header has a quotation mark that is opened and not closed", "fix it")
+        return []
 
 
 def _name(field: str) -> str:
