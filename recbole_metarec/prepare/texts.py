@@ -84,7 +84,11 @@ def form_texts(path: Path, form: Form, wanted: Collection[str], skip_bad: bool, 
     keys = pl.DataFrame({ITEM_ROLE: sorted(wanted)})
     parts = []
     for frame in RowReader(path, form, skip_bad, show_progress).frames():
-        words = pl.exclude(ITEM_ROLE).str.replace_all(r"^\[|\]$", "").str.strip_chars()  # a list of JSON
+        words = pl.exclude(ITEM_ROLE)
+        if form.kind == "json":  # in which a list is text by now
+            words = (
+                pl.when(words.str.contains(r"^\[.*\]$")).then(words.str.replace_all(r'[\[\]"]', "")).otherwise(words)
+            )
         texts = pl.concat_str(words, separator=" ", ignore_nulls=True).str.strip_chars()
         rows = frame.join(keys, on=ITEM_ROLE, how="semi", maintain_order="left")
         parts.append(rows.select(pl.col(ITEM_ROLE).alias(ITEM), texts.alias(TEXT)))
