@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from recbole_metarec.data.pair_lags import LAGS
+from recbole_metarec.data.repeats import repeat_lift
 from recbole_metarec.data.sequences import SequenceStore
 
 LARGEST_COUNT = np.iinfo(np.int16).max
@@ -18,13 +19,15 @@ class PairCounts:
 
     starts: int64 [n + 1]; the neighbours of item i are neighbours[starts[i]:starts[i + 1]], int32 [P], ascending.
     counts: int16 [P, 4]: how often the neighbour came 1, 2 to 3, and 4 to 10 events after i, and up to 10 before it.
-    popularity: int64 [n], events of each item. cut: how many pairs were left out.
+    popularity: int64 [n], events of each item. lift: how often people come back to an item, as :func:`repeat_lift` has
+    it. cut: how many pairs were left out.
     """
 
     starts: np.ndarray
     neighbours: np.ndarray
     counts: np.ndarray
     popularity: np.ndarray
+    lift: np.ndarray
     cut: int = 0
 
     @classmethod
@@ -47,6 +50,7 @@ class PairCounts:
             (keys % n).astype(np.int32),
             np.minimum(counts, LARGEST_COUNT).astype(np.int16),
             store.item_counts(kept),
+            repeat_lift(store, kept),
             int(len(chosen) - chosen.sum()),
         )
 

@@ -60,6 +60,16 @@ class SequenceStore:
         index = (self.offsets[which] + ends - lengths)[:, None] + columns
         return np.minimum(index, len(self.items) - 1), columns < lengths[:, None]
 
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each event its user's number and its place in this user's history, from 0: two int64 [N]."""
+        user = np.repeat(np.arange(len(self.users)), self.lengths)
+        return user, np.arange(len(self.items)) - self.offsets[user]
+
+    def compact(self) -> tuple["SequenceStore", np.ndarray]:
+        """The same histories over the items that occur in them, and the former number of each item, int64 [n]."""
+        used, items = np.unique(np.r_[0, self.items], return_inverse=True)
+        return SequenceStore(items[1:].astype(np.int32), self.offsets, self.users, len(used)), used
+
     def item_counts(self, kept: np.ndarray) -> np.ndarray:
         """int64 [n_items], how often each item occurs among the first ``kept[u]`` events of each user u."""
         return np.bincount(self.items[self._following(kept) >= 0], minlength=self.n_items)
@@ -73,8 +83,8 @@ class SequenceStore:
 
     def _following(self, kept: np.ndarray) -> np.ndarray:
         """int64 [N], how many of the first ``kept[u]`` events stand behind each one; below 0 for those not kept."""
-        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
-        return np.repeat(kept, self.lengths) - position - 1
+        user, position = self.places()
+        return kept[user] - position - 1
 
 
 @dataclass(frozen=True)

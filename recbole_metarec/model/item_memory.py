@@ -3,14 +3,17 @@
 With h_0 the last item of a history, c_g(i, j) the counts of a pair, n_i the events of an item and j a candidate:
 
     e(j)     = sum over p < 10 of  gamma^p a^[p = 0] (sum_g w_g c_g(h_p, j)) / (n_{h_p}^{alpha_1} n_j^{alpha_2} + s)
-    logit(j) = beta log(1 + e(j) / epsilon) + omega log(1 + n_j) + rho [j in h] + b_j (+ tau cos(text of h, text of j))
+    logit(j) = beta log(1 + e(j) / epsilon) + omega log(1 + n_j) + rho_lag [j in h] + b_j (+ tau cos(h's text, j's))
 
-A history's own pairs are taken out of the counts first: in training the answer would leak through them. Nothing in the
-head knows an item, so that it may be taught by one domain and serve another.
+A history's own pairs are taken out of c and its own events out of n_j first: in training the answer would leak through
+them, and in a small shop most of what n_j says is its own event. Nothing in the head knows an item, so that it may
+be taught by one domain and serve another; how often people come back to an item, which differs most between domains, it
+reads from the domain's counts (:mod:`recbole_metarec.data.repeats`).
 
 Letters: n catalogue size with padding in row 0, P kept pairs, R rows that are scored, E entries of evidence.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,6 +22,7 @@ from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.data.pair_lags import GROUPS, LAGS, REACH
+from recbole_metarec.data.repeats import LAG_STARTS
 from recbole_metarec.model.losses import Offsets, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.seen_offset import SeenOffset, up_to
 
@@ -27,14 +31,35 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class Entries(NamedTuple):
-    """For each row the neighbours of its latest items: row, item, the item they are near and its lag, int64 [E]; counts
-    int [E, 4]."""
+    """The neighbours of the latest items of each row. place: int64 [E], row * REACH + the lag of the item that they are
+    near; item: int64 [E]; counts: int [E, 4]."""
 
-    row: Tensor
+    place: Tensor
     item: Tensor
-    near: Tensor
-    lag: Tensor
     counts: Tensor
+
+
+class Own(NamedTuple):
+    """What rows have themselves added to the counts: ascending keys (row * n + i) * n + j of their pairs, int64 [K],
+    with counts int [K, 4]; ascending keys row * n + i of their events, int64 [I], with counts int64 [I]."""
+
+    pairs: Tensor
+    pair_counts: Tensor
+    events: Tensor
+    event_counts: Tensor
+
+    @classmethod
+    def of(cls, histories: Tensor, n_items: int) -> "Own":
+        """Of each row of int64 [B, L], padded on the right."""
+        row, column = histories.nonzero(as_tuple=True)
+        events = torch.unique(row * n_items + histories[row, column], return_counts=True)
+        return cls(*own_pairs(histories, n_items), *events)
+
+    def events_of(self, owner: Tensor, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The events of the owner int64 [R] of each scored row, one by one: row, item and count."""
+        starts, ends = (torch.searchsorted(self.events, (owner + shift) * n_items) for shift in (0, 1))
+        row, at = _ranges(starts, ends - starts)
+        return row, self.events[at] % n_items, self.event_counts[at]
 
 
 class PairTable(nn.Module):
@@ -47,30 +72,34 @@ class PairTable(nn.Module):
         self.register_buffer("neighbours", torch.zeros(n_pairs, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros(n_pairs, GROUPS, dtype=torch.int16))
         self.register_buffer("popularity", torch.zeros(n_items, dtype=torch.int64))
+        self.register_buffer("lift", torch.zeros(len(LAG_STARTS)))
 
     def fill(self, pairs) -> None:
         """With a domain's PairCounts of the same sizes."""
-        for name in ("starts", "neighbours", "counts", "popularity"):
+        for name in ("starts", "neighbours", "counts", "popularity", "lift"):
             getattr(self, name).copy_(torch.from_numpy(getattr(pairs, name)))
 
-    def entries(self, latest: Tensor, owner: Tensor, own: tuple[Tensor, Tensor]) -> Entries:
-        """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose pairs, of ``own_pairs``, are out."""
-        items = latest.flatten()
-        start = self.starts[items]
-        lengths = self.starts[items + 1] - start
-        place = torch.repeat_interleave(torch.arange(len(items), device=items.device), lengths)
-        pair = torch.arange(len(place), device=items.device) + (start - lengths.cumsum(0) + lengths)[place]
-        row, lag, near, item = place // REACH, place % REACH, items[place], self.neighbours[pair].long()
-        counts = self.counts[pair].int()
-        keys, of_owner = own
-        if not len(keys):
-            return Entries(row, item, near, lag, counts)
-        key = (owner[row] * self.n_items + near) * self.n_items + item
-        at = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
-        hit = (keys[at] == key).nonzero()[:, 0]
-        counts[hit] = (counts[hit] - of_owner[at[hit]]).clamp(min=0)
-        left = counts.any(dim=1).nonzero()[:, 0]
-        return Entries(row[left], item[left], near[left], lag[left], counts[left])
+    def entries(self, latest: Tensor, owner: Tensor, own: Own) -> Entries:
+        """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose own pairs are out."""
+        near = latest.flatten()
+        start = self.starts[near]
+        place, pair = _ranges(start, self.starts[near + 1] - start)
+        item = self.neighbours.index_select(0, pair).long()
+        counts = self.counts.index_select(0, pair).int()
+        if len(own.pairs):
+            of_owner = (owner.repeat_interleave(REACH) * self.n_items + near) * self.n_items
+            key = of_owner.index_select(0, place) + item
+            at = torch.searchsorted(own.pairs, key).clamp(max=len(own.pairs) - 1)
+            hit = (own.pairs.index_select(0, at) == key).nonzero()[:, 0]
+            counts[hit] = (counts[hit] - own.pair_counts[at[hit]]).clamp(min=0)
+        return Entries(place, item, counts)
+
+
+def _ranges(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Which range each element stands in, and the element: of starts[k] .. starts[k] + lengths[k] - 1 in turn."""
+    which = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
+    shift = starts - lengths.cumsum(0) + lengths
+    return which, torch.arange(len(which), device=starts.device) + shift[which]
 
 
 def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
@@ -116,14 +145,18 @@ class EvidenceHead(nn.Module):
         self.log_epsilon = nn.Parameter(torch.tensor(-3.5))
         self.popularity_weight = nn.Parameter(torch.tensor(0.7))
 
-    def forward(self, entries: Entries, popularity: Tensor) -> Tensor:
-        """What each entry adds to e(j), positive [E]."""
-        popularity = popularity.clamp(min=1).to(self.exponents.dtype)
-        weighted = entries.counts.to(self.exponents.dtype) @ self.log_weights.exp()
-        sizes = popularity[entries.near] ** self.exponents[0] * popularity[entries.item] ** self.exponents[1]
-        recency = torch.sigmoid(self.decay) ** torch.arange(REACH, device=popularity.device)
+    def forward(self, entries: Entries, near: Tensor, cell: Tensor, events: Tensor) -> Tensor:
+        """e(j) of each cell, a row and an item: [C]. near: int64 [R * REACH], events of the item at each place; cell:
+        int64 [E], where an entry counts; events: int64 [C], of each cell's item."""
+        exponents = self.exponents
+        near, events = (counts.clamp(min=1).to(exponents.dtype) for counts in (near, events))
+        recency = torch.sigmoid(self.decay) ** torch.arange(REACH, device=near.device)
         recency = recency * torch.cat([self.log_last.exp()[None], torch.ones_like(recency[1:])])
-        return weighted / (sizes + self.log_shrinkage.exp()) * recency[entries.lag]
+        of_place = recency.repeat(len(near) // REACH), near ** exponents[0]
+        recency, sizes = (values.index_select(0, entries.place) for values in of_place)
+        sizes = sizes * (events ** exponents[1]).index_select(0, cell) + self.log_shrinkage.exp()
+        weighted = entries.counts.to(exponents.dtype) @ self.log_weights.exp()
+        return torch.zeros_like(events).index_add(0, cell, weighted * recency / sizes)
 
     def logit(self, evidence: Tensor) -> Tensor:
         """What evidence e(j) [E] adds to the logit of j."""
@@ -143,7 +176,7 @@ class ItemMemory(nn.Module):
     def __init__(self, n_items: int, n_pairs: int, text_width: int = 0):
         super().__init__()
         self.head = EvidenceHead()
-        self.seen = SeenOffset(-1.0)
+        self.seen = SeenOffset(-1.0, lift_weight=1.0)
         self.pairs = PairTable(n_items, n_pairs)
         self.item_bias = nn.Parameter(torch.zeros(n_items))
         self.texts = TextEvidence() if text_width else None
@@ -157,7 +190,7 @@ class ItemMemory(nn.Module):
         evidence = source or Evidence(self.pairs, self.text_vectors)
         positions, answers = _some(*batch.predicted())
         owner = positions // batch.inputs.shape[1]
-        own = own_pairs(batch.histories(), evidence.pairs.n_items)
+        own = Own.of(batch.histories(), evidence.pairs.n_items)
         offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)
         base = self.head.base(evidence.pairs.popularity)
         base = base if source else base + self.item_bias
@@ -179,7 +212,7 @@ class ItemMemory(nn.Module):
         """Of every item after each history int64 [B, L], padded on the right: [B, n]."""
         rows = torch.arange(len(histories), device=histories.device)
         last = rows * histories.shape[1] + (histories > 0).sum(dim=1) - 1
-        offsets = self.offsets(self.pairs, histories, last, rows, own_pairs(histories, self.pairs.n_items))
+        offsets = self.offsets(self.pairs, histories, last, rows, Own.of(histories, self.pairs.n_items))
         base = self.head.base(self.pairs.popularity) + self.item_bias
         if self.texts is None:
             dense = base.repeat(len(histories), 1)
@@ -188,18 +221,32 @@ class ItemMemory(nn.Module):
             dense = F.linear(states, self.text_vectors, base)
         return offsets.added_to(dense)
 
-    def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own) -> Offsets:
+    def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own: Own) -> Offsets:
         """What the history up to each flat position of ``inputs`` adds to the logits; owner, own: of ``entries``."""
         n = pairs.n_items
-        entries = pairs.entries(up_to(inputs, positions, REACH), owner, own)
-        seen = self.seen(inputs, positions, n)
-        keys = torch.cat([entries.row * n + entries.item, seen.rows * n + seen.items])
+        latest = up_to(inputs, positions, REACH)
+        entries = pairs.entries(latest, owner, own)
+        rows, items, counts = own.events_of(owner, n)
+        place = torch.arange(latest.numel(), device=latest.device) // REACH * n
+        keys = torch.cat([place.index_select(0, entries.place) + entries.item, rows * n + items])
         keys, inverse = torch.unique(keys, return_inverse=True)
-        near, in_history = inverse.split([len(entries.row), len(seen.rows)])
-        evidence = self.head(entries, pairs.popularity)
-        evidence = evidence.new_zeros(len(keys)).index_add(0, near, evidence)
-        values = self.head.logit(evidence).index_add(0, in_history, seen.values)
-        return Offsets(keys // n, keys % n, values)
+        cell, of_owner = inverse.split([len(entries.item), len(rows)])
+        places = keys % n
+        popularity = pairs.popularity[places]
+        left = popularity.index_add(0, of_owner, counts, alpha=-1).clamp(min=0)
+        values = self.head.logit(self.head(entries, pairs.popularity[latest.flatten()], cell, left))
+        values = values + self.head.base(left) - self.head.base(popularity)
+        seen = self.seen(inputs, positions, n, pairs.lift)  # of the owner's own events
+        values = values.index_add(0, torch.searchsorted(keys, seen.rows * n + seen.items), seen.values)
+        return Offsets(keys // n, places, values)
+
+
+def without_lift(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A model's weights; those of a memory that did not read the lift yet are completed by one that counts nothing."""
+    if "memory.seen.by_lag" not in weights or "memory.seen.lift_weight" in weights:
+        return weights
+    lift = torch.zeros_like(weights["memory.seen.by_lag"])
+    return {**weights, "memory.pairs.lift": lift, "memory.seen.lift_weight": lift[0].clone()}
 
 
 class TextEvidence(nn.Module):

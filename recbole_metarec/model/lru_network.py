@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.model.item_memory import ItemMemory
+from recbole_metarec.model.item_memory import ItemMemory, without_lift
 from recbole_metarec.model.losses import sampled_softmax_loss, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.lru import LRUEncoder
 from recbole_metarec.model.network import Memory, SequenceNetwork
@@ -216,6 +216,8 @@ class LRUNetwork(SequenceNetwork):
 
     def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Weights for this network out of :meth:`deployed_weights`: texts add nothing to them any more."""
+        if self.memory is not None:
+            weights = without_lift(weights)
         if self.text_map is None or "text_map.weight" in weights:
             return weights
         return {**weights, "text_map.weight": torch.zeros_like(self.text_map.weight)}

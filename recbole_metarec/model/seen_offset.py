@@ -3,24 +3,29 @@
 import torch
 from torch import Tensor, nn
 
+from recbole_metarec.data.repeats import LAG_STARTS
 from recbole_metarec.model.losses import Offsets
-
-# the first lag of each group: 0 is the last item of the history, 1 the one before it
-LAG_STARTS = (0, 1, 2, 3, 5, 10, 20)
 
 
 class SeenOffset(nn.Module):
-    """rho of the item's most recent lag, added to the logit of every item of the history. start: of every rho."""
+    """rho of the item's most recent lag, added to the logit of every item of the history.
 
-    def __init__(self, start: float = 0.0):
+    start: of every rho. lift_weight: start of what a domain's :func:`~recbole_metarec.data.repeats.repeat_lift` is
+    multiplied by and added to rho, so that the same numbers serve a domain where people come back and one where they
+    do not; None reads none.
+    """
+
+    def __init__(self, start: float = 0.0, lift_weight: float | None = None):
         super().__init__()
         self.by_lag = nn.Parameter(torch.full((len(LAG_STARTS),), start))
+        self.lift_weight = None if lift_weight is None else nn.Parameter(torch.tensor(lift_weight))
         self.register_buffer("starts", torch.tensor(LAG_STARTS[1:]), persistent=False)
 
-    def forward(self, inputs: Tensor, positions: Tensor, n_items: int) -> Offsets:
-        """Of the items up to flat ``positions`` int64 [R], ascending, of ``inputs`` int64 [B, L]."""
+    def forward(self, inputs: Tensor, positions: Tensor, n_items: int, lift: Tensor | None = None) -> Offsets:
+        """Of the items up to flat ``positions`` int64 [R], ascending, of ``inputs`` int64 [B, L]. lift: float [G]."""
         keys, lags = seen_items(inputs, positions, n_items)
-        values = self.by_lag[torch.bucketize(lags, self.starts, right=True)]
+        by_lag = self.by_lag if lift is None else self.by_lag + self.lift_weight * lift
+        values = by_lag[torch.bucketize(lags, self.starts, right=True)]
         return Offsets(keys // n_items, keys % n_items, values)
 
 

@@ -1,7 +1,5 @@
 """Where the head of an item memory learns beside the target: from sources, in shops of several sizes, or from a run."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -10,7 +8,7 @@ from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.sequences import SequenceStore, training_windows
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.files import model_file
-from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable
+from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable, without_lift
 from recbole_metarec.randomness import numpy_stream
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
@@ -25,7 +23,7 @@ def start_from(memory: ItemMemory, run: str) -> None:
     Raises CheckpointError if there is none.
     """
     file = model_file(run)
-    saved = read_checkpoint(file).get("state_dict") or {}
+    saved = without_lift(read_checkpoint(file).get("state_dict") or {})
     for name, parameter in memory.shared_weights().items():
         value = saved.get(f"memory.{name}")
         if value is None and name.startswith("texts."):
@@ -52,11 +50,11 @@ class Lessons:
         """budget: events of a batch. most: neighbours of an item that are kept. texts [n, w] of length 1."""
         self.device, self.given = device, 0
         self.evidence, self.streams = [], []
-        for part in _subsamples(store, name, seed):
+        for part, items in _subsamples(store, name, seed):
             counts = PairCounts.of(part, part.lengths, most)
             table = PairTable(part.n_items, len(counts.neighbours)).to(device)
             table.fill(counts)
-            self.evidence.append(Evidence(table, texts))
+            self.evidence.append(Evidence(table, None if texts is None else texts[torch.from_numpy(items).to(device)]))
             windows = training_windows(part, part.lengths, longest)
             self.streams.append(BatchStream(SequenceBatches(part, windows, budget, seed, f"{name}, {len(part.users)}")))
 
@@ -76,8 +74,9 @@ class Lessons:
             stream.load_state_dict(saved)
 
 
-def _subsamples(store: SequenceStore, name: str, seed: int) -> Sequence[SequenceStore]:
-    """Each a part of the next larger one; those that would have too few users are left out, the whole never is."""
+def _subsamples(store: SequenceStore, name: str, seed: int) -> list[tuple[SequenceStore, np.ndarray]]:
+    """Each a part of the next larger one, over the items of its own users alone, as a small shop has them; those that
+    would have too few users are left out, the whole never is. With each the numbers of its items in the source."""
     order = numpy_stream(seed, "subsamples", name).permutation(len(store.users))
     sizes = [round(share * len(order)) for share in SHARES]
-    return [store.of_users(np.sort(order[:size])) for size in sizes if size >= min(FEWEST_USERS, len(order))]
+    return [store.of_users(np.sort(order[:size])).compact() for size in sizes if size >= min(FEWEST_USERS, len(order))]

@@ -67,23 +67,29 @@ def slow_pairs(history: list[int], counts: dict, sign: int = 1) -> dict:
     return counts
 
 
-def slow_scores(memory: ItemMemory, counts: dict, popularity: list[int], history: list[int]) -> list[float]:
-    """The logits of the formula, item by item."""
+def slow_scores(memory: ItemMemory, of_users: list[list[int]], history: list[int], own: list[int]) -> list[float]:
+    """The logits of the formula after a history, item by item; own: the events that are taken out of the counts."""
+    counts, popularity = {}, popularity_of(of_users)
+    for other in of_users:
+        slow_pairs(other, counts)
+    slow_pairs(own, counts, -1)
+    left = [max(events - own.count(item), 0) for item, events in enumerate(popularity)]
     head, seen = memory.head, memory.seen
     weights, (one, two) = head.log_weights.exp().tolist(), head.exponents.tolist()
     scores = [0.0] * N
     for item in range(N):
         evidence = 0.0
         for lag, near in enumerate(history[::-1][:10]):
-            weighted = sum(w * c for w, c in zip(weights, counts.get((near, item), [0] * GROUPS), strict=True))
-            size = max(popularity[near], 1) ** one * max(popularity[item], 1) ** two + math.exp(head.log_shrinkage)
+            weighted = sum(w * max(c, 0) for w, c in zip(weights, counts.get((near, item), [0] * GROUPS), strict=True))
+            size = max(popularity[near], 1) ** one * max(left[item], 1) ** two + math.exp(head.log_shrinkage)
             recency = float(torch.sigmoid(head.decay)) ** lag * (math.exp(head.log_last) if lag == 0 else 1.0)
             evidence += recency * weighted / size
         scores[item] = float(head.evidence_weight) * math.log1p(evidence * math.exp(-head.log_epsilon))
-        scores[item] += float(head.popularity_weight) * math.log1p(popularity[item]) + float(memory.item_bias[item])
+        scores[item] += float(head.popularity_weight) * math.log1p(left[item]) + float(memory.item_bias[item])
         if item in history:
             lag = history[::-1].index(item)
-            scores[item] += float(seen.by_lag[max(g for g, start in enumerate(LAG_STARTS) if start <= lag)])
+            group = max(g for g, start in enumerate(LAG_STARTS) if start <= lag)
+            scores[item] += float(seen.by_lag[group] + seen.lift_weight * memory.pairs.lift[group])
         if memory.texts is not None:
             decay = float(torch.sigmoid(memory.texts.decay))
             text = sum(decay**lag * memory.text_vectors[near] for lag, near in enumerate(history[::-1][:10]))
@@ -107,11 +113,7 @@ class TestScores:
         shown = [history[: 1 + number % len(history)] for number, history in enumerate(others)]
         scores = memory.scores(padded(shown)).detach()
         for history, row in zip(shown, scores, strict=True):
-            counts = {}
-            for other in others:
-                slow_pairs(other, counts)
-            slow_pairs(history, counts, -1)
-            expected = torch.tensor(slow_scores(memory, counts, popularity_of(others), history), dtype=row.dtype)
+            expected = torch.tensor(slow_scores(memory, others, history, history), dtype=row.dtype)
             torch.testing.assert_close(row[1:], expected[1:], rtol=1e-6, atol=1e-6)
 
     def test_a_pair_that_only_this_user_has_is_no_evidence_to_this_user(self):
@@ -121,7 +123,9 @@ class TestScores:
             memory.item_bias.zero_()
         alone, shared = memory.scores(torch.tensor([[1, 2], [4, 0]]))[0], memory.scores(torch.tensor([[4, 0]]))[0]
         unknown = memory.head.base(memory.pairs.popularity)
-        torch.testing.assert_close(alone[2] - unknown[2], memory.seen.by_lag[0], **NEAR)  # 1, 2 is this user's pair
+        # 1, 2 is this user's pair, and the only 2
+        own = memory.seen.by_lag[0] + memory.seen.lift_weight * memory.pairs.lift[0] - unknown[2]
+        torch.testing.assert_close(alone[2] - unknown[2], own, **NEAR)
         assert shared[3] > unknown[3]  # 3, 4 is somebody else's
         assert alone[3] > unknown[3] and torch.allclose(alone[4], unknown[4])
 
@@ -149,12 +153,8 @@ class TestLoss:
         others, batch = histories(), rows_of(histories()[:6])
         losses = []
         for history in others[:6]:
-            counts = {}
-            for other in others:
-                slow_pairs(other, counts)
-            slow_pairs(history, counts, -1)
             for end in range(1, len(history)):
-                scores = slow_scores(memory, counts, popularity_of(others), history[:end])
+                scores = slow_scores(memory, others, history[:end], history)
                 losses.append(torch.logsumexp(torch.tensor(scores[1:]), 0) - scores[history[end]])
         torch.testing.assert_close(float(memory(batch)), float(torch.stack(losses).mean()), rtol=1e-5, atol=1e-5)
 

@@ -9,7 +9,9 @@ from support.worlds import TINY, Run, check_exact_resume, equal, write_shop
 
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
+from recbole_metarec.model.saved_network import network_maker
 from recbole_metarec.quick_start import run_experiment
+from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.lessons import Lessons
 from recbole_metarec.trainer.mixing import SHARES, best_share
 
@@ -85,6 +87,21 @@ def test_a_head_of_another_run_serves_without_training(shop):
     assert float(served.model.lru_share) == 0 and not served.model.memory.item_bias.any()
 
 
+def test_a_head_that_knew_no_lift_still_teaches_and_scores(shop, tmp_path):
+    """As versions wrote it that did not count how often people come back to an item."""
+    teacher = run(shop, "LRURec", saved=True, epochs=2)
+    content = read_checkpoint(teacher.trainer.saved_model_file)
+    for name in ("memory.pairs.lift", "memory.seen.lift_weight"):
+        del content["state_dict"][name]
+    file = tmp_path / "old.pth"
+    write_checkpoint(file, content)
+    taught = run(shop, "LRURec", fit=False, memory_from=str(file)).model.memory
+    assert torch.equal(taught.seen.by_lag, teacher.model.memory.seen.by_lag) and float(taught.seen.lift_weight) == 0
+    served = load_model(network_maker(read_checkpoint(file), file), read_checkpoint(file), file)
+    assert not served.memory.pairs.lift.any()
+    assert torch.equal(served.memory.head.log_weights, teacher.model.memory.head.log_weights)
+
+
 def test_a_run_without_a_memory_teaches_none(shop):
     teacher = run(shop, "LRURec", saved=True, epochs=1, item_memory=False)
     with pytest.raises(CheckpointError, match="holds no item memory"):
@@ -103,8 +120,14 @@ def test_lessons_are_shops_of_several_sizes_each_with_the_counts_of_its_own_user
     lessons = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"))
     sizes = [int(evidence.pairs.popularity.sum()) for evidence in lessons.evidence]
     assert sizes == sorted(sizes) and sizes[-1] == len(store.items)
+    # a small shop knows the items of its own users alone: others would be items that nobody ever chooses
+    assert all(bool((evidence.pairs.popularity[1:] > 0).all()) for evidence in lessons.evidence)
     batches = [next(lessons) for _ in range(2 * len(sizes))]
     assert [evidence for _, evidence in batches[: len(sizes)]] == lessons.evidence
-    again = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"))
+    again = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"), torch.arange(store.n_items)[:, None])
+    histories = np.split(store.items, store.offsets[1:-1])
+    for (batch, _), evidence in zip(batches, again.evidence, strict=False):  # texts are those of the same items
+        read = evidence.texts[batch.inputs[0][batch.inputs[0] > 0], 0].numpy()
+        assert any(np.array_equal(read, history[: len(read)]) for history in histories)
     again.load_state_dict(lessons.state_dict())
     assert torch.equal(next(again)[0].inputs, next(lessons)[0].inputs)
