@@ -47,6 +47,8 @@ class ModelSpec:
     that does not read the key. A user's subclass inherits the name, but its baseline is the subclass itself with
     ``meta_transfer: none``.
     is_fitted: it is fitted at once when it is made, of :mod:`recbole_metarec.baselines`; no seed decides anything.
+    beside: config keys of what stands beside its scores, with the values that switch it off: the defaults of a
+    subclass that scores or loses in a way of its own.
     pretrains: RecBole trains it in two stages.
     attribute_key: the config key that names the columns of item attributes which it reads.
     ignores_padding: its loss and scores are the same to rounding, however much padding stands behind a history.
@@ -63,6 +65,7 @@ class ModelSpec:
     texts: str = "none"
     without_transfer: str = ""
     is_fitted: bool = False
+    beside: Mapping[str, object] = field(default_factory=dict)
     pretrains: bool = False
     attribute_key: str = ""
     ignores_padding: bool = False
@@ -125,9 +128,12 @@ def _fitted(name: str, module: str, **facts) -> ModelSpec:
     return ModelSpec(name, model, trainer, base=name, is_ours=True, is_fitted=True, **facts)
 
 
+_MEMORY = {"seen_offset": False, "item_memory": False}
+_SCORING = {"forward", "score", "score_of", "calculate_loss", "target_loss"}  # what works with states, scores or losses
+
 SHIPPED_SPECS = (
-    _ours("LRURec", texts="optional"),
-    _ours("MetaRec", takes_sources=True, texts="optional", without_transfer=WITHOUT_TRANSFER),
+    _ours("LRURec", texts="optional", beside=_MEMORY),
+    _ours("MetaRec", takes_sources=True, texts="optional", without_transfer=WITHOUT_TRANSFER, beside=_MEMORY),
     _ours("UniSRec", "recbole_metarec.trainer.unisrec:TextTrainer", takes_sources=True, texts="required"),
     # RecBole's own Pop, ItemKNN and EASE keep their names: they score users by what training has of them
     _fitted("SequentialPop", "pop"),
@@ -175,7 +181,8 @@ def register_model(
     A subclass of ours that scores as its parent does says so by ``network = LRUNetwork`` (or UniSRecNetwork) in its
     body; without that line ``Recommender`` needs its data, since the parent's network would answer with other scores.
     defaults: config keys, stronger than the parent's. Name there every key that the class reads beside the parent's:
-    one that nobody knows yet becomes a key of this model, with the type of its default.
+    one that nobody knows yet becomes a key of this model, with the type of its default. A class that defines forward, a
+    score or a loss of its own gets the encoder's states alone: name ``seen_offset`` and ``item_memory`` to have them.
     takes_sources, texts: as in :class:`ModelSpec`.
     Returns what was registered. Raises ConfigError for a class that is no such model, a name that is taken, or facts
     that do not fit.
@@ -198,7 +205,7 @@ def register_model(
         model=model,
         trainer=trainer or parent.trainer,
         base=parent.base or parent.name,
-        defaults={**parent.defaults, **(defaults or {})},
+        defaults={**parent.defaults, **(parent.beside if _scores_itself(model) else {}), **(defaults or {})},
         takes_sources=takes_sources,
         texts=texts,
         ignores_padding=False,  # nobody has shown it of this one
@@ -224,6 +231,12 @@ def _parent(model: type) -> ModelSpec:
         if parent.__module__.startswith("recbole.model.sequential_recommender."):
             return model_spec(parent.__name__)
     return ModelSpec("")
+
+
+def _scores_itself(model: type) -> bool:
+    """Whether a class, or what it inherits from users' classes, scores or loses in a way of its own."""
+    theirs = (each for each in model.__mro__ if each.__module__.partition(".")[0] not in _NOT_THE_USERS)
+    return any(_SCORING & vars(each).keys() for each in theirs)
 
 
 def _known_to_others() -> set[str]:

@@ -1,9 +1,19 @@
-"""A run's settings as the JSON that its checkpoints hold."""
+"""A run's settings as they are saved: the JSON of its checkpoints, and what is read of those that lack later keys."""
 
 import json
 import os
+from collections.abc import Mapping
 
-from recbole_metarec.config.schema import keys_in, known_keys
+from recbole_metarec.config.schema import default_values, keys_in, known_keys
+
+# A key that did not exist when something was saved -> the value with which a run is as it was before.
+BEFORE: dict[str, object] = {"text_space": "all", "text_whitening": True, "seen_offset": False, "item_memory": False}
+
+
+def with_later_keys(saved: Mapping, model: str) -> dict:
+    """The saved settings of a model of this package, completed by its keys that did not exist when they were saved."""
+    defaults = default_values(model)
+    return defaults | {key: BEFORE[key] for key in defaults.keys() & BEFORE.keys()} | dict(saved)
 
 
 def config_to_json(config, **deployed) -> str:

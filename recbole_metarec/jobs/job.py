@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from recbole_metarec.config.saved_config import BEFORE
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import write_json
 
-# A config key that did not exist when results were kept -> the value with which a run is as it was before: results
-# stay those of the runs that have it.
-NEUTRAL: dict[str, object] = {"text_space": "all", "text_whitening": True}
 # What a run without texts counts as, whatever stands there: it reads none of these.
-_UNREAD = {"text_width": 512, **NEUTRAL}
+_TEXTS = {"text_width": 512, "text_space": BEFORE["text_space"], "text_whitening": BEFORE["text_whitening"]}
+_MEMORY = {"memory_neighbours", "memory_texts", "memory_from"}  # keys that nothing reads without one
 Recipe = tuple[str, str, int]
 
 
@@ -54,9 +53,15 @@ class PlannedRun:
         """
         not_hashed = keys_in("machine", "repetition")
         config = {name: value for name, value in self.config.items() if name not in not_hashed}
-        if config.get("text_alignment") is False:
-            config |= {name: value for name, value in _UNREAD.items() if name in config}
-        config = {name: value for name, value in config.items() if not (name in NEUTRAL and NEUTRAL[name] == value)}
+        has_memory = config.get("item_memory") is True
+        if config.get("text_alignment") is False and not (has_memory and config["memory_texts"] is True):
+            config |= {name: value for name, value in _TEXTS.items() if name in config}
+        unread = set() if has_memory else set(_MEMORY)
+        if not has_memory and not config.get("seen_offset"):
+            unread.add("memory_learning_rate")
+        # results that were kept stay those of the runs that are as all were before a key existed
+        unread |= {name for name, value in BEFORE.items() if config.get(name) == value}
+        config = {name: value for name, value in config.items() if name not in unread}
         return _digest([self.experiment, self.dataset, self.sources, config])[:16], self.data, self.seed
 
     @cached_property

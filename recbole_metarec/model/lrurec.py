@@ -9,6 +9,8 @@ from recbole_metarec.model.base import EveryPositionRecommender
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.lru_network import LRUNetwork
 
+_SHARE = 0.3  # of the encoder beside an item memory under a plain Trainer, which has no validation choose it
+
 
 class LRURecommender(EveryPositionRecommender):
     """What an :class:`LRUNetwork` needs of RecBole's config and dataset."""
@@ -50,6 +52,8 @@ class LRURecommender(EveryPositionRecommender):
         """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last one)."""
         if self._loss_stream is None or self._loss_stream.device != interaction[self.ITEM_SEQ].device:
             self._loss_stream = torch.Generator(interaction[self.ITEM_SEQ].device).manual_seed(self.seed)
+            if self.training and self.memory is not None and not self.lru_share:
+                self.lru_share.fill_(_SHARE)
         generator = self._loss_stream if self.training else None
         return self.target_loss(dict(self.named_parameters()), self.batch_of(interaction), generator)
 

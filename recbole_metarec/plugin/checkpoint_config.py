@@ -16,6 +16,7 @@ import torch
 
 from recbole_metarec.config.models import check_model, load, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.saved_config import with_later_keys
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
@@ -41,6 +42,7 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
         check_model(model, "config")
         if not isinstance(dataset, str) or Path(dataset).name != dataset:
             raise CheckpointError(f"config: {dataset!r} is not the name of a dataset; take another checkpoint")
+        values = with_later_keys(values, model)
         if data_path is not None:
             values["data_path"] = data_path
         if str(values.get("device")).startswith("cuda") and not torch.cuda.is_available():

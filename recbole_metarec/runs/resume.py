@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from recbole_metarec.config.models import model_spec
+from recbole_metarec.config.saved_config import with_later_keys
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.sources import source_names
 from recbole_metarec.config.suggestions import show
@@ -34,7 +35,7 @@ class RunStart:
 
     def differences(self, run_dir: Path) -> list[str]:
         """How the run in ``run_dir`` differs, a sentence each; nothing if this one may resume it."""
-        then = read_yaml(run_dir / "config.yaml")[0]
+        then = saved_settings(run_dir)
         now = parse_value(yaml_text(self.settings))  # through YAML, as the other ones went
         for values in (then, now):
             values |= {"sources": source_names(values["sources"])} if "sources" in values else {}
@@ -83,6 +84,13 @@ def given_to_run(run_dir: str | Path) -> dict:
             f"--resume: {run_dir} is not the folder of a run; give one such as saved/MetaRec-..., or leave out --resume"
         )
     return dict(_read_start(Path(run_dir))["given"])
+
+
+def saved_settings(run_dir: str | Path) -> dict:
+    """All settings of a run, as its folder keeps them. Raises ConfigError for a file that cannot be read."""
+    saved = read_yaml(Path(run_dir) / "config.yaml")[0]
+    spec = model_spec(str(saved.get("model")))
+    return with_later_keys(saved, spec.name) if spec.is_ours else saved
 
 
 def _begin(parent: Path, start: RunStart) -> Path:

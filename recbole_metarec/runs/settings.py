@@ -5,25 +5,31 @@ from pathlib import Path
 
 from recbole_metarec.config.models import DEFAULT_MODEL, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.schema import keys_in
+from recbole_metarec.config.saved_config import BEFORE
+from recbole_metarec.config.schema import key_reference, keys_in
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.files import model_file
-from recbole_metarec.runs.resume import given_to_run
+from recbole_metarec.runs.resume import given_to_run, saved_settings
 
 
 def make_run_config(model: str | None, dataset: str | None, user: UserKeys, resume=None) -> RunConfig:
     """What :func:`recbole_metarec.quick_start.run_experiment` runs for what the user gave, checked.
 
     model, dataset: None for those among the user's keys, else of the run to ``resume``, else MetaRec and its embedded
-    target. resume: of a run folder the keys that it was started with lie under everything else. Raises ConfigError.
+    target. resume: of a run folder the keys that it was started with lie under everything else, and keys whose
+    defaults have changed since have those of then. Raises ConfigError.
     """
+    saved = {}
     if resume and resume is not True:
         user = UserKeys.of(given_to_run(resume), str(resume)) | user
+        saved = saved_settings(resume)
     model = model or user.values.get("model") or DEFAULT_MODEL
     dataset = dataset or user.values.get("dataset") or EMBEDDED_TARGET
     # a run also trains the baseline without transfer, where the model has one
     defaults = {"transfer_guard": True} if model_spec(model).without_transfer else {}
+    if saved.get("model") == model and model_spec(model).is_ours:
+        defaults |= {key: saved[key] for key in BEFORE.keys() & key_reference(model).keys()}
     return RunConfig.build(model, dataset, user.without("model", "dataset"), defaults)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from support.fake_runs import planned
 
+from recbole_metarec.config import saved_config
 from recbole_metarec.jobs import job
 
 
@@ -43,7 +44,7 @@ def test_numbers_are_the_same_however_they_were_typed(run):
 def test_a_key_that_is_added_later_changes_no_identity_where_it_changes_nothing(run, monkeypatch):
     later, used = (with_config(run, text_alignment=value) for value in (False, True))
     assert later.recipe != run.recipe
-    monkeypatch.setitem(job.NEUTRAL, "text_alignment", False)
+    monkeypatch.setitem(saved_config.BEFORE, "text_alignment", False)
     later, used = (with_config(run, text_alignment=value) for value in (False, True))
     assert later.recipe == run.recipe != used.recipe
 
@@ -55,6 +56,20 @@ def test_a_run_without_texts_is_the_same_whatever_its_texts_would_be_read_by(run
     later = {"text_space": "target", "text_whitening": False}
     assert key() == key(text_width=512) == key(**later)
     assert len({key(text_alignment=True, **keys) for keys in ({}, later, {"text_width": 512})}) == 3
+
+
+def test_a_run_without_a_memory_is_the_run_of_before_whatever_the_memory_would_be(run):
+    off = {"seen_offset": False, "item_memory": False}
+    memory = {"memory_neighbours": 500, "memory_texts": "auto", "memory_from": None, "memory_learning_rate": 0.03}
+    assert run.recipe == with_config(run, **off, **memory).recipe
+    assert run.recipe == with_config(run, **off, **memory | {"memory_neighbours": 9, "memory_learning_rate": 1}).recipe
+    offset = off | {"seen_offset": True}
+    others = [off | {"item_memory": True}, offset, offset | {"memory_learning_rate": 1.0}]
+    assert len({with_config(run, **memory | given).recipe for given in [off, *others]}) == 4
+    texts = {"text_alignment": False, "memory_texts": True, "text_width": 9, **off}
+    assert with_config(run, **memory | texts).recipe == with_config(run, **memory | texts | {"text_width": 8}).recipe
+    texts["item_memory"] = True
+    assert with_config(run, **memory | texts).recipe != with_config(run, **memory | texts | {"text_width": 8}).recipe
 
 
 def test_a_run_is_read_as_it_was_written(run, tmp_path):

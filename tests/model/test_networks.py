@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.model_cases import CASES, N_ITEMS, config_of, make_model
 from support.tiny import FIELDS, random_batch
+from support.worlds import PLAIN
 
 # isort: split
 
@@ -24,7 +25,7 @@ from recbole_metarec.trainer.checkpoint import load_model
 def test_the_same_seed_draws_the_same_weights_with_and_without_recbole(name):
     """The names too, and their order, which optimisers go by."""
     sizes = {"embedding_size": 8, "n_layers": 2, "text_width": 6, "adaptor_experts": 3}
-    config = default_values(name) | FIELDS | sizes
+    config = default_values(name) | FIELDS | sizes | PLAIN
     torch.manual_seed(3)
     model = {"LRURec": LRURec, "UniSRec": UniSRec}[name](config, SimpleNamespace(num=lambda field: 12))
     torch.manual_seed(3)
@@ -74,6 +75,6 @@ def test_a_users_class_is_served_by_the_network_that_it_says_it_scores_as(tmp_pa
     class Same(LRURec):
         network = LRUNetwork
 
-    model = Same(default_values("LRURec") | FIELDS, SimpleNamespace(num=lambda field: N_ITEMS))
+    model = Same(default_values("LRURec") | FIELDS | PLAIN, SimpleNamespace(num=lambda field: N_ITEMS))
     content = content_of(model) | {"network": network_to_json(model)}
     assert type(loaded(content, tmp_path / "model.pth")) is LRUNetwork

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from support.tiny import FIELDS
+from support.worlds import PLAIN
 
 from recbole_metarec.config.models import SHIPPED_SPECS, model_spec, register_model
 from recbole_metarec.config.schema import default_values
@@ -20,8 +21,8 @@ _SIZES = {"embedding_size": 8, "n_layers": 2, "vq_heads": 2, "text_width": 6, "a
 _TEXTS = {  # what ModelSpec.texts says -> the ways to use them
     "none": {"": {}},
     "optional": {
-        "": {},
-        " with texts": {"text_alignment": True},
+        "": PLAIN,
+        " with texts": {"text_alignment": True, **PLAIN},
         " with memory": {"item_memory": True, "seen_offset": True},
         " with texts and memory": {"text_alignment": True, "item_memory": True, "seen_offset": True},
     },
@@ -92,4 +93,6 @@ def make_model(case: Case, **given):
                 table[1:].normal_()
             if name in ("item_embedding.weight", "item_bias"):
                 table[0] = 0.0
+            if name == "lru_share":  # both experts count
+                table.fill_(0.4)
     return model.eval()

@@ -23,8 +23,8 @@ FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX":
 
 
 def config_of(**given) -> dict:
-    """The shipped defaults of MetaRec with tiny sizes; ``given`` wins."""
-    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0}
+    """The shipped defaults of MetaRec with tiny sizes, without the item memory and the offsets; ``given`` wins."""
+    sizes = {"embedding_size": 8, "n_layers": 1, "dropout_prob": 0.0, "seen_offset": False, "item_memory": False}
     return default_values("MetaRec") | FIELDS | sizes | given
 
 

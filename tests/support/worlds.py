@@ -79,9 +79,10 @@ class Run:
         return [row for row in self.trainer.log.source_history if row["source"] == name]
 
 
+PLAIN = {"seen_offset": False, "item_memory": False}  # the published models: faster, for what is about other things
 TINY = {
     "embedding_size": 8, "n_layers": 1, "train_batch_size": 64, "epochs": 3, "stopping_step": 50, "seed": 7,
-    "vq_heads": 2, "learning_rate": 0.01, "topk": [5, 10], "MAX_ITEM_LIST_LENGTH": 8, "dropout_prob": 0.2,
+    "vq_heads": 2, "learning_rate": 0.01, "topk": [5, 10], "MAX_ITEM_LIST_LENGTH": 8, "dropout_prob": 0.2, **PLAIN,
 }  # fmt: skip
 
 
