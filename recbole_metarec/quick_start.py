@@ -14,6 +14,7 @@ from recbole_metarec.evaluation.intervals import level_interval, paired_differen
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_all, rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.evaluation.seen import seen_items
+from recbole_metarec.evaluation.transfer_guard import verdict
 from recbole_metarec.files import write_csv, write_json
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
@@ -55,9 +56,8 @@ class Experiment:
         """The result as text: one line per model, then the paired difference between them."""
         users = len(self.parts[0].test_ranks)
         notes = [self._difference()] if len(self.parts) == 2 else []
-        if (fired := self.metrics["guard"]["fired"]) is not None:
-            chosen = "the model without transfer" if fired else "the model with transfer"
-            notes.append(f"transfer guard: {chosen} is deployed, by validation")
+        if (p := self.metrics["guard"]["p"]) is not None:
+            notes.append(f"transfer guard: {verdict(p)}")
         notes.append(f"run folder: {self.run_dir}")
         caption = f"{self.metrics['dataset']}: {users} test users, whole catalogue ranked, leave-one-out"
         return Table(_PART_COLUMNS, tuple(self.parts), caption=caption, notes=tuple(notes)).terminal()
@@ -106,7 +106,7 @@ def run_from_config(run_config: RunConfig, resume=None) -> Experiment:
         if is_complete(run.run_dir):
             metrics = json.loads((run.run_dir / "metrics.json").read_text(encoding="utf-8"))
             return Experiment(run.run_dir, metrics, parts)
-        _write_ranks(run.run_dir, run.test, parts)
+        _write_ranks(run, parts)
         _draw(run.run_dir, run.trainer)
         metrics = _metrics(run, parts, time() - started)
         write_json(run.run_dir / "metrics.json", metrics)
@@ -178,6 +178,7 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
         "test_users": len(parts[0].test_ranks),
         "guard": {
             "fired": guard.fired if guard else None,
+            "p": guard.p if guard else None,
             "transfer_valid": guard.transfer_valid if guard else None,
             "no_transfer_valid": guard.no_transfer_valid if guard else None,
             "transfer_test": parts[0].test if guard else None,
@@ -199,14 +200,22 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
     }
 
 
-def _write_ranks(run_dir: Path, test, parts: list[Part]) -> None:
-    dataset = test._dataset
-    users = user_names(dataset, dataset.inter_feat[dataset.uid_field])
+def _write_ranks(run: TrainedRun, parts: list[Part]) -> None:
+    """A row per test user; who has too few events for a validation row has no ``valid_rank``."""
     columns = {name: part.test_ranks for name, part in zip(("rank", "rank_no_transfer"), parts)}
     columns |= {f"{name}_unseen": part.test_unseen_ranks for name, part in zip(tuple(columns), parts)}
     ranks = np.stack(list(columns.values()), axis=1).tolist()
-    rows = [{"user_id": user, **dict(zip(columns, row, strict=True))} for user, row in zip(users, ranks, strict=True)]
-    write_csv(run_dir / "ranks.csv", rows)
+    valid = dict(zip(_users_of(run.valid), parts[0].valid_ranks.tolist(), strict=True))
+    rows = [
+        {"user_id": user, **dict(zip(columns, row, strict=True)), "valid_rank": valid.get(user)}
+        for user, row in zip(_users_of(run.test), ranks, strict=True)
+    ]
+    write_csv(run.run_dir / "ranks.csv", rows)
+
+
+def _users_of(loader) -> np.ndarray:
+    dataset = loader._dataset
+    return user_names(dataset, dataset.inter_feat[dataset.uid_field])
 
 
 def _draw(run_dir: Path, trainer) -> None:

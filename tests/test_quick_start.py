@@ -14,6 +14,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 from recbole_metarec.cli.main import main
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError, TrainingError
 from recbole_metarec.evaluation.ranking import ndcg_at
+from recbole_metarec.evaluation.transfer_guard import LEVEL, p_of_gain
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender
 
@@ -72,9 +73,10 @@ def test_every_source_is_recorded_in_every_epoch(experiment):
         assert float(first["weight"]) + float(second["weight"]) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_guard_deploys_the_better_on_validation(experiment):
+def test_the_guard_deploys_transfer_where_validation_shows_that_it_is_better(experiment):
     guard = experiment.metrics["guard"]
-    assert guard["fired"] == (guard["no_transfer_valid"] >= guard["transfer_valid"])
+    assert guard["p"] == p_of_gain(*(part.valid_ranks for part in experiment.parts))
+    assert guard["fired"] == (guard["p"] > LEVEL) and f"(p = {guard['p']:.3f}" in experiment.table()
     kind = "no_transfer" if guard["fired"] else "transfer"
     deployed, chosen = (
         torch.load(experiment.run_dir / name, weights_only=True)["state_dict"]

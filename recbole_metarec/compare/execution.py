@@ -9,7 +9,7 @@ from recbole_metarec.compare.rows import Ranks, Row, RowsFile
 from recbole_metarec.compare.study import Study
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.evaluation.results import FailedRun
-from recbole_metarec.evaluation.significance import METRIC
+from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain
 from recbole_metarec.jobs.job import PlannedRun, Recipe
 from recbole_metarec.jobs.plan import same_backbone
 from recbole_metarec.jobs.pool import WORKER, Runner
@@ -88,29 +88,29 @@ class Execution:
     def _stored(self) -> StudyResults:
         done = [run for run in self.study.plan if self.store.is_done(run)]
         results = {run.recipe: result for run, result in zip(done, self.store.results(done))}
-        valid = {recipe: row.valid for recipe, row in self._in_file.items()}
-        valid |= {recipe: result.valid[METRIC] for recipe, result in results.items()}
+        ranks = {recipe: Ranks.of(result) for recipe, result in results.items()}
+        known = (self.file.ranks() if self.file else {}) | ranks
         rows: dict[Recipe, Row] = {}
         for arm, against in zip(self.study.arms, self.study.against):
             reference = None if against[-1] is None else self.study.arms[against[-1]]  # LRURec's, the last column
             for seed, run in enumerate(arm.runs):
                 if run.recipe in results and run.recipe not in rows:
-                    guard = _guard(run, reference.runs[seed], valid) if reference and arm.guarded else ""
+                    guard = _guard(run, reference.runs[seed], known) if reference and arm.guarded else ""
                     names = self.study.name, arm.name, portable(run.command)
                     rows[run.recipe] = Row.of(run, results[run.recipe], *names, guard)
-        ranks = {recipe: Ranks.of(result) for recipe, result in results.items()}
         failures = [run for run in self.study.plan if run.recipe not in self._in_file]
         return StudyResults(rows, ranks, self.store.failures(failures))
 
 
-def _guard(run: PlannedRun, without: PlannedRun, valid: dict[Recipe, float]) -> str:
-    """The transfer guard's verdict on a run: it deploys the model without transfer unless transfer wins."""
-    ours, theirs = valid.get(run.recipe), valid.get(without.recipe)
+def _guard(run: PlannedRun, without: PlannedRun, ranks: dict[Recipe, Ranks]) -> str:
+    """The transfer guard's verdict on a run, where the model without transfer is the one that it would train."""
+    ours, theirs = ranks.get(run.recipe), ranks.get(without.recipe)
     if ours is None or theirs is None or run.recipe == without.recipe or not same_backbone(run.config, without.config):
         return ""
-    if run.config["valid_metric"].lower() != METRIC:
+    if ours.valid is None or theirs.valid is None:
         return ""
-    return "fired" if theirs >= ours else "kept"
+    has_row = ours.valid > 0
+    return "kept" if deploys_transfer(p_of_gain(ours.valid[has_row], theirs.valid[has_row])) else "fired"
 
 
 def portable(command: str) -> str:

@@ -96,25 +96,27 @@ _MAY_BE_EMPTY = {"best_epoch", "valid_unseen", "test_unseen"}
 class Ranks:
     """Ranks of the held-out items of the test users, sorted by token: uint8 [U]. users: a digest of the tokens.
 
-    unseen: those of the ranking without seen items, None of a run of an older release.
+    unseen: those of the ranking without seen items, None of a run of an older release. valid: those on validation, 0
+    for a user without a validation row; None likewise.
     """
 
     users: str
     ranks: np.ndarray
     unseen: np.ndarray | None = None
+    valid: np.ndarray | None = None
 
     @classmethod
     def of(cls, result: RunResult) -> "Ranks":
         """The ranks of a finished run, as they are kept."""
         order = np.argsort(result.test_users, kind="stable")
         tokens = "\n".join(map(str, np.asarray(result.test_users)[order].tolist()))
-        both = np.stack([result.test_ranks, result.unseen.test_ranks])[:, order]
-        return cls(hashlib.sha256(tokens.encode()).hexdigest()[:16], *np.minimum(both, DEEPEST).astype(np.uint8))
+        ranks = np.stack([result.test_ranks, result.unseen.test_ranks, result.valid_ranks])[:, order]
+        return cls(hashlib.sha256(tokens.encode()).hexdigest()[:16], *np.minimum(ranks, DEEPEST).astype(np.uint8))
 
     @property
     def packed(self) -> np.ndarray:
-        """As the file keeps it: uint8 [U], or [2, U] with the ranks among unseen items below."""
-        return self.ranks if self.unseen is None else np.stack([self.ranks, self.unseen])
+        """As the file keeps it: uint8 [n, U], of ranks, those among unseen items, and those on validation."""
+        return np.stack([each for each in (self.ranks, self.unseen, self.valid) if each is not None])
 
 
 class RowsFile:

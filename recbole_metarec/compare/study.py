@@ -12,7 +12,7 @@ from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.jobs.competitors import COMPETITORS, Competitor
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.jobs.plan import Tuned, make_plan
+from recbole_metarec.jobs.plan import Tuned, make_plan, same_backbone
 
 _MAKES_SOURCES = {key for key, data_key in DATA_KEYS.items() if data_key.makes_sources}
 
@@ -168,7 +168,11 @@ def _made_by(value: str, subsets: TargetSubsets, line: Competitor, run: PlannedR
 
 def _none_for_nothing(lines: list[Competitor], runs: list[tuple[PlannedRun, ...]]) -> list[tuple[PlannedRun, ...]]:
     """Without any source MetaRec equals LRURec, the first of ``lines``, to the bit: it is not trained again."""
-    return [runs[0] if line.guarded and not by_seed[0].sources else by_seed for line, by_seed in zip(lines, runs)]
+    without = runs[0][0].config
+    return [
+        runs[0] if line.guarded and not by_seed[0].sources and same_backbone(by_seed[0].config, without) else by_seed
+        for line, by_seed in zip(lines, runs)
+    ]
 
 
 def _arms_of(line: Competitor, settings: list[Setting], runs: list[tuple[PlannedRun, ...]]) -> list[Arm]:

@@ -55,6 +55,9 @@ _TABLE = (
     Variant("no-commitment-loss", "source items are not drawn to codes", {"commitment_weight": 0.0}),
     Variant("codebook-gradient-loss", "only the codebook loss moves codes", {"codebook_gradient": "loss"}),
     Variant("codebook-gradient-both", "the task moves codes, too", {"codebook_gradient": "both"}),
+    Variant("no-memory", "scores of the encoder alone, with offsets of seen items", {"item_memory": False}),
+    Variant("no-seen-offset", "the encoder's scores have no offset for seen items", {"seen_offset": False}),
+    Variant("plain", "MetaRec as published: no memory, no offset", {"item_memory": False, "seen_offset": False}),
     Variant(NONE, "no transfer: LRURec", base=WITHOUT_TRANSFER),
 )
 VARIANTS = {variant.name: variant for variant in _TABLE}

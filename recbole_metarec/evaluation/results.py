@@ -22,7 +22,8 @@ class RunResult:
     model: the name in the table. seed: of initial weights and data order. valid, test: metrics by RecBole's names
     (``ndcg@10``), of the unguarded model. guarded_test: those of the model that the transfer guard deploys, None
     without a guard. test_users: str [R], tokens of the users that have a test row; test_ranks: int [R], rank of each
-    one's held-out item, 1 = best. seconds: of the whole run. peak_memory_mib: resident memory at most.
+    one's held-out item, 1 = best; valid_ranks: int [R], the same on validation, 0 for a user without a validation row.
+    seconds: of the whole run. peak_memory_mib: resident memory at most.
     unseen: the same of the ranking without seen items. history: per epoch ``epoch``, ``train_loss``, ``valid_score``
     and ``seconds``. command: repeats the run.
     trials: how many configurations were tried on validation to find this one; 0 is the default configuration.
@@ -34,6 +35,7 @@ class RunResult:
     test: dict[str, float]
     test_users: np.ndarray
     test_ranks: np.ndarray
+    valid_ranks: np.ndarray
     seconds: float
     peak_memory_mib: float
     parameters: int

@@ -52,6 +52,8 @@ def _line(name: str, model: str | None = None, is_baseline: bool = True, **overr
     return replace(line, overrides={**overrides, "transfer_guard": False}) if line.guarded else line
 
 
+_PLAIN = {"seen_offset": False, "item_memory": False}  # the models as they were published
+
 _TABLE = (
     _line("Pop", "SequentialPop"),
     _line("ItemKNN", "SequentialItemKNN"),
@@ -67,18 +69,20 @@ _TABLE = (
     _line("FDSA"),
     _line("S3Rec"),
     _line("LRURec"),
+    _line("LRURec-plain", "LRURec", **_PLAIN),
     _line("UniSRec"),
     _line("UniSRec-text", "UniSRec", item_vectors="text"),
     _line("Joint", "MetaRec", meta_transfer="joint"),
     _line("Pretrain", "MetaRec", meta_transfer="pretrain"),
     _line("MetaRec", is_baseline=False, meta_transfer="meta"),
+    _line("MetaRec-plain", "MetaRec", is_baseline=False, meta_transfer="meta", **_PLAIN),
     _line("LRURec-text", "LRURec", text_alignment=True),
     _line("MetaRec-text", "MetaRec", is_baseline=False, meta_transfer="meta", text_alignment=True),
 )
 COMPETITORS = {line.name: line for line in _TABLE}
 DEFAULT_MODELS = (
     *(line.name for line in _TABLE if line.spec.is_fitted),
-    *("GRU4Rec", "SASRec", "LRURec", "UniSRec", "MetaRec"),
+    *("GRU4Rec", "SASRec", "LRURec-plain", "LRURec", "UniSRec", "MetaRec-plain", "MetaRec"),
 )
 
 

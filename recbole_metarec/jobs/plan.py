@@ -7,6 +7,8 @@ from functools import cache
 from logging import getLogger
 from pathlib import Path
 
+import numpy as np
+
 from recbole_metarec.config.dataset_files import recbole_settings
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.origins import Origins, located
@@ -17,6 +19,7 @@ from recbole_metarec.data.domains import find_domain, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, attribute_columns, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.results import RunResult
+from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain
 from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.competitors import Competitor
 from recbole_metarec.jobs.job import PlannedRun
@@ -185,31 +188,36 @@ def _command(plan: PlannedRun, seed: int) -> str:
 def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: list[RunResult]) -> list[RunResult]:
     """The results with ``guarded_test`` where MetaRec's transfer guard can be worked out.
 
-    The guard would train the model without transfer from the same seed and deploy the better of the two on
-    validation. That model is LRURec's run to the bit, if that was compared, too, with equal values of its keys.
+    The guard would train the model without transfer from the same seed. That model is a run of LRURec to the bit, if
+    one was compared, too, with equal values of its keys.
     """
     guarded = {model.name for model in models if model.guarded}
     planned = {(run.model, run.seed): run for run in plan}
-    by_name = {(result.model, result.seed): result for result in results}
-    completed = []
-    for result in results:
-        other = by_name.get((WITHOUT_TRANSFER, result.seed))
-        if result.model in guarded and other is not None and result.guarded_test is None:
-            ours, without = (planned[name, result.seed].config for name in (result.model, WITHOUT_TRANSFER))
-            if same_backbone(ours, without):
-                deployed = other if _is_no_worse(other, result, ours["valid_metric"].lower()) else result
-                unseen = replace(result.unseen, guarded_test=deployed.unseen.test)
-                result = replace(result, guarded_test=deployed.test, unseen=unseen)
-        completed.append(result)
-    return completed
+    runs = [(planned[result.model, result.seed], result) for result in results]
+    without = [(run, result) for run, result in runs if run.experiment == WITHOUT_TRANSFER]
+    return [
+        _guarded(run, result, without) if run.model in guarded and result.guarded_test is None else result
+        for run, result in runs
+    ]
+
+
+def _guarded(run: PlannedRun, result: RunResult, without: list[tuple[PlannedRun, RunResult]]) -> RunResult:
+    same = (other for its, other in without if its.seed == run.seed and same_backbone(run.config, its.config))
+    other = next(same, None)
+    if other is None:
+        return result
+    chosen = result if deploys_transfer(guards_p(result, other)) else other
+    return replace(result, guarded_test=chosen.test, unseen=replace(result.unseen, guarded_test=chosen.unseen.test))
+
+
+def guards_p(ours: RunResult, without: RunResult) -> float:
+    """What the transfer guard decides by: p of the gain on validation of a run over the one without transfer."""
+    by_user = [dict(zip(run.test_users.tolist(), run.valid_ranks.tolist(), strict=True)) for run in (ours, without)]
+    users = [user for user, rank in by_user[0].items() if rank]
+    return p_of_gain(*(np.array([ranks[user] for user in users]) for ranks in by_user))
 
 
 def same_backbone(ours: Mapping, without: Mapping) -> bool:
     """Whether the model without transfer of these two configs is the same."""
     keys = {*key_reference(WITHOUT_TRANSFER), *without} - keys_in("machine", "repetition") - {"model", "MODEL_TYPE"}
     return all(ours.get(key) == without[key] for key in keys)
-
-
-def _is_no_worse(other: RunResult, result: RunResult, metric: str) -> bool:
-    """The guard deploys the model without transfer unless transfer wins; all metrics here grow with quality."""
-    return other.valid[metric] >= result.valid[metric]

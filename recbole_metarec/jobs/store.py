@@ -22,7 +22,7 @@ from recbole_metarec.evaluation.results import FailedRun, RunResult, UnseenResul
 from recbole_metarec.files import locked, no_empty_file_left
 from recbole_metarec.jobs.job import PlannedRun
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _APPLICATION = 0x4D526563  # "MRec": SQLite keeps it in the file's head, and `file` shows it
 _WAIT_SECONDS = 120.0  # for the lock of another process, which holds it for milliseconds
 _CLAIM_SECONDS = 2.0  # another command holds a run's lock for milliseconds, too, when it asks whether the run is on
@@ -39,7 +39,8 @@ _SCHEMA = (
     unseen_valid TEXT, unseen_test TEXT, unseen_guarded_test TEXT,  -- with seen items removed from the ranking
     seconds REAL, peak_memory_mib REAL, parameters INTEGER, folder TEXT, versions TEXT,
     user_list INTEGER REFERENCES user_lists,
-    test_ranks BLOB, unseen_test_ranks BLOB)  -- int32, little endian, in the list's order""",
+    test_ranks BLOB, unseen_test_ranks BLOB,  -- int32, little endian, in the list's order
+    valid_ranks BLOB)  -- the same, 0 for a user without a validation row""",
 )
 _EPOCH_COLUMNS = ("epoch", "train_loss", "valid_score", "seconds")
 _METRICS = ("valid", "test", "guarded_test")
@@ -163,6 +164,7 @@ class RunStore:
             users, ranks = _sorted_by_user(result.test_users, figures.test_ranks)
             values |= {prefix + name: json.dumps(getattr(figures, name)) for name in _METRICS}
             values[f"{prefix}test_ranks"] = ranks.tobytes()
+        values["valid_ranks"] = _sorted_by_user(result.test_users, result.valid_ranks, least=0)[1].tobytes()
         history = [{column: row.get(column) for column in _EPOCH_COLUMNS} for row in result.history]
         values |= {name: getattr(result, name) for name in _PLAIN} | {"history": json.dumps(history)}
         values |= {"folder": str(folder), "versions": json.dumps(versions or {})}
@@ -204,6 +206,7 @@ class RunStore:
             test_users=users[number],
             history=json.loads(row["history"]),
             unseen=UnseenResult(**_figures(row, "unseen_")),
+            valid_ranks=_unpacked(row["valid_ranks"]),
             **_figures(row),
             **{name: row[name] for name in _PLAIN},
         )
@@ -223,8 +226,12 @@ class RunStore:
 
 def _figures(row: sqlite3.Row, prefix: str = "") -> dict:
     """Metrics and ranks of one protocol."""
-    ranks = np.frombuffer(row[f"{prefix}test_ranks"], dtype="<i4").astype(np.int64)
-    return {name: json.loads(row[prefix + name]) for name in _METRICS} | {"test_ranks": ranks}
+    metrics = {name: json.loads(row[prefix + name]) for name in _METRICS}
+    return metrics | {"test_ranks": _unpacked(row[f"{prefix}test_ranks"])}
+
+
+def _unpacked(ranks: bytes) -> np.ndarray:
+    return np.frombuffer(ranks, dtype="<i4").astype(np.int64)
 
 
 def _insert(base: sqlite3.Connection, table: str, values: dict) -> int:
@@ -233,15 +240,15 @@ def _insert(base: sqlite3.Connection, table: str, values: dict) -> int:
     return base.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) VALUES ({marks})", values).lastrowid
 
 
-def _sorted_by_user(users: np.ndarray, ranks: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _sorted_by_user(users: np.ndarray, ranks: np.ndarray, least: int = 1) -> tuple[list[str], np.ndarray]:
     """Users in one order whichever model ranked them, with their ranks as int32."""
     users = np.asarray(users, dtype=str)
     if users.shape != np.shape(ranks) or len(np.unique(users)) != len(users):
         raise DataError(f"{len(users)} test users for {np.size(ranks)} ranks; each user must have one rank")
     order = np.argsort(users, kind="stable")
     packed = np.asarray(ranks)[order].astype("<i4")
-    if not np.array_equal(packed, np.asarray(ranks)[order]) or (packed < 1).any():
-        raise DataError("test ranks must be whole numbers from 1 to 2147483647")
+    if not np.array_equal(packed, np.asarray(ranks)[order]) or (packed < least).any():
+        raise DataError(f"ranks must be whole numbers from {least} to 2147483647")
     return users[order].tolist(), packed
 
 

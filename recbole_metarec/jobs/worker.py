@@ -68,6 +68,7 @@ def read_result(run: PlannedRun, run_dir: Path) -> tuple[RunResult, dict]:
         test=metrics["test"],
         test_users=np.array([row["user_id"] for row in ranks]),
         test_ranks=_column(ranks, "rank"),
+        valid_ranks=_column(ranks, "valid_rank"),
         seconds=metrics["seconds"],
         peak_memory_mib=metrics["peak_memory_mib"]["resident"],
         parameters=metrics["parameters"],
@@ -87,7 +88,7 @@ def read_result(run: PlannedRun, run_dir: Path) -> tuple[RunResult, dict]:
 
 
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
-    return np.array([int(row[name]) for row in rows], dtype=np.int64)
+    return np.array([int(row[name] or 0) for row in rows], dtype=np.int64)
 
 
 def _numbers(row: dict[str, str]) -> dict:

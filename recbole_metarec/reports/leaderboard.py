@@ -12,6 +12,7 @@ from statistics import fmean
 
 from recbole_metarec.compare.leaderboard import Comparison, Difference, Entry
 from recbole_metarec.evaluation.significance import METRIC
+from recbole_metarec.evaluation.transfer_guard import RULE
 from recbole_metarec.files import write_atomically
 from recbole_metarec.reports.html import page
 from recbole_metarec.tables import (
@@ -127,8 +128,8 @@ def notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     )
     if any(METRIC in entry.guarded_test for entry in entries):
         sentences.append(
-            "Models with a transfer guard are reported without it; a separate column shows the guarded score: that of "
-            "the model with or without transfer, whichever is better on validation."
+            "Models with a transfer guard are reported without it; a separate column shows the guarded score, that of "
+            f"{RULE}."
         )
     if len({len(entry.runs) for entry in entries}) > 1:
         sentences.append("Not every model has a run of every seed: means over fewer seeds are less certain.")

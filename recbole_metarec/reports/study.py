@@ -10,6 +10,7 @@ from recbole_metarec.compare.findings import SEEDS, Contrast, Findings
 from recbole_metarec.compare.leaderboard import Protocol
 from recbole_metarec.compare.settings import meaning
 from recbole_metarec.evaluation.significance import METRIC
+from recbole_metarec.evaluation.transfer_guard import RULE
 from recbole_metarec.files import write_atomically
 from recbole_metarec.reports.figures import study_figure
 from recbole_metarec.reports.leaderboard import P_VALUE, RUN_SEEDS
@@ -208,7 +209,9 @@ def notes(findings: Findings) -> tuple[str, ...]:
     trials = _trials(findings)
     sentences.append(f"All arms have the same data, split, most epochs, early stopping and tuning trials: {trials}.")
     if any(arm.fired[1] for arm in findings.arms):
-        sentences.append("guard: runs in which it would have deployed the same model without sources, by validation.")
+        sentences.append(
+            f"guard: runs in which it would have deployed the same model without sources. It deploys {RULE}."
+        )
     if len(findings.codes) > 1:
         sentences.append(f"The rows are of {len(findings.codes)} versions of the code: {'; '.join(findings.codes)}.")
     return tuple(sentences)

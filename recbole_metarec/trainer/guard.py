@@ -1,12 +1,14 @@
-"""The transfer guard: the same model without transfer, and the better of the two on validation is deployed."""
+"""The transfer guard: the same model is trained without transfer, too, and validation decides which is deployed."""
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain, verdict
 from recbole_metarec.files import copy_atomically
 
 
@@ -14,11 +16,13 @@ from recbole_metarec.files import copy_atomically
 class Guard:
     """Which of two trainings is deployed. Every comparison uses the one with transfer, whatever the guard says.
 
-    transfer_valid, no_transfer_valid: best validation scores. transfer_file, no_transfer_file: their models.
-    fired: whether the one without transfer is deployed because the one with transfer did not win.
+    fired: whether the one without transfer is deployed, because validation does not show the other to be better. p: of
+    that test, :func:`~recbole_metarec.evaluation.transfer_guard.p_of_gain`. transfer_valid, no_transfer_valid: best
+    validation scores. transfer_file, no_transfer_file: their models.
     """
 
     fired: bool
+    p: float
     transfer_valid: float
     no_transfer_valid: float
     transfer_file: Path
@@ -31,7 +35,7 @@ def initial_weights(model) -> dict[str, Tensor]:
 
 
 def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, verbose: bool, show_progress: bool):
-    """Trains without transfer from the same weights, seed and data order, and deploys the better.
+    """Trains without transfer from the same weights, seed and data order, and deploys one of the two.
 
     Returns (Guard, the other trainer). The deployed model replaces ``trainer.saved_model_file``; both stay
     beside it as ``*-transfer.pth`` and ``*-no_transfer.pth``. If ``trainer`` was resumed, so is the other training.
@@ -53,14 +57,22 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
         other.resume_checkpoint(other.saved_model_file)
     other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)
     trainer.spent_before += other.spent_before
-    bigger = trainer.valid_metric_bigger
     with_transfer, without = float(trainer.best_valid_score), float(other.best_valid_score)
-    fired = without >= with_transfer if bigger else without <= with_transfer
+    p = p_of_gain(
+        *(_best_ranks(each, files[kind], valid_data) for each, kind in ((trainer, "transfer"), (other, "no_transfer")))
+    )
+    fired = not deploys_transfer(p)
     if fired:
         copy_atomically(files["no_transfer"], deployed)
-    if fired and without != with_transfer:
+    is_worse = without > with_transfer if trainer.valid_metric_bigger else without < with_transfer
+    if fired and is_worse:
         sentence = f"negative transfer: {with_transfer:.6f} on validation with the sources, {without:.6f} without them"
         trainer.log.warn("negative", sentence)
-    word = "fired: no transfer is deployed" if fired else "kept the transfer"
-    trainer.logger.info(f"transfer guard {word} (valid: {with_transfer:.6f} with, {without:.6f} without)")
-    return Guard(fired, with_transfer, without, files["transfer"], files["no_transfer"]), other
+    trainer.logger.info(f"transfer guard: {verdict(p)} (valid: {with_transfer:.6f} with, {without:.6f} without)")
+    return Guard(fired, p, with_transfer, without, files["transfer"], files["no_transfer"]), other
+
+
+def _best_ranks(trainer, file: Path, valid_data) -> np.ndarray:
+    """Ranks on validation, int64 [U], by the best model of a training."""
+    trainer.load_best(file)
+    return trainer.rank(valid_data)

@@ -8,6 +8,8 @@ import pytest
 from support.worlds import TINY, write_shop
 
 from recbole_metarec.cli import main as cli
+from recbole_metarec.compare.rows import RowsFile
+from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -80,10 +82,10 @@ def test_a_sweep_from_cost_to_report_and_again_from_its_rows_alone(capsys, tmp_p
     assert sorted(path.name for path in Path("report").iterdir()) == ["sweep.csv", "sweep.md", "sweep.png"]
     rows = list(csv.DictReader(Path("rows.csv").read_text().splitlines()))
     assert [(row["variant"], row["sources"]) for row in rows] == [("LRURec", ""), ("MetaRec[1]", "Near")]
-    no_better = float(rows[0]["valid_ndcg@10"]) >= float(rows[1]["valid_ndcg@10"])
-    assert [row["guard"] for row in rows] == ["", "fired" if no_better else "kept"] and str(tmp_path) not in Path(
-        "rows.csv"
-    ).read_text()
+    valid = [ranks.valid for ranks in RowsFile("rows.csv").ranks().values()]
+    verdict = "kept" if deploys_transfer(p_of_gain(valid[1][valid[1] > 0], valid[0][valid[0] > 0])) else "fired"
+    assert [row["guard"] for row in rows] == ["", verdict]
+    assert str(tmp_path) not in Path("rows.csv").read_text()
     table = {
         row["model"] + row["n_sources"]: row
         for row in csv.DictReader(Path("report/sweep.csv").read_text().splitlines())

@@ -55,7 +55,7 @@ def test_what_is_in_the_file_is_not_run_again_without_its_store_and_its_figures_
     assert again.rows == first.rows and again.ranks.keys() == first.ranks.keys()
     for key in first.ranks:
         assert again.ranks[key].users == first.ranks[key].users
-        np.testing.assert_array_equal(again.ranks[key].ranks, first.ranks[key].ranks)
+        np.testing.assert_array_equal(again.ranks[key].packed, first.ranks[key].packed)
     more = carry_out(tmp_path, rows, "other.sqlite", seeds=(1, 2, 3))
     assert begun(tmp_path) == ["A 1", "A 2", "A 3", "B 1", "B 2", "B 3"] and len(more.rows) == 6
     assert [row["seed"] for row in csv.DictReader(rows.path.open())] == ["1", "1", "2", "2", "3", "3"]
@@ -85,7 +85,8 @@ def test_files_of_an_older_release_are_read_and_get_the_missing_columns_empty(tm
     made = {run.recipe: Row.of(run, found_by(run), "e", "v", "c") for run in runs}
     ranks = {run.recipe: Ranks.of(found_by(run)) for run in runs}
     older = {recipe: replace(row, valid_unseen=None, test_unseen=None) for recipe, row in made.items()}
-    rows.put(list(older.values())[:2], {recipe: replace(ranks[recipe], unseen=None) for recipe in list(ranks)[:2]})
+    old_ranks = {recipe: replace(ranks[recipe], unseen=None, valid=None) for recipe in list(ranks)[:2]}
+    rows.put(list(older.values())[:2], old_ranks)
     header, *lines = csv.reader(rows.path.open())
     kept = [number for number, name in enumerate(header) if "unseen" not in name]
     assert len(kept) == len(header) - 2

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.worlds import TINY, write_items, write_shop
+from support.worlds import PLAIN, TINY, write_items, write_shop
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
@@ -34,7 +34,7 @@ SEEDS = (7, 8)
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     folder = write_shop(tmp_path_factory.mktemp("shop"))
-    small = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads")}
+    small = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads", *PLAIN)}
     return {**small, "state": "ERROR", "device": "cpu", "data_path": str(folder), "sources": ["Near", "Far"]}
 
 
@@ -67,7 +67,8 @@ WANTED = {
     "aligned-sign": {"rescale_sign": "aligned"}, "second-order": {"second_order": True},
     "first-order": {"second_order": False}, "no-codebook-loss": {"codebook_weight": 0},
     "no-commitment-loss": {"commitment_weight": 0}, "codebook-gradient-loss": {"codebook_gradient": "loss"},
-    "codebook-gradient-both": {"codebook_gradient": "both"},
+    "codebook-gradient-both": {"codebook_gradient": "both"}, "no-memory": {"item_memory": False},
+    "no-seen-offset": {"seen_offset": False}, "plain": {"item_memory": False, "seen_offset": False},
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from recbole_metarec.evaluation.significance import align, best_baseline, differ
 def run(model="A", seed=1, users=("a", "b", "c"), ranks=(1, 2, 11), **fields) -> RunResult:
     plain = {"valid": {}, "test": {}, "seconds": 1.0, "peak_memory_mib": 1.0, "parameters": 1, "command": ""}
     ranks = np.array(ranks)
-    plain["unseen"] = UnseenResult({}, {}, ranks)
+    plain |= {"unseen": UnseenResult({}, {}, ranks), "valid_ranks": ranks}
     return RunResult(model, seed, test_users=np.array(users), test_ranks=ranks, **(plain | fields))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.fake_runs import found_by
-from support.worlds import TINY, cluster_histories, write_domain, write_items, write_shop
+from support.worlds import PLAIN, TINY, cluster_histories, write_domain, write_items, write_shop
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
@@ -18,14 +18,14 @@ from recbole_metarec.cli import main as cli
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.jobs.competitors import COMPETITORS, competitors, default_models
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.jobs.plan import Tuned, make_plan, with_guards
+from recbole_metarec.jobs.plan import Tuned, guards_p, make_plan, with_guards
 from recbole_metarec.jobs.train import train
 from recbole_metarec.jobs.worker import read_result
 from recbole_metarec.quick_start import run_experiment
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
-SMALL = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads")}
+SMALL = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads", *PLAIN)}
 QUIET = {"state": "ERROR", "device": "cpu"}
 
 
@@ -215,6 +215,7 @@ def test_the_guard_that_is_worked_out_is_the_guard_that_is_trained(given, tmp_pa
     assert without.guarded_test is None
     overrides = {**plan[1].overrides, "transfer_guard": True, "seed": 7, "checkpoint_dir": str(tmp_path / "guarded")}
     guard = run_experiment("MetaRec", "Target", overrides=overrides).metrics["guard"]
+    assert guard["p"] == guards_p(ours, without)
     assert guard["no_transfer_test"] == without.test and guard["transfer_test"] == ours.test
     assert guard["no_transfer_test_unseen"] == without.unseen.test
     assert guard["transfer_test_unseen"] == ours.unseen.test != ours.test
@@ -226,7 +227,7 @@ def test_a_guard_needs_the_very_model_without_transfer(given):
     """Both verdicts, and none where LRURec differs, was not compared, or has another seed."""
     plan = plan_of("LRURec,MetaRec", given, seeds=(7, 8))
     models = competitors(["LRURec", "MetaRec"])
-    results = [_result(run, valid) for run, valid in zip(plan, (0.3, 0.2, 0.3, 0.4), strict=True)]
+    results = [_result(run, rank) for run, rank in zip(plan, (2, 3, 2, 1), strict=True)]
     guarded = with_guards(models, plan, results)
     assert [r.guarded_test for r in guarded] == [None, results[0].test, None, results[3].test]
     unseen = [r.unseen.test for r in results]
@@ -234,10 +235,27 @@ def test_a_guard_needs_the_very_model_without_transfer(given):
     assert with_guards(models, plan, results[1:2])[0].guarded_test is None
     tuned = plan_of("LRURec,MetaRec", given, tuned={"LRURec": Tuned({"dropout_prob": 0.3}, 5)})
     assert with_guards(models, tuned, results[:2])[1].guarded_test is None
+    few = [_result(run, rank, users=3) for run, rank in zip(plan, (2, 1), strict=False)]
+    assert with_guards(models, plan, few)[1].guarded_test == few[0].test, "a higher mean of three users shows nothing"
 
 
-def _result(run, valid):
-    return replace(found_by(run), valid={"ndcg@10": valid})
+def test_the_published_models_are_guarded_by_their_own_baseline(given):
+    """MetaRec-plain by LRURec-plain, MetaRec by LRURec, whichever else is compared."""
+    names = "LRURec,LRURec-plain,MetaRec,MetaRec-plain"
+    models, plan = competitors(names.split(",")), plan_of(names, given)
+    results = [_result(run, rank) for run, rank in zip(plan, (3, 1, 2, 2), strict=True)]
+    guarded = with_guards(models, plan, results)
+    assert [found.guarded_test for found in guarded] == [None, None, results[2].test, results[1].test]
+    alone = [plan[1], plan[2]], [results[1], results[2]]
+    assert with_guards(models, *alone)[1].guarded_test is None
+    off = plan_of(names, given | PLAIN)
+    assert [run.key for run in off] == [plan[n].key for n in (1, 1, 3, 3)]
+
+
+def _result(run, rank, users=40):
+    """Of users whose held-out item on validation has this rank, but for one, who has no validation row."""
+    found = found_by(run, users)
+    return replace(found, valid_ranks=np.where(found.test_users == "u0", 0, rank))
 
 
 def test_popularity_counts_training_events_alone(shop, tmp_path):

@@ -38,7 +38,7 @@ def test_a_result_comes_back_as_it_went_in(store, tmp_path):
     users = np.array(["9", "10", "ü x", "a,b", "A"])
     unseen = UnseenResult({"ndcg@10": 0.1}, {"ndcg@10": 0.2}, np.array([1, 1, 2**31 - 2, 3, 4]), {"ndcg@10": 0.3})
     put = replace(found_by(run), test_users=users, test_ranks=ranks, history=history, guarded_test={"ndcg@10": 0.5})
-    put = replace(put, unseen=unseen)
+    put = replace(put, unseen=unseen, valid_ranks=np.array([3, 0, 1, 2**31 - 1, 0]))
     finish(store, run, put)
     (got,) = store.results([run])
     assert same(put, got)
@@ -146,7 +146,7 @@ def test_other_files_are_refused_in_one_line_and_stay_as_they_are(tmp_path):
         RunStore(foreign)
     RunStore(tmp_path / "new.sqlite").__exit__()
     with sqlite3.connect(tmp_path / "new.sqlite") as base:
-        base.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")  # it has no ranks among unseen items
+        base.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")  # it has no ranks on validation
     with pytest.raises(DataError, match=f"written by another release .format {SCHEMA_VERSION - 1}, .*--store"):
         RunStore(tmp_path / "new.sqlite")
     with pytest.raises(DataError, match="cannot be opened"):

@@ -60,6 +60,7 @@ def found_by(run: PlannedRun, users: int = USERS) -> RunResult:
         test=test,
         test_users=np.array([f"u{user}" for user in random.permutation(users)]),
         test_ranks=ranks,
+        valid_ranks=np.where(ranks % 7, ranks // 2 + 1, 0),
         seconds=1.5,
         peak_memory_mib=10.0,
         parameters=7,
@@ -85,8 +86,11 @@ def pretend(run: PlannedRun) -> Path:
     metrics |= {"valid_unseen": result.unseen.valid, "test_unseen": result.unseen.test}
     metrics |= {"parameters": 7, "versions": {"python": "3"}, "git_commit": None}
     write_json(folder / "metrics.json", metrics)
-    by_user = zip(result.test_users, result.test_ranks.tolist(), result.unseen.test_ranks.tolist())
-    rows = [{"user_id": user, "rank": rank, "rank_unseen": unseen} for user, rank, unseen in by_user]
+    ranks = (found.tolist() for found in (result.test_ranks, result.unseen.test_ranks, result.valid_ranks))
+    rows = [
+        {"user_id": user, "rank": rank, "rank_unseen": unseen, "valid_rank": valid or None}
+        for user, rank, unseen, valid in zip(result.test_users, *ranks)
+    ]
     write_csv(folder / "ranks.csv", rows)
     write_csv(folder / "history.csv", result.history)
     return folder
@@ -111,10 +115,10 @@ def same(one, other) -> bool:
     found = []
     for result in (one, other):
         unseen = result.unseen
-        ranks = zip(result.test_users.tolist(), result.test_ranks.tolist(), unseen.test_ranks.tolist(), strict=True)
-        plain = {
-            name: value for name, value in vars(result).items() if name not in ("test_users", "test_ranks", "unseen")
-        }
+        of_users = result.test_users, result.test_ranks, unseen.test_ranks, result.valid_ranks
+        ranks = zip(*(values.tolist() for values in of_users), strict=True)
+        arrays = "test_users", "test_ranks", "valid_ranks", "unseen"
+        plain = {name: value for name, value in vars(result).items() if name not in arrays}
         found.append((sorted(ranks), plain, unseen.valid, unseen.test, unseen.guarded_test))
     return found[0] == found[1]
 

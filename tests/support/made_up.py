@@ -67,6 +67,7 @@ def made_up_run(model: str, seed: int, users: int = 2000, trials: int = 20) -> R
         test=metrics["test"],
         test_users=tokens[order],
         test_ranks=ranks["test"][order],
+        valid_ranks=ranks["valid"][order],
         seconds=seconds * own.uniform(0.9, 1.1),
         peak_memory_mib=memory * own.uniform(0.98, 1.02),
         parameters=parameters,

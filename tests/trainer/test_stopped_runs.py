@@ -13,6 +13,7 @@ from support.worlds import equal, run, without_seconds
 import recbole.quick_start
 
 from recbole_metarec.errors import CheckpointError, TrainingError
+from recbole_metarec.evaluation.transfer_guard import LEVEL
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
 RESUMED = [
@@ -158,12 +159,16 @@ def test_a_run_stops_where_the_target_fails_and_keeps_its_best_model(shop, model
 # -- the guard ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_guard_deploys_what_wins_on_validation(shop):
+@pytest.mark.parametrize("p", [None, LEVEL])
+def test_the_guard_deploys_transfer_only_where_the_evidence_is_enough(shop, monkeypatch, p):
     plain = run(shop, model="LRURec", saved=True)
+    if p is not None:
+        monkeypatch.setattr("recbole_metarec.trainer.guard.p_of_gain", lambda ours, theirs: p)
     # a trial step and weights that ruin the model, so that the guard must fire
     bad = run(shop, saved=True, transfer_guard=True, meta_transfer="joint", source_weight=1000.0)
     guard = bad.trainer.guard
-    assert guard.no_transfer_valid == plain.best_score and guard.fired == (guard.transfer_valid <= plain.best_score)
+    assert guard.no_transfer_valid == plain.best_score > guard.transfer_valid
+    assert guard.fired == (p is None) == (guard.p > LEVEL)
     deployed = read_checkpoint(bad.trainer.saved_model_file)["state_dict"]
     winner = guard.no_transfer_file if guard.fired else guard.transfer_file
     assert equal(deployed, read_checkpoint(winner)["state_dict"])
