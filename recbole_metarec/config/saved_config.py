@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.schema import default_values, keys_in, known_keys
 
 # A key that did not exist when something was saved -> the value with which a run is as it was before.
@@ -11,8 +12,8 @@ BEFORE: dict[str, object] = {"text_space": "all", "text_whitening": True, "seen_
 
 
 def with_later_keys(saved: Mapping, model: str) -> dict:
-    """The saved settings of a model of this package, completed by its keys that did not exist when they were saved."""
-    defaults = default_values(model)
+    """The saved settings of a model, completed by keys of this package's that did not exist when they were saved."""
+    defaults = default_values(model) if model_spec(model).is_ours else {}
     return defaults | {key: BEFORE[key] for key in defaults.keys() & BEFORE.keys()} | dict(saved)
 
 

@@ -89,8 +89,7 @@ def given_to_run(run_dir: str | Path) -> dict:
 def saved_settings(run_dir: str | Path) -> dict:
     """All settings of a run, as its folder keeps them. Raises ConfigError for a file that cannot be read."""
     saved = read_yaml(Path(run_dir) / "config.yaml")[0]
-    spec = model_spec(str(saved.get("model")))
-    return with_later_keys(saved, spec.name) if spec.is_ours else saved
+    return with_later_keys(saved, str(saved.get("model")))
 
 
 def _begin(parent: Path, start: RunStart) -> Path:

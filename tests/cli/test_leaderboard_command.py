@@ -4,7 +4,7 @@ import re
 import sqlite3
 
 import pytest
-from support.worlds import TINY, write_domain, write_shop
+from support.worlds import PLAIN, TINY, write_domain, write_shop
 
 from recbole_metarec.cli import main as cli
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
@@ -84,7 +84,8 @@ def test_a_comparison_with_a_failing_model_and_again_without_it(capsys, tmp_path
     names = ("leaderboard.csv", "leaderboard.html", "leaderboard.md")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == list(names)
     words[words.index("Pop,LRURec")] = "Pop"
-    words = [word for word in words if not word.startswith(("--n_layers", "--dropout_prob"))]  # it reads neither
+    own = tuple(f"--{key}=" for key in ("n_layers", "dropout_prob", *PLAIN))
+    words = [word for word in words if not word.startswith(own)]  # it reads none
     assert cli.main(["leaderboard", *words]) == 0
     second = capsys.readouterr().out
     assert second.startswith("1 of 1 runs are done already: runs.sqlite\n") and "started" not in second

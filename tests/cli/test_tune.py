@@ -87,7 +87,9 @@ def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path, forked
     words += [f"--{key}={value}" for key, value in keys.items()]
     assert cli.main(["tune", "--model", "LRURec", "--trials", "2", "--seed", "7", *words]) == 0
     out, err = capsys.readouterr()
-    assert err == "" and "[1/2] LRURec: learning_rate 0.001, weight_decay 0.01: started" in out
+    assert (
+        err == "" and "[1/2] LRURec: learning_rate 0.001, weight_decay 0.01, memory_learning_rate 0.03: started" in out
+    )
     assert "[2/2] LRURec: ndcg@10 " in out
     with sqlite3.connect("saved/tuning.sqlite") as connection:
         values = [row[0] for row in connection.execute("SELECT value FROM trial_values ORDER BY trial_id")]
