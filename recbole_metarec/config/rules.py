@@ -50,6 +50,7 @@ def check_rules(values: Mapping, origins: Origins) -> None:
         _check_eval_args,
         _check_metrics,
         _check_columns,
+        _check_read,
         _check_filters,
         check_files,
         _check_clipping,
@@ -179,6 +180,21 @@ def _check_columns(values: Mapping, origins: Origins) -> None:
             if name not in read or name == names["TIME_FIELD"]:
                 problem = f"{key} has {show(name)}, which is no column of names that load_col reads"
                 fail(origins, key, problem, "remove it, or add it to load_col")
+
+
+def _check_read(values: Mapping, origins: Origins) -> None:
+    """The columns that filters and labels are made of must be among those that are read."""
+    loaded = values["load_col"]
+    if loaded is None:  # all that are there
+        return
+    read = [name for names in loaded.values() for name in _listed(names)]
+    for key, does in (("val_interval", "filters by"), ("threshold", "makes labels of"), ("normalize_field", "scales")):
+        named = values.get(key)
+        for name in named if isinstance(named, (dict, list, tuple)) else ():
+            if name not in read:
+                problem = f"{key} {does} {show(name)}, which load_col does not read"
+                inter = ", ".join([*_listed(loaded.get("inter")), str(name)])
+                fail(origins, key, problem, f"add it to the inter list of load_col: {{inter: [{inter}]}}")
 
 
 def _check_clashes(names: Mapping, columns, origins: Origins) -> None:

@@ -8,9 +8,8 @@ from recbole.utils import get_model, get_trainer
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.config.schema import key_reference, keys_read_by
-from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.config import read_dataset, split_dataset
-from recbole_metarec.plugin.dataset import TransferDataset, fail_without_held_out
+from recbole_metarec.plugin.dataset import TransferDataset, check_depth, fail_without_held_out
 from recbole_metarec.plugin.frames import check_counts, filled_by_our_reader
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint
@@ -38,6 +37,7 @@ def load_data(config):
     with filled_by_our_reader():
         dataset = read_dataset(config)
     check_counts(dataset)
+    check_depth(dataset)
     getLogger().info(dataset)
     loaders = split_dataset(config, dataset)
     for loader, name in zip(loaders[1:], ("validation", "test")):
@@ -69,12 +69,3 @@ def prepare_pretrained(config, train, folder: Path, reuse: bool = False) -> None
         weights = model.state_dict()
     write_checkpoint(ready, {"state_dict": weights})
     config["train_stage"], config["pre_model_path"] = "finetune", str(ready)
-
-
-def check_depth(config, dataset) -> None:
-    """RecBole's own evaluation looks up the first max(topk) items, which must be there. Raises ConfigError."""
-    deepest, items = max(config["topk"]), dataset.item_num - 1
-    if deepest > items:
-        raise ConfigError(
-            f"topk: the first {deepest} items are asked for, {config['dataset']} has {items}; ask for fewer"
-        )

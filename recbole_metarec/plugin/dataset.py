@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.config.models import model_spec
+from recbole_metarec.config.schema import key_table
 from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.filters import value_fault
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
@@ -21,7 +22,7 @@ from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_windows
 from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
-from recbole_metarec.errors import DataError
+from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.plugin.frames import check_counts, load_feat, settle_rows, tell
 
 
@@ -66,7 +67,7 @@ class TransferDataset(SequentialDataset):
         """RecBole takes intervals for names where a column holds names, and leaves out those that it cannot read."""
         for field, allowed in (self.config["val_interval"] or {}).items():
             if field not in self.field2type:
-                fault = f"val_interval filters by {field}, which load_col does not read; add {field} to it"
+                fault = f"val_interval filters by {field}, which no file has; add the column, or take it out"
             else:
                 fault = value_fault(field, self.field2type[field].value, allowed)
             if fault:
@@ -84,11 +85,13 @@ class TransferDataset(SequentialDataset):
     def build(self):
         """[training part, validation rows, test rows], each a dataset of its own.
 
-        Raises DataError if no user has a validation row, or none a test row.
+        Raises DataError if no user has a validation row, or none a test row, ConfigError for a ``topk`` above the
+        number of items.
         """
         self._change_feat_format()
         split = LeaveOneOut.split(self.store.lengths)
         self._check_rows(split)
+        check_depth(self)
         train = self.copy(self.inter_feat[_events_before(self.store, split.trained)])
         train.trained = split.trained
         lengths = self.store.lengths
@@ -166,6 +169,20 @@ class TransferDataset(SequentialDataset):
         before = ends[which] - np.maximum(self.store.lengths - 1, 0)[which]
         prefixes = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
         return self.join(prefixes) if join else prefixes
+
+
+def check_depth(dataset) -> None:
+    """Raises ConfigError if ``topk`` asks for more items than there are: RecBole's evaluation would look them up.
+
+    With the default, and a model of this package, it is a warning: every model finds all of them.
+    """
+    config, deepest, items = dataset.config, max(dataset.config["topk"]), dataset.item_num - 1
+    if deepest <= items:
+        return
+    told = f"topk: the first {deepest} items are asked for, but {config['dataset']} has {items}"
+    if list(config["topk"]) != key_table()["topk"].default or not model_spec(config["model"]).is_ours:
+        raise ConfigError(f"{told}; ask for fewer")
+    dataset.logger.warning(f"{told}, so every model scores 1 there")
 
 
 def fail_without_held_out(folder, part: str) -> NoReturn:

@@ -16,7 +16,7 @@ from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import data_fingerprint, write_csv
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
-from recbole_metarec.plugin.baselines import check_depth, load_data, prepare_pretrained, warn_of_unread_keys
+from recbole_metarec.plugin.baselines import load_data, prepare_pretrained, warn_of_unread_keys
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
 from recbole_metarec.runs.resume import RunStart, opened_run
@@ -69,7 +69,6 @@ def _read(config) -> TrainedRun:
     else:
         loaders = load_data(config)
         sources = ()
-        check_depth(config, loaders[0].dataset)
     return TrainedRun(config, *loaders, sources, data_fingerprint(_data_files(config, sources)))
 
 

@@ -130,6 +130,13 @@ def test_values_at_the_edge_of_their_range_pass(name, value):
         ({"eval_step": 0}, "x: eval_step is 0; use an int >= 1"),
         ({"topk": [20]}, "x: valid_metric NDCG@10 is not measured by metrics and topk"),
         ({"load_col": {"inter": ["user_id", "item_id"]}}, "x: load_col does not read timestamp"),
+        (
+            {"val_interval": {"rating": "[3,inf)"}},
+            "x: val_interval filters by rating, which load_col does not read; add it to the inter list of load_col: "
+            "{inter: [user_id, item_id, timestamp, rating]}",
+        ),
+        ({"threshold": {"rating": 3}}, "x: threshold makes labels of rating, which load_col does not read"),
+        ({"normalize_field": ["price"]}, "x: normalize_field scales price, which load_col does not read"),
         ({"data_path": "no/such/folder"}, "x: data_path no/such/folder is not a folder"),
         ({"seed": "x"}, "x: seed is x; use an int in [0, 4294967295]"),
         ({"seed": -1}, "x: seed is -1; use an int"),
@@ -139,6 +146,13 @@ def test_values_at_the_edge_of_their_range_pass(name, value):
 )
 def test_rules_between_keys(given, message):
     assert message in fault(given, "x")
+
+
+def test_a_filter_may_name_any_column_that_is_read():
+    inter = ["user_id", "item_id", "timestamp", "rating"]
+    for loaded in ({"inter": inter}, {"inter": inter[:3], "item": ["item_id", "rating"]}):
+        passes(load_col=loaded, val_interval={"rating": "[3,inf)"})
+    passes(val_interval={"timestamp": "[3,inf)"})
 
 
 @pytest.mark.parametrize("name", sorted(keys_in("fixed")))

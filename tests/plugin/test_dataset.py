@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from support.worlds import Run, write_domain
 
+from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.errors import ConfigError
+from recbole_metarec.plugin.baselines import load_data
+from recbole_metarec.plugin.config import read_dataset, recbole_config
+
 USERS, ITEMS, LENGTH = 40, 15, 6
 
 
@@ -65,3 +70,20 @@ def test_equal_times_and_repeated_rows_are_logged(tmp_path, caplog):
         made(tmp_path, topk=[3], valid_metric="NDCG@3", state="INFO")
     told = [record.getMessage() for record in caplog.records if "share one timestamp" in record.getMessage()]
     assert len(told) == 1 and "3 rows repeat an earlier" in told[0] and "6 neighbours" in told[0]
+
+
+@pytest.mark.parametrize("model", ["LRURec", "SASRec", "FDSA"])
+def test_more_items_than_there_are_cannot_be_asked_for(model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+    write_domain(tmp_path, "Clock", [[1, 2, 3, 4, 5]] * 3)
+    (tmp_path / "Clock" / "Clock.item").write_text("item_id:token\ttext:token_seq\nClock-1\ta hat\n")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]}
+    more = {"load_col": columns, "selected_features": ["text"]} if model == "FDSA" else {}
+    told = "topk: the first 6 items are asked for, but Clock has 5"
+    given = {"data_path": str(tmp_path), "state": "ERROR", "topk": [5, 6], "valid_metric": "NDCG@5", **more}
+    config = recbole_config(RunConfig.read(model, "Clock", (), given))
+    with pytest.raises(ConfigError, match=told):
+        load_data(config) if model != "LRURec" else read_dataset(config).build()
+    if model == "LRURec":  # with the default it runs, and is told
+        made(tmp_path, topk=[10, 50], valid_metric="NDCG@10")
+        assert "topk: the first 50 items are asked for, but Clock has 5" in caplog.text

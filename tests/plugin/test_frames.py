@@ -218,7 +218,7 @@ def test_a_folder_that_is_not_there_ends_without_a_question(base, tmp_path):
 
 
 FILTERS = {
-    "not loaded": ({"weight": "[1,2]"}, "filters by weight, which load_col does not read"),
+    "not loaded": ({"weight": "[1,2]"}, "filters by weight, which no file has"),
     "no interval": ({"price": "3"}, "no interval"),
     "interval of names": ({"brand": "[1,2]"}, "list of names"),
     "numbers for names": ({"brand": [1, 2]}, "list of names"),

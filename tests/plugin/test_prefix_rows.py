@@ -245,7 +245,7 @@ def test_what_bert4rec_cannot_train_on_is_said(shop, tmp_path):
     with pytest.raises(ConfigError, match="mask_ratio"):
         trimmed_loaders(config, TransferDataset(config))
     write_domain(tmp_path, "Target", [[1, 2, 3, 4], [2, 3, 4, 1]])
-    config = config_of(tmp_path, "BERT4Rec")
+    config = config_of(tmp_path, "BERT4Rec", topk=[3], valid_metric="NDCG@3")
     with pytest.raises(DataError, match="BERT4Rec"):
         trimmed_loaders(config, TransferDataset(config))
 

@@ -39,7 +39,7 @@ SAMPLES = {
             ),
             "steam_games.json.gz": gzip.compress(
                 b"{u'publisher': u'Kot', u'genres': [u'Action', u'Indie'], u'app_name': u'Lost Crew', "
-                b"u'id': u'725280', u'tags': [u'Strategy'], u'developer': u'Kot', u'price': 4.99, u'early_access': False}\n"
+                b"u'id': u'725280', u'tags': [u'Strategy'], u'developer': u'Kot', u'price': 4.99}\n"
                 b"{u'app_name': u'Poolish', u'price': u'Free to Play', u'id': u'328100'}\n"
             ),
         },

@@ -247,11 +247,11 @@ TYPED = {
         (f"{_TRAIN} --val_interval=abc", "--val_interval is abc; use a dict or nothing"),
         (
             f"{_TRAIN} --val_interval={{{{'timestamp':abc}}}}",
-            "{data}/Good: val_interval has 'abc' for timestamp, ",
+            "{data}/Good/Good.inter: val_interval has 'abc' for timestamp, ",
         ),
         (
             f"{_TRAIN} --val_interval={{{{'item_id':abc}}}}",
-            "{data}/Good: val_interval has 'abc' for item_id, ",
+            "{data}/Good/Good.inter: val_interval has 'abc' for item_id, ",
         ),
         (
             f"{_TRAIN} --alias_of_item_id=[x]",
