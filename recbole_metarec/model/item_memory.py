@@ -152,7 +152,7 @@ class EvidenceHead(nn.Module):
         near, events = (counts.clamp(min=1).to(exponents.dtype) for counts in (near, events))
         recency = torch.sigmoid(self.decay) ** torch.arange(REACH, device=near.device)
         recency = recency * torch.cat([self.log_last.exp()[None], torch.ones_like(recency[1:])])
-        of_place = recency.repeat(len(near) // REACH), near ** exponents[0]
+        of_place = recency.repeat(near.shape[0] // REACH), near ** exponents[0]
         recency, sizes = (values.index_select(0, entries.place) for values in of_place)
         sizes = sizes * (events ** exponents[1]).index_select(0, cell) + self.log_shrinkage.exp()
         weighted = entries.counts.to(exponents.dtype) @ self.log_weights.exp()
