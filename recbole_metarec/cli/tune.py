@@ -32,6 +32,7 @@ storages = LazyModule("recbole_metarec.tuning.storage")
 study_of = LazyModule("recbole_metarec.tuning.study")
 tuner = LazyModule("recbole_metarec.tuning.tuner")
 
+TRIALS, FITTED_TRIALS = 20, 60
 EXAMPLES = """\
 examples:
   recbole-metarec tune --model SASRec --trials 20
@@ -69,8 +70,8 @@ A space is a YAML file, one line per config key:
     "--trials",
     metavar="N",
     type=COUNT,
-    default=20,
-    help="configurations in all, the default one included (default: 20)",
+    help=f"configurations in all, the default one included (default: {TRIALS}, or {FITTED_TRIALS} for a model that is "
+    "fitted in seconds)",
 )
 @option("--space", metavar="FILE", help="search space (default: the one that ships for the model)")
 @option("--storage", metavar="URL", help="where trials are stored (default: sqlite:///saved/tuning.sqlite)")
@@ -96,6 +97,7 @@ def command(user: UserKeys, simulate, name, trials, space, storage, best, target
             "--target_users: comparisons on subsamples read tuned configurations from a file only; add --best FILE"
         )
     space = Path(space) if space else space_of.space_file(model)
+    trials = trials or (FITTED_TRIALS if model.spec.is_fitted else TRIALS)
     search = _Search(model, target, share, space)
     return search.run(trials, storage or f"sqlite:///{target.folder}/tuning.sqlite", Path(best) if best else None)
 
@@ -132,7 +134,8 @@ class _Search:
         with storages.storage_at(url) as storage:
             study = study_of.TuningStudy(storage, self.plan({}), self.space)
             say(f"{study.name} in {shown}: {', '.join(self.space)}")
-            tuner.Tuner(study, self.plan, self.target.folder / "tuning" / study.name, say).run(trials)
+            worker = None if self.model.spec.is_fitted else tuner.WORKER
+            tuner.Tuner(study, self.plan, self.target.folder / "tuning" / study.name, say, worker).run(trials)
             print(self._report(study))
             if study.best() is None:
                 return 1

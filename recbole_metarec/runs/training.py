@@ -121,8 +121,8 @@ def settled_config(model: str, dataset: str, overrides: dict) -> dict:
     return repeatable_settings(recbole_config(run_config).final_config_dict, run_config.user.values)
 
 
-def _open_log(config) -> None:
-    """RecBole's log for this run; the file of an earlier run in this process would swallow it."""
+def close_log() -> None:
+    """Ends RecBole's log of the last run in this process."""
     root = getLogger()
     for handler in root.handlers[:]:
         if any(isinstance(rule, RemoveColorFilter) for rule in handler.filters) or isinstance(
@@ -130,6 +130,11 @@ def _open_log(config) -> None:
         ):
             root.removeHandler(handler)
             handler.close()
+
+
+def _open_log(config) -> None:
+    """RecBole's log for this run; the file of an earlier run in this process would swallow it."""
+    close_log()
     init_logger(config)
 
 

@@ -1,17 +1,28 @@
-"""Runs the trials of a study one after the other, each in its own process."""
+"""Runs the trials of a study one after the other: each in its own process, or all in this one."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 from recbole_metarec.errors import MetaRecError
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.jobs.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
+from recbole_metarec.jobs.process import (
+    POLL_SECONDS,
+    RunProcess,
+    duration,
+    end_all,
+    environment,
+    log_file,
+    python_module,
+)
 from recbole_metarec.jobs.worker import check_versions
+from recbole_metarec.lazy import LazyModule
 from recbole_metarec.tuning.study import Trial, TrialError, TuningStudy
 from recbole_metarec.tuning.worker import outcome_file, read_outcome
+
+validate = LazyModule("recbole_metarec.tuning.validate")  # it brings RecBole
 
 WORKER = python_module("recbole_metarec.tuning.validate")
 
@@ -20,7 +31,8 @@ class Tuner:
     """Runs trials of a study.
 
     plan: makes the run of the default configuration with some keys changed. folder: gets one folder per trial.
-    say: gets one line of progress at a time. worker: the command that does one trial.
+    say: gets one line of progress at a time. worker: the command that does one trial; None for trials in this process,
+    where starting one would take longer than a trial does.
     """
 
     def __init__(
@@ -29,9 +41,9 @@ class Tuner:
         plan: Callable[[Mapping], PlannedRun],
         folder: Path,
         say: Callable[[str], None] = print,
-        worker: Sequence[str] = WORKER,
+        worker: Sequence[str] | None = WORKER,
     ):
-        self.study, self.plan, self.folder, self.say, self.worker = study, plan, Path(folder), say, tuple(worker)
+        self.study, self.plan, self.folder, self.say, self.worker = study, plan, Path(folder), say, worker
         self._metric = study.base.config["valid_metric"].lower()
         self._total = 0
 
@@ -59,8 +71,20 @@ class Tuner:
             run = replace(self.plan(trial.overrides), folder=str(self.folder / f"trial-{trial.number:04d}"))
         except MetaRecError as error:  # values that do not go together
             raise self._failed(trial, str(error)) from None
-        outcome_file(run).unlink(missing_ok=True)
         self._tell(trial, f"{', '.join(f'{key} {value}' for key, value in trial.overrides.items())}: started")
+        started = monotonic()
+        outcome = validate.outcome_here(run) if self.worker is None else self._in_a_process(trial, run)
+        value = outcome.get("valid", {}).get(self._metric)
+        if value is None or not math.isfinite(value):
+            check_versions(self.study.base)  # no fault of the configuration, if they have changed
+            raise self._failed(trial, outcome.get("error", f"{self._metric} is not finite"), f" (see {log_file(run)})")
+        best = max(filter(None, (self.study.best(), replace(trial, value=value))), key=lambda each: each.value)
+        result = f"{self._metric} {value:.4f} on validation, {duration(monotonic() - started)}"
+        self._tell(trial, f"{result}; best {best.value:.4f} (trial {best.number})")
+        return value
+
+    def _in_a_process(self, trial: Trial, run: PlannedRun) -> dict:
+        outcome_file(run).unlink(missing_ok=True)
         process = RunProcess(run, self.worker, (), environment(1))
         try:
             while process.exit_code is None:
@@ -70,15 +94,7 @@ class Tuner:
         except BaseException:
             end_all([process])
             raise
-        outcome = read_outcome(run) or {"error": process.last_words()}
-        value = outcome.get("valid", {}).get(self._metric)
-        if value is None or not math.isfinite(value):
-            check_versions(self.study.base)  # no fault of the configuration, if they have changed
-            raise self._failed(trial, outcome.get("error", f"{self._metric} is not finite"), f" (see {process.log})")
-        best = max(filter(None, (self.study.best(), replace(trial, value=value))), key=lambda each: each.value)
-        result = f"{self._metric} {value:.4f} on validation, {process.lasted}"
-        self._tell(trial, f"{result}; best {best.value:.4f} (trial {best.number})")
-        return value
+        return read_outcome(run) or {"error": process.last_words()}
 
     def _failed(self, trial: Trial, error: str, log: str = "") -> TrialError:
         self._tell(trial, f"FAILED: {error}{log}")

@@ -28,24 +28,28 @@ def read_outcome(run: PlannedRun) -> dict | None:
         return None
 
 
+def outcome_of(run: PlannedRun, experiment: Callable[[PlannedRun], dict[str, float]]) -> dict:
+    """What a trial's file holds. experiment: trains the run and returns its metrics on validation."""
+    try:
+        check_versions(run)
+        metrics = experiment(run)
+        check_versions(run)
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": str(error) if isinstance(error, MetaRecError) else f"{type(error).__name__}: {error}"}
+    return {"valid": metrics}
+
+
 def work(arguments: list[str], experiment: Callable[[PlannedRun], dict[str, float]]) -> int:
     """Does one trial and writes its outcome. Returns 0, or the exit code of a failed or interrupted run.
 
-    arguments: the run's file and the number of the process that waits for this one. experiment: trains the run and
-    returns its metrics on validation.
+    arguments: the run's file and the number of the process that waits for this one. experiment: as in outcome_of.
     """
     run, parent = PlannedRun.read(Path(arguments[0])), int(arguments[1])
     with ends_with(parent):
         try:
-            check_versions(run)
-            metrics = experiment(run)
-            check_versions(run)
+            outcome = outcome_of(run, experiment)
         except KeyboardInterrupt:
             return INTERRUPTED
-        except Exception as error:
-            traceback.print_exc()
-            text = str(error) if isinstance(error, MetaRecError) else f"{type(error).__name__}: {error}"
-            write_json(outcome_file(run), {"error": text})
-            return FAILED
-        write_json(outcome_file(run), {"valid": metrics})
-    return 0
+        write_json(outcome_file(run), outcome)
+    return FAILED if "error" in outcome else 0

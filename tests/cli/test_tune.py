@@ -12,7 +12,9 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 # isort: split
 from recbole_metarec import quick_start
 from recbole_metarec.cli import main as cli
+from recbole_metarec.cli.tune import FITTED_TRIALS, TRIALS
 from recbole_metarec.quick_start import run_experiment, validate_experiment
+from recbole_metarec.tuning import validate
 
 pytestmark = pytest.mark.usefixtures("empty_cache", "without_pictures")
 
@@ -118,6 +120,44 @@ def test_a_search_its_best_run_and_the_comparison_of_it(capsys, tmp_path, forked
     assert f"LRURec: best of 2 trials, ndcg@10 {max(values):.4f} on validation of Target: learning_rate " in out
     with sqlite3.connect("saved/leaderboard.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,), "it is the same run"
+
+
+def test_what_is_fitted_in_seconds_is_tried_in_this_process_and_more_often(capsys, tmp_path, monkeypatch):
+    write_shop(tmp_path / "shops")
+    monkeypatch.setattr("recbole_metarec.tuning.tuner.RunProcess", None)
+    words = ["tune", "--model", "ItemKNNDecay", "--dataset", "Target", "--data_path", str(tmp_path / "shops")]
+    words += ["--seed=7", "--device=cpu"]
+    original, begun = validate.validate, []
+
+    def interrupted_once_and_failing_once(run):
+        begun.append(run.overrides)
+        print("what a trial prints")
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        if len(begun) == 4:
+            raise RuntimeError("no such luck")
+        return original(run)
+
+    monkeypatch.setattr(validate, "validate", interrupted_once_and_failing_once)
+    assert cli.main([*words, "--trials", "3"]) == 130
+    assert "1 of 3 trials are done" in capsys.readouterr().err
+    assert cli.main([*words, "--trials", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert "FAILED: RuntimeError: no such luck (see saved/tuning/" in out and "the best of 3 trials (1 failed)" in out
+    assert "what a trial prints" not in out + err and "Traceback" not in out + err
+    assert "what a trial prints" in next(tmp_path.glob("saved/tuning/*/trial-0000/output.log")).read_text()
+    assert begun[2] == begun[1], "what was interrupted is tried again"
+    values = {**begun[0], "checkpoint_dir": str(tmp_path / "alone"), "seed": 7}
+    found = validate_experiment("ItemKNNDecay", "Target", values)["ndcg@10"]
+    assert f"the default configuration {found:.4f}" in out
+    assert not list(tmp_path.glob("saved/tuning/**/*.pth"))
+    monkeypatch.setattr("recbole_metarec.tuning.tuner.Tuner.run", lambda self, total: print(f"up to {total}"))
+    monkeypatch.setattr("recbole_metarec.tuning.study.TuningStudy.best", lambda self: None)
+    for model, most in (("ItemKNNDecay", FITTED_TRIALS), ("LRURec", TRIALS)):
+        words[2] = model
+        assert cli.main(words) == 1
+        assert f"up to {most}\n" in capsys.readouterr().out
+    assert FITTED_TRIALS > TRIALS
 
 
 @pytest.mark.parametrize("model", ["LRURec", "MetaRec"])
