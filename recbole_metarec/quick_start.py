@@ -11,7 +11,7 @@ import numpy as np
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.intervals import level_interval, paired_difference
-from recbole_metarec.evaluation.ranking import ndcg_at, rank_all, rank_both
+from recbole_metarec.evaluation.ranking import ndcg_at, rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.evaluation.seen import seen_items
 from recbole_metarec.evaluation.transfer_guard import verdict
@@ -83,11 +83,12 @@ _PART_COLUMNS = (
 
 @enough_memory()
 def run_experiment(
-    model: str | None = None, dataset: str | None = None, config_files=(), overrides=None, resume=None
+    model: str | type | None = None, dataset: str | None = None, config_files=(), overrides=None, resume=None
 ) -> Experiment:
     """Trains and evaluates one model and writes everything about it to a new folder under ``checkpoint_dir``.
 
-    model, dataset: None for MetaRec and its embedded target, or those of the run to resume. MetaRec also trains a
+    model: a name; or a class of the user's, or where it is, ``my_model.py:MyModel``. model, dataset: None for MetaRec
+    and its embedded target, or those of the run to resume. MetaRec also trains a
     no-transfer baseline (``transfer_guard``, on by default). overrides: config keys, which override those of the files.
     resume: a run folder, whose config all other arguments override, or True: see
     :func:`recbole_metarec.runs.resume.opened_run`. On a CPU a resumed run gives, to the bit, the result of one that was
@@ -119,11 +120,14 @@ def run_from_config(run_config: RunConfig, resume=None) -> Experiment:
 def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, float]:
     """Trains as :func:`run_experiment` does; metrics on validation of the best epoch's model, unguarded.
 
-    The test rows are never ranked, so that whatever is chosen by this was not chosen by them.
+    The test rows are never ranked, so that whatever is chosen by this was not chosen by them. Where training's own
+    validation leaves seen items out (``repeatable``), so does this.
     """
     with trained(make_run_config(model, dataset, UserKeys.read((), overrides))) as run:
         _load_best(run, next(iter(_checkpoints(run.config, run.trainer).values())))
-        return _numbers(metrics_of(rank_all(run.trainer.model, run.valid, run.config["device"]), run.config))
+        seen = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)[0]
+        kept, unseen = rank_both(run.trainer.model, run.valid, seen, run.config["device"])
+        return _numbers(metrics_of(kept if run.config["repeatable"] else unseen, run.config))
 
 
 def _checkpoints(config, trainer) -> dict[str, str]:

@@ -31,7 +31,8 @@ examples:
     "--variants",
     metavar="A,B,C",
     type=NAMES,
-    help=f"some of {', '.join(VARIANTS)}, or KEY=value+KEY=value (default: all that differ from the full model); "
+    help=f"some of {', '.join(VARIANTS)}, KEY=value+KEY=value, or my_model.py:MyMetaRec (default: "
+    "all that differ from the full model); "
     "full and none are always included",
 )
 @experiment_options("saved/ablate-NAME")

@@ -4,6 +4,7 @@ The user's mistakes are ConfigErrors that name the option, the key or the line o
 """
 
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import click
 
+from recbole_metarec.config.model_names import model_name
 from recbole_metarec.config.models import DEFAULT_MODEL
 from recbole_metarec.config.origins import Origins, located
+from recbole_metarec.config.own_models import is_reference
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import check_keys, keys_in, known_keys
 from recbole_metarec.config.sources import source_names
-from recbole_metarec.config.yaml_files import parse_value
+from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.lazy import LazyModule
 from recbole_metarec.plugin.gpu import check_gpu
@@ -155,6 +158,7 @@ class ConfigCommand(Command):
 
     def parse_args(self, ctx, args):
         """Gathers the config keys and reads the config files."""
+        _load_own_models(args)
         if self.every_key:
             self._add_hidden_keys(args)
         rest = super().parse_args(ctx, _with_an_option_for_each_file(args))
@@ -177,6 +181,21 @@ def _with_an_option_for_each_file(words: Sequence[str]) -> list[str]:
             n_files += 1
         result.append(word)
     return result
+
+
+def _load_own_models(words: Sequence[str]) -> None:
+    """Makes the user's classes known that were typed or stand in a config file: their keys are options, too."""
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name, _, word = word.partition("=")
+        if name in ("--model", "--models", "--variants"):
+            for part in word.replace("+", ",").split(","):
+                if is_reference(part) and "=" not in part:
+                    model_name(part.strip(), name)
+        elif name in ("--config_files", "--config-files"):
+            for file in filter(os.path.isfile, [word, *word.split()]):
+                model_name(read_yaml(file)[0].get("model"), file)
 
 
 def _user_keys(typed: dict[str, str], files: Sequence[str]) -> UserKeys:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recbole_metarec.cli.options import COUNT, Command, option
+from recbole_metarec.config.model_names import model_name
 from recbole_metarec.errors import CheckpointError, ConfigError
 from recbole_metarec.files import model_file
 from recbole_metarec.lazy import LazyModule
@@ -30,6 +31,7 @@ Items that a user has seen are left out; --include_seen lets them be recommended
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.argument("run", metavar="[RUN]", required=False)
+@option("--model", metavar="CLASS", help="of a run of your own class: my_model.py:MyModel")
 @option("--user", metavar="U", help="a user of the dataset that the model was trained on")
 @click.option(
     "--history",
@@ -44,13 +46,14 @@ Items that a user has seen are left out; --include_seen lets them be recommended
 @option("--k", metavar="K", type=COUNT, default=10, help="how many items (default: 10)")
 @click.option("--include_seen", is_flag=True, help="recommend items that the user has seen, too")
 @option("--device", metavar="DEVICE", default="cpu", help="cpu (default), cuda or cuda:N")
-def command(run, user, history, users, output, dataset, data_path, k, include_seen, device):
+def command(run, model, user, history, users, output, dataset, data_path, k, include_seen, device):
     """Prints or writes the recommendations. Raises MetaRecError for a run, user or item that is not known."""
     if (user is not None) + bool(history) + (users is not None) != 1:
         raise ConfigError("recommend: say for whom by --user U, --history A,B,C or --users all, one of the three")
     if (users is None) != (output is None):
         raise ConfigError("recommend: --users and --output belong together; give both, or neither")
     output = bulk.check_output(output) if output is not None else None
+    model_name(model, "--model")
     file = _newest_model(dataset) if run is None else model_file(run)
     if data_path and not Path(data_path).expanduser().is_dir():
         raise ConfigError(f"--data_path {data_path} is not a folder; give the folder that holds NAME/NAME.inter")

@@ -3,7 +3,7 @@
 import click
 
 from recbole_metarec.cli.options import ConfigCommand, domain_options, key, option, stand_ins
-from recbole_metarec.config.models import check_model, model_spec
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.lazy import LazyModule
 
@@ -31,7 +31,7 @@ Any config key may be given as --key=value or --key value; values are read as YA
 @key(
     "--model",
     metavar="MODEL",
-    help="MetaRec (default), LRURec, UniSRec, a baseline such as STAN, or a sequential model of RecBole",
+    help="MetaRec (default), LRURec, UniSRec, a baseline such as STAN, a model of RecBole, or my_model.py:MyModel",
 )
 @domain_options
 @key("--seed", metavar="N", help="random seed")
@@ -53,8 +53,6 @@ Any config key may be given as --key=value or --key value; values are read as YA
 def command(user: UserKeys, simulate, resume):
     """Trains, evaluates and prints the table. Raises MetaRecError before any training."""
     resume = True if resume == "" else resume
-    if "model" in user.values:
-        check_model(user.values["model"], user.origins["model"])
     run_config = settings.make_run_config(None, None, user, resume)
     if simulate:
         simulated = stand_ins(run_config.dataset, run_config.user.values, run_config.user.origins)

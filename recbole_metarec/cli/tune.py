@@ -170,4 +170,4 @@ class _Search:
         words = ["recbole-metarec", *compare, "--dataset", self.target.dataset]
         if sources is not None:
             words += ["--sources", sources if isinstance(sources, str) else ",".join(sources)]
-        return [*words, *(f"--{key}={as_text(value)}" for key, value in keys.items()), "--models", self.model.name]
+        return [*words, *(f"--{key}={as_text(value)}" for key, value in keys.items()), "--models", self.model.typed]

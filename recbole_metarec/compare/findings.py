@@ -13,6 +13,7 @@ from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.intervals import Interval, level_interval, mean_interval
 from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import Spread, holm, pair_tests, spread
+from recbole_metarec.runs.code_version import without_own_files
 
 USERS, SEEDS = "users", "seeds"
 
@@ -77,7 +78,9 @@ def findings(study: Study, results: StudyResults) -> Findings:
     """Computes the table. Arms without any finished run have no figures."""
     both = zip(_arms(study, results), _arms(study, results.among_unseen()))
     arms = tuple(replace(arm, unseen=unseen) for arm, unseen in both)
-    return Findings(study, arms, tuple(sorted({row.code for arm in arms for row in arm.rows})), results)
+    return Findings(
+        study, arms, tuple(sorted({without_own_files(row.code) for arm in arms for row in arm.rows})), results
+    )
 
 
 def _arms(study: Study, results: StudyResults) -> list[ArmFindings]:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from recbole_metarec.config.dataset_files import recbole_settings
-from recbole_metarec.config.models import DEFAULT_MODEL
+from recbole_metarec.config.models import DEFAULT_MODEL, loaded_models, model_spec
 from recbole_metarec.config.origins import Origins
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.run_config import RunConfig, UserKeys
-from recbole_metarec.config.schema import check_keys, key_reference, keys_in
+from recbole_metarec.config.schema import check_keys, key_reference, key_table, keys_in, own_keys
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.data.domains import resolve_sources
@@ -143,7 +143,7 @@ def parse_grid(text: str) -> tuple[str, list]:
     for scope, reason in _NOT_SWEPT.items():
         if key in keys_in(scope):
             raise ConfigError(f"{key}: not to be varied; {reason}")
-    if key not in DATA_KEYS and key not in key_reference(DEFAULT_MODEL):
+    if key not in DATA_KEYS and _model_with(key) is None:
         guess = nearest(key, DATA_KEYS)
         if guess:
             raise ConfigError(f"{key}: unknown key; did you mean {guess}?")
@@ -157,6 +157,13 @@ def parse_grid(text: str) -> tuple[str, list]:
         if [other == value for other in values].count(True) > 1:
             raise ConfigError(f"{key}: {as_text(value)} is given twice; name each value once")
     return key, values
+
+
+def _model_with(key: str) -> str | None:
+    """MetaRec if it has the key, or else the first of the user's models that brings it along."""
+    if key in key_reference(DEFAULT_MODEL):
+        return DEFAULT_MODEL
+    return next((name for name in loaded_models() if key in model_spec(name).defaults), None)
 
 
 def _parts(listed: str) -> list[str]:
@@ -175,7 +182,7 @@ def check_values(key: str, values: list, dataset: str, keys: dict) -> None:
     """Raises ConfigError for the first value that the key does not allow, together with the other config ``keys``."""
     for value in values:
         if key not in DATA_KEYS:
-            RunConfig.build(DEFAULT_MODEL, dataset, UserKeys({**keys, key: value}, {key: "sweep"}))
+            RunConfig.build(_model_with(key), dataset, UserKeys({**keys, key: value}, {key: "sweep"}))
         elif not DATA_KEYS[key].allows(value):
             raise ConfigError(f"{key}: {as_text(value)} is not allowed; use {DATA_KEYS[key].expects}")
 
@@ -228,4 +235,7 @@ def weighs_sources(key: str) -> bool:
 
 def meaning(key: str) -> str:
     """What a swept key means, for readers."""
-    return DATA_KEYS[key].meaning if key in DATA_KEYS else key_reference(DEFAULT_MODEL)[key].sentence
+    if key in DATA_KEYS:
+        return DATA_KEYS[key].meaning
+    name = _model_with(key)
+    return {**key_table(), **own_keys(name)}[key].sentence

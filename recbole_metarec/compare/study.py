@@ -156,7 +156,7 @@ def _shown(runs: Iterable[PlannedRun], name: str) -> tuple[PlannedRun, ...]:
 def _made_by(value: str, subsets: TargetSubsets, line: Competitor, run: PlannedRun) -> PlannedRun:
     """The run with the command that also makes its data: every other difference is a config key."""
     value = value if subsets.share == 1 else f"target_users={as_text(subsets.share)}"
-    words = ["recbole-metarec", "sweep", value, "--models", line.name, "--dataset", subsets.dataset]
+    words = ["recbole-metarec", "sweep", value, "--models", line.typed, "--dataset", subsets.dataset]
     if line.spec.takes_sources and value.partition("=")[0] not in _MAKES_SOURCES:
         words += ["--sources", ",".join(run.sources) or "none"]
     by_name = COMPETITORS[line.name].overrides if line.name in COMPETITORS else {}

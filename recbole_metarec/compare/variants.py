@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
+from recbole_metarec.config.model_names import model_name
+from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER, added_models, model_spec
+from recbole_metarec.config.own_models import is_reference
 from recbole_metarec.config.rules import check_config
 from recbole_metarec.config.schema import check_keys, default_values, key_reference, keys_in
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.config.yaml_files import as_text, parse_value
 from recbole_metarec.errors import ConfigError
-from recbole_metarec.jobs.competitors import COMPETITORS, Competitor
+from recbole_metarec.jobs.competitors import Competitor, competitors
 
 FULL, NONE = "full", "none"
 
@@ -30,7 +32,7 @@ class Variant:
     @property
     def competitor(self) -> Competitor:
         """The same variant as a model of the leaderboard, which shares its runs."""
-        base = COMPETITORS[self.base]
+        (base,) = competitors([self.base])
         return replace(base, overrides={**base.overrides, **self.changes})
 
     @property
@@ -72,8 +74,9 @@ def is_full(variant: Variant, keys: Mapping) -> bool:
 def chosen_variants(names: list[str] | None, keys: Mapping) -> list[Variant]:
     """The lines of an ablation: the full model first, LRURec last, in between those named or, for None, all others.
 
-    A name may also be ``KEY=value``, or several of them joined by ``+``: a custom variant. Of the variants that
-    ship, those that are the full model are left out where none was named.
+    A name may also be ``KEY=value``, or several of them joined by ``+``: a custom variant; or a class that is derived
+    from MetaRec, alone or with such changes. Of the variants that ship, those that are the full model are left out
+    where none was named.
     Raises ConfigError for an unknown name, one named twice, and a variant that is the full model once more.
     """
     if names is None:
@@ -81,7 +84,7 @@ def chosen_variants(names: list[str] | None, keys: Mapping) -> list[Variant]:
     else:
         between = [VARIANTS.get(name) or _custom(name, keys) for name in names]
         for variant in between:
-            if names.count(variant.name) > 1:
+            if [other.name for other in between].count(variant.name) > 1:
                 raise ConfigError(f"--variants: {variant.name} is given twice; name each variant once")
             if variant.name != FULL and is_full(variant, keys):
                 raise ConfigError(f"--variants: {variant.name} is the full model ({variant.text}); leave it out")
@@ -92,10 +95,15 @@ def chosen_variants(names: list[str] | None, keys: Mapping) -> list[Variant]:
 
 
 def _custom(name: str, keys: Mapping) -> Variant:
-    """A custom variant, ``KEY=value+KEY=value``."""
-    changes = {}
+    """A custom variant, ``KEY=value+KEY=value`` or ``my_model.py:MyMetaRec+KEY=value``."""
+    changes, base = {}, DEFAULT_MODEL
     for part in name.split("+"):
         key, sign, text = part.partition("=")
+        if not sign and (is_reference(part) or part in added_models()):
+            base = model_name(part, "--variants")
+            if model_spec(base).base != DEFAULT_MODEL:
+                raise ConfigError(f"--variants: {base} is no variant of MetaRec; compare it by leaderboard --models")
+            continue
         if not sign:
             guess = nearest(name, VARIANTS)
             advice = f"did you mean {guess}?" if guess else f"use some of {', '.join(VARIANTS)}, or KEY=value"
@@ -103,7 +111,8 @@ def _custom(name: str, keys: Mapping) -> Variant:
         check_keys([key], {key: "--variants"})
         changes[key] = parse_value(text, "--variants")
     for key in changes:
-        if key in keys_in("by_name") or key not in key_reference(DEFAULT_MODEL):
+        if key in keys_in("by_name") or key not in key_reference(base):
             raise ConfigError(f"--variants: {key} cannot make a variant of MetaRec; leave it out")
-    check_config({**default_values(DEFAULT_MODEL), **keys, **changes}, dict.fromkeys(changes, "--variants"))
-    return Variant(name, "", changes)
+    check_config({**default_values(base), **keys, **changes}, dict.fromkeys(changes, "--variants"))
+    shown = "+".join([base, *name.split("+")[1:]]) if base != DEFAULT_MODEL else name
+    return Variant(shown, f"the class {base}" if base != DEFAULT_MODEL else "", changes, base)

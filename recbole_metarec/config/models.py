@@ -1,8 +1,9 @@
 """The registry of models: what each is, as facts. Nothing else in the package asks a model for its name.
 
 A model of this package stands in ``SHIPPED_SPECS``; so do those of RecBole's about which more is known than RecBole's
-files say. Users add theirs with :func:`register_model`, or with an entry point of the group ``recbole_metarec.models``.
-Facts are light: classes are named by path and imported when they are asked for.
+files say. Users name theirs as ``my_model.py:MyModel`` (:mod:`.model_names`), or add them with :func:`register_model`
+or with an entry point of the group ``recbole_metarec.models``. Facts are light: classes are named by path and imported
+when they are asked for.
 
 To ship one more model, add its spec here, its class in ``model/NAME.py`` and its keys in
 ``properties/model/NAME.yaml``; one that is fitted has its class in ``baselines/``. A model that is served also has its
@@ -12,24 +13,27 @@ network in ``model/saved_network.py``, one that is tuned its space in ``properti
 
 import importlib
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from recbole_metarec.config.own_models import (
+    is_users,
+    settings_file,
+    settings_of,
+    source_files,
+)
 from recbole_metarec.config.recbole_files import recbole_model_keys, recbole_models
-from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError
 
 GROUP = "recbole_metarec.models"
 DEFAULT_MODEL = "MetaRec"
 WITHOUT_TRANSFER = "LRURec"  # what DEFAULT_MODEL is without sources: the same backbone, seed and order of the data
 _TRANSFER_TRAINER = "recbole_metarec.trainer.trainer:TransferTrainer"
-_SEQUENTIAL = "recbole.model.abstract_recommender:SequentialRecommender"
-
-_NOT_THE_USERS = {"recbole_metarec", "recbole", "torch", *sys.stdlib_module_names}
+KINDS = ("sequential", "general")  # of RecBole's models: those that rank a catalogue for a user
+_BASES = {kind: f"recbole.model.abstract_recommender:{kind.title()}Recommender" for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class ModelSpec:
     attribute_key: the config key that names the columns of item attributes which it reads.
     ignores_padding: its loss and scores are the same to rounding, however much padding stands behind a history.
     transform: the ``transform`` of histories that it is trained with.
+    kind: ``sequential`` or, for one of RecBole's that knows a user by the set of training items, ``general``.
+    reference: of a user's class, what names it in another process: ``my_model.py:MyModel``; else "".
     """
 
     name: str
@@ -70,6 +76,18 @@ class ModelSpec:
     attribute_key: str = ""
     ignores_padding: bool = False
     transform: str | None = None
+    kind: str = "sequential"
+    reference: str = ""
+
+    @property
+    def typed(self) -> str:
+        """What ``--model`` is given for it."""
+        return self.reference or self.name
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's."""
+        return inspect.isclass(self.model)
 
     @property
     def requires_texts(self) -> bool:
@@ -84,29 +102,23 @@ class ModelSpec:
 
     @property
     def source_files(self) -> tuple[Path, ...]:
-        """The files that define a user's model and trainer, and what these are derived from, each once.
+        """The files that a user's model and trainer consist of: see :func:`.own_models.source_files`."""
+        return source_files(given for given in (self.model, self.trainer) if inspect.isclass(given))
 
-        Those of this package, of RecBole, PyTorch and Python are left out, and so are classes that were typed into an
-        interpreter.
-        """
-        classes = [parent for given in (self.model, self.trainer) if inspect.isclass(given) for parent in given.__mro__]
-        files = [_source_file(each) for each in classes if each.__module__.partition(".")[0] not in _NOT_THE_USERS]
-        return tuple(dict.fromkeys(file for file in files if file))
+    @property
+    def settings_file(self) -> Path | None:
+        """The YAML beside a user's class, if there is one."""
+        return settings_file(self.model) if self.is_own else None
 
     def load_model(self) -> type:
         """The class."""
-        return load(self.model or f"recbole.model.sequential_recommender:{self.name}")
+        return load(self.model or f"recbole.model.{self.kind}_recommender:{self.name}")
 
     def load_trainer(self) -> type | None:
-        """The class of its trainer; None for the one that RecBole chooses."""
-        return self.trainer and load(self.trainer)
-
-
-def _source_file(each: type) -> Path | None:
-    try:
-        return Path(inspect.getsourcefile(each))
-    except (TypeError, OSError):
-        return None
+        """The class of its trainer; None for the one that RecBole chooses, which may have one for the base's name."""
+        if self.trainer or not self.is_own or self.is_ours:
+            return self.trainer and load(self.trainer)
+        return getattr(importlib.import_module("recbole.trainer"), f"{self.base}Trainer", None)
 
 
 def load(path: str | type) -> type:
@@ -176,19 +188,25 @@ def register_model(
 ) -> ModelSpec:
     """Make a model known under its class's name to the library, to the command line and to RecBole's functions.
 
-    model: a SequentialRecommender of RecBole's, or a subclass of LRURec, MetaRec or UniSRec. A subclass has the config
-    keys, and unless they are given the trainer and other facts, of what it is derived from.
+    model: a SequentialRecommender or GeneralRecommender of RecBole's, or a subclass of LRURec, MetaRec or UniSRec. A
+    subclass has the config keys, and unless they are given the trainer and other facts, of what it is derived from.
     A subclass of ours that scores as its parent does says so by ``network = LRUNetwork`` (or UniSRecNetwork) in its
     body; without that line ``Recommender`` needs its data, since the parent's network would answer with other scores.
     defaults: config keys, stronger than the parent's. Name there every key that the class reads beside the parent's:
-    one that nobody knows yet becomes a key of this model, with the type of its default. A class that defines forward, a
-    score or a loss of its own gets the encoder's states alone: name ``seen_offset`` and ``item_memory`` to have them.
+    one that nobody knows yet becomes a key of this model, with the type of its default. They may also stand in a dict
+    ``defaults`` of the class or in a YAML beside it (:mod:`.own_models`), which are weaker. A class that defines
+    forward, a score or a loss of its own gets the encoder's states alone: name ``seen_offset`` and ``item_memory`` to
+    have them.
     takes_sources, texts: as in :class:`ModelSpec`.
     Returns what was registered. Raises ConfigError for a class that is no such model, a name that is taken, or facts
     that do not fit.
     """
-    if not inspect.isclass(model) or _SEQUENTIAL not in _ancestry(model):
-        raise ConfigError(f"register_model: {model!r} is no SequentialRecommender; derive it from RecBole's class")
+    kinds = [kind for kind, base in _BASES.items() if inspect.isclass(model) and base in _ancestry(model)]
+    if not kinds:
+        raise ConfigError(
+            f"register_model: {model!r} is neither a SequentialRecommender nor a GeneralRecommender; derive it from "
+            "one of these classes of RecBole's"
+        )
     parent = _parent(model)
     name, known = model.__name__, _known_to_others()
     if name in known or (name in _REGISTERED and _path(_REGISTERED[name].model) != _path(model)):
@@ -205,13 +223,30 @@ def register_model(
         model=model,
         trainer=trainer or parent.trainer,
         base=parent.base or parent.name,
-        defaults={**parent.defaults, **(parent.beside if _scores_itself(model) else {}), **(defaults or {})},
+        defaults={
+            **parent.defaults,
+            **(parent.beside if _scores_itself(model) else {}),
+            **settings_of(model),
+            **(defaults or {}),
+        },
         takes_sources=takes_sources,
         texts=texts,
         ignores_padding=False,  # nobody has shown it of this one
+        kind=kinds[0],
+        reference="",
     )
     _REGISTERED[name] = spec
     return spec
+
+
+def known_as(model: type, reference: str) -> ModelSpec:
+    """The spec of a class, which is registered now unless it has been, with where a user says that it is, or ""."""
+    known = model_spec(model.__name__)
+    if _path(known.model or "") != _path(model):
+        known = register_model(model)
+    if reference and known.is_own:
+        known = _REGISTERED[known.name] = replace(known, reference=reference)
+    return known
 
 
 def _path(model: str | type) -> str:
@@ -228,14 +263,14 @@ def _parent(model: type) -> ModelSpec:
     for parent in model.__mro__[1:]:
         if _path(parent) in known:
             return known[_path(parent)]
-        if parent.__module__.startswith("recbole.model.sequential_recommender."):
+        if parent.__module__.startswith(tuple(f"recbole.model.{kind}_recommender." for kind in KINDS)):
             return model_spec(parent.__name__)
     return ModelSpec("")
 
 
 def _scores_itself(model: type) -> bool:
     """Whether a class, or what it inherits from users' classes, scores or loses in a way of its own."""
-    theirs = (each for each in model.__mro__ if each.__module__.partition(".")[0] not in _NOT_THE_USERS)
+    theirs = (each for each in model.__mro__ if is_users(each.__module__))
     return any(_SCORING & vars(each).keys() for each in theirs)
 
 
@@ -256,7 +291,11 @@ def model_spec(name: str) -> ModelSpec:
     """
     if name in _entry_points() and name not in _REGISTERED and name not in _known_to_others():
         _register_entry_point(name)
-    return _REGISTERED.get(name) or _SPECS.get(name) or ModelSpec(name)
+    return _REGISTERED.get(name) or _SPECS.get(name) or _recboles(name)
+
+
+def _recboles(name: str) -> ModelSpec:
+    return ModelSpec(name, kind="general" if name in recbole_models("general") else "sequential")
 
 
 def _register_entry_point(name: str) -> None:
@@ -300,17 +339,3 @@ def load_entry_points() -> list[ConfigError]:
         except ConfigError as error:
             errors.append(error)
     return errors
-
-
-def check_model(name, origin: str, kind: str = "sequential") -> None:
-    """Raises ConfigError, with the nearest name, if there is no such model, neither here nor among RecBole's.
-
-    kind: of RecBole's models: ``sequential``, or ``*`` for all.
-    """
-    names = [*SHIPPED_MODELS, *added_models(), *recbole_models(kind)]
-    if name in names:
-        return
-    guess = nearest(str(name), names)
-    theirs = "a sequential model of RecBole" if kind == "sequential" else "a model of RecBole"
-    advice = f"did you mean {guess}?" if guess else f"use {' or '.join([*SHIPPED_MODELS, *added_models()])} or {theirs}"
-    raise ConfigError(f"{origin}: unknown model {name}; {advice}")

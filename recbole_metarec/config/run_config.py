@@ -25,6 +25,8 @@ from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
 
+NOT_OF_GENERAL = ("loss_type", "train_neg_sample_args", "repeatable")  # keys of the protocol that are about histories
+
 
 @dataclass(frozen=True)
 class UserKeys:
@@ -91,7 +93,7 @@ class RunConfig:
             fail(user.origins, "model", f"model is {show(model)}", "give the name of a model")
         spec = model_spec(model)
         check_keys(user.values, user.origins)
-        defaults = _our_defaults(model, dataset) if spec.is_ours else _protocol_defaults() | _added_defaults(spec)
+        defaults = _our_defaults(model, dataset) if spec.is_ours else _protocol_defaults(spec) | _added_defaults(spec)
         defaults |= changed_defaults or {}
         user = UserKeys(completed(user.values, defaults), user.origins)
         checked = user.values if spec.is_ours else _checked_of_recbole_model(model, user.values)
@@ -130,10 +132,17 @@ def _our_defaults(model: str, dataset: str) -> dict:
     return {**default_values(model), **of_dataset}
 
 
-def _protocol_defaults() -> dict:
+def _protocol_defaults(spec: ModelSpec) -> dict:
     """What RecBole's own models share with ours; the rest they decide each for themselves."""
     defaults = default_values(WITHOUT_TRANSFER)
-    return {key: defaults[key] for key in keys_in("protocol")}
+    shared = {key: defaults[key] for key in keys_in("protocol")}
+    return shared if spec.kind == "sequential" else _without_sequences(shared) | {"repeatable": False}
+
+
+def _without_sequences(values: Mapping) -> dict:
+    """A general recommender draws negatives or not as it likes, never among a user's items, and its validation leaves
+    these out of the ranking, too: it could only learn to put them first."""
+    return {key: value for key, value in values.items() if key not in NOT_OF_GENERAL}
 
 
 def _added_defaults(spec: ModelSpec) -> dict:
@@ -145,4 +154,5 @@ def _checked_of_recbole_model(model: str, values: Mapping) -> dict:
     """Those keys that mean in a model of RecBole's what they mean in ours."""
     strict = {name for name, key in restricted_keys().items() if key.is_checked} | common_keys()
     strict |= {"pretrain_epochs"} & keys_read_by(model)
-    return {key: value for key, value in values.items() if key in strict}
+    checked = {key: value for key, value in values.items() if key in strict}
+    return checked if model_spec(model).kind == "sequential" else _without_sequences(checked)

@@ -62,11 +62,12 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
-def read_yaml(path) -> tuple[dict, dict]:
+def read_yaml(path, section: str | None = None) -> tuple[dict, dict]:
     """Keys and values of a YAML file, and the line (from 1) of each top-level key.
 
-    An empty file gives two empty dicts. Raises ConfigError ``FILE:LINE: ...`` for a missing or unreadable file, a
-    syntax error, a key given twice, a key that is not a word, and a file that is not ``key: value`` at the top.
+    section: a key whose own keys, values and lines are wanted instead. An empty file gives two empty dicts. Raises
+    ConfigError ``FILE:LINE: ...`` for a missing or unreadable file, a syntax error, a key given twice, a key that is
+    not a word, and a file that is not ``key: value`` at the top.
     """
     path = Path(path)
     loader = None
@@ -87,6 +88,11 @@ def read_yaml(path) -> tuple[dict, dict]:
     finally:
         if loader is not None:
             loader.dispose()
+    if section is not None:
+        node = next((value for key, value in node.value if key.value == section), None)
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path}: no settings under {section}; write lines of `key: value` there")
+        values = values[section]
     lines = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):

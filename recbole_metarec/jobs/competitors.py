@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from recbole_metarec.config.model_names import comparable_models, model_name
 from recbole_metarec.config.models import ModelSpec, added_models, model_spec, our_models
-from recbole_metarec.config.recbole_files import recbole_models
 from recbole_metarec.config.schema import common_keys, key_reference
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError
@@ -28,6 +28,11 @@ class Competitor:
         return self.spec.name
 
     @property
+    def typed(self) -> str:
+        """What ``--models`` is given for it."""
+        return self.spec.reference or self.name
+
+    @property
     def needs_text(self) -> bool:
         """Whether it reads the target's ``.item`` file."""
         return bool(self.spec.requires_texts or self.spec.attribute_key or self.overrides.get("text_alignment"))
@@ -47,7 +52,8 @@ class Competitor:
 
 
 def _line(name: str, model: str | None = None, is_baseline: bool = True, **overrides) -> Competitor:
-    line = Competitor(name, model_spec(model or name), overrides, is_baseline)
+    spec = model_spec(model or name)
+    line = Competitor(name, spec, overrides, is_baseline and not spec.is_own)
     # the guard is worked out afterwards, from the other line's run: it would be the same training once more
     return replace(line, overrides={**overrides, "transfer_guard": False}) if line.guarded else line
 
@@ -92,11 +98,13 @@ def default_models(has_text: bool) -> list[Competitor]:
 
 
 def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
-    """The lines of these names; a model of the registry or of RecBole that has none stands for itself.
+    """The lines of these names; a model of the registry or of RecBole that has none, or a user's class, stands for
+    itself.
 
     Raises ConfigError, with the nearest name, for an unknown name, one given twice, or none at all.
     """
-    others = [*our_models(), *added_models(), *recbole_models("sequential")]
+    names = [model_name(name, where) for name in names]
+    others = [*our_models(), *added_models(), *comparable_models()]
     for name in names:
         if not name:
             raise ConfigError(f"{where}: an empty name; give names such as SASRec,LRURec,MetaRec")

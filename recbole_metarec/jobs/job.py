@@ -25,7 +25,8 @@ class PlannedRun:
     those of this machine included. config: every key that decides the result, defaults included. code, data: versions
     of the code and of the files in ``data_files``. command: what a user types to repeat it. model_files: source of a
     model that is not this package's. trials: as in RunResult. folder: of its output, relative to the current one or
-    absolute. shown_as: what messages call it, where the model's name does not tell it from others.
+    absolute. shown_as: what messages call it, where the model's name does not tell it from others. reference: as in
+    ModelSpec; by it the run's process finds a user's class.
     """
 
     model: str
@@ -43,6 +44,12 @@ class PlannedRun:
     trials: int = 0
     folder: str = field(default="", compare=False)
     shown_as: str = field(default="", compare=False)
+    reference: str = field(default="", compare=False)
+
+    @property
+    def typed_model(self) -> str:
+        """What its process, or a user, gives for the model."""
+        return self.reference or self.experiment
 
     @cached_property
     def recipe(self) -> Recipe:

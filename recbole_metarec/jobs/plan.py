@@ -108,6 +108,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
         data_files=data_files,
         command="",
         trials=tuned.trials,
+        reference=model.spec.reference,
     )
 
 
@@ -179,7 +180,7 @@ def _with_seed(plan: PlannedRun, seed: int) -> PlannedRun:
 def _command(plan: PlannedRun, seed: int) -> str:
     """What repeats this run alone, from the same folder."""
     keys = {key: value for key, value in plan.overrides.items() if key not in ("sources", "show_progress")}
-    words = ["train", "--model", plan.experiment, "--dataset", plan.dataset]
+    words = ["train", "--model", plan.typed_model, "--dataset", plan.dataset]
     words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
     words += [f"--{key}={as_text(value)}" for key, value in {"seed": seed, **keys}.items()]
     return shlex.join(["recbole-metarec", *words])

@@ -12,7 +12,7 @@ def train(run: PlannedRun) -> Path:
     """Trains and evaluates the planned run, or resumes it where it was killed before; returns its run folder."""
     overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
     killed = unfinished_run(run.folder)  # the folder is of this very key, so that it can only be the same run
-    return run_experiment(run.experiment, run.dataset, overrides=overrides, resume=killed).run_dir
+    return run_experiment(run.typed_model, run.dataset, overrides=overrides, resume=killed).run_dir
 
 
 def main(arguments: list[str]) -> int:

@@ -1,8 +1,10 @@
 """RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
 
+import copy
 from logging import getLogger
 from pathlib import Path
 
+from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import get_model, get_trainer
 
 from recbole_metarec.config.models import model_spec
@@ -28,8 +30,10 @@ def warn_of_unread_keys(run: RunConfig) -> None:
 def load_data(config):
     """(training, validation, test) loader of one of RecBole's models: trimmed where that changes nothing, else its own.
 
-    Both are filled from our reader. Raises DataError with file and line for a malformed file.
+    All are filled from our reader. Raises DataError with file and line for a malformed file.
     """
+    if model_spec(config["model"]).kind == "general":
+        return _loaders_of_pairs(config)
     if can_trim(config):
         dataset = TransferDataset(config)
         getLogger().info(dataset)
@@ -44,6 +48,25 @@ def load_data(config):
         if not len(loader.dataset):
             fail_without_held_out(dataset.dataset_path, name)
     return loaders
+
+
+def _loaders_of_pairs(config):
+    """RecBole's loaders for a general recommender, of the events and the rows that sequential models have.
+
+    RecBole's own split differs for users of two or three events. In validation a user's training items are left out of
+    the ranking, as RecBole does for these models.
+    """
+    dataset = TransferDataset(config)
+    getLogger().info(dataset)
+    parts = dataset.build()
+    samplers = create_samplers(config, dataset, parts)
+    named = copy.copy(config)  # RecBole chooses the loaders of autoencoders by their names
+    base = model_spec(config["model"]).base or config["model"]
+    named.final_config_dict = {**config.final_config_dict, "model": base}
+    return tuple(
+        get_dataloader(named, phase)(config, part, sampler, shuffle=phase == "train" and config["shuffle"])
+        for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True)
+    )
 
 
 def prepare_pretrained(config, train, folder: Path, reuse: bool = False) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from recbole_metarec.config.models import check_model, load, model_spec
+from recbole_metarec.config.model_names import check_model
+from recbole_metarec.config.models import load, model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.saved_config import with_later_keys
 from recbole_metarec.config.schema import keys_in

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from recbole_metarec.config.model_names import model_name
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import known_keys, unknown_key_error
@@ -43,6 +44,7 @@ def extend_config(configurator) -> None:
         ("_load_config_files", _remember_files),
         ("_load_variable_config_dict", _take_config_dict),
         ("_load_cmd_line", _read_arguments),
+        ("_get_model_and_dataset", _name_model),
         ("_load_internal_config_dict", _lay_defaults),
         ("_set_default_parameters", _find_data),
         ("_init_device", _choose_device),
@@ -75,6 +77,12 @@ def _take_config_dict(original, config, config_dict):
 
 def _read_arguments(original, config):
     return {} if "run_config" in config.__dict__ else original(config)
+
+
+def _name_model(original, config, model, dataset):
+    """RecBole knows a model by its name; a class of the user's, or where it is, becomes one."""
+    given = config.external_config_dict.get("model") if model is None else model
+    return original(config, model_name(given), dataset)
 
 
 def _lay_defaults(original, config, model, model_class, dataset):

@@ -8,7 +8,8 @@ import functools
 import inspect
 import sys
 
-from recbole_metarec.config.models import ModelSpec, check_model, load, model_spec
+from recbole_metarec.config.model_names import check_model, model_name
+from recbole_metarec.config.models import ModelSpec, load, model_spec
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.plugin.checkpoint_config import loader
@@ -20,7 +21,7 @@ _LOADER = "recbole_metarec.plugin.loaders:SequenceLoader"
 
 
 def _is_ours(model) -> bool:
-    return model_spec(model if isinstance(model, str) else getattr(model, "__name__", "")).is_ours
+    return model_spec(model_name(model) or "").is_ours
 
 
 def _replace(original, replacement) -> None:
@@ -74,15 +75,16 @@ def _find_models(utils) -> None:
     original = utils.get_model
 
     @functools.wraps(original)
-    def get_model(model_name):
-        spec = model_spec(str(model_name))
+    def get_model(model):
+        name = model_name(model)
+        spec = model_spec(str(name))
         if spec.model:
             return spec.load_model()
         try:
-            return original(model_name)
+            return original(name)
         except (ValueError, ModuleNotFoundError) as error:
             try:
-                check_model(model_name, "model", "*")
+                check_model(name, "model", every_kind=True)
             except ConfigError as unknown:
                 raise unknown from error
             raise

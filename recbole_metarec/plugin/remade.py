@@ -14,15 +14,18 @@ from recbole_metarec.plugin.baselines import load_data
 from recbole_metarec.plugin.checkpoint_config import config_from_json, saved_model
 from recbole_metarec.plugin.config import read_dataset, split_dataset
 
+_HISTORY = "history"  # that a general recommender is given and does not read
+
 
 class RemadeNetwork(SequenceNetwork):
-    """A sequential model of RecBole's as what serves: it is asked anew with the whole history each time."""
+    """A model of RecBole's as what serves: it is asked anew each time, a sequential one with the whole history."""
 
     def __init__(self, config, dataset, model):
         super().__init__(dataset.item_num, config["MAX_ITEM_LIST_LENGTH"])
         self.model = model
         spec = model_spec(config["model"])
         self.is_fitted, self.ignores_padding = spec.is_fitted, spec.is_fitted or spec.ignores_padding
+        self.is_sequential = spec.kind == "sequential"
         self.users = {str(name): number for name, number in dataset.field2token_id[dataset.uid_field].items() if number}
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor, users: Tensor | None = None) -> dict[str, Tensor]:
@@ -30,12 +33,15 @@ class RemadeNetwork(SequenceNetwork):
         model = self.model
         if not self.ignores_padding:
             item_seq = F.pad(item_seq, (0, self.longest - item_seq.shape[1]))
-        asked = {model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len}
+        asked = {_HISTORY: item_seq}
+        if self.is_sequential:
+            asked = {model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len}
         return asked if users is None else asked | {model.USER_ID: users}
 
     def score(self, states: dict[str, Tensor]) -> Tensor:
         """Of every item, [B, n_items]. Raises DataError where the model knows users and was told of none."""
         asked = dict(states)
+        count = len(next(iter(asked.values())))
         if self.is_fitted:
             asked.setdefault(self.model.USER_ID, torch.zeros_like(asked[self.model.ITEM_SEQ_LEN]))
         try:
@@ -45,7 +51,7 @@ class RemadeNetwork(SequenceNetwork):
             raise DataError(
                 f"{name}: it reads {error} of whoever asks, and a history has none; ask for users of its data"
             ) from error
-        return scores.view(len(asked[self.model.ITEM_SEQ]), -1)[:, : self.n_items]
+        return scores.view(count, -1)[:, : self.n_items]
 
     def first_memory(self) -> Memory:
         """The history, int64 [1, 0]."""

@@ -56,19 +56,30 @@ _SEARCHED = "search/"
 _CACHE = "code-digests.json"
 # what a digest is of decides, too: the trees of this Python's parser, and what counts of a file (form 2)
 _KEY = f"python {sys.version_info[0]}.{sys.version_info[1]}, form 2, {{}}"
+_OWN = "own files"
 _PACKAGES = ("recbole", "torch", "numpy", "scikit-learn")  # the last makes vectors of item texts
 
 
 def code_version(model_files: Iterable[str | Path] = ()) -> str:
     """``PACKAGE VERSION+HASH`` and the versions of the packages that decide numbers, builds for CPU or GPU aside.
 
-    model_files: the source files of a model that is not this package's. Raises DataError if one is no Python file.
+    model_files: the source files of a model that is not this package's, whose hash follows then. Raises DataError if
+    one is no Python file.
     """
-    files = deciding_files() + [("model", Path(file)) for file in model_files]
-    text = "".join(f"{name}\0{digest}\0" for name, digest in _digests(files))
-    identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     packages = [f"{name} {(release(name) or 'unknown').partition('+')[0]}" for name in _PACKAGES]
-    return ", ".join([f"recbole-metarec {recbole_metarec.__version__}+{identity}", *packages])
+    own = [("model", Path(file)) for file in model_files]
+    ours = f"recbole-metarec {recbole_metarec.__version__}+{_identity(deciding_files())}"
+    return ", ".join([ours, *packages, *([f"{_OWN} {_identity(own)}"] if own else [])])
+
+
+def without_own_files(version: str) -> str:
+    """A code version without the hash of a user's model: what it has in common with those of other models."""
+    return version.partition(f", {_OWN} ")[0]
+
+
+def _identity(files: list[tuple[str, Path]]) -> str:
+    text = "".join(f"{name}\0{digest}\0" for name, digest in _digests(files))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def deciding_files() -> list[tuple[str, Path]]:

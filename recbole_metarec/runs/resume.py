@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from recbole_metarec.config.models import model_spec
+from recbole_metarec.config.models import added_models, model_spec
 from recbole_metarec.config.saved_config import with_later_keys
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.sources import source_names
@@ -77,13 +77,17 @@ def unfinished_run(parent: str | Path) -> Path | None:
 
 def given_to_run(run_dir: str | Path) -> dict:
     """The config keys that the user gave to a run, with ``model`` and ``dataset``, and no defaults: what was given
-    holds for every domain, a default for one. Raises ConfigError if the folder holds no run to resume.
+    holds for every domain, a default for one. Raises ConfigError if the folder holds no run to resume, or one of a
+    user's class that is not known yet: no folder decides which code is imported.
     """
     if not _is_run(Path(run_dir)):
         raise ConfigError(
             f"--resume: {run_dir} is not the folder of a run; give one such as saved/MetaRec-..., or leave out --resume"
         )
-    return dict(_read_start(Path(run_dir))["given"])
+    started = _read_start(Path(run_dir))
+    if "class" in started and started["given"].get("model") not in added_models():
+        raise ConfigError(f"--resume: the model of {run_dir} is a class of your own; add --model {started['class']}")
+    return dict(started["given"])
 
 
 def saved_settings(run_dir: str | Path) -> dict:
@@ -99,6 +103,7 @@ def _begin(parent: Path, start: RunStart) -> Path:
         given = start.given | {"model": model, "dataset": dataset}
         code = code_version(model_spec(model).source_files)
         started = {"given": given, "data": start.data, "code": code, "versions": folder.versions()}
+        started |= {"class": model_spec(model).reference} if model_spec(model).reference else {}
         write_json(run_dir / _STARTED, started)
         write_text(run_dir / "config.yaml", yaml_text(start.settings))
     except BaseException:

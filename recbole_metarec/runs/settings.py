@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from recbole_metarec.config.model_names import check_model, model_name
 from recbole_metarec.config.models import DEFAULT_MODEL, model_spec
+from recbole_metarec.config.origins import origin_of
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.saved_config import BEFORE
 from recbole_metarec.config.schema import key_reference, keys_in
@@ -13,18 +15,21 @@ from recbole_metarec.files import model_file
 from recbole_metarec.runs.resume import given_to_run, saved_settings
 
 
-def make_run_config(model: str | None, dataset: str | None, user: UserKeys, resume=None) -> RunConfig:
+def make_run_config(model: str | type | None, dataset: str | None, user: UserKeys, resume=None) -> RunConfig:
     """What :func:`recbole_metarec.quick_start.run_experiment` runs for what the user gave, checked.
 
-    model, dataset: None for those among the user's keys, else of the run to ``resume``, else MetaRec and its embedded
-    target. resume: of a run folder the keys that it was started with lie under everything else, and keys whose
-    defaults have changed since have those of then. Raises ConfigError.
+    model: a name, a class, or where that is. model, dataset: None for those among the user's keys, else of the run to
+    ``resume``, else MetaRec and its embedded target. resume: of a run folder the keys that it was started with lie
+    under everything else, and keys whose defaults have changed since have those of then. Raises ConfigError.
     """
-    saved = {}
+    saved, origin = {}, "model" if model else origin_of(user.origins, "model")
+    model = model_name(model or user.values.get("model"), origin)
     if resume and resume is not True:
         user = UserKeys.of(given_to_run(resume), str(resume)) | user
         saved = saved_settings(resume)
     model = model or user.values.get("model") or DEFAULT_MODEL
+    if isinstance(model, str):
+        check_model(model, origin)
     dataset = dataset or user.values.get("dataset") or EMBEDDED_TARGET
     # a run also trains the baseline without transfer, where the model has one
     defaults = {"transfer_guard": True} if model_spec(model).without_transfer else {}
@@ -42,7 +47,9 @@ def repeatable_settings(config: Mapping, user: Mapping) -> dict:
     values |= {key: user[key] for key in keys_in("machine") & user.keys()}
     if user.get("data_path"):
         values["data_path"] = str(Path(user["data_path"]).expanduser().absolute())
-    return values | {"train_neg_sample_args": None}
+    if model_spec(config["model"]).kind == "sequential":
+        return values | {"train_neg_sample_args": None}
+    return values | {key: user[key] for key in ("train_neg_sample_args",) if key in user}
 
 
 def memory_files(config: Mapping) -> list[Path]:

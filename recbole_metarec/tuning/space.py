@@ -10,6 +10,7 @@ from pathlib import Path
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from recbole_metarec.config.own_models import SPACE
 from recbole_metarec.config.resources import resource_dir
 from recbole_metarec.config.schema import check_keys, key_reference, keys_in, keys_read_by
 from recbole_metarec.config.suggestions import nearest, show
@@ -22,14 +23,18 @@ _FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A,
 
 
 def space_file(model: Competitor) -> Path:
-    """The space that ships for this line of the leaderboard. Raises ConfigError if there is none."""
+    """The space that ships for this line of the leaderboard, or stands beside a user's class. Raises ConfigError if
+    there is none."""
     if not model.is_tunable:
         raise ConfigError(f"--model: {model.name} has nothing to tune; choose another model")
+    if (beside := model.spec.settings_file) and SPACE in read_yaml(beside)[0]:
+        return beside
     folder = resource_dir("properties") / "search"
     for name in (model.name, model.experiment, model.spec.base):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise ConfigError(f"--model: no search space ships for {model.name}; give one with --space FILE")
+    advice = f"write it under {SPACE} in {model.name}.yaml beside the class, or " if model.spec.is_own else ""
+    raise ConfigError(f"--model: no search space ships for {model.name}; {advice}give one with --space FILE")
 
 
 def read_space(path: Path, model: Competitor, config: Mapping, fixed: Mapping) -> Space:
@@ -39,7 +44,7 @@ def read_space(path: Path, model: Competitor, config: Mapping, fixed: Mapping) -
     for a key that ``model`` does not read or that all models share, for a range or choice that is none or holds a
     value that is not allowed, and for one without the default: a search must not end below where it began.
     """
-    specs, lines = read_yaml(path)
+    specs, lines = read_yaml(path, SPACE if path == model.spec.settings_file else None)
     origins = {key: f"{path}:{line}" for key, line in lines.items()}
     check_keys(specs, origins)
     for key, origin in origins.items():

@@ -13,7 +13,7 @@ from recbole_metarec.tuning.worker import outcome_of, work
 def validate(run: PlannedRun) -> dict[str, float]:
     """Trains the run's model; its metrics on validation."""
     overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
-    metrics = validate_experiment(run.experiment, run.dataset, overrides)
+    metrics = validate_experiment(run.typed_model, run.dataset, overrides)
     for checkpoint in Path(run.folder).glob("*/*.pth"):  # one per trial would fill the disk, and nobody reads them
         checkpoint.unlink()
     return metrics

@@ -73,8 +73,8 @@ def test_a_trial_finds_what_the_run_finds_on_validation_and_never_ranks_test_row
     keys = {key: value for key, value in keys.items() if model == "MetaRec" or key != "vq_heads"}
     keys |= {"transfer_guard": True, "sources": ["Near"]} if model == "MetaRec" else {}
     whole = run_experiment(model, "Target", overrides={**keys, "checkpoint_dir": "whole"})
-    ranked, rank_all = [], quick_start.rank_all
-    monkeypatch.setattr(quick_start, "rank_all", lambda *args: ranked.append(args[1]) or rank_all(*args))
+    ranked, rank_both = [], quick_start.rank_both
+    monkeypatch.setattr(quick_start, "rank_both", lambda *args: ranked.append(args[1]) or rank_both(*args))
     assert validate_experiment(model, "Target", {**keys, "checkpoint_dir": "trial"}) == whole.metrics["valid"]
     assert len(ranked) == 1
     (trial,) = (tmp_path / "trial").iterdir()

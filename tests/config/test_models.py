@@ -17,7 +17,8 @@ from support.worlds import cluster_histories, write_domain
 
 import recbole_metarec
 from recbole_metarec.config import models
-from recbole_metarec.config.models import SHIPPED_MODELS, SHIPPED_SPECS, check_model, model_spec, register_model
+from recbole_metarec.config.model_names import check_model
+from recbole_metarec.config.models import SHIPPED_MODELS, SHIPPED_SPECS, model_spec, register_model
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.config.schema import default_values, known_keys
 from recbole_metarec.errors import ConfigError
@@ -101,7 +102,8 @@ def test_facts_of_what_ships_are_true_of_the_classes_and_keys():
 def test_the_registry_costs_neither_torch_nor_recbole():
     code = """
     import sys
-    from recbole_metarec.config.models import SHIPPED_SPECS, check_model
+    from recbole_metarec.config.model_names import check_model
+    from recbole_metarec.config.models import SHIPPED_SPECS
     check_model("SASRec", "--model")
     assert all(spec.width_key for spec in SHIPPED_SPECS)
     assert not {"torch", "numpy", "recbole"} & set(sys.modules)
@@ -137,7 +139,7 @@ def test_facts_of_a_registered_model_are_its_parents_where_none_are_given():
     assert default_values("Heir") == {**default_values("MetaRec"), "vq_heads": 2}
     assert register_model(Deaf, texts="none").defaults == {"vq_heads": 2}
     assert model_spec("Deaf").load_trainer() is TransferTrainer and model_spec("Deaf").texts == "none"
-    assert spec.source_files == (Path(__file__).resolve(),)
+    assert spec.source_files[0] == Path(__file__).resolve()
     (line,) = competitors(["Heir"])
     assert line.spec is spec and not line.guarded
 

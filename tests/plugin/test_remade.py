@@ -22,7 +22,7 @@ from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 READS_HISTORIES = ["SASRec", "BERT4Rec", "S3Rec", "FDSA", "STAMP", "SequentialPop", "EASEDecay"]
-READS_USERS = ["Caser", "SHAN", "STAN"]
+READS_USERS = ["Caser", "SHAN", "STAN", "BPR"]
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,10 @@ def test_users_are_asked_for_as_themselves(model, run_of):
     assert scores[0] != scores[1]
 
 
-def test_a_history_alone_is_refused_by_a_model_that_knows_users(run_of):
-    recommender = Recommender.load(run_of("Caser"))
-    with pytest.raises(DataError, match="^Caser: it reads 'user_id' of whoever asks, .* ask for users of its data"):
+@pytest.mark.parametrize("model", ["Caser", "BPR"])
+def test_a_history_alone_is_refused_by_a_model_that_knows_users(model, run_of):
+    recommender = Recommender.load(run_of(model))
+    with pytest.raises(DataError, match=f"^{model}: it reads 'user_id' of whoever asks, .* ask for users of its data"):
         recommender.recommend(recommender.items[:3])
     assert len(Recommender.load(run_of("STAN")).recommend(recommender.items[:3], k=2)) == 2
 
