@@ -3,6 +3,7 @@
 --against history: one new event after 1,000 events against after 10. --against sasrec: one new event against encoding
 the last 50 items again with RecBole's SASRec of the same width on the same catalogue; both without scoring, or with
 ``--top`` both with the top 10. --against median: the slowest requests of many mixed ones against the median one.
+--against pytorch: one new event by the exported ONNX step in onnxruntime, in µs, beside the same by PyTorch.
 """
 
 import os
@@ -13,12 +14,15 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from harness import Figure, Result, alternate, assert_close, main, medians, ratios, seconds
+from harness import Figure, NotYet, Result, alternate, assert_close, main, medians, ratios, seconds
 from sides import build
 
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.errors import DataError
+from recbole_metarec.model.lru_network import LRUNetwork
 from recbole_metarec.serve import DataOrigin, Recommender, UserState
+from recbole_metarec.serving.export import to_onnx
+from recbole_metarec.serving.graphs import graphs_of
 
 _LENGTH = 50
 _BLOCK, _BLOCKS = 20, 40  # a repeat is the median of so many alternating blocks of so many events
@@ -31,16 +35,48 @@ def measure(options) -> Result:
     ours = build("LRURec", options.data_path)
     data = ours.train.dataset
     names = [str(name) for name in data.id2token(data.iid_field, range(data.item_num))]
-    recommender = Recommender(ours.model, names, DataOrigin.of(config_to_json(ours.config), "LRURec"))
+    network = LRUNetwork(**ours.model.deployed_sizes())
+    network.load_state_dict(ours.model.deployed_weights())
+    recommender = Recommender(network, names, DataOrigin.of(config_to_json(ours.config), "LRURec"))
     picked = torch.randint(1, len(names), (1010,), generator=torch.Generator().manual_seed(0)).tolist()
     proof = same_state(recommender, picked[:_LENGTH])
     items = [names[number] for number in picked]
+    if options.against == "pytorch":
+        return against_pytorch(recommender, items, options.repeats)
     if options.against == "median":
         users = [str(name) for name in data.id2token(data.uid_field, range(1, data.user_num))]
         return against_median(recommender, users, options.repeats)
     if options.against == "history":
         return against_history(recommender, items, proof, options.repeats)
     return against_sasrec(recommender, picked[:_LENGTH], proof, options)
+
+
+def against_pytorch(recommender: Recommender, items: list[str], repeats: int) -> Result:
+    """The cost of an event by the exported step, with one thread."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise NotYet(f"onnxruntime is not installed ({error})") from error
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    graph, longest = graphs_of(recommender.network)["step"], recommender.network.longest
+    session = onnxruntime.InferenceSession(to_onnx(graph), settings)
+    state, off = recommender.start(), 0.0
+    known = {"state": np.zeros((1, graph.inputs["state"].shape[1]), np.float32)}
+    known["history"] = np.zeros((1, longest), np.int64)
+    for item in items[:_LENGTH]:
+        state = recommender.add(state, item)
+        known["item"] = np.array([recommender.items.index(item) + 1])
+        found = session.run(None, {name: known[name] for name in graph.inputs})
+        known |= {name.removeprefix("next_"): value for name, value in zip(graph.outputs, found, strict=True)}
+        output = state.output.state if recommender.network.reads_history else state.output
+        off = max(off, float(np.abs(known["output"] - output.numpy()).max()))
+    given = {name: known[name] for name in graph.inputs}
+    sides = {"onnx": lambda: session.run(None, given), "pytorch": lambda: recommender.add(state, items[0])}
+    found = microseconds(sides, repeats)
+    figures = {f"an event by {name}": Figure("µs", values) for name, values in found.items()}
+    proof = f"{_LENGTH} events by both, states off by {assert_close('state', off, 1e-5)}"
+    return Result(proof, found["onnx"], figures, _BLOCK_NOTE)
 
 
 def against_history(recommender: Recommender, items: list[str], proof: str, repeats: int) -> Result:
@@ -187,13 +223,14 @@ def same_state(recommender: Recommender, numbers: list[int]) -> str:
     """The state after events one by one against the whole history encoded at once."""
     one_by_one = after(recommender, [recommender.items[number - 1] for number in numbers]).output
     at_once = recommender.network(torch.tensor([numbers]), torch.tensor([len(numbers)]))
-    off = float((one_by_one - at_once).abs().max())
-    return f"state after {len(numbers)} events one by one = encoded at once, off by {assert_close('state', off, 1e-4)}"
+    scores = [recommender.network.score(states) for states in (one_by_one, at_once)]
+    off = float((scores[0] - scores[1]).abs().max())
+    return f"scores after {len(numbers)} events one by one = encoded at once, off by {assert_close('score', off, 1e-4)}"
 
 
 if __name__ == "__main__":
     main(
         measure,
-        against={"default": "history", "choices": ["history", "sasrec", "median"]},
+        against={"default": "history", "choices": ["history", "sasrec", "median", "pytorch"]},
         top={"action": "store_true", "help": "with scores and top 10 on both sides"},
     )
