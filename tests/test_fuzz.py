@@ -15,7 +15,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 import numpy as np
 import torch
 import yaml
-from support.fuzzing import VALUES, fuzz, one_line, same
+from support.fuzzing import VALUES, damaged, fuzz, one_line, same
 from support.worlds import TINY, cluster_histories, write_domain
 
 from recbole_metarec.config.schema import known_keys
@@ -43,18 +43,6 @@ _TIMES = st.one_of(
     st.sampled_from(["", " 5", "5 ", "+5", "007", "5.", ".5", "1e3", "1E-3", "0x10", "1_0", "inf", "٣", "１", "5\t"]),
 )
 _ROWS = st.lists(st.tuples(_IDS, _IDS, _TIMES), max_size=12)
-
-
-@st.composite
-def damaged(draw, original: bytes) -> bytes:
-    """The bytes with a few places overwritten, left out, put in, or with the end cut off."""
-    content = bytearray(original)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(len(content) - 1, 0)))
-        gone = draw(st.sampled_from([0, 1, 1, 3, len(content)]))
-        put = draw(st.one_of(st.binary(max_size=3), st.sampled_from([b"", b"\t", b"\n", b"\r", b'"', b"\0", b"\n\n"])))
-        content[at : at + gone] = put
-    return bytes(content)
 
 
 @st.composite

@@ -170,8 +170,10 @@ class RowReader:
 
     def _bad(self, number: int, line: bytes, row: dict | None = None) -> None:
         self.skipped += 1
+        if self.skip_bad and self.first_fault:
+            return
         fault = self._fault(line, row)
-        self.first_fault = self.first_fault or (number, fault)
+        self.first_fault = number, fault
         if self.skip_bad:
             return
         if not self._any_good and (every := self._every_line_has(fault)) is not None:
@@ -201,17 +203,23 @@ class RowReader:
         for part, start in read_parts(self.path, self.form):
             frame = self._typed(part)
             faults = self._faults(frame)
-            for row in faults.arg_true().to_list():
-                self.skipped += 1
-                raw = {self.form.columns[role]: value for role, value in part.row(row, named=True).items()}
-                fault = of_row(self.form, frame.row(row, named=True), raw, bool(self._dates))
-                self.first_fault = self.first_fault or (start + row + 1, fault)
-                if not self.skip_bad:
-                    what, todo = fault.what, f"{fault.todo}, or leave out such rows with --skip_bad_lines"
-                    if not self._any_good and faults.all():
-                        what, todo = f"{fault.what}, and so on in every row", (fault.of_all or fault).todo
-                    raise DataError(f"{self.path}: row {start + row + 1}: {what}; {todo}")
+            self.skipped += int(faults.sum())
+            if faults.any() and not self.first_fault:
+                self._bad_row(part, frame, faults, start)
             yield frame.filter(~faults)
+
+    def _bad_row(self, part: pl.DataFrame, frame: pl.DataFrame, faults: pl.Series, start: int) -> None:
+        """Stops at the first bad row of a table, or notes it. part, frame: its rows as they stand, and as read."""
+        row = faults.arg_true()[0]
+        raw = {self.form.columns[role]: value for role, value in part.row(row, named=True).items()}
+        fault = of_row(self.form, frame.row(row, named=True), raw, bool(self._dates))
+        self.first_fault = start + row + 1, fault
+        if self.skip_bad:
+            return
+        what, todo = fault.what, f"{fault.todo}, or leave out such rows with --skip_bad_lines"
+        if not self._any_good and faults.all():
+            what, todo = f"{fault.what}, and so on in every row", (fault.of_all or fault).todo
+        raise DataError(f"{self.path}: row {start + row + 1}: {what}; {todo}")
 
 
 def _kind(fault: Fault) -> str:

@@ -26,6 +26,18 @@ def one_line(error: Exception) -> str:
     return text
 
 
+@st.composite
+def damaged(draw, original: bytes) -> bytes:
+    """The bytes with a few places overwritten, left out, put in, or with the end cut off."""
+    content = bytearray(original)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(len(content) - 1, 0)))
+        gone = draw(st.sampled_from([0, 1, 1, 3, len(content)]))
+        put = draw(st.one_of(st.binary(max_size=3), st.sampled_from([b"", b"\t", b"\n", b"\r", b'"', b"\0", b"\n\n"])))
+        content[at : at + gone] = put
+    return bytes(content)
+
+
 _WORDS = st.sampled_from(["auto", "none", "all", "None", "[5,inf)", "NDCG@10", "adam", "meta", "cuda", "a,b"])
 _NUMBERS = st.one_of(st.integers(-3, 100), st.integers(), st.floats())
 _PLAIN = st.one_of(st.none(), st.booleans(), _NUMBERS, st.text(max_size=8), _WORDS)
