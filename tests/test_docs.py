@@ -51,7 +51,7 @@ def _done(line: str, shop: str, capsys) -> str:
     fewer = {"leaderboard": ["--seeds=1"], "ablate": ["--cost"], "sweep": ["--cost"], "tune": ["--trials=1"]}
     words = [word for word in words if word not in ("--trials", "20")] + fewer.get(command, [])
     tiny = [f"--{key}={value}" for key, value in TINY.items()]
-    sources = ["--sources=Near,Far"] if command == "ablate" else []
+    sources = ["--sources=Near,Far"] if command == "ablate" or line.find("--gradient_rescaling") > 0 else []
     assert cli.main([command, *words, "--dataset=Target", f"--data_path={shop}", *sources, *tiny]) == 0
     return capsys.readouterr().out
 
@@ -67,3 +67,11 @@ def test_an_own_model(page, tmp_path, capsys):
     sys.path.append(str(tmp_path))
     runpy.run_path("run_it.py")
     assert "MyModel" in capsys.readouterr().out and list(Path("saved").glob("MyModel-*.pth"))
+
+
+def test_an_own_transfer(page):
+    ablate, train = page("own-transfer.md")
+    assert ablate.startswith("cost: 10 runs") and "MetaRec" in train
+    weights = (next(Path("saved").glob("MetaRec-*")) / "sources.csv").read_text().splitlines()
+    column = weights[0].split(",").index("weight")
+    assert sorted(float(line.split(",")[column]) for line in weights[1:]) == [0.0, 1.0]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from recbole_metarec.config.models import SHIPPED_MODELS, load_entry_points, loaded_models, model_spec
 from recbole_metarec.config.origins import Origins, located, origin_of
+from recbole_metarec.config.own_models import is_reference
 from recbole_metarec.config.recbole_files import recbole_keys, recbole_model_keys
 from recbole_metarec.config.resources import resource_dir
 from recbole_metarec.config.suggestions import nearest, show
@@ -45,7 +46,7 @@ SCOPES = {
     "text": "literal text on the command line, never YAML",
 }
 
-_TYPES = {"int", "float", "bool", "str", "list", "dict", "none"}
+_TYPES = {"int", "float", "bool", "str", "list", "dict", "none", "class"}
 _UNCHECKED = ("any", "computed")  # as the user likes; by RecBole alone, so that no user knows the key
 _LINE = re.compile(r"^(?P<name>\w+):\s*(?P<value>.*?)\s*#\s\((?P<spec>.+?)\)\s(?P<sentence>\S.*)$")
 _INTERVAL = re.compile(r"^in ([\[(])(\S+), (\S+)([\])])$")
@@ -78,6 +79,11 @@ class Key:
         return tuple(self.rule.removeprefix("one of: ").split()) if self.rule.startswith("one of: ") else ()
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Words that are values: the choices, or those of a kind such as ``all or int``."""
+        return self.choices or tuple(word for word in self.kind.split(" or ") if word not in {*_TYPES, *_UNCHECKED})
+
+    @property
     def is_checked(self) -> bool:
         """Whether there is a type that its values must have."""
         return self.kind not in _UNCHECKED
@@ -87,7 +93,7 @@ class Key:
         """What a value must be, for messages: ``an int >= 1``, ``both or loss``, ``all or an int >= 1``."""
         if self.choices:
             return " or ".join(filter(None, [", ".join(self.choices[:-1]), self.choices[-1]]))
-        article = {"int": "an int", "bool": "True or False", "none": "nothing (~)"}
+        article = {"int": "an int", "bool": "True or False", "none": "nothing (~)", "class": "my_file.py:MyClass"}
         kinds = [article.get(k, f"a {k}" if k in _TYPES else k) for k in self.kind.split(" or ")]
         return " ".join(filter(None, [" or ".join(kinds), self.rule]))
 
@@ -111,7 +117,7 @@ class Key:
         if self.allows(value):
             return
         advice = f"use {self.expects}"
-        guess = nearest(value, self.choices) if self.choices and isinstance(value, str) else None
+        guess = nearest(value, self.words) if self.words and isinstance(value, str) else None
         if guess:
             advice += f" (did you mean {guess}?)"
         if isinstance(value, int) and value > LARGEST_INT and self.allows(LARGEST_INT) > self.allows(LARGEST_INT + 1):
@@ -138,6 +144,8 @@ class Key:
 def _is_kind(value, kind: str) -> bool:
     if kind == "none":
         return value is None
+    if kind == "class":
+        return is_reference(value)
     if kind == "bool" or isinstance(value, bool):
         return kind == "bool" and isinstance(value, bool)
     return isinstance(value, {"int": int, "float": (int, float), "str": str, "list": (list, tuple), "dict": dict}[kind])

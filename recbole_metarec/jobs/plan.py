@@ -23,7 +23,7 @@ from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gai
 from recbole_metarec.files import data_fingerprint
 from recbole_metarec.jobs.competitors import Competitor
 from recbole_metarec.jobs.job import PlannedRun
-from recbole_metarec.runs.code_version import code_version
+from recbole_metarec.runs.code_version import code_version, own_files
 from recbole_metarec.runs.settings import memory_files
 from recbole_metarec.runs.training import settled_config
 
@@ -94,6 +94,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
     encoder = Path(str(config.get("text_encoder"))).expanduser()
     if model.spec.is_ours and needs_text and encoder.is_dir():
         data_files += sorted(str(file) for file in encoder.rglob("*") if file.is_file())
+    files_of_user = own_files(config)
     return PlannedRun(
         model=model.name,
         experiment=model.experiment,
@@ -102,8 +103,8 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
         seed=config["seed"],
         overrides=overrides,
         config=config,
-        code=code_version(model.spec.source_files),
-        model_files=[str(file) for file in model.spec.source_files],
+        code=code_version(files_of_user),
+        model_files=[str(file) for file in files_of_user],
         data=fingerprint(tuple(data_files)),
         data_files=data_files,
         command="",

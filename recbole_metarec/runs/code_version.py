@@ -8,12 +8,14 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import recbole_metarec
+from recbole_metarec.config.models import model_spec
+from recbole_metarec.config.own_models import is_reference, load_class, source_files
 from recbole_metarec.config.resources import resource_dir
 from recbole_metarec.config.schema import read_keys
 from recbole_metarec.errors import DataError
@@ -70,6 +72,16 @@ def code_version(model_files: Iterable[str | Path] = ()) -> str:
     own = [("model", Path(file)) for file in model_files]
     ours = f"recbole-metarec {recbole_metarec.__version__}+{_identity(deciding_files())}"
     return ", ".join([ours, *packages, *([f"{_OWN} {_identity(own)}"] if own else [])])
+
+
+def own_files(config: Mapping) -> tuple[Path, ...]:
+    """The files of what is a user's in a run: of the class of its model, and of its weighting.
+
+    config: its keys; those that are missing are not the user's.
+    """
+    name = config.get("gradient_rescaling")
+    named = [load_class(name, "gradient_rescaling")] if is_reference(name) else []
+    return tuple(dict.fromkeys([*model_spec(config["model"]).source_files, *source_files(named)]))
 
 
 def without_own_files(version: str) -> str:

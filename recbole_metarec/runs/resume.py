@@ -19,7 +19,7 @@ from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import locked, plain_values, write_json, write_text
 from recbole_metarec.runs import folder
-from recbole_metarec.runs.code_version import code_version
+from recbole_metarec.runs.code_version import code_version, own_files
 
 _STARTED = "started.json"
 
@@ -101,7 +101,7 @@ def _begin(parent: Path, start: RunStart) -> Path:
     run_dir = folder.make_run_folder(parent, model, dataset, seed)
     try:
         given = start.given | {"model": model, "dataset": dataset}
-        code = code_version(model_spec(model).source_files)
+        code = code_version(own_files(start.settings))
         started = {"given": given, "data": start.data, "code": code, "versions": folder.versions()}
         started |= {"class": model_spec(model).reference} if model_spec(model).reference else {}
         write_json(run_dir / _STARTED, started)
@@ -147,7 +147,7 @@ def _runs(parent: Path) -> list[Path]:
 def _log_resumed(run_dir: Path) -> None:
     getLogger().info(f"{run_dir} is complete" if is_complete(run_dir) else f"resuming {run_dir}")
     started = _read_start(run_dir)
-    then, now = started.get("code"), code_version(model_spec(started["given"]["model"]).source_files)
+    then, now = started.get("code"), code_version(own_files(started["given"]))
     if then != now and not is_complete(run_dir):
         getLogger().warning(f"{run_dir} was started with {then}, now it is {now}: the rest may come out differently")
 

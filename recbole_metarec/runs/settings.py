@@ -6,13 +6,17 @@ from pathlib import Path
 from recbole_metarec.config.model_names import check_model, model_name
 from recbole_metarec.config.models import DEFAULT_MODEL, model_spec
 from recbole_metarec.config.origins import origin_of
+from recbole_metarec.config.own_models import is_reference
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.saved_config import BEFORE
 from recbole_metarec.config.schema import key_reference, keys_in
 from recbole_metarec.data.embedded import EMBEDDED_TARGET
-from recbole_metarec.errors import CheckpointError
+from recbole_metarec.errors import CheckpointError, ConfigError
 from recbole_metarec.files import model_file
+from recbole_metarec.lazy import LazyModule
 from recbole_metarec.runs.resume import given_to_run, saved_settings
+
+weighting = LazyModule("recbole_metarec.trainer.weighting")  # it brings PyTorch
 
 
 def make_run_config(model: str | type | None, dataset: str | None, user: UserKeys, resume=None) -> RunConfig:
@@ -35,7 +39,20 @@ def make_run_config(model: str | type | None, dataset: str | None, user: UserKey
     defaults = {"transfer_guard": True} if model_spec(model).without_transfer else {}
     if saved.get("model") == model and model_spec(model).is_ours:
         defaults |= {key: saved[key] for key in BEFORE.keys() & key_reference(model).keys()}
-    return RunConfig.build(model, dataset, user.without("model", "dataset"), defaults)
+    run_config = RunConfig.build(model, dataset, user.without("model", "dataset"), defaults)
+    _check_own_weighting(run_config, resume)
+    return run_config
+
+
+def _check_own_weighting(run_config: RunConfig, resume) -> None:
+    """Imports the user's class that ``gradient_rescaling`` names. Raises ConfigError for what is none, and where the
+    folder of a run alone names it: no folder decides which code is imported."""
+    name = run_config.values.get("gradient_rescaling")
+    if not is_reference(name):
+        return
+    if run_config.origin("gradient_rescaling") == str(resume):
+        raise ConfigError(f"--resume: {resume} weighs by a class of your own; add --gradient_rescaling={name}")
+    weighting.weighting_of(name)
 
 
 def repeatable_settings(config: Mapping, user: Mapping) -> dict:

@@ -31,7 +31,7 @@ from recbole_metarec.trainer.step import StepResult, joint_step, plain_step
 from recbole_metarec.trainer.training_log import TrainingLog
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.transfer_step import TransferStep
-from recbole_metarec.trainer.weighting import WEIGHTINGS
+from recbole_metarec.trainer.weighting import weighting_of
 
 
 class TransferTrainer(Trainer):
@@ -53,8 +53,8 @@ class TransferTrainer(Trainer):
         super().__init__(config, model)
         self.seed = config["seed"]
         self.saved_model_file = _unused(Path(self.saved_model_file))
-        scored = self.transfer == "meta" and WEIGHTINGS[config["gradient_rescaling"]].makes_scores
-        self.log = TrainingLog(self.logger, TransferMonitor(not scored, {}))
+        watched = self.transfer == "meta" and weighting_of(config["gradient_rescaling"]).is_watched
+        self.log = TrainingLog(self.logger, TransferMonitor(not watched, {}))
         self.sources = SourceSides((), self._optimizer_for_sources)
         self.source_names: list[str] = []
         self.pretrained = self.steps_done = 0

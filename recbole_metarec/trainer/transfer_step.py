@@ -15,7 +15,7 @@ from recbole_metarec.trainer.shares import Shares, deal
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.step import StepResult
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
-from recbole_metarec.trainer.weighting import WEIGHTINGS
+from recbole_metarec.trainer.weighting import weighting_of
 
 
 class Passes(list):
@@ -53,7 +53,7 @@ class TransferStep:
 
     def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState):
         self.model, self.sources, self.settings, self.state = model, sources, settings, state
-        self.weighting = WEIGHTINGS[settings.gradient_rescaling](settings)
+        self.weighting = weighting_of(settings.gradient_rescaling)(settings)
         self.measurer = StepMeasurer(model, sources, settings)
 
     def __call__(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
@@ -108,7 +108,8 @@ class TransferStep:
         if self.weighting.scores_at == point:
             scores = self.weighting.scores(trials, [one.gradient for one in target])
             self.state.smooth(scores, usable, self.settings.similarity_momentum)
-        return SourceWeights(self.weighting.weights(self.state.smoothed, usable), usable, scores)
+        values = self.weighting.weights(self.state.smoothed, usable, self.state.steps)
+        return SourceWeights(values, usable, scores)
 
     def _shares(self, batch: SequenceBatch, weights: SourceWeights, streams: Streams) -> Shares:
         if self.settings.target_batch == "shared":
@@ -130,7 +131,7 @@ class TransferStep:
         return meta.outer_gradient(parameters, trial, target_loss, self.state.log_rates, exact)
 
     def _update(self, counted: Tensor, weights: Tensor, trials: Passes, outers: Passes) -> Tensors:
-        gradient = meta.weighted_sum(counted, [outer.gradient for outer in outers])
+        gradient = self.weighting.combined(counted, [outer.gradient for outer in outers])
         if not self.settings.source_weight:
             return gradient
         along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])

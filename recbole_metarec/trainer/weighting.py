@@ -1,9 +1,10 @@
-"""How sources are weighed. A new weighting is one more class here, its name in WEIGHTINGS, and the same name in
-``one of: ...`` of the key ``gradient_rescaling`` in ``properties/model/MetaRec.yaml``; a test holds the two equal.
-Another similarity under the same softmax is a subclass of :class:`SimilarityWeighting` with other ``scores``.
+"""How sources are weighed, and how a step uses them.
 
-A weighting says how well each source serves the target in one step (scores) and what each may therefore contribute to
-the update (weights). In between, the meta step smooths the scores over the steps.
+A weighting answers three questions in each step: how well each source serves the target (``scores``), how much each may
+therefore contribute (``weights``), and what the update is (``combined``). Between the first two, the meta step smooths
+the scores over the steps. A user's own is a class derived from one of these, which ``gradient_rescaling`` names:
+``my_transfer.py:MyWeighting``. One that ships is a class here, its name in WEIGHTINGS, and the same name in the kind of
+that key in ``properties/model/MetaRec.yaml``; a test holds the two equal.
 """
 
 from abc import ABC, abstractmethod
@@ -12,20 +13,22 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from recbole_metarec.config.own_models import load_class
+from recbole_metarec.errors import ConfigError
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.meta_step import Tensors, TrialUpdate
 from recbole_metarec.trainer.transfer_state import TransferSettings
 
 
 class SourceWeighting(ABC):
-    """M sources to M weights.
+    """M sources to M weights, and to one update. It keeps nothing from step to step, so that a resumed run is the same.
 
-    makes_scores: False if all sources weigh the same by intention, so that nobody warns of it. scores_at: "theta" if
-    the scores read the target's gradient before the trial updates, "phi" if they read it after them, None if there are
-    none.
+    is_watched: whether weights that are even, or all on one source, are a failure that the user is warned of.
+    scores_at: "theta" if the scores read the target's gradient before the trial updates, "phi" if they read it after
+    them, None if there are none.
     """
 
-    makes_scores = True
+    is_watched = True
     scores_at: str | None = None
 
     def __init__(self, settings: TransferSettings):
@@ -40,8 +43,19 @@ class SourceWeighting(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def weights(self, scores: Tensor, usable: Tensor) -> Tensor:
-        """w, float [M]: of the smoothed scores [M]; 0 where not usable (bool [M]), else they sum to 1."""
+    def weights(self, scores: Tensor, usable: Tensor, step: int) -> Tensor:
+        """w, float [M]: of the smoothed scores [M]; 0 where not usable (bool [M]), else they sum to 1.
+
+        step: how many steps with sources the run has done before.
+        """
+
+    def combined(self, counted: Tensor, gradients: Sequence[Tensors]) -> Tensors:
+        """The gradient by which the shared parameters move: sum_i counted_i g_i.
+
+        counted: float [M], what each source counts, 0 for one that is not usable and may hold anything. gradients: g_i
+        of each, by parameter: the target's gradient after the trial update on it.
+        """
+        return meta.weighted_sum(counted, gradients)
 
 
 class SimilarityWeighting(SourceWeighting):
@@ -55,7 +69,7 @@ class SimilarityWeighting(SourceWeighting):
         """Cosines between -1 and 1."""
         return similarities(trials, gradients, self.settings.compared(list(trials[0].moved)))
 
-    def weights(self, scores: Tensor, usable: Tensor) -> Tensor:
+    def weights(self, scores: Tensor, usable: Tensor, step: int) -> Tensor:
         """Softmax over the usable sources; ``rescale_sign: paper`` prefers those that disagree."""
         sign = -1.0 if self.settings.rescale_sign == "paper" else 1.0
         return meta.source_weights(sign * scores, usable, self.settings.temperature)
@@ -64,14 +78,24 @@ class SimilarityWeighting(SourceWeighting):
 class UniformWeighting(SourceWeighting):
     """w_i = 1 / M: what weighing is compared with."""
 
-    makes_scores = False
+    is_watched = False
 
-    def weights(self, scores: Tensor, usable: Tensor) -> Tensor:
+    def weights(self, scores: Tensor, usable: Tensor, step: int) -> Tensor:
         """The same for every usable source."""
         return meta.source_weights(torch.zeros_like(scores), usable, 1.0)
 
 
 WEIGHTINGS = {"similarity": SimilarityWeighting, "uniform": UniformWeighting}
+
+
+def weighting_of(name: str) -> type[SourceWeighting]:
+    """The class that ``gradient_rescaling`` names. Raises ConfigError for a user's that is none or cannot be loaded."""
+    if name in WEIGHTINGS:
+        return WEIGHTINGS[name]
+    found = load_class(name, "gradient_rescaling")
+    if not issubclass(found, SourceWeighting):
+        raise ConfigError(f"gradient_rescaling: {name} is no SourceWeighting; derive it from SimilarityWeighting")
+    return found
 
 
 def similarities(trials: Sequence[TrialUpdate], gradients: Sequence[Tensors], names: Iterable[str]) -> Tensor:

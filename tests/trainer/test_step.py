@@ -234,13 +234,13 @@ def test_the_parameters_compared(over, wanted):
 
 
 def test_every_weighting_can_be_chosen_by_the_key():
-    assert key_reference("MetaRec")["gradient_rescaling"].rule == f"one of: {' '.join(WEIGHTINGS)}"
+    assert key_reference("MetaRec")["gradient_rescaling"].kind == " or ".join([*WEIGHTINGS, "class"])
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS.values())
-def test_a_weighting_that_makes_scores_says_from_which_gradients(weighting):
+def test_a_weighting_that_is_watched_makes_scores_and_says_from_which_gradients(weighting):
     settings = TransferSettings(**STEP_DEFAULTS)
-    assert weighting.makes_scores == (weighting(settings).scores_at is not None)
+    assert weighting.is_watched == (weighting(settings).scores_at is not None)
 
 
 # -- joint training, and what is carried from step to step -------------------------------------------------------------
