@@ -44,7 +44,8 @@ def test_every_key_has_type_range_and_a_sentence(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         if re.match(r"^\w+:", line):
             assert re.match(
-                r"^\w+: .*# \((int|float|bool|str|list|dict|none|all|auto|any|computed)\b.*\) \S.*[.]$", line
+                r"^\w+: .*# \((\w+ or )*(int|float|bool|str|list|dict|none|class|all|auto|any|computed)\b.*\) \S.*[.]$",
+                line,
             ), line
 
 

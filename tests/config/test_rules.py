@@ -68,6 +68,8 @@ def wrong_values(key: Key) -> list:
         "dict or none": ["x", 1, [1]],
         "list or none": [{}, [1], True],
     }
+    if "class" in kinds:
+        wrong += ["MyWeighting", "my_transfer.py", 3, True]
     return wrong + always.get(key.kind, [])
 
 

@@ -1,4 +1,4 @@
-"""A weighting of the user's: named by the key, asked in every step, part of a run's identity and never of a folder's."""
+"""A weighting of the user: named by the key, asked in every step, part of the identity of a run."""
 
 import sys
 from pathlib import Path
@@ -69,12 +69,12 @@ def test_weights_are_asked_with_the_steps_done_and_kept_beside_the_run(shop):
     [
         (
             "my_transfer.py:NoWeighting",
-            "gradient_rescaling: my_transfer.py:NoWeighting is no SourceWeighting; derive it",
+            "gradient_rescaling: my_transfer.py:NoWeighting is no SourceWeighting; ",
         ),
         ("my_transfer.py:Frist", "gradient_rescaling: there is no class Frist in my_transfer.py; did you mean First?"),
         (
             "similarty",
-            "--gradient_rescaling is similarty; use a similarity or a uniform or my_file.py:MyClass (did you",
+            "--gradient_rescaling is similarty; use similarity or uniform or my_file.py:MyClass (",
         ),
     ],
 )
