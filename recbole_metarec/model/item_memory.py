@@ -26,7 +26,8 @@ from recbole_metarec.data.repeats import LAG_STARTS
 from recbole_metarec.model.losses import Offsets, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.seen_offset import SeenOffset, up_to
 
-POSITIONS = 256  # that teach the memory in a batch: its few numbers do not need all, and evidence costs time
+POSITIONS = 256  # that teach the scalars in a batch: so few numbers do not need all, and evidence costs time
+HIDDEN = 16  # width of a head's network
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -129,12 +130,12 @@ class Evidence(NamedTuple):
 
 
 class EvidenceHead(nn.Module):
-    """What a pair's counts are worth, and the popularity beside them: scalars that are the same for all domains.
+    """What a pair's counts are worth, and the popularity beside them: numbers that are the same for all domains.
 
-    The start values are near those that training on one domain, Scientific, has found.
+    hidden: 0 for the scalars alone, else the width of a network that corrects what the fraction says of an entry.
     """
 
-    def __init__(self):
+    def __init__(self, hidden: int = 0):
         super().__init__()
         self.log_weights = nn.Parameter(torch.tensor([0.0, -0.3, -0.6, -0.6]))
         self.log_shrinkage = nn.Parameter(torch.tensor(1.0))
@@ -144,19 +145,23 @@ class EvidenceHead(nn.Module):
         self.evidence_weight = nn.Parameter(torch.tensor(2.0))
         self.log_epsilon = nn.Parameter(torch.tensor(-3.5))
         self.popularity_weight = nn.Parameter(torch.tensor(0.7))
+        self.network = EvidenceNetwork(hidden) if hidden else None
 
     def forward(self, entries: Entries, near: Tensor, cell: Tensor, events: Tensor) -> Tensor:
         """e(j) of each cell, a row and an item: [C]. near: int64 [R * REACH], events of the item at each place; cell:
         int64 [E], where an entry counts; events: int64 [C], of each cell's item."""
-        exponents = self.exponents
-        near, events = (counts.clamp(min=1).to(exponents.dtype) for counts in (near, events))
+        exponents, place = self.exponents, entries.place
+        near, events = (numbers.clamp(min=1).to(exponents.dtype) for numbers in (near, events))
+        counts = entries.counts.to(exponents.dtype)
         recency = torch.sigmoid(self.decay) ** torch.arange(REACH, device=near.device)
         recency = recency * torch.cat([self.log_last.exp()[None], torch.ones_like(recency[1:])])
-        of_place = recency.repeat(near.shape[0] // REACH), near ** exponents[0]
-        recency, sizes = (values.index_select(0, entries.place) for values in of_place)
-        sizes = sizes * (events ** exponents[1]).index_select(0, cell) + self.log_shrinkage.exp()
-        weighted = entries.counts.to(exponents.dtype) @ self.log_weights.exp()
-        return torch.zeros_like(events).index_add(0, cell, weighted * recency / sizes)
+        recency = recency.repeat(near.shape[0] // REACH).index_select(0, place)
+        sizes = (near ** exponents[0]).index_select(0, place) * (events ** exponents[1]).index_select(0, cell)
+        evidence = (counts @ self.log_weights.exp()) * recency / (sizes + self.log_shrinkage.exp())
+        if self.network is not None:
+            logs = near.log().index_select(0, place), events.log().index_select(0, cell)
+            evidence = evidence * self.network(counts, *logs, place % REACH).exp()
+        return torch.zeros_like(events).index_add(0, cell, evidence)
 
     def logit(self, evidence: Tensor) -> Tensor:
         """What evidence e(j) [E] adds to the logit of j."""
@@ -167,15 +172,34 @@ class EvidenceHead(nn.Module):
         return self.popularity_weight * torch.log1p(popularity.to(self.popularity_weight.dtype))
 
 
+class EvidenceNetwork(nn.Module):
+    """Logarithm of a factor for each entry; 0 at the start, so that a head starts as the scalars alone."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.inner = nn.Parameter(torch.empty(GROUPS + 7, hidden))
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.outer = nn.Parameter(torch.zeros(hidden))
+        nn.init.trunc_normal_(self.inner, std=0.3)
+
+    def forward(self, counts: Tensor, near: Tensor, item: Tensor, lag: Tensor) -> Tensor:
+        """counts [E, 4]; near, item: logarithms of the events of both items, [E]; lag: int64 [E]. Returns [E]."""
+        total, lag = counts.sum(dim=1), lag.to(counts.dtype)
+        association = total.clamp(min=0.5).log() - (near + item) / 2
+        others = total.log1p(), association, near, item, lag / REACH, 0.7**lag, (lag == 0).to(counts.dtype)
+        features = torch.cat([counts.log1p(), torch.stack(others, dim=1)], dim=1)
+        return F.gelu(features @ self.inner + self.bias) @ self.outer
+
+
 class ItemMemory(nn.Module):
     """The memory of a domain: its pair counts, an item bias, and the head.
 
-    text_width: of the text vectors that are compared with the history's, 0 without texts.
+    text_width: of the text vectors that are compared with the history's, 0 without texts. hidden: of the head.
     """
 
-    def __init__(self, n_items: int, n_pairs: int, text_width: int = 0):
+    def __init__(self, n_items: int, n_pairs: int, text_width: int = 0, hidden: int = 0):
         super().__init__()
-        self.head = EvidenceHead()
+        self.head = EvidenceHead(hidden)
         self.seen = SeenOffset(-1.0, lift_weight=1.0)
         self.pairs = PairTable(n_items, n_pairs)
         self.item_bias = nn.Parameter(torch.zeros(n_items))
@@ -188,7 +212,9 @@ class ItemMemory(nn.Module):
         source: another domain's evidence, read by the same head and offsets; such a domain has no item bias.
         """
         evidence = source or Evidence(self.pairs, self.text_vectors)
-        positions, answers = _some(*batch.predicted())
+        positions, answers = _some(
+            *batch.predicted(), POSITIONS if self.head.network is None else POSITIONS // 4
+        )  # a network costs more
         owner = positions // batch.inputs.shape[1]
         own = Own.of(batch.histories(), evidence.pairs.n_items)
         offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)
@@ -265,12 +291,12 @@ class TextEvidence(nn.Module):
         return self.scale * summed * (summed.square().sum(dim=1, keepdim=True) + 1e-12).rsqrt()
 
 
-def _some(positions: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """At most POSITIONS of them, ascending: multiples of the golden ratio fall everywhere, however long rows are."""
-    if len(positions) <= POSITIONS:
+def _some(positions: Tensor, answers: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most so many of them, ascending: multiples of the golden ratio fall everywhere, however long rows are."""
+    if len(positions) <= most:
         return positions, answers
     order = (torch.arange(len(positions), dtype=torch.float64, device=positions.device) * GOLDEN_RATIO).frac().argsort()
-    chosen = order[:POSITIONS].sort().values
+    chosen = order[:most].sort().values
     return positions[chosen], answers[chosen]
 
 

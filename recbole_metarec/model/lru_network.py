@@ -41,7 +41,7 @@ class LRUNetwork(SequenceNetwork):
     memory, 0 without one; it is trained beside the encoder by a loss of its own, and a score is
     (1 - lru_share) * (the memory's) + lru_share * (the encoder's); the share is 0 until validation has chosen one, so
     that an encoder that was never trained does not count. memory_text_width: of the texts that the memory
-    compares.
+    compares. memory_hidden: width of the network in the memory's head, 0 without one.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class LRUNetwork(SequenceNetwork):
         seen_offset: bool = False,
         memory_pairs: int = 0,
         memory_text_width: int = 0,
+        memory_hidden: int = 0,
     ):
         super().__init__(n_items, longest)
         self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
@@ -70,7 +71,8 @@ class LRUNetwork(SequenceNetwork):
         self.target_negatives = target_negatives
         self.register_buffer("popularity", None, persistent=False)
         self.seen = SeenOffset() if seen_offset else None
-        self.memory = ItemMemory(n_items, memory_pairs, memory_text_width) if memory_pairs else None
+        sizes = n_items, memory_pairs, memory_text_width, memory_hidden
+        self.memory = ItemMemory(*sizes) if memory_pairs else None
         self.register_buffer("lru_share", torch.tensor(0.0) if memory_pairs else None)
 
     @property
@@ -203,6 +205,8 @@ class LRUNetwork(SequenceNetwork):
             sizes["seen_offset"] = True
         if self.memory is not None:
             sizes["memory_pairs"] = len(self.memory.pairs.neighbours)
+            if self.memory.head.network is not None:
+                sizes["memory_hidden"] = len(self.memory.head.network.bias)
             if self.memory.texts is not None:
                 sizes["memory_text_width"] = self.memory.text_vectors.shape[1]
         return sizes

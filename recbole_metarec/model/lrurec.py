@@ -6,6 +6,7 @@ from torch import Tensor
 from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.sequences import LeaveOneOut
 from recbole_metarec.model.base import EveryPositionRecommender
+from recbole_metarec.model.item_memory import HIDDEN
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.lru_network import LRUNetwork
 
@@ -35,6 +36,7 @@ class LRURecommender(EveryPositionRecommender):
             "target_negatives": config["target_negatives"],
             "seen_offset": config["seen_offset"],
             "memory_pairs": 0 if self._pairs is None else len(self._pairs.neighbours),
+            "memory_hidden": HIDDEN if config["memory_form"] == "network" else 0,
             "memory_text_width": config["text_width"] if _compares_texts(config) else 0,
         }
 

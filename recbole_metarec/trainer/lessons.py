@@ -26,8 +26,8 @@ def start_from(memory: ItemMemory, run: str) -> None:
     saved = without_lift(read_checkpoint(file).get("state_dict") or {})
     for name, parameter in memory.shared_weights().items():
         value = saved.get(f"memory.{name}")
-        if value is None and name.startswith("texts."):
-            continue  # of a run without texts
+        if value is None and name.startswith(("texts.", "head.network.")):
+            continue  # of a run without texts, or with the scalars alone
         if value is None or value.shape != parameter.shape or not value.isfinite().all():
             raise CheckpointError(f"memory_from: {file}: holds no item memory; give a run with item_memory: True")
         parameter.copy_(value)

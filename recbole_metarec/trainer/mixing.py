@@ -1,20 +1,35 @@
-"""How much the encoder counts beside an item memory: validation chooses, in every epoch."""
+"""How much the encoder counts beside an item memory: validation chooses, in every epoch, where it can tell.
+
+On the 100 to 400 validation rows of a shop the best of eleven shares is mostly luck. There a fixed share serves better
+than the best one, than the memory alone and than the encoder alone (2 % of the users of Scientific, Office and Toys14,
+six subsamples each: NDCG@10 on test 0.0259, 0.0115, 0.0106; the best share 0.0241, 0.0099, 0.0106).
+"""
 
 import numpy as np
 import torch
 
-from recbole_metarec.evaluation.ranking import rank_shares
+from recbole_metarec.evaluation.ranking import ndcg_at, rank_shares
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 
 SHARES = tuple(number / 10 for number in range(11))  # of the encoder in a score; the rest is the item memory's
+USUAL = 2  # which of them it is until validation says otherwise
 
 
 def choose_share(model, valid_data, config, device: torch.device, metric: str) -> tuple:
-    """Sets the model's share to the best on validation, and returns RecBole's (score, result) of that share."""
-    results = [metrics_of(ranks, config) for ranks in rank_shares(model, valid_data, SHARES, device)]
-    best = best_share(np.array([result[metric] for result in results]))
-    model.lru_share.fill_(SHARES[best])
-    return results[best][metric], results[best]
+    """Sets the model's share by validation, and returns RecBole's (score, result) of that share."""
+    ranks = rank_shares(model, valid_data, SHARES, device)
+    chosen = chosen_share(ndcg_at(ranks, max(config["topk"])))
+    model.lru_share.fill_(SHARES[chosen])
+    result = metrics_of(ranks[chosen], config)
+    return result[metric], result
+
+
+def chosen_share(values: np.ndarray) -> int:
+    """Which of SHARES serves best by the values of each row, float [S, R]: the usual one, unless another's lead over it
+    is more than two standard errors."""
+    best = best_share(values.mean(axis=1))
+    lead = values[best] - values[USUAL]
+    return best if lead.sum() > 2 * np.linalg.norm(lead) else USUAL
 
 
 def best_share(scores: np.ndarray) -> int:

@@ -6,23 +6,25 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, SparseAdam
 
+MANY = ("memory.item_bias", "memory.head.network.")  # the parts of an item memory that are no few numbers
+
 
 def parameter_groups(model: torch.nn.Module, memory_rate: float = 0.0) -> list[dict]:
     """Every parameter once: matrices with weight decay; recurrence, biases and LayerNorm (all vectors) without.
 
     memory_rate: learning rate of the item memory and of the offsets of seen items, which are few numbers of size 1; a
-    tenth of it for the memory's item bias.
+    tenth of it for what is many numbers, the memory's item bias and the network of its head.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     memory = [(name, p) for name, p in named if name.startswith(("memory.", "seen."))]
-    biases = [p for name, p in memory if name == "memory.item_bias"]
-    head = [p for name, p in memory if name != "memory.item_bias"]
+    many = [p for name, p in memory if name.startswith(MANY)]
+    few = [p for name, p in memory if not name.startswith(MANY)]
     others = [p for name, p in named if not name.startswith(("memory.", "seen."))]
     groups = [
         {"params": [p for p in others if p.dim() > 1]},
         {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
-        {"params": head, "weight_decay": 0.0, "lr": memory_rate},
-        {"params": biases, "weight_decay": 0.0, "lr": memory_rate / 10},
+        {"params": few, "weight_decay": 0.0, "lr": memory_rate},
+        {"params": many, "weight_decay": 0.0, "lr": memory_rate / 10},
     ]
     return groups[:2] + [group for group in groups[2:] if group["params"]]
 

@@ -60,7 +60,13 @@ def test_a_run_without_texts_is_the_same_whatever_its_texts_would_be_read_by(run
 
 def test_a_run_without_a_memory_is_the_run_of_before_whatever_the_memory_would_be(run):
     off = {"seen_offset": False, "item_memory": False}
-    memory = {"memory_neighbours": 500, "memory_texts": "auto", "memory_from": None, "memory_learning_rate": 0.03}
+    memory = {
+        "memory_neighbours": 500,
+        "memory_form": "scalars",
+        "memory_texts": "auto",
+        "memory_from": None,
+        "memory_learning_rate": 0.03,
+    }
     assert run.recipe == with_config(run, **off, **memory).recipe
     assert run.recipe == with_config(run, **off, **memory | {"memory_neighbours": 9, "memory_learning_rate": 1}).recipe
     offset = off | {"seen_offset": True}

@@ -36,11 +36,11 @@ def store_of(of_users: list[list[int]]) -> SequenceStore:
     return SequenceStore.from_events(users, np.concatenate(of_users), N)
 
 
-def memory_of(of_users: list[list[int]], text_width: int = 0, most: int = 1000) -> ItemMemory:
+def memory_of(of_users: list[list[int]], text_width: int = 0, hidden: int = 0) -> ItemMemory:
     """In float64, its numbers drawn."""
     store = store_of(of_users)
-    pairs = PairCounts.of(store, store.lengths, most)
-    memory = ItemMemory(N, len(pairs.neighbours), text_width).double()
+    pairs = PairCounts.of(store, store.lengths, 1000)
+    memory = ItemMemory(N, len(pairs.neighbours), text_width, hidden).double()
     memory.pairs.fill(pairs)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -81,9 +81,11 @@ def slow_scores(memory: ItemMemory, of_users: list[list[int]], history: list[int
         evidence = 0.0
         for lag, near in enumerate(history[::-1][:10]):
             weighted = sum(w * max(c, 0) for w, c in zip(weights, counts.get((near, item), [0] * GROUPS), strict=True))
-            size = max(popularity[near], 1) ** one * max(left[item], 1) ** two + math.exp(head.log_shrinkage)
+            sold = popularity[near], left[item]
+            size = max(sold[0], 1) ** one * max(sold[1], 1) ** two + math.exp(head.log_shrinkage)
             recency = float(torch.sigmoid(head.decay)) ** lag * (math.exp(head.log_last) if lag == 0 else 1.0)
-            evidence += recency * weighted / size
+            factor = 1.0 if head.network is None else slow_factor(head.network, counts, (near, item), sold, lag)
+            evidence += recency * weighted / size * factor
         scores[item] = float(head.evidence_weight) * math.log1p(evidence * math.exp(-head.log_epsilon))
         scores[item] += float(head.popularity_weight) * math.log1p(left[item]) + float(memory.item_bias[item])
         if item in history:
@@ -98,13 +100,32 @@ def slow_scores(memory: ItemMemory, of_users: list[list[int]], history: list[int
     return scores
 
 
+def slow_factor(network, counts: dict, pair: tuple[int, int], events: tuple[int, int], lag: int) -> float:
+    """What the network makes of an entry; 1 where it makes none."""
+    of_pair = [max(c, 0) for c in counts.get(pair, [0] * GROUPS)]
+    near, item = (math.log(max(count, 1)) for count in events)
+    total = sum(of_pair)
+    features = [math.log1p(c) for c in of_pair] + [math.log1p(total), math.log(max(total, 0.5)) - (near + item) / 2]
+    features += [near, item, lag / 10, 0.7**lag, float(lag == 0)]
+    hidden = F.gelu(torch.tensor(features).double() @ network.inner + network.bias)
+    return float((hidden @ network.outer).exp())
+
+
 def popularity_of(of_users: list[list[int]]) -> list[int]:
     return np.bincount(np.concatenate(of_users), minlength=N).tolist()
 
 
-@pytest.fixture(params=[0, 5], ids=["ids", "texts"])
-def memory(request):
-    return memory_of(histories(), request.param)
+SHAPES = {"ids": {}, "texts": {"text_width": 5}, "network": {"hidden": 6}}
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request):
+    return SHAPES[request.param]
+
+
+@pytest.fixture
+def memory(shape):
+    return memory_of(histories(), **shape)
 
 
 class TestScores:
@@ -129,9 +150,9 @@ class TestScores:
         assert shared[3] > unknown[3]  # 3, 4 is somebody else's
         assert alone[3] > unknown[3] and torch.allclose(alone[4], unknown[4])
 
-    def test_renumbering_the_items_renumbers_the_scores(self, memory):
+    def test_renumbering_the_items_renumbers_the_scores(self, memory, shape):
         new = np.r_[0, 1 + np.random.default_rng(3).permutation(N - 1)]
-        other = memory_of([new[history].tolist() for history in histories()], 0 if memory.texts is None else 5)
+        other = memory_of([new[history].tolist() for history in histories()], **shape)
         other.load_state_dict(
             {name: value for name, value in memory.state_dict().items() if not name.startswith("pairs.")}, strict=False
         )
@@ -179,8 +200,8 @@ class TestLoss:
             memory(SequenceBatch(F.pad(batch.inputs, (0, 3)), F.pad(batch.targets, (0, 3)))), loss
         )
 
-    def test_the_head_reads_another_domain_as_a_memory_of_that_domain_without_a_bias_does(self, memory):
-        other = memory_of(histories(5), 0 if memory.texts is None else 5)
+    def test_the_head_reads_another_domain_as_a_memory_of_that_domain_without_a_bias_does(self, memory, shape):
+        other = memory_of(histories(5), **shape)
         other.load_state_dict(
             {k: v for k, v in memory.state_dict().items() if "head" in k or "seen" in k}, strict=False
         )
@@ -194,11 +215,20 @@ class TestLoss:
     def test_some_of_the_positions_teach_where_there_are_many(self, memory, monkeypatch):
         """Their mean loss is an estimate of that of all: positions of every place in a row are among them."""
         positions = torch.arange(4000)
-        chosen, _ = item_memory._some(positions, positions)
-        assert len(chosen) == item_memory.POSITIONS and torch.equal(chosen, chosen.sort().values)
+        chosen, _ = item_memory._some(positions, positions, 256)
+        assert len(chosen) == 256 and torch.equal(chosen, chosen.sort().values)
         for length in (2, 3, 4, 5, 8, 13):
             share = torch.bincount(chosen % length, minlength=length) / len(chosen)
             assert (share * length - 1).abs().max() < 0.25, length
+
+
+def test_the_network_starts_at_one():
+    of_users = histories()
+    pairs = PairCounts.of(store_of(of_users), store_of(of_users).lengths, 1000)
+    scalars, network = (ItemMemory(N, len(pairs.neighbours), hidden=hidden) for hidden in (0, 6))
+    for memory in (scalars, network):
+        memory.pairs.fill(pairs)
+    assert torch.equal(scalars.scores(padded(of_users)), network.scores(padded(of_users)))
 
 
 def test_own_pairs_are_those_inside_each_row():

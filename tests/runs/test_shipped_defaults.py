@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 QUIET = {"state": "ERROR", "show_progress": False, "device": "cpu"}
 SMALL = {key: value for key, value in TINY.items() if key not in ("vq_heads", *PLAIN)} | QUIET
-LATER = {*PLAIN, "memory_neighbours", "memory_texts", "memory_from", "memory_learning_rate", *BEFORE}
+LATER = {*PLAIN, "memory_neighbours", "memory_form", "memory_texts", "memory_from", "memory_learning_rate", *BEFORE}
 
 
 @pytest.mark.parametrize("model", ["LRURec", "MetaRec"])

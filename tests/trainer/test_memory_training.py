@@ -13,7 +13,7 @@ from recbole_metarec.model.saved_network import network_maker
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint, write_checkpoint
 from recbole_metarec.trainer.lessons import Lessons
-from recbole_metarec.trainer.mixing import SHARES, best_share
+from recbole_metarec.trainer.mixing import SHARES, USUAL, best_share, chosen_share
 
 MEMORY = {**TINY, "item_memory": True, "seen_offset": True, "memory_neighbours": 6}
 
@@ -36,7 +36,7 @@ def parameters(made) -> dict:
 
 WAYS = [
     {}, {"second_order": True}, {"meta_transfer": "joint"}, {"meta_transfer": "pretrain", "pretrain_epochs": 2},
-    {"similarity_over": "encoder_and_memory"},
+    {"similarity_over": "encoder_and_memory"}, {"memory_form": "network", "second_order": True},
 ]  # fmt: skip
 
 
@@ -62,15 +62,24 @@ def test_metarec_without_sources_is_lrurec_to_the_bit(shop):
 
 def test_validation_chooses_the_share_and_reports_the_score_of_that_share(shop):
     made = run(shop, "LRURec", epochs=5)
-    scores = []
+    values = []
     for share in SHARES:
         made.model.lru_share.fill_(share)
-        scores.append(ndcg_at(rank_all(made.model, made.valid, made.trainer.device), 10).mean())
-    chosen = best_share(np.array(scores))
-    made.trainer._valid_epoch(made.valid)
-    assert float(made.model.lru_share) == pytest.approx(SHARES[chosen])
+        values.append(ndcg_at(rank_all(made.model, made.valid, made.trainer.device), 10))
+    chosen = chosen_share(np.array(values))
     score, result = made.trainer._valid_epoch(made.valid)
-    assert score == result["ndcg@10"] == pytest.approx(scores[chosen], abs=1e-6)
+    assert float(made.model.lru_share) == pytest.approx(SHARES[chosen])
+    assert score == result["ndcg@10"] == pytest.approx(values[chosen].mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("rows, chosen", [(20, USUAL), (2000, 7)])
+def test_another_share_than_the_usual_one_needs_evidence(rows, chosen):
+    values = np.random.default_rng(0).random((1, rows)).repeat(len(SHARES), axis=0)
+    lead = np.random.default_rng(1).normal(0.1, 1.0, rows)
+    for share in (6, 7, 8):
+        values[share] += lead
+    assert chosen_share(values) == chosen
+    assert chosen_share(values[:, :1]) == USUAL
 
 
 def test_the_best_share_is_that_of_the_curve_not_of_a_single_lucky_point():
