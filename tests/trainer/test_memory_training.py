@@ -88,17 +88,25 @@ def test_the_best_share_is_that_of_the_curve_not_of_a_single_lucky_point():
     assert best_share(np.ones(5)) == 0
 
 
-def test_a_head_of_another_run_serves_without_training(shop):
-    teacher = run(shop, "LRURec", saved=True, epochs=4)
+@pytest.fixture(scope="module")
+def teacher(shop, tmp_path_factory) -> Run:
+    """A finished run, with the weights that it saved."""
+    made = run(shop, "LRURec", saved=True, epochs=4, checkpoint_dir=str(tmp_path_factory.mktemp("teacher")))
+    made.trainer.load_best(made.trainer.saved_model_file)
+    return made
+
+
+def test_a_head_of_another_run_serves_without_training(shop, teacher):
     served = run(shop, "LRURec", epochs=0, memory_from=teacher.trainer.saved_model_file, saved=True)
     for name, value in teacher.model.memory.shared_weights().items():
         assert torch.equal(served.model.memory.shared_weights()[name], value), name
     assert float(served.model.lru_share) == 0 and not served.model.memory.item_bias.any()
+    network = run(shop, "LRURec", fit=False, memory_from=teacher.trainer.saved_model_file, memory_form="network")
+    assert torch.equal(network.model.memory.head.exponents, teacher.model.memory.head.exponents)
 
 
-def test_a_head_that_knew_no_lift_still_teaches_and_scores(shop, tmp_path):
+def test_a_head_that_knew_no_lift_still_teaches_and_scores(shop, teacher, tmp_path):
     """As versions wrote it that did not count how often people come back to an item."""
-    teacher = run(shop, "LRURec", saved=True, epochs=2)
     content = read_checkpoint(teacher.trainer.saved_model_file)
     for name in ("memory.pairs.lift", "memory.seen.lift_weight"):
         del content["state_dict"][name]
