@@ -45,6 +45,7 @@ def read_blocks(
     member: how the name ends of the file to read, if ``path`` is a zip archive. quoted_by: the separator of fields that
     may be quoted, so that no block ends at a line end within such a field; "" if none may.
     A byte order mark is dropped. encoding: of a file that is not UTF-8; UTF-16 with its mark is read as it is.
+    To be closed where it is not read to its end: a thread waits for the next request.
     Raises DataError for a file that cannot be read or unpacked, naming the last line that could.
     """
     with opened(path, member, encoding) as (stream, raw), _progress(path, show_progress) as bar:

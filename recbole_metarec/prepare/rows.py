@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,17 +62,18 @@ class RowReader:
 
     def _lines(self) -> Iterator[pl.DataFrame]:
         form = self.form
-        blocks = read_blocks(self.path, form.member, self._quoted_by, self.show_progress, encoding=form.encoding)
-        for block in blocks:
-            if block.line == 1 and form.header:
-                block = Block(block.data[block.data.find(b"\n") + 1 or len(block.data) :], 2)
-            self._block = block
-            frame = self._parsed(block.data)
-            # a blank line is a row of nothing to one parser and no row to the other
-            if frame is not None and len(frame) == _count(block.data) and not self._faults(frame).any():
-                yield frame
-            else:
-                yield from self._mended(self._records(block))
+        read = read_blocks(self.path, form.member, self._quoted_by, self.show_progress, encoding=form.encoding)
+        with closing(read) as blocks:  # its thread ends here, whatever happens
+            for block in blocks:
+                if block.line == 1 and form.header:
+                    block = Block(block.data[block.data.find(b"\n") + 1 or len(block.data) :], 2)
+                self._block = block
+                frame = self._parsed(block.data)
+                # a blank line is a row of nothing to one parser and no row to the other
+                if frame is not None and len(frame) == _count(block.data) and not self._faults(frame).any():
+                    yield frame
+                else:
+                    yield from self._mended(self._records(block))
 
     def _mended(self, records: list[tuple[int, bytes]]) -> Iterator[pl.DataFrame]:
         """The good ones of (line number, line), in order; stops at the first bad one or counts it."""

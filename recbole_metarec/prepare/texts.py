@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Collection, Iterable
+from contextlib import closing
 from logging import getLogger
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.containers import members
 from recbole_metarec.prepare.forms import ITEM as ITEM_ROLE
 from recbole_metarec.prepare.forms import Form, atomic_columns, own_form, read_object
-from recbole_metarec.prepare.lines import read_blocks
+from recbole_metarec.prepare.lines import Block, read_blocks
 from recbole_metarec.prepare.rows import RowReader
 
 TEXT = "text"
@@ -41,13 +42,14 @@ def metadata_texts(path: Path, wanted: Collection[str], skip_bad: bool, show_pro
         columns = [name for name in _ATOMIC_TEXTS if name in atomic_columns(path)]
         return column_texts(path, ITEM, columns, wanted, skip_bad, show_progress)
     texts: dict[str, str] = {}
-    for number, line in _lines_about(path, set(wanted), show_progress):
-        record = _record(path, number, line, skip_bad)
-        item = next((record[name] for name in _IDS if isinstance(record.get(name), str)), None)
-        if item is None and not skip_bad:
-            fail(path, number, f"no field {' or '.join(_IDS)}", "give the metadata that belongs to the reviews")
-        if item in wanted and item not in texts:
-            texts[item] = _told(record)
+    with closing(read_blocks(path, show_progress=show_progress)) as blocks:
+        for number, line in _lines_about(blocks, set(wanted)):
+            record = _record(path, number, line, skip_bad)
+            item = next((record[name] for name in _IDS if isinstance(record.get(name), str)), None)
+            if item is None and not skip_bad:
+                fail(path, number, f"no field {' or '.join(_IDS)}", "give the metadata that belongs to the reviews")
+            if item in wanted and item not in texts:
+                texts[item] = _told(record)
     return _table(path, texts.items())
 
 
@@ -120,10 +122,10 @@ def _table(path: Path, rows: Iterable[tuple[str, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={ITEM: pl.String, TEXT: pl.String}, orient="row")
 
 
-def _lines_about(path: Path, wanted: set, show_progress: bool):
+def _lines_about(blocks: Iterable[Block], wanted: set):
     """(line number, line) of the lines that name a wanted item, or no item at all."""
     wanted = {item.encode() for item in wanted}
-    for block in read_blocks(path, show_progress=show_progress):
+    for block in blocks:
         for number, line in enumerate(block.data.split(b"\n"), block.line):
             named = _ID.findall(line)
             if line.strip() and (not named or not wanted.isdisjoint(named)):
