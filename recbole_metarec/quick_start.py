@@ -8,17 +8,19 @@ from time import time
 
 import numpy as np
 
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.intervals import level_interval, paired_difference
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
-from recbole_metarec.evaluation.seen import seen_items
+from recbole_metarec.evaluation.seen import SeenItems, seen_items
 from recbole_metarec.evaluation.transfer_guard import verdict
 from recbole_metarec.files import write_csv, write_json
 from recbole_metarec.plugin.dataset import user_names
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
+from recbole_metarec.runs.references import fitted_references
 from recbole_metarec.runs.resume import is_complete
 from recbole_metarec.runs.settings import make_run_config
 from recbole_metarec.runs.training import TrainedRun, trained
@@ -46,7 +48,8 @@ class Part:
 
 @dataclass
 class Experiment:
-    """The results of a run. parts: the trained model, unguarded, then the no-transfer baseline where it was run."""
+    """The results of a run. parts: the trained model, unguarded; then, where the baseline without transfer was trained,
+    that and the simplest baselines, which are fitted beside it."""
 
     run_dir: Path
     metrics: dict
@@ -55,7 +58,7 @@ class Experiment:
     def table(self) -> str:
         """The result as text: one line per model, then the paired difference between them."""
         users = len(self.parts[0].test_ranks)
-        notes = [self._difference()] if len(self.parts) == 2 else []
+        notes = [self._difference()] if len(self.parts) > 1 else []
         if (p := self.metrics["guard"]["p"]) is not None:
             notes.append(f"transfer guard: {verdict(p)}")
         notes.append(f"run folder: {self.run_dir}")
@@ -63,12 +66,12 @@ class Experiment:
         return Table(_PART_COLUMNS, tuple(self.parts), caption=caption, notes=tuple(notes)).terminal()
 
     def _difference(self) -> str:
-        ours, theirs = (ndcg_at(part.test_ranks, 10) for part in self.parts)
+        ours, theirs = (ndcg_at(part.test_ranks, 10) for part in self.parts[:2])
         gap = paired_difference(ours, theirs)
         share = f" ({percent(gap.mean / theirs.mean())})" if theirs.mean() > 0 else ""
         text = f"{signed(gap.mean)}{share}, 95 % interval {signed_interval(gap.low, gap.high)}"
-        verdict = "not distinguishable" if gap.holds_zero else "different"
-        return f"difference on test, paired over users: {text}: {verdict}"
+        word = "not distinguishable" if gap.holds_zero else "different"
+        return f"what the sources add on test, paired over users: {text}: {word}"
 
 
 _PART_COLUMNS = (
@@ -133,9 +136,12 @@ def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, 
 def _checkpoints(config, trainer) -> dict[str, str]:
     """Model -> the file of its best epoch; the unguarded model first."""
     if getattr(trainer, "guard", None):
+        spec = model_spec(config["model"])
+        # of a user's subclass it is that subclass
+        known = f" ({spec.without_transfer})" if spec.name == spec.base else ""
         return {
-            config["model"]: trainer.guard.transfer_file,
-            "the same without transfer": trainer.guard.no_transfer_file,
+            spec.name: trainer.guard.transfer_file,
+            f"the same without transfer{known}": trainer.guard.no_transfer_file,
         }
     return {config["model"]: trainer.saved_model_file}
 
@@ -148,17 +154,23 @@ def _load_best(run: TrainedRun, file: str) -> None:
 
 
 def _evaluate(run: TrainedRun) -> list[Part]:
+    seen = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)
     parts = []
-    seen_by_valid, seen_by_test = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)
     for name, file in _checkpoints(run.config, run.trainer).items():
         _load_best(run, file)
-        ranks = {}
-        for part, rows, seen in (("valid", run.valid, seen_by_valid), ("test", run.test, seen_by_test)):
-            both = rank_both(run.trainer.model, rows, seen, run.config["device"])
-            ranks[part], ranks[f"{part}_unseen"] = both
-        metrics = {kind: _numbers(metrics_of(array, run.config)) for kind, array in ranks.items()}
-        parts.append(Part(name, **metrics, **{f"{kind}_ranks": array for kind, array in ranks.items()}))
+        parts.append(_part(name, run.trainer.model, run, seen))
+    if len(parts) > 1:
+        parts += [_part(name, model, run, seen) for name, model in fitted_references(run)]
     return parts
+
+
+def _part(name: str, model, run: TrainedRun, seen: tuple[SeenItems, SeenItems]) -> Part:
+    """seen: by the users of the validation rows, and of the test rows."""
+    ranks = {}
+    for part, rows, seen_by in (("valid", run.valid, seen[0]), ("test", run.test, seen[1])):
+        ranks[part], ranks[f"{part}_unseen"] = rank_both(model, rows, seen_by, run.config["device"])
+    metrics = {kind: _numbers(metrics_of(array, run.config)) for kind, array in ranks.items()}
+    return Part(name, **metrics, **{f"{kind}_ranks": array for kind, array in ranks.items()})
 
 
 def _numbers(metrics) -> dict[str, float]:
@@ -189,6 +201,9 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
             "no_transfer_test": parts[1].test if guard else None,
             "transfer_test_unseen": parts[0].test_unseen if guard else None,
             "no_transfer_test_unseen": parts[1].test_unseen if guard else None,
+        },
+        "references": {
+            part.name: {"valid": part.valid, "test": part.test, "test_unseen": part.test_unseen} for part in parts[2:]
         },
         "warnings": list(trainer.log.warnings.values()) if is_ours else [],
         "epochs": sum(epoch >= 0 for epoch in epochs),
