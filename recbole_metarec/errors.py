@@ -36,6 +36,10 @@ class TrainingError(MetaRecError):
     """The loss or a gradient is no longer finite; the last good checkpoint is kept."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the work ends as after Ctrl-C, with what was kept told."""
+
+
 @contextmanager
 def enough_memory() -> Iterator[None]:
     """Within, memory that cannot be had, from Python, NumPy, or PyTorch on any device, is a ConfigError."""

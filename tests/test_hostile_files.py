@@ -203,7 +203,7 @@ SPOILT = {
     "before, an endless history": (lambda good: as_before(good, MAX_ITEM_LIST_LENGTH=10**12), "longest is"),
     "before, of RecBole": (
         lambda good: as_before(good) | {"config": json.dumps(json.loads(good["config"]) | {"model": "BPR"})},
-        "unknown model BPR",
+        "of another model",
     ),
     "a dataset elsewhere": (
         lambda good: good | {"config": json.dumps(json.loads(good["config"]) | {"dataset": "../Target"})},

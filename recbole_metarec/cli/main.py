@@ -6,14 +6,18 @@ The user's mistakes are one line on stderr and exit code 2; a bug keeps its trac
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from recbole_metarec import __version__
 from recbole_metarec.config.schema import unknown_key_error
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.errors import ConfigError, MetaRecError, enough_memory
+from recbole_metarec.errors import ConfigError, MetaRecError, Terminated, enough_memory
 
 # name of a command, which stands in the file of this name and is imported only if it is typed -> what it does
 COMMANDS = {
@@ -80,13 +84,13 @@ def _run(arguments: list[str]) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; ``argv`` without the program's name (default: ``sys.argv``). Returns the exit code.
 
-    0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted; 141: the program
-    that reads the output has gone.
+    0: done; 2: the user's mistake or an unusable file or disk, one line on stderr; 130: interrupted; 143: terminated;
+    141: the program that reads the output has gone.
     """
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no traceback
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        with enough_memory():
+        with enough_memory(), _sigterm_is_told():
             return _run(arguments)
     except click.exceptions.Exit as leaving:  # after --help and --version
         return leaving.exit_code
@@ -101,8 +105,26 @@ def main(argv: list[str] | None = None) -> int:
         file = f"{error.filename}: " if error.filename else ""
         return _report(f"{file}{error.strerror or error}; check the path, its permissions and the space on its disk")
     except KeyboardInterrupt as stop:
-        print(f"interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
-        return 130
+        what, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+        print(f"{what}{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
+        return code
+
+
+@contextmanager
+def _sigterm_is_told() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated, where nobody has asked for anything else."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number, frame):
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _usage(error: click.UsageError) -> str:

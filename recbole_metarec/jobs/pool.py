@@ -53,7 +53,7 @@ class Runner:
             if not isinstance(stop, KeyboardInterrupt):
                 raise
             done = sum(map(self.store.is_done, plan))
-            raise KeyboardInterrupt(
+            raise type(stop)(
                 f"{done} of {self._total} runs are in {self.store.path}; the same command does the rest"
             ) from None
 

@@ -61,7 +61,10 @@ def config_from_json(text: str, data_path: str | None = None, data_may_be_absent
 
 
 def loader(original):
-    """RecBole's ``load_data_and_model``, which also knows this package's checkpoints."""
+    """RecBole's ``load_data_and_model``, which also knows this package's checkpoints.
+
+    trust_pickle: whether a file of RecBole's that this user did not write here may run what it holds.
+    """
 
     @functools.wraps(original)
     def load_data_and_model(model_file, trust_pickle=False):
@@ -73,11 +76,12 @@ def loader(original):
             return _unpickle(original, model_file, trust_pickle)
         return _rebuild(checkpoint, model_file)
 
+    del load_data_and_model.__wrapped__  # its signature is this one
     return load_data_and_model
 
 
 def _unpickle(original, model_file, trust_pickle: bool):
-    """RecBole's own format is a pickle, which may run any code: only of this process's making or on the user's word."""
+    """RecBole's own format is a pickle, which may run any code: only of this user's making or on the user's word."""
     load_recbole_checkpoint(model_file, "cpu", trust_pickle)  # raises CheckpointError unless it may be read
     with trusted_pickles():
         return original(model_file)

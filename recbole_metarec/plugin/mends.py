@@ -1,11 +1,10 @@
-"""The only place that mends RecBole 1.2.1 for today's NumPy, SciPy, PyTorch, setuptools and Python.
+"""The place that mends RecBole 1.2.1 for today's NumPy, SciPy, PyTorch, setuptools and Python.
 
 One mend is one function; its decorator names RecBole's module and when the mend is made: before, after or around the
 execution of that module. Its docstring names RecBole's fault, since when it shows and when the mend can go.
 ``tests/plugin/test_mends.py`` has a test that each works and one that each is still needed.
 
-Not mended: models that read a pre-trained file in their constructor (S3Rec, RaCT, NeuMF, ConvNCF, NAIS, KD_DAGFM)
-call ``torch.load`` themselves; with PyTorch >= 2.6 a file that RecBole wrote is refused there.
+Those of checkpoints stand in :mod:`.checkpoint_mends`.
 """
 
 import ast
@@ -15,8 +14,8 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import io
 import re
+import signal
 import sys
 import types
 import warnings
@@ -28,10 +27,8 @@ import numpy as np
 import torch
 
 from recbole_metarec.errors import TrainingError
-from recbole_metarec.files import write_atomically
 from recbole_metarec.plugin import on_import
 from recbole_metarec.plugin.on_import import after, around, before
-from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint, note_written, trusted_pickles
 
 _MENDS: dict[Callable, str] = {}  # a mend -> the module of RecBole that it mends
 
@@ -46,9 +43,10 @@ class Mend:
 
 
 def mends() -> tuple[Mend, ...]:
-    """All mends, in the order in which they stand here."""
+    """All mends, in the order in which they were read."""
     return tuple(
-        Mend(mend.__name__, _first_paragraph(mend), module in on_import.executed) for mend, module in _MENDS.items()
+        Mend(function.__name__, _first_paragraph(function), module in on_import.executed)
+        for function, module in _MENDS.items()
     )
 
 
@@ -57,12 +55,12 @@ def _first_paragraph(function) -> str:
     return " ".join(re.sub(r":\w+:(?=`)|`", "", text).split())
 
 
-def _mend(hook: Callable, module: str):
+def mend(hook: Callable, module: str):
     """Makes a function a mend. hook: on_import's ``before``, ``around`` or ``after``, to be called with ``module``."""
 
-    def add(mend):
-        _MENDS[mend] = module
-        return hook(module)(mend)
+    def add(function):
+        _MENDS[function] = module
+        return hook(module)(function)
 
     return add
 
@@ -70,7 +68,7 @@ def _mend(hook: Callable, module: str):
 # --- NumPy and SciPy ---------------------------------------------------------------------------------------------
 
 
-@_mend(before, "recbole")
+@mend(before, "recbole")
 def numpy_aliases() -> None:
     """Give NumPy the old scalar names that RecBole and models written for it use, where NumPy has none of its own.
 
@@ -93,7 +91,7 @@ def numpy_aliases() -> None:
             setattr(np, name, scalar)
 
 
-@_mend(after, "recbole.config.configurator")
+@mend(after, "recbole.config.configurator")
 def config_numpy_aliases(configurator) -> None:
     """Replace ``Config.compatibility_settings``, which every RecBole run calls, by :func:`numpy_aliases`.
 
@@ -103,7 +101,7 @@ def config_numpy_aliases(configurator) -> None:
     configurator.Config.compatibility_settings = lambda self: numpy_aliases()
 
 
-@_mend(after, "recbole.config.configurator")
+@mend(after, "recbole.config.configurator")
 def config_without_eval(configurator) -> None:
     """Read the texts of RecBole's ``config_dict`` and command line as Python literals, which it evaluates as programs.
 
@@ -129,7 +127,7 @@ def _literal(text: str):
     return value if value is None or isinstance(value, (str, int, float, list, tuple, dict)) else text
 
 
-@_mend(before, "recbole")
+@mend(before, "recbole")
 def scipy_dok_update() -> None:
     """Give ``dok_matrix`` back its ``_update`` (dict of (row, column) to value, unchecked).
 
@@ -145,7 +143,7 @@ def scipy_dok_update() -> None:
 # --- PyTorch -----------------------------------------------------------------------------------------------------
 
 
-@_mend(around, "recbole.model.sequential_recommender.sine")
+@mend(around, "recbole.model.sequential_recommender.sine")
 def anomaly_detection_off(_):
     """RecBole's SINE module turns autograd's anomaly detection on for the whole process as soon as it is imported.
 
@@ -161,15 +159,16 @@ def anomaly_detection_off(_):
 # --- ray ---------------------------------------------------------------------------------------------------------
 
 
-@_mend(around, "recbole.quick_start.quick_start")
+@mend(around, "recbole.quick_start.quick_start")
 def ray_for_recbole(_):
     """Let ``from ray import tune``, which RecBole does at import, succeed; leave NumPy and sys.modules as found.
 
     RecBole wants ray <= 2.6.3, which reads ``np.bool8`` (gone in NumPy 2.0, RecBole #2215) and ``pkg_resources``
     (gone in setuptools 81), and has no wheel for Python 3.12 and later. A ray that cannot be imported even so is
-    replaced by :func:`ray_stand_in`. Can go when RecBole imports ray only where it tunes with it.
+    replaced by :func:`ray_stand_in`. It also makes SIGTERM end the process by an exit of its own, with a traceback and
+    code 15; that is taken back. Can go when RecBole imports ray only where it tunes with it.
     """
-    planted = []
+    planted, at_sigterm = [], signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings(), _numpy_bool8(), _pkg_resources():
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
@@ -181,6 +180,8 @@ def ray_for_recbole(_):
     try:
         yield
     finally:
+        if signal.getsignal(signal.SIGTERM) is not at_sigterm:
+            signal.signal(signal.SIGTERM, at_sigterm)
         # Another library that asks whether ray is installed must get the true answer.
         for name in planted:
             sys.modules.pop(name, None)
@@ -254,10 +255,43 @@ def _pkg_resources():
             sys.modules.pop(name, None)
 
 
+@mend(after, "recbole.quick_start.quick_start")
+def reports_inside_a_session(quick_start) -> None:
+    """Keep RecBole's ``objective_function`` from reporting to ray where ray does not tune.
+
+    It calls ``tune.report`` always; with hyperopt ray then logs a warning and a stack for each trial, that no session
+    was detected. Can go when RecBole reports only inside of one.
+    """
+    tune = quick_start.tune
+    if tune.__name__ not in sys.modules:  # of a stand-in, which has gone by now: nothing is reported
+        return
+    session = importlib.import_module("ray.tune.trainable.session")
+
+    def report(*args, **metrics):
+        if session._session is not None:
+            tune.report(*args, **metrics)
+
+    quick_start.tune = types.SimpleNamespace(report=report)
+
+
+# --- hyperopt ------------------------------------------------------------------------------------------------------
+
+
+@mend(after, "recbole.trainer.hyper_tuning")
+def exhaustive_search_draws(hyper_tuning) -> None:
+    """Give HyperTuning's exhaustive search the kind of generator that hyperopt takes today.
+
+    It makes a ``RandomState``, whose ``integers`` hyperopt >= 0.2.6 asks for in vain. Can go when RecBole makes a
+    ``numpy.random.Generator``.
+    """
+    random = types.SimpleNamespace(RandomState=np.random.default_rng)  # nothing else of numpy.random is used there
+    hyper_tuning.np = types.SimpleNamespace(**{**vars(np), "random": random})
+
+
 # --- the terminal --------------------------------------------------------------------------------------------------
 
 
-@_mend(after, "recbole.utils.logger")
+@mend(after, "recbole.utils.logger")
 def colorama_wraps_once(logger) -> None:
     """Keep RecBole's ``init_logger`` from wrapping sys.stdout anew in every run of a process.
 
@@ -279,7 +313,7 @@ def colorama_wraps_once(logger) -> None:
     logger.init = init
 
 
-@_mend(before, "recbole")
+@mend(before, "recbole")
 def quiet_warnings() -> None:
     """Hide the warnings about RecBole's own lines that every run repeats and no user can act on.
 
@@ -291,62 +325,10 @@ def quiet_warnings() -> None:
         warnings.filterwarnings("ignore", message=message, category=FutureWarning, module=r"recbole\.")
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------------
+# --- messages ------------------------------------------------------------------------------------------------------
 
 
-@_mend(after, "recbole.trainer.trainer")
-def trainer_checkpoints(trainer) -> None:
-    """Let RecBole's Trainer read back the checkpoint that this process wrote, and no other pickle unasked.
-
-    RecBole pickles its Config into each checkpoint and reads it by a bare ``torch.load``. Since PyTorch 2.6 that
-    refuses it, so that no run gets to its test result (RecBole #2215, open); before 2.6 it runs any code that a
-    foreign file holds. It also writes over the last good file, which a kill or a full disk then leaves in pieces: here
-    the new file is written beside it. ``torch.load`` itself stays as it is. Trainers that override these methods are
-    not touched.
-    Can go when RecBole saves plain tensors and values.
-    """
-    Trainer = trainer.Trainer
-    if getattr(Trainer.evaluate, "mended", False):
-        return
-    save, evaluate, resume = Trainer._save_checkpoint, Trainer.evaluate, Trainer.resume_checkpoint
-
-    @functools.wraps(save)
-    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        if not (self.config["single_spec"] or self.config["local_rank"] == 0):
-            return
-        path = kwargs.pop("saved_model_file", self.saved_model_file)
-        packed = io.BytesIO()
-        save(self, epoch, verbose=False, saved_model_file=packed, **kwargs)
-        write_atomically(Path(path), [packed.getbuffer()], "free some space, or choose another checkpoint_dir")
-        note_written(path)
-        if verbose:
-            self.logger.info(f"Saving current: {path}")
-
-    @functools.wraps(evaluate)
-    def evaluate_mended(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        if eval_data and load_best_model:
-            path = model_file or self.saved_model_file
-            checkpoint = load_recbole_checkpoint(path, self.device, self.config["trust_pickle"])
-            self.model.load_state_dict(checkpoint["state_dict"])
-            self.model.load_other_parameter(checkpoint.get("other_parameter"))
-            self.logger.info(f"Loading model structure and parameters from {path}")
-        return evaluate(self, eval_data, load_best_model=False, model_file=model_file, show_progress=show_progress)
-
-    @functools.wraps(resume)
-    def resume_checkpoint(self, resume_file):
-        load_recbole_checkpoint(resume_file, "cpu", self.config["trust_pickle"])
-        with trusted_pickles():
-            return resume(self, resume_file)
-
-    evaluate_mended.mended = True
-    Trainer._save_checkpoint, Trainer.evaluate, Trainer.resume_checkpoint = (
-        _save_checkpoint,
-        evaluate_mended,
-        resume_checkpoint,
-    )
-
-
-@_mend(after, "recbole.trainer.trainer")
+@mend(after, "recbole.trainer.trainer")
 def trainer_names_its_loss(trainer) -> None:
     """RecBole's trainers end in a bare ``ValueError: Training loss is nan``; it says what to do, and what was kept.
 

@@ -103,8 +103,8 @@ def _with_resume_hint(run_dir: Path) -> Iterator[None]:
     advice = f"recbole-metarec train --resume {run_dir} continues from the last checkpoint"
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(advice) from None
+    except KeyboardInterrupt as stop:
+        raise type(stop)(advice) from None
     except BrokenPipeError:  # the reader of our output has gone
         raise
     except (DataError, OSError) as error:  # of a disk that is full or may not be written to

@@ -58,9 +58,9 @@ class Tuner:
             self.say(f"{count} of {total} trials are done or in progress: {self.study.name}")
         try:
             self.study.optimize(total, self._evaluate)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             count = self.study.count()
-            raise KeyboardInterrupt(
+            raise type(stop)(
                 f"{count} of {total} trials are done in {self.study.name}; rerun the command to continue"
             ) from None
 

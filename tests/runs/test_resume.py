@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -333,3 +334,26 @@ def test_a_killed_run_of_the_leaderboard_goes_on(shop, monkeypatch):
     trained = epochs_trained(monkeypatch)
     assert [train(planned)] == runs() and trained == [("none", 2)]
     assert train(planned) in runs() and len(runs()) == 2, "a finished one is done anew"
+
+
+def test_sigterm_ends_a_run_with_the_line_that_resumes_it(shop, capsys, monkeypatch):
+    """As a cluster or a service manager stops it; RecBole's ray would end it with a traceback."""
+    original = TransferTrainer._save_training_state
+
+    def save(self, epoch):
+        original(self, epoch)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(TransferTrainer, "_save_training_state", save)
+            assert main(command(shop)) == 143
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (run_dir,) = runs()
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told == f"terminated; recbole-metarec train --resume {run_dir} continues from the last checkpoint"
+    assert main(["train", "--resume", str(run_dir)]) == 0
