@@ -49,8 +49,8 @@ def of_row(form: Form, row: dict, raw: dict, dates: bool) -> Fault:
             return _of_time(name, str(value), form, dates)
         if role == RATING and row[role] is None:
             return Fault(f"{name} is {show(str(value))}, which is no number")
-        if role in (USER, ITEM) and (what := ids.fault(name, row[role])):
-            return Fault(what)
+        if role in (USER, ITEM) and row[role] is None:
+            return Fault(ids.fault(name, value))
     return Fault("a field is missing")
 
 

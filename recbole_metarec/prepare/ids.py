@@ -30,7 +30,10 @@ def notes(changes: Counter) -> list[str]:
 
 
 def cleaned(ids: pl.Series, changes: Counter) -> pl.Series:
-    """Ids without spaces around them, whole numbers without a fraction, letters composed; ``changes`` counts them."""
+    """Ids without spaces around them, whole numbers without a fraction, letters composed; ``changes`` counts them.
+
+    Those that are missing, or would be read as something else, are null.
+    """
     if not ids.str.contains(_ODD).any():
         return ids
     for kind, change in (
@@ -41,20 +44,14 @@ def cleaned(ids: pl.Series, changes: Counter) -> pl.Series:
         changed = change(ids)
         changes[kind] += int((changed != ids).sum() or 0)
         ids = changed
-    return ids
+    return ids.set(ids.is_in(["", *_MISSING]) | ids.str.contains(f"{_HOSTILE}|{_ROUNDED}"), None)
 
 
-def are_none(ids: pl.Expr) -> pl.Expr:
-    """Which ids are missing, or would be read as something else."""
-    return ids.str.contains(_ODD) & ((ids == "") | ids.is_in(_MISSING) | ids.str.contains(f"{_HOSTILE}|{_ROUNDED}"))
-
-
-def fault(name: str, value: str | None) -> str:
-    """What is wrong with an id in column ``name``; "" if nothing is."""
+def fault(name: str, value) -> str:
+    """What is wrong with an id that is none, as it is written in column ``name``."""
+    value = "" if value is None else str(value).strip()
     if not value:
         return f"{name} is missing"
-    if value in _MISSING or value.startswith('"') or any(sign in value for sign in "\t\n\r\0"):
-        return f"{name} {show(value)} would be read by RecBole as a missing value or a quoted field"
     if pl.Series([value]).str.contains(_ROUNDED)[0]:
-        return f"{name} {show(value)} is a rounded number that has lost its last digits; export it as text"
-    return ""
+        return f"{name} {show(value)} is a rounded number that has lost its last digits"
+    return f"{name} {show(value)} would be read by RecBole as a missing value or a quoted field"

@@ -151,11 +151,9 @@ class RowReader:
         return pl.Int64 if role in self.form.whole else pl.Float64 if role in self.form.numbers else pl.String
 
     def _faults(self, frame: pl.DataFrame) -> pl.Series:
-        """Which rows lack something that is needed, or have an id that RecBole would read as something else."""
+        """Which rows lack something that is needed."""
         needed = [role for role in (USER, ITEM, TIME, RATING) if role in frame.columns]
-        wrong = [pl.col(role).is_null() for role in needed]
-        wrong += [ids.are_none(pl.col(role)) for role in (USER, ITEM) if role in frame.columns]
-        return frame.select(pl.any_horizontal(wrong).fill_null(True)).to_series()
+        return frame.select(pl.any_horizontal(pl.col(needed).is_null())).to_series()
 
     def _records(self, block: Block) -> list[tuple[int, bytes]]:
         """The lines that are not blank, with their numbers; a line continues where a quoted field is open."""
