@@ -5,20 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.model_cases import CASES, N_ITEMS, make_model
+from support.model_cases import CASES, FULLEST, N_ITEMS, make_model
 
 from recbole_metarec.cli import main as cli
 from recbole_metarec.errors import ConfigError
 from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.serve import Recommender
 from recbole_metarec.serving import export
+from recbole_metarec.serving.graphs import graphs_of
 from recbole_metarec.trainer.checkpoint import write_checkpoint
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs recbole-metarec[onnx]")
 pytest.importorskip("onnxscript", reason="needs recbole-metarec[onnx]")
 
 NAMES = ["[PAD]", *(f"item, {number} ü" for number in range(1, N_ITEMS))]
-TOLD = {str(case): case for case in CASES}
+TOLD = {str(case): case for case in (FULLEST, *CASES)}
 
 
 def saved(case: str, file):
@@ -37,9 +38,8 @@ ORIGIN = {"data_path": "dataset", "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "
 ORIGIN |= {"field_separator": "\t"}
 
 
-@pytest.mark.parametrize("case", ["LRURec with texts and memory", "UniSRec of texts and ids"])
-def test_onnxruntime_answers_as_pytorch_does(case, tmp_path, capsys):
-    file = saved(case, tmp_path / "model.pth")
+def test_onnxruntime_answers_as_pytorch_does(tmp_path, capsys):
+    file = saved(str(FULLEST), tmp_path / "model.pth")
     assert cli.main(["export", str(file), "--output", str(tmp_path / "onnx")]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'onnx'}: step, history and scores of {N_ITEMS - 1} items; ")
     assert {path.name for path in tmp_path.iterdir()} == {"model.pth", "onnx"}
@@ -77,6 +77,19 @@ def test_onnxruntime_answers_as_pytorch_does(case, tmp_path, capsys):
     nobody = {name: np.zeros([1, *shape[1:]], np.float32) for name, shape in shapes.items() if name == "state"}
     nobody |= {"history": np.zeros((1, longest), np.int64), "item": np.array([4])}
     check(nobody | run("step", nobody), [recommender.add(recommender.start(), told["items"][3])])
+
+
+def test_a_step_of_unisrec_answers_as_pytorch_does(tmp_path):
+    network = Recommender.load(saved("UniSRec of texts and ids", tmp_path / "model.pth")).network
+    session = onnxruntime.InferenceSession(export.to_onnx(graphs_of(network)["step"]))
+    rows = [[3, 1, 4], [2], [1, 5, 9, 2, 6, 5]]
+    history = np.array([[0] * (network.longest - len(row)) + row for row in rows])
+    output, after = session.run(None, {"item": np.array([7, 8, 9]), "history": history})
+    assert after[:, -1].tolist() == [7, 8, 9] and after[0, -4:].tolist() == [3, 1, 4, 7]
+    for row, item, found in zip(rows, [7, 8, 9], output, strict=True):
+        with torch.no_grad():
+            wanted = network.memory_of([*row, item])[0][0].numpy()
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path, monkeypatch, capsys):

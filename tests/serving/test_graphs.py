@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from support.model_cases import CASES, N_ITEMS, make_model
+from support.model_cases import CASES, FULLEST, N_ITEMS, make_model
 
 from recbole_metarec.model.saved_network import network_maker, network_to_json
 from recbole_metarec.serving.graphs import graphs_of
 
 NEAR = {"rtol": 1e-9, "atol": 1e-9}
 LONGEST = 6
-SERVED = [case for case in CASES if case.is_served]
+SERVED = [FULLEST, *(case for case in CASES if case.is_served)]
 
 
 @pytest.fixture(params=SERVED, ids=str)

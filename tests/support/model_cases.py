@@ -71,6 +71,8 @@ _KINDS = [
     *((spec.name, spec.texts) for spec in SHIPPED_SPECS if spec.is_ours and not spec.is_fitted),
     (Sharpened.__name__, "optional"),
 ]
+_ALL = {"text_alignment": True, "item_memory": True, "seen_offset": True, "memory_form": "network"}
+FULLEST = Case("LRURec", " with all that a memory may have", _ALL)
 CASES = [Case(name, how, keys) for name, texts in _KINDS for how, keys in _TEXTS[texts].items()]
 
 
