@@ -28,6 +28,7 @@ from recbole_metarec.model.seen_offset import SeenOffset, up_to
 
 POSITIONS = 256  # that teach the scalars in a batch: so few numbers do not need all, and evidence costs time
 HIDDEN = 16  # width of a head's network
+ENTRIES = 1 << 17  # of evidence at these, about: where all items are neighbours, fewer positions say as much
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -74,6 +75,10 @@ class PairTable(nn.Module):
         self.register_buffer("counts", torch.zeros(n_pairs, GROUPS, dtype=torch.int16))
         self.register_buffer("popularity", torch.zeros(n_items, dtype=torch.int64))
         self.register_buffer("lift", torch.zeros(len(LAG_STARTS)))
+
+    def lengths(self, items: Tensor) -> Tensor:
+        """How many neighbours each of these items has."""
+        return self.starts[items + 1] - self.starts[items]
 
     def fill(self, pairs) -> None:
         """With a domain's PairCounts of the same sizes."""
@@ -212,9 +217,10 @@ class ItemMemory(nn.Module):
         source: another domain's evidence, read by the same head and offsets; such a domain has no item bias.
         """
         evidence = source or Evidence(self.pairs, self.text_vectors)
-        positions, answers = _some(
-            *batch.predicted(), POSITIONS if self.head.network is None else POSITIONS // 4
-        )  # a network costs more
+        positions, answers = batch.predicted()
+        entries = evidence.pairs.lengths(up_to(batch.inputs, positions, REACH)).sum() / max(1, len(positions))
+        most = POSITIONS if self.head.network is None else POSITIONS // 4  # a network costs more
+        positions, answers = _some(positions, answers, int((ENTRIES / entries.clamp(min=1)).clamp(1, most)))
         owner = positions // batch.inputs.shape[1]
         own = Own.of(batch.histories(), evidence.pairs.n_items)
         offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)

@@ -311,3 +311,23 @@ def test_an_item_seen_several_times_has_the_offset_of_its_latest_lag_alone():
         (0, 7, 1.0),
         (1, 8, 1.0),
     ]
+
+
+def test_where_items_have_many_neighbours_fewer_positions_teach(monkeypatch):
+    """Their number is what the evidence of all positions allows, whatever a position has."""
+    memory, batch, chosen = memory_of(histories()), rows_of(histories()), []
+    positions = len(batch.predicted()[0])
+    some = item_memory._some
+    monkeypatch.setattr(item_memory, "_some", lambda *given: chosen.append(given[-1]) or some(*given))
+    lengths = (memory.pairs.starts[1:] - memory.pairs.starts[:-1]).tolist()
+    of_all = sum(
+        lengths[item]
+        for row, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True)
+        for end, target in enumerate(targets)
+        if target
+        for item in row[max(0, end - 9) : end + 1]
+    )
+    for share in (10, 2, 0.5, 0.001):
+        monkeypatch.setattr(item_memory, "ENTRIES", share * of_all)
+        assert bool(memory(batch).isfinite())
+    assert chosen == [min(item_memory.POSITIONS, int(share * positions)) or 1 for share in (10, 2, 0.5, 0.001)]
