@@ -5,6 +5,8 @@ import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,12 +51,9 @@ def export_onnx(recommender: Recommender, output: str | Path) -> Path:
 def to_onnx(graph: Graph) -> bytes:
     """A module as an ONNX model in which the number of rows is free. Raises ConfigError without PyTorch's exporter."""
     batch = {0: torch.export.Dim("batch")}
-    level = (exporter := logging.getLogger("torch.onnx")).level
-    exporter.setLevel(logging.ERROR)  # it tells of every library that it could export, too
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
+        with _quiet_exporter():
+            return torch.onnx.export(
                 graph.module.eval(),
                 tuple(graph.inputs.values()),
                 input_names=list(graph.inputs),
@@ -62,9 +61,21 @@ def to_onnx(graph: Graph) -> bytes:
                 dynamic_shapes=tuple(batch for _ in graph.inputs),
                 dynamo=True,
                 verbose=False,
-            )
+            ).model_proto.SerializeToString()
     except ImportError as error:
         raise ConfigError(f"ONNX: {error}; pip install 'recbole-metarec[onnx]'") from error
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Within, PyTorch's exporter does not tell of every library and attribute that it finds no use for."""
+    levels = {log: log.level for log in map(logging.getLogger, ("torch.onnx", "onnx_ir", "onnxscript"))}
+    for log in levels:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        exporter.setLevel(level)
-    return program.model_proto.SerializeToString()
+        for log, level in levels.items():
+            log.setLevel(level)

@@ -41,7 +41,8 @@ ORIGIN |= {"field_separator": "\t"}
 def test_onnxruntime_answers_as_pytorch_does(tmp_path, capsys):
     file = saved(str(FULLEST), tmp_path / "model.pth")
     assert cli.main(["export", str(file), "--output", str(tmp_path / "onnx")]) == 0
-    assert capsys.readouterr().out.startswith(f"{tmp_path / 'onnx'}: step, history and scores of {N_ITEMS - 1} items; ")
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{tmp_path / 'onnx'}: step, history and scores of {N_ITEMS - 1} items; ") and not err
     assert {path.name for path in tmp_path.iterdir()} == {"model.pth", "onnx"}
     told = json.loads((tmp_path / "onnx" / "items.json").read_text(encoding="utf-8"))
     sessions = {name: onnxruntime.InferenceSession(tmp_path / "onnx" / f"{name}.onnx") for name in told["graphs"]}
