@@ -24,6 +24,10 @@ class ConfigError(MetaRecError):
     """A config key is unknown, or its value is of the wrong type, out of range or in conflict with another."""
 
 
+class RecBoleMissingError(MetaRecError, ImportError):
+    """RecBole is not installed, as on Python 3.12 and later, where it has to be asked for by itself."""
+
+
 class DataError(MetaRecError):
     """A file of a domain is missing, malformed, or leaves nothing to train on or to evaluate."""
 

@@ -11,10 +11,11 @@ import numpy as np
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
+from recbole_metarec.evaluation.floor import floor_ranks
 from recbole_metarec.evaluation.intervals import level_interval, paired_difference
 from recbole_metarec.evaluation.ranking import ndcg_at, rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
-from recbole_metarec.evaluation.seen import SeenItems, seen_items
+from recbole_metarec.evaluation.seen import SeenItems, events_of, held_out_of, seen_items
 from recbole_metarec.evaluation.transfer_guard import verdict
 from recbole_metarec.files import write_csv, write_json
 from recbole_metarec.plugin.dataset import user_names
@@ -61,6 +62,7 @@ class Experiment:
         notes = [self._difference()] if len(self.parts) > 1 else []
         if (p := self.metrics["guard"]["p"]) is not None:
             notes.append(f"transfer guard: {verdict(p)}")
+        notes += [f"warning: {sentence}" for sentence in self.metrics["warnings"]]
         notes.append(f"run folder: {self.run_dir}")
         caption = f"{self.metrics['dataset']}: {users} test users, whole catalogue ranked, leave-one-out"
         return Table(_PART_COLUMNS, tuple(self.parts), caption=caption, notes=tuple(notes)).terminal()
@@ -91,8 +93,8 @@ def run_experiment(
     """Trains and evaluates one model and writes everything about it to a new folder under ``checkpoint_dir``.
 
     model: a name; or a class of the user's, or where it is, ``my_model.py:MyModel``. model, dataset: None for MetaRec
-    and its embedded target, or those of the run to resume. MetaRec also trains a
-    no-transfer baseline (``transfer_guard``, on by default). overrides: config keys, which override those of the files.
+    and its embedded target, or those of the run to resume. MetaRec also trains a no-transfer baseline
+    (``transfer_guard``, on by default). overrides: config keys, which override those of the files.
     resume: a run folder, whose config all other arguments override, or True: see
     :func:`recbole_metarec.runs.resume.opened_run`. On a CPU a resumed run gives, to the bit, the result of one that was
     never interrupted. Raises MetaRecError for a mistake in the arguments, before anything is trained, and where a file
@@ -111,8 +113,9 @@ def run_from_config(run_config: RunConfig, resume=None) -> Experiment:
             metrics = json.loads((run.run_dir / "metrics.json").read_text(encoding="utf-8"))
             return Experiment(run.run_dir, metrics, parts)
         _write_ranks(run, parts)
-        _draw(run.run_dir, run.trainer)
+        _draw(run)
         metrics = _metrics(run, parts, time() - started)
+        metrics["warnings"] += _below_the_floor(run, parts, metrics["epochs"])
         write_json(run.run_dir / "metrics.json", metrics)
     for part in parts:
         getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
@@ -219,6 +222,30 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
     }
 
 
+def _below_the_floor(run: TrainedRun, parts: list[Part], epochs: int) -> list[str]:
+    """A sentence where what needs no training ranks the validation rows better than the model."""
+    config, metric = run.config, run.config["valid_metric"].lower()
+    if model_spec(config["model"]).is_fitted:
+        return []
+    kind = "valid" if config["repeatable"] else "valid_unseen"
+    ours = getattr(parts[0], kind)[metric]
+    scores = {part.name: getattr(part, kind)[metric] for part in parts[2:]} or _floor(run, kind, metric)
+    higher = [f"{name} ({score:.4f})" for name, score in scores.items() if score > ours]
+    if not higher:
+        return []
+    return [
+        f"{config['model']} has {config['valid_metric']} {ours:.4f} on validation after {epochs} epochs, and without "
+        f"any training {' and '.join(higher)} more: try more epochs or another learning_rate, or --model ItemKNNDecay"
+    ]
+
+
+def _floor(run: TrainedRun, kind: str, metric: str) -> dict[str, float]:
+    train, valid = run.train.dataset, run.valid.dataset
+    seen = seen_items(train, valid, run.test.dataset)[0]
+    floors = floor_ranks(*events_of(train), held_out_of(valid), train.item_num, seen)
+    return {name: metrics_of(ranks[kind != "valid"], run.config)[metric] for name, ranks in floors.items()}
+
+
 def _write_ranks(run: TrainedRun, parts: list[Part]) -> None:
     """A row per test user; who has too few events for a validation row has no ``valid_rank``."""
     columns = {name: part.test_ranks for name, part in zip(("rank", "rank_no_transfer"), parts)}
@@ -237,11 +264,13 @@ def _users_of(loader) -> np.ndarray:
     return user_names(dataset, dataset.inter_feat[dataset.uid_field])
 
 
-def _draw(run_dir: Path, trainer) -> None:
-    if not isinstance(trainer, TransferTrainer):
-        return
-    draw_history(trainer.log.history, run_dir / "history.png")
-    if trainer.log.source_history:
-        draw_similarity(trainer.log.source_history, run_dir / "similarity.png")
-    if any("codebook_usage" in row for row in trainer.log.source_history):
-        draw_codebook(trainer.log.source_history, run_dir / "codebook.png")
+def _draw(run: TrainedRun) -> None:
+    config, run_dir, log = run.config, run.run_dir, getattr(run.trainer, "log", None)
+    curves = {config["model"]: log.history if log else run.progress.rows}
+    if log and log.no_transfer_history:
+        curves["the same without transfer"] = log.no_transfer_history
+    draw_history(curves, config["valid_metric"], run_dir / "history.png")
+    if log and log.source_history:
+        draw_similarity(log.source_history, run_dir / "similarity.png")
+    if log and any("codebook_usage" in row for row in log.source_history):
+        draw_codebook(log.source_history, run_dir / "codebook.png")

@@ -1,8 +1,12 @@
 """What the commands that compare runs have in common, ``leaderboard``, ``ablate`` and ``sweep``: options and checks."""
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -14,6 +18,7 @@ from recbole_metarec.config.run_config import UserKeys
 from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import is_yaml_name
 from recbole_metarec.errors import ConfigError
+from recbole_metarec.files import write_text
 from recbole_metarec.lazy import LazyModule
 
 plan = LazyModule("recbole_metarec.jobs.plan")
@@ -22,6 +27,7 @@ best = LazyModule("recbole_metarec.tuning.best")
 best_file = LazyModule("recbole_metarec.tuning.best_file")
 storage = LazyModule("recbole_metarec.tuning.storage")
 
+_COMPARED = "compared.txt"  # which comparison the reports beside it are of
 _DEFAULT_JOBS = 2  # small models gain more from a neighbour than from a second thread
 
 
@@ -52,14 +58,23 @@ class ComparisonRequest:
     tuned_in: str | None
     command: str
 
-    def report_folder(self, default: str) -> Path:
-        """The folder of the reports, which can be written to; ``default``: its name beside the results.
+    def report_folder(self, default: str, planned: list) -> Path:
+        """The folder of the reports, which can be written to.
 
-        Raises OSError: now, not after hours.
+        default: its name beside the results; a number follows where the reports of another comparison lie there.
+        planned: the runs that are compared. Raises OSError: now, not after hours.
         """
-        folder = Path(self.output or self.target.folder / default)
+        if self.output:
+            folder = Path(self.output)
+        else:
+            compared = sorted({(run.model, run.recipe[0]) for run in planned})  # whatever seeds and code
+            identity = hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
+            names = (self.target.folder / (f"{default}-{n}" if n > 1 else default) for n in count(1))
+            folder = next(each for each in names if _compares(each, identity) in (identity, None))
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()
+        if not self.output:
+            write_text(folder / _COMPARED, f"{identity}\n{self.command}\n")
         return folder
 
     def tuned(self, models: list) -> dict:
@@ -78,6 +93,15 @@ class ComparisonRequest:
         defaults = plan.make_plan(models, target.dataset, self.seeds[:1], target.keys, origins=target.origins)
         with storage.storage_at(url, must_exist=True) as opened:
             return best.best_found(opened, defaults)
+
+
+def _compares(folder: Path, default: str) -> str | None:
+    """The identity of the comparison whose reports lie in a folder; None for a folder without any."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / _COMPARED).read_text(encoding="utf-8").partition("\n")[0]
+    return default  # by an earlier release, which replaced them
 
 
 def _options(compared: str, output: str) -> Callable:

@@ -91,7 +91,7 @@ def run_and_report(
             print(f"warning: {warning}", file=sys.stderr)
         if cost:
             return 0
-        output = comparison.report_folder(folder)
+        output = comparison.report_folder(folder, experiment.plan)
         result = findings.findings(experiment, running.run(comparison.jobs, say))
     command = execution.portable(comparison.command)
     files = reports.write_reports(result, protocol, command, output)  # who reads what is printed may be gone

@@ -82,7 +82,7 @@ def _compare(comparison: ComparisonRequest, models: list) -> int:
     compare_target.check_sources(planned)
     if any(model.spec.takes_sources for model in models):
         warn_of_sources(target.dataset, target.keys)
-    folder = comparison.report_folder(f"leaderboard-{target.dataset}")
+    folder = comparison.report_folder(f"leaderboard-{target.dataset}", planned)
     with store.RunStore(comparison.store) as opened:
         pool.Runner(opened, comparison.jobs, say).run(planned)
         results, failures = plan.with_guards(models, planned, opened.results(planned)), opened.failures(planned)

@@ -50,8 +50,11 @@ Any config key may be given as --key=value or --key value; values are read as YA
     help="resume the run in this folder, bit for bit; without RUN: resume the newest unfinished run of this very "
     "command, or start it if there is none",
 )
-def command(user: UserKeys, simulate, resume):
+@click.option("--quiet", is_flag=True, help="show warnings and the table alone (--long_log True: RecBole's whole log)")
+def command(user: UserKeys, simulate, resume, quiet):
     """Trains, evaluates and prints the table. Raises MetaRecError before any training."""
+    if quiet:
+        user = UserKeys.of({"state": "WARNING", "show_progress": False}, "--quiet") | user
     resume = True if resume == "" else resume
     run_config = settings.make_run_config(None, None, user, resume)
     if simulate:

@@ -7,15 +7,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_metarec.config.yaml_files import read_yaml
+from recbole_metarec.errors import RecBoleMissingError
 
 _KEY = re.compile(r"^(\w+)\s*:", re.MULTILINE)
 
 
 def recbole_root() -> Path:
-    """The folder of RecBole's package. Raises ImportError where it is not installed."""
+    """The folder of RecBole's package. Raises RecBoleMissingError where it is not installed."""
     spec = find_spec("recbole")
     if spec is None:
-        raise ImportError("recbole is not installed; recbole-metarec doctor says what is missing")
+        raise RecBoleMissingError(
+            "recbole is not installed; pip install --no-deps recbole==1.2.1 (recbole-metarec doctor says what else is "
+            "missing)"
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 

@@ -45,14 +45,14 @@ def _ranges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def seen_items(train, valid, test) -> tuple[SeenItems, SeenItems]:
     """What the validation rows and the test rows have seen: the three parts are RecBole's, split leave-one-out."""
-    trained, validated, tested = _events(train), _targets(valid), _targets(test)
+    trained, validated, tested = events_of(train), held_out_of(valid), held_out_of(test)
     before_test = (np.concatenate(both) for both in zip(trained, validated))
     return SeenItems.of(*trained, *validated), SeenItems.of(*before_test, *tested)
 
 
-def _events(train) -> tuple[np.ndarray, np.ndarray]:
+def events_of(train) -> tuple[np.ndarray, np.ndarray]:
     """(users, items) int64 [N] of every training event."""
-    users, items = _targets(train)
+    users, items = held_out_of(train)
     feat, histories = train.inter_feat, getattr(train, f"{train.iid_field}_list_field")
     if histories not in feat.columns:
         return users, items
@@ -61,5 +61,6 @@ def _events(train) -> tuple[np.ndarray, np.ndarray]:
     return np.r_[users, users[first]], np.r_[items, feat[histories].numpy()[first, 0]]
 
 
-def _targets(part) -> tuple[np.ndarray, np.ndarray]:
+def held_out_of(part) -> tuple[np.ndarray, np.ndarray]:
+    """(users, items) int64 [R] of the rows of a part."""
     return tuple(part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))

@@ -16,8 +16,8 @@ from recbole_metarec.jobs.job import PlannedRun
 POLL_SECONDS = 0.2
 _REPORT_SECONDS = 30.0  # between two lines about a run in progress
 _GRACE_SECONDS = 10.0  # for a run that is told to end
-# RecBole's log line after each validation, colours aside
-_EPOCH = re.compile(r"epoch (\d+) evaluating .*?valid_score: ([-\d.]+)")
+# the log's line of each epoch, in its short and in RecBole's long form, colours aside
+_EPOCH = re.compile(r"epoch (\d+)(?: evaluating .*?valid_score:|: \S+) ([-\d.]+)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 

@@ -19,7 +19,7 @@ class Stage:
 
 
 _COLUMNS = (
-    Column("", lambda stage: stage.label, left=True),
+    Column("left after", lambda stage: stage.label, left=True),
     Column("events", lambda stage: stage.events, COUNT),
     Column("users", lambda stage: stage.users, COUNT),
     Column("items", lambda stage: stage.items, COUNT),

@@ -9,12 +9,19 @@ from recbole_metarec.figures import colour, label, name_axes, new_figure, png
 from recbole_metarec.files import write_atomically
 
 
-def draw_history(history: list[dict], path: Path) -> None:
-    """Training loss and validation score per epoch; pre-training epochs are below zero."""
+def draw_history(curves: dict[str, list[dict]], metric: str, path: Path) -> None:
+    """Training loss and validation score per epoch; pre-training epochs are below zero.
+
+    curves: name of a training -> its epochs. metric: that validation measures.
+    """
     figure = new_figure(9, 3.4)
     left, right = figure.subplots(1, 2)
-    _line(left, history, "train_loss", "training loss (mean per step)")
-    _line(right, history, "valid_score", "validation score")
+    for number, (name, history) in enumerate(curves.items()):
+        style = {"label": label(name), "color": colour(number, len(curves))}
+        _line(left, history, "train_loss", "training loss", y="mean of a step's loss", **style)
+        _line(right, history, "valid_score", f"{metric} on validation", y=metric, **style)
+    if len(curves) > 1:
+        right.legend(frameon=False, fontsize=8)
     _write(figure, path)
 
 
@@ -54,18 +61,18 @@ def _draw_sources(rows: list[dict], panels: dict[str, str], path: Path) -> None:
     for axis, (key, title) in zip(axes, panels.items(), strict=True):
         for number, source in enumerate(sources):
             style = {"label": label(source), "color": colour(number, len(sources))}
-            _line(axis, [row for row in rows if row["source"] == source], key, title, **style)
+            _line(axis, [row for row in rows if row["source"] == source], key, title, y="mean of the epoch", **style)
         if key in ("similarity_theta", "similarity_phi", "gain"):
             axis.axhline(0.0, color="grey", linewidth=0.8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     _write(figure, path)
 
 
-def _line(axis: Axes, rows: list[dict], key: str, title: str, **style) -> None:
+def _line(axis: Axes, rows: list[dict], key: str, title: str, y: str = "", **style) -> None:
     points = [(row["epoch"], row[key]) for row in rows if key in row]
     axis.plot([x for x, _ in points], [y for _, y in points], linewidth=1.4, **style)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    name_axes(axis, title, x="epoch")
+    name_axes(axis, title, x="epoch", y=y)
 
 
 def _write(figure: Figure, path: Path) -> None:

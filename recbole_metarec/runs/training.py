@@ -1,24 +1,25 @@
 """From names to a trained model in a run folder, new or resumed: what quick_start's functions begin with."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
-from colorlog import ColoredFormatter
 from recbole.config import Config
-from recbole.utils import get_model, get_trainer, init_logger, init_seed
-from recbole.utils.logger import RemoveColorFilter
+from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
+from recbole_metarec.config.sources import source_names
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import data_fingerprint, write_csv
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
 from recbole_metarec.plugin.baselines import load_data, prepare_pretrained, warn_of_unread_keys
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 from recbole_metarec.plugin.dataset import reads_texts
+from recbole_metarec.runs.log import open_log
 from recbole_metarec.runs.resume import RunStart, opened_run
 from recbole_metarec.runs.settings import make_run_config, memory_files, repeatable_settings
 from recbole_metarec.trainer.trainer import TransferTrainer
@@ -50,7 +51,7 @@ def trained(run_config: RunConfig, resume=None) -> Iterator[TrainedRun]:
     settings = repeatable_settings(config.final_config_dict, user)
     user |= {key: settings[key] for key in ("data_path",) if key in user}  # absolute
     warn_of_unread_keys(run_config)
-    _open_log(config)
+    open_log(config)
     run = _read(config)
     opened = opened_run(config["checkpoint_dir"], RunStart(settings, user, run.data), resume)
     with opened as run.run_dir, _with_resume_hint(run.run_dir):
@@ -66,10 +67,30 @@ def _read(config) -> TrainedRun:
         getLogger().info(data)
         loaders = split_dataset(config, data)
         sources = loaders[0].dataset.read_ahead()
+        _tell_of(sources, config)
     else:
         loaders = load_data(config)
         sources = ()
     return TrainedRun(config, *loaders, sources, data_fingerprint(_data_files(config, sources)))
+
+
+def _tell_of(sources: tuple, config) -> None:
+    """Which sources there are, what they will cost, and how to do without them."""
+    if not sources:
+        return
+    chosen = " (those that the target comes with; --sources none for no transfer)"
+    chosen = chosen if source_names(config["sources"]) == "auto" else ""
+    times = 1 + len(sources) * config["inner_steps"] if config["inner_steps"] else 1
+    cost = f"an epoch takes about {times} times as long as without them"
+    if config["pretrain_epochs"] and (model_spec(config["model"]).requires_texts or _pretrains(config)):
+        cost = f"{config['pretrain_epochs']} passes over them come before the first epoch"
+    elif config["second_order"]:
+        cost += ", and several times that with second_order"
+    getLogger().info(f"sources: {', '.join(source.name for source in sources)}{chosen}; {cost}")
+
+
+def _pretrains(config) -> bool:
+    return config["meta_transfer"] == "pretrain"
 
 
 def _fit(run: TrainedRun) -> None:
@@ -90,10 +111,11 @@ def _fit(run: TrainedRun) -> None:
         trainer.log.on_change = lambda: _write_histories(run_dir, trainer.log.history, trainer.log.source_history)
         trainer.fit(run.train, run.valid, show_progress=config["show_progress"])
         return
+    bars = config["show_progress"] and sys.stderr.isatty()
     run.progress = RecBoleProgress(trainer, run.train, state, lambda: _write_histories(run_dir, run.progress.rows, []))
     run.progress.resume()
     if not run.progress.is_finished:  # what RecBole would save is a pickle
-        trainer.fit(run.train, run.valid, saved=False, show_progress=config["show_progress"], callback_fn=run.progress)
+        trainer.fit(run.train, run.valid, saved=False, show_progress=bars, callback_fn=run.progress)
     if not file.exists():  # without an epoch there was no best one
         run.progress.deploy()
 
@@ -119,23 +141,6 @@ def settled_config(model: str, dataset: str, overrides: dict) -> dict:
     """
     run_config = make_run_config(model, dataset, UserKeys.read((), overrides))
     return repeatable_settings(recbole_config(run_config).final_config_dict, run_config.user.values)
-
-
-def close_log() -> None:
-    """Ends RecBole's log of the last run in this process."""
-    root = getLogger()
-    for handler in root.handlers[:]:
-        if any(isinstance(rule, RemoveColorFilter) for rule in handler.filters) or isinstance(
-            handler.formatter, ColoredFormatter
-        ):
-            root.removeHandler(handler)
-            handler.close()
-
-
-def _open_log(config) -> None:
-    """RecBole's log for this run; the file of an earlier run in this process would swallow it."""
-    close_log()
-    init_logger(config)
 
 
 def _data_files(config, sources) -> list[Path]:

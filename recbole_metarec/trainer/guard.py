@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain, verdict
+from recbole_metarec.evaluation.transfer_guard import LEVEL, deploys_transfer, p_of_gain, verdict
 from recbole_metarec.files import copy_atomically
 
 
@@ -58,16 +58,16 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)
     trainer.spent_before += other.spent_before
     with_transfer, without = float(trainer.best_valid_score), float(other.best_valid_score)
-    p = p_of_gain(
-        *(_best_ranks(each, files[kind], valid_data) for each, kind in ((trainer, "transfer"), (other, "no_transfer")))
-    )
+    kinds = (trainer, "transfer"), (other, "no_transfer")
+    ranks = [_best_ranks(each, files[kind], valid_data) for each, kind in kinds]
+    p = p_of_gain(*ranks)
     fired = not deploys_transfer(p)
     if fired:
         copy_atomically(files["no_transfer"], deployed)
-    is_worse = without > with_transfer if trainer.valid_metric_bigger else without < with_transfer
-    if fired and is_worse:
-        sentence = f"negative transfer: {with_transfer:.6f} on validation with the sources, {without:.6f} without them"
-        trainer.log.warn("negative", sentence)
+    trainer.log.no_transfer_history = other.log.history
+    if (loss := p_of_gain(*reversed(ranks))) <= LEVEL:
+        sentence = f"{with_transfer:.6f} on validation with the sources, {without:.6f} without them (p = {loss:.3f})"
+        trainer.log.warn("negative", f"negative transfer: {sentence}")
     trainer.logger.info(f"transfer guard: {verdict(p)} (valid: {with_transfer:.6f} with, {without:.6f} without)")
     return Guard(fired, p, with_transfer, without, files["transfer"], files["no_transfer"]), other
 

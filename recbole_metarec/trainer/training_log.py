@@ -8,7 +8,8 @@ from recbole_metarec.trainer.diagnostics import PATIENCE, TransferMonitor, lost_
 
 
 class TrainingLog:
-    """history, source_history: one row per epoch, and per epoch and source. warnings: sentences by name.
+    """history, source_history: one row per epoch, and per epoch and source. no_transfer_history: of the training with
+    which the transfer guard compares. warnings: sentences by name.
 
     on_change: called after each change that is to be written to disk.
     """
@@ -17,6 +18,7 @@ class TrainingLog:
         self.logger, self.monitor = logger, monitor
         self.history: list[dict] = []
         self.source_history: list[dict] = []
+        self.no_transfer_history: list[dict] = []
         self.on_change: Callable[[], None] = lambda: None
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.process import log_file, run_file
 from recbole_metarec.quick_start import validate_experiment
-from recbole_metarec.runs.training import close_log
+from recbole_metarec.runs.log import close_log
 from recbole_metarec.tuning.worker import outcome_of, work
 
 

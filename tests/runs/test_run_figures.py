@@ -36,7 +36,7 @@ def test_a_notebooks_backend_is_left_alone():
 def test_every_picture_is_a_whole_png_and_nothing_else_is_left(tmp_path, sources):
     history = [{"epoch": epoch, "train_loss": 1.0 / (epoch + 3)} for epoch in range(-2, 3)]
     history[-1]["valid_score"] = 0.2
-    draw_history(history, tmp_path / "a.png")
+    draw_history({"MetaRec": history, "the same without transfer": history}, "NDCG@10", tmp_path / "a.png")
     similarity = source_rows("similarity_theta", "similarity_phi", "gain", "weight", sources=sources)
     draw_similarity(similarity, tmp_path / "b.png")
     codebook = source_rows("codebook_usage", "perplexity", "relative_error", "collisions", sources=sources)

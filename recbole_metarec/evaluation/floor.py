@@ -1,0 +1,40 @@
+"""What needs no training: popularity and item-kNN on the validation rows, the floor that a trained model must leave."""
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix, diags
+
+from recbole_metarec.evaluation.ranking import both_ranks_of
+from recbole_metarec.evaluation.seen import SeenItems
+
+_MOST_PAIRS = 50_000_000  # of items in one history; counting more would take longer than a glance
+_ROWS = 256
+
+
+def floor_ranks(users: np.ndarray, items: np.ndarray, rows: tuple, n_items: int, seen: SeenItems) -> dict:
+    """Ranks of the validation rows' items by each method: name -> (seen items kept, removed), int64 [R] each.
+
+    users, items: int [N], every training event. rows: users and held-out items, int [R] each. n_items: with padding.
+    """
+    row_users, targets = rows
+    counts = np.bincount(items, minlength=n_items).astype(np.float32)
+    found = {"popularity": _ranked(lambda part: np.broadcast_to(counts, (len(part), n_items)), targets, seen)}
+    sets = csr_matrix((np.ones(len(items), np.float32), (users, items)), shape=(int(users.max()) + 1, n_items))
+    sets.data[:] = np.minimum(sets.data, 1.0)
+    if np.square(np.diff(sets.indptr), dtype=np.float64).sum() <= _MOST_PAIRS:
+        scale = diags(1.0 / np.sqrt(np.maximum(np.asarray(sets.sum(axis=0)).ravel(), 1.0)))
+        similarity = (scale @ (sets.T @ sets) @ scale).tolil()
+        similarity.setdiag(0.0)
+        similarity, histories = similarity.tocsr(), sets[row_users]
+        found["item-kNN"] = _ranked(lambda part: (histories[part] @ similarity).toarray(), targets, seen)
+    return found
+
+
+def _ranked(scores_of, targets: np.ndarray, seen: SeenItems) -> tuple[np.ndarray, np.ndarray]:
+    both = []
+    for start in range(0, len(targets), _ROWS):
+        part = np.arange(start, min(start + _ROWS, len(targets)))
+        scores = torch.from_numpy(np.ascontiguousarray(scores_of(part), dtype=np.float32))
+        rows, items = (torch.from_numpy(numbers) for numbers in seen.of_rows(part))
+        both.append(both_ranks_of(scores, torch.from_numpy(targets[part]), rows, items))
+    return tuple(torch.cat(ranks).numpy() for ranks in zip(*both))
