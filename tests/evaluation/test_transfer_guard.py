@@ -71,3 +71,8 @@ def test_a_gain_that_users_share_is_deployed_and_a_loss_never():
     assert verdict(0.4) == (
         "the model without transfer is deployed: validation does not show the other to be better (p = 0.400)"
     )
+
+
+def test_one_user_who_differs_has_one_of_two_signs():
+    same = np.array([3, 5, 9])
+    assert p_of_gain(np.array([1, 5, 9]), same) == 0.5 and p_of_gain(same, np.array([1, 5, 9])) == 1.0
