@@ -3,6 +3,8 @@
 import inspect
 import os
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,3 +156,22 @@ def test_wandb_is_told_by_recboles_key(shop, monkeypatch):
     assert summary["train_step"] == summary["valid_step"] == 1 and summary["train/train_loss"] > 0
     assert summary["valid/ndcg@10"] > 0 and list((shop / "wandb").glob("offline-run-*/*.wandb"))
     assert summary["eval/ndcg@10"] == pytest.approx(trained["test_result"]["ndcg@10"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "mends"),
+    [
+        ("model/sequential_recommender/s3rec.py", "torch.load(self.pre_model_path)", "pretrained_files_are_read"),
+        ("model/general_recommender/ract.py", "torch.load(self.pre_model_path)", "pretrained_files_are_read"),
+        ("model/general_recommender/neumf.py", "torch.load(self.mf_pretrain_path", "pretrained_files_are_read"),
+        ("model/general_recommender/convncf.py", "torch.load(self.pre_model_path)", "pretrained_files_are_read"),
+        ("model/general_recommender/nais.py", "torch.load(self.pretrain_path)", "pretrained_files_are_read"),
+        ("model/context_aware_recommender/kd_dagfm.py", 'torch.load(config["warm_up"])', "pretrained_files_are_read"),
+        ("trainer/trainer.py", "torch.save(state, saved_model_file)", "pretrained_files_are_noted"),
+        ("trainer/hyper_tuning.py", "np.random.RandomState(seed)", "exhaustive_search_draws"),
+        ("quick_start/quick_start.py", "tune.report(**test_result)", "reports_inside_a_session"),
+    ],
+)
+def test_they_are_still_needed(file, line, mends):
+    source = Path(find_spec("recbole").origin).parent / file
+    assert line in source.read_text(encoding="utf-8"), f"RecBole has changed: see whether mends.{mends} can go"
