@@ -20,6 +20,7 @@ from recbole_metarec.prepare.containers import opened, reading
 
 BLOCK_BYTES = 16 << 20
 LONGEST_RECORD = 256 << 20
+_MOST_FIELDS = 1 << 16  # of the last line, which may be cut anywhere
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -132,7 +133,9 @@ def _last_end(data: bytes, quoted_by: str) -> int:
     """The offset after the last line end that is not in a quoted field; 0 if there is none."""
     end = data.rfind(b"\n") + 1
     fields = _quoted_fields(quoted_by).finditer(data) if quoted_by and b'"' in data else ()
-    for last in deque(fields, maxlen=1):
-        if last.start() < end <= last.end():
-            end = data.rfind(b"\n", 0, last.start()) + 1
+    for field in reversed(deque(fields, maxlen=_MOST_FIELDS)):
+        if field.end() < end:
+            break
+        if field.start() < end:
+            end = data.rfind(b"\n", 0, field.start()) + 1
     return end

@@ -31,7 +31,7 @@ def read_parts(path: Path, form: Form) -> Iterator[tuple[pl.DataFrame, int]]:
             _check_exact(path, form, part)
             texts = [role for role in part.columns if role not in (TIME, RATING)]
             yield part.with_columns(pl.col(texts).cast(pl.String, strict=False)), start
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read as {form.kind.title()} ({reason}); write it anew") from None
 

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from support.own_logs import LOG, OWN, ROWS, read, refused, written
 
+from recbole_metarec.errors import DataError
 from recbole_metarec.prepare import times
 
 # -- packings and encodings ----------------------------------------------------------------------------------------
@@ -105,6 +106,25 @@ def test_a_long_quoted_field_is_read(tmp_path):
     path = written(tmp_path / "log.csv", f'u,i,t,text\na,x,3,"{text}"\nb,y,4,"short, or so"\n')
     assert read(path) == ROWS
     assert [row[3] for row in read(path, {**OWN, "note": "text"})] == [text, "short, or so"]
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_a_block_never_ends_in_a_quoted_field(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("recbole_metarec.prepare.lines.read_blocks.__defaults__", ("", "", False, size))
+    path = written(tmp_path / "log.csv", 'u,n,i,t\n"a","one\n\n","x","3"\n"b","\n,""\n","y",4\n')
+    assert read(path) == ROWS
+
+
+def test_a_damaged_table_is_told(tmp_path):
+    whole = io.BytesIO()
+    pl.DataFrame({"u": ["a"] * 99, "i": ["x"] * 99, "t": range(99)}).write_parquet(whole)
+    for at in range(4, len(whole.getvalue()), 3):
+        data = bytearray(whole.getvalue())
+        data[at : at + 2] = b"\xff\x7f"
+        try:
+            read(written(tmp_path / "log.parquet", bytes(data)))
+        except DataError as error:
+            assert str(error).startswith(f"{tmp_path}") and "\n" not in str(error)
 
 
 # -- headers -------------------------------------------------------------------------------------------------------
