@@ -38,11 +38,9 @@ def of_row(form: Form, row: dict, raw: dict, dates: bool) -> Fault:
             continue
         value = raw.get(name)
         if isinstance(value, (list, dict)):
-            kind, wanted = (
-                "a list" if isinstance(value, list) else "an object",
-                "id" if role in (USER, ITEM) else "value",
-            )
-            return Fault(f"{name} is {kind}, where one {wanted} should stand", of_all=_no_field(name, raw))
+            kind = "a list" if isinstance(value, list) else "an object"
+            told = f"{name} is {kind}, where one {'id' if role in (USER, ITEM) else 'value'} should stand"
+            return Fault(told, of_all=Fault(told, "write one event a line, with plain values"))
         if row[role] is None and (value is None or not str(value).strip()):
             return Fault(f"{name} is missing", of_all=_no_field(name, raw))
         if role == TIME and row[role] is None:

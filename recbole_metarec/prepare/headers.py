@@ -23,6 +23,8 @@ def csv_rows(text: str, separator: str) -> Iterator[list[str]]:
 def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str] = ()) -> tuple[tuple[str, ...], str]:
     """(names, separator): another separator is taken if only it makes a header with all the ``wanted`` columns."""
     text = _decoded(path, line)
+    if not text.strip():
+        fail(path, 1, "the first line is blank", "put the names of the columns there")
     for candidate in (separator, *_SEPARATORS):
         names = tuple(_name(field) for field in _fields(text, candidate))
         if len(names) > 1 and set(wanted) <= set(names):

@@ -4,6 +4,7 @@ import math
 import re
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
 from recbole_metarec.errors import ConfigError
@@ -51,6 +52,8 @@ def as_numbers(times: pl.Series, dates: bool, time_format: str = "") -> pl.Serie
     time_format: how text is written, as in :meth:`datetime.strftime`. Dates become seconds since 1970, to the
     microsecond.
     """
+    if time_format and times.dtype.is_numeric():
+        times = times.cast(pl.Int64, strict=False).cast(pl.String)
     if times.dtype.is_integer():
         return times.cast(pl.Int64, strict=False)
     if times.dtype.is_temporal() and times.dtype not in (pl.Time, pl.Duration):
@@ -90,6 +93,14 @@ def check_format(time_format: str) -> None:
     raise ConfigError(
         f"--time_format: {time_format!r} cannot be used ({reason}); write one such as '%m/%d/%Y %H:%M:%S'"
     )
+
+
+def are_written_days(times: np.ndarray) -> bool:
+    """Whether numbers look like days that are written as one, such as 20230131."""
+    if not len(times) or times.min() < 1900_00_00 or times.max() > 2100_12_31:
+        return False
+    month, day = times // 100 % 100, times % 100
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def fitting_formats(value: str) -> list[str]:

@@ -83,6 +83,8 @@ TOLD = {
     "damaged bz2": (bz2.compress(LOG)[:20] + b"x" * 30, "the compressed file is damaged from here on"),
     "damaged xz": (lzma.compress(LOG)[:40] + b"x" * 30, "the compressed file is damaged from here on"),
     "cut utf-16": (LOG.decode().encode("utf-16") + b"a", "the file is not utf-16"),
+    "blank first line": (b"\n" + LOG, "log.csv:1: the first line is blank"),
+    "columns of JSON": (b'{"u": {"0": "a"}, "i": {"0": "x"}, "t": {"0": 3}}', "write one event a line, with plain"),
     "latin-1": ("u,i,t\né,x,3\n".encode("latin-1"), "log.csv:2: byte 1 of the line is not UTF-8"),
     "latin-1 header": ("u,i,t,é\na,x,3,4\n".encode("latin-1"), "log.csv:1: byte 7 of the line is not UTF-8"),
 }  # fmt: skip

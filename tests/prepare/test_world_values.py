@@ -136,6 +136,15 @@ class TestCommand:
         assert "t 1700000000 would be a time in seconds, but 1600000000000 in a line before in milliseconds" in told
         assert not (tmp_path / "dataset").exists()
 
+    def test_days_that_are_written_as_numbers_are_noted(self, tmp_path, capsys):
+        raw = written(tmp_path / "log.csv", "u,i,t\na,x,20230131\na,y,20230201\n")
+        assert "--time_format %Y%m%d makes them days" in prepared(capsys, "D", "--raw", raw, *OPTIONS)
+        pl.DataFrame({"u": ["a"], "i": ["x"], "t": [20230131]}).write_parquet(tmp_path / "log.parquet")
+        for file in (raw, tmp_path / "log.parquet"):
+            more = ["--time_format", "%Y%m%d", "--overwrite"]
+            assert "%Y%m%d" not in prepared(capsys, "D", "--raw", file, *OPTIONS, *more)
+            assert table(tmp_path / "dataset" / "D", "inter")[0][3] == "1675123200"
+
     def test_when_no_line_can_be_used_the_reason_is_told(self, tmp_path, capsys):
         raw = written(tmp_path / "log.csv", "u,i,t\n" + "a,x,soon\n" * 5)
         told = error_of(capsys, "D", "--raw", raw, *OPTIONS, "--skip_bad_lines")
