@@ -5,7 +5,7 @@ import torch
 
 from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
 from recbole_metarec.data.pair_counts import PairCounts
-from recbole_metarec.data.sequences import SequenceStore, training_windows
+from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_windows
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.files import model_file
 from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable, without_lift
@@ -34,7 +34,11 @@ def start_from(memory: ItemMemory, run: str) -> None:
 
 
 class Lessons:
-    """Batches of subsamples of one source's users, in turn, each with the pair counts of its own users alone."""
+    """Batches of subsamples of one source's users, in turn, each with the pair counts of its own users alone.
+
+    What a target holds out is held out of them, too: half of a small shop's catalogue then has no event that counts, as
+    in a target. Were all events counted, an item without one, its own left out, could only be the answer.
+    """
 
     def __init__(
         self,
@@ -51,11 +55,12 @@ class Lessons:
         self.device, self.given = device, 0
         self.evidence, self.streams = [], []
         for part, items in _subsamples(store, name, seed):
-            counts = PairCounts.of(part, part.lengths, most)
+            kept = LeaveOneOut.split(part.lengths).trained
+            counts = PairCounts.of(part, kept, most)
             table = PairTable(part.n_items, len(counts.neighbours)).to(device)
             table.fill(counts)
             self.evidence.append(Evidence(table, None if texts is None else texts[torch.from_numpy(items).to(device)]))
-            windows = training_windows(part, part.lengths, longest)
+            windows = training_windows(part, kept, longest)
             self.streams.append(BatchStream(SequenceBatches(part, windows, budget, seed, f"{name}, {len(part.users)}")))
 
     def __next__(self) -> tuple[SequenceBatch, Evidence]:
