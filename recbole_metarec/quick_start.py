@@ -13,7 +13,8 @@ from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
 from recbole_metarec.evaluation.floor import floor_ranks
 from recbole_metarec.evaluation.intervals import level_interval, paired_difference
-from recbole_metarec.evaluation.ranking import ndcg_at, rank_both
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
+from recbole_metarec.evaluation.ranking import rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.evaluation.seen import SeenItems, events_of, held_out_of, seen_items
 from recbole_metarec.evaluation.transfer_guard import verdict
@@ -56,6 +57,11 @@ class Experiment:
     metrics: dict
     parts: list[Part] = field(default_factory=list)
 
+    @property
+    def metric(self) -> Metric:
+        """By which validation has chosen."""
+        return Metric.named(self.metrics.get("valid_metric", NDCG_10.key))
+
     def table(self) -> str:
         """The result as text: one line per model, then the paired difference between them."""
         users = len(self.parts[0].test_ranks)
@@ -65,10 +71,12 @@ class Experiment:
         notes += [f"warning: {sentence}" for sentence in self.metrics["warnings"]]
         notes.append(f"run folder: {self.run_dir}")
         caption = f"{self.metrics['dataset']}: {users} test users, whole catalogue ranked, leave-one-out"
-        return Table(_PART_COLUMNS, tuple(self.parts), caption=caption, notes=tuple(notes)).terminal()
+        return Table(
+            _columns(self.parts[0], self.metric), tuple(self.parts), caption=caption, notes=tuple(notes)
+        ).terminal()
 
     def _difference(self) -> str:
-        ours, theirs = (ndcg_at(part.test_ranks, 10) for part in self.parts[:2])
+        ours, theirs = (self.metric.of(part.test_ranks) for part in self.parts[:2])
         gap = paired_difference(ours, theirs)
         share = f" ({percent(gap.mean / theirs.mean())})" if theirs.mean() > 0 else ""
         text = f"{signed(gap.mean)}{share}, 95 % interval {signed_interval(gap.low, gap.high)}"
@@ -76,14 +84,24 @@ class Experiment:
         return f"what the sources add on test, paired over users: {text}: {word}"
 
 
-_PART_COLUMNS = (
-    Column("model", lambda part: part.name, left=True),
-    Column("NDCG@10", lambda part: ndcg_at(part.valid_ranks, 10).mean(), SCORE, minor="valid"),
-    Column("NDCG@10", lambda part: level_interval(ndcg_at(part.test_ranks, 10)), LEVEL, minor="test, 95 % interval"),
-    Column("NDCG@10", lambda part: ndcg_at(part.test_unseen_ranks, 10).mean(), SCORE, minor="test, seen removed"),
-    Column("Recall@10", lambda part: (part.valid_ranks <= 10).mean(), SCORE, minor="valid"),
-    Column("Recall@10", lambda part: (part.test_ranks <= 10).mean(), SCORE, minor="test"),
-)
+def _columns(part: Part, metric: Metric) -> tuple[Column, ...]:
+    """The metric by which validation chooses, and the next one that is measured at the same depth."""
+    others = (each for each in map(Metric.named, part.valid) if each.depth == metric.depth and each != metric)
+    second = next(others, None)
+    beside = (
+        Column(second.label, lambda part: second.of(part.valid_ranks).mean(), SCORE, minor="valid"),
+        Column(second.label, lambda part: second.of(part.test_ranks).mean(), SCORE, minor="test"),
+    )
+    return (
+        Column("model", lambda part: part.name, left=True),
+        Column(metric.label, lambda part: metric.of(part.valid_ranks).mean(), SCORE, minor="valid"),
+        Column(metric.label, lambda part: level_interval(metric.of(part.test_ranks)), LEVEL, minor=_INTERVAL),
+        Column(metric.label, lambda part: metric.of(part.test_unseen_ranks).mean(), SCORE, minor="test, seen removed"),
+        *(beside if second else ()),
+    )
+
+
+_INTERVAL = "test, 95 % interval"
 
 
 @enough_memory()
@@ -190,6 +208,7 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
         "dataset": config["dataset"],
         "sources": [source.name for source in sources],
         "seed": config["seed"],
+        "valid_metric": config["valid_metric"],
         "valid": parts[0].valid,
         "test": parts[0].test,
         "valid_unseen": parts[0].valid_unseen,

@@ -13,11 +13,8 @@ from tempfile import TemporaryFile
 import click
 
 from recbole_metarec.cli.options import COUNT, Target, domain_options, key, option, together, typed_command
-from recbole_metarec.config.origins import located
 from recbole_metarec.config.run_config import UserKeys
-from recbole_metarec.config.suggestions import show
 from recbole_metarec.config.yaml_files import is_yaml_name
-from recbole_metarec.errors import ConfigError
 from recbole_metarec.files import write_text
 from recbole_metarec.lazy import LazyModule
 
@@ -147,7 +144,6 @@ def comparison_options(compared: str, output: str, fixed: Collection[str], reaso
         @functools.wraps(function)
         def command(user: UserKeys, simulate, seeds, jobs, store, tuned, output, **others):
             target = Target.of(user, simulate, fixed, reason, seeds)
-            _check_metric(target)
             comparison = ComparisonRequest(
                 target,
                 range(target.seed, target.seed + seeds),
@@ -162,13 +158,3 @@ def comparison_options(compared: str, output: str, fixed: Collection[str], reaso
         return _options(compared, output)(command)
 
     return decorate
-
-
-def _check_metric(target: Target) -> None:
-    """Raises ConfigError unless the runs measure what the comparison is by."""
-    topk, metrics = target.keys.get("topk", 10), target.keys.get("metrics", "NDCG")
-    topk, metrics = (value if isinstance(value, list) else [value] for value in (topk, metrics))
-    for name, missing in (("topk", 10 not in topk), ("metrics", "NDCG" not in [str(text).upper() for text in metrics])):
-        if missing:
-            problem = located(target.origins[name], f"{name} is {show(target.keys[name])}")
-            raise ConfigError(f"{problem}; models are compared by NDCG@10, so keep it in")

@@ -8,10 +8,11 @@ from tempfile import TemporaryFile
 import click
 
 from recbole_metarec.cli.comparison import ComparisonRequest, comparison_options
-from recbole_metarec.cli.options import option, say, together, warn_of_sources
+from recbole_metarec.cli.options import Target, option, say, together, warn_of_sources
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
-from recbole_metarec.errors import DataError
+from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.jobs.competitors import COMPETITORS
 from recbole_metarec.lazy import LazyModule
 
@@ -59,7 +60,15 @@ def read_share(comparison: ComparisonRequest, rows: str | None, target_users: st
     target.sources()
     if rows:
         _check_rows(Path(rows))
+        _check_metric(target)
     return compare_settings.read_share(target_users, key, target.dataset, target.keys)
+
+
+def _check_metric(target: Target) -> None:
+    """Raises ConfigError where a file of rows, whose figures are of one metric, would get those of another."""
+    chosen = str(target.keys.get("valid_metric", NDCG_10.label))
+    if Metric.named(chosen) != NDCG_10:
+        raise ConfigError(f"--rows: a file holds {NDCG_10.label}, and these compare by {chosen}; leave --rows out")
 
 
 def _check_rows(file: Path) -> None:

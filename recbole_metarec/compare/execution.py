@@ -8,6 +8,7 @@ from recbole_metarec.compare.cost import Cost, estimate
 from recbole_metarec.compare.rows import Ranks, Row, RowsFile
 from recbole_metarec.compare.study import Study
 from recbole_metarec.config.schema import keys_in
+from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.results import FailedRun
 from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain
 from recbole_metarec.jobs.job import PlannedRun, Recipe
@@ -109,8 +110,8 @@ def _guard(run: PlannedRun, without: PlannedRun, ranks: dict[Recipe, Ranks]) -> 
         return ""
     if ours.valid is None or theirs.valid is None:
         return ""
-    has_row = ours.valid > 0
-    return "kept" if deploys_transfer(p_of_gain(ours.valid[has_row], theirs.valid[has_row])) else "fired"
+    has_row, metric = ours.valid > 0, Metric.named(run.config["valid_metric"])
+    return "kept" if deploys_transfer(p_of_gain(ours.valid[has_row], theirs.valid[has_row], metric)) else "fired"
 
 
 def portable(command: str) -> str:

@@ -11,7 +11,7 @@ from recbole_metarec.compare.leaderboard import Difference
 from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.evaluation.intervals import Interval, level_interval, mean_interval
-from recbole_metarec.evaluation.ranking import ndcg_at
+from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.significance import Spread, holm, pair_tests, spread
 from recbole_metarec.runs.code_version import without_own_files
 
@@ -20,7 +20,7 @@ USERS, SEEDS = "users", "seeds"
 
 @dataclass(frozen=True)
 class Contrast:
-    """An arm's mean test NDCG@10 minus that of a reference arm, over the users of the seeds that both have.
+    """An arm's mean on test minus that of a reference arm, over the users of the seeds that both have.
 
     difference: with its interval and its p, Holm-corrected over the column. relative: to the reference's mean, None
     where that is 0. over: ``users`` (paired bootstrap) or, where ranks are missing, ``seeds`` (paired t; a single seed
@@ -92,7 +92,7 @@ def _arms(study: Study, results: StudyResults) -> list[ArmFindings]:
         for (ours, _), contrast in zip(pairs, _contrasts(study, rows, results.ranks, pairs)):
             contrasts[ours][column] = contrast
     return [
-        _arm(arm, tuple(by_seed.values()), results, tuple(line))
+        _arm(arm, tuple(by_seed.values()), results, tuple(line), study.metric)
         for arm, by_seed, line in zip(study.arms, rows, contrasts)
     ]
 
@@ -102,11 +102,13 @@ def _rows(arm: Arm, results: StudyResults) -> dict[int, Row]:
     return {run.seed: results.rows[run.recipe] for run in arm.runs if run.recipe in results.rows}
 
 
-def _arm(arm: Arm, rows: tuple[Row, ...], results: StudyResults, contrasts: tuple[Contrast | None, ...]) -> ArmFindings:
+def _arm(
+    arm: Arm, rows: tuple[Row, ...], results: StudyResults, contrasts: tuple[Contrast | None, ...], metric: Metric
+) -> ArmFindings:
     if not rows:
         return ArmFindings(arm, None, None, None, None, None, (0, 0), contrasts, ())
     ranks = [results.ranks.get(row.recipe) for row in rows]
-    scores = None if None in ranks else by_user(ranks)
+    scores = None if None in ranks else by_user(ranks, metric)
     guards = [row.guard for row in rows if row.guard]
     return ArmFindings(
         arm=arm,
@@ -121,11 +123,11 @@ def _arm(arm: Arm, rows: tuple[Row, ...], results: StudyResults, contrasts: tupl
     )
 
 
-def by_user(runs: Sequence[Ranks]) -> np.ndarray:
-    """NDCG@10 of every user, float [U]: the mean over the runs of the same users; other users follow."""
+def by_user(runs: Sequence[Ranks], metric: Metric) -> np.ndarray:
+    """The metric of every user, float [U]: the mean over the runs of the same users; other users follow."""
     scores: dict[str, list[np.ndarray]] = {}
     for run in runs:
-        scores.setdefault(run.users, []).append(ndcg_at(run.ranks.astype(np.int64), 10))
+        scores.setdefault(run.users, []).append(metric.of(run.ranks.astype(np.int64)))
     return np.concatenate([np.mean(of_these_users, axis=0) for of_these_users in scores.values()])
 
 
@@ -147,7 +149,7 @@ def _contrasts(study: Study, rows: list[dict[int, Row]], ranks: dict, pairs: lis
     common = [sorted(set(rows[ours]) & set(rows[theirs])) for ours, theirs in pairs]
     sides = [[[rows[arm][seed] for seed in seeds] for arm in pair] for pair, seeds in zip(pairs, common)]
     over_seeds = [_over_seeds(*side) for side in sides]
-    raw = [by_users or by_seeds for by_users, by_seeds in zip(_over_users(sides, ranks), over_seeds)]
+    raw = [by_users or by_seeds for by_users, by_seeds in zip(_over_users(sides, ranks, study.metric), over_seeds)]
     corrected = holm([difference.p for difference in raw])
     several = [n for n, seeds in enumerate(common) if len(seeds) > 1]
     p_seeds = dict(zip(several, holm([over_seeds[n].p for n in several])))
@@ -164,7 +166,7 @@ def _contrasts(study: Study, rows: list[dict[int, Row]], ranks: dict, pairs: lis
     ]
 
 
-def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
+def _over_users(sides: list, ranks: dict, metric: Metric) -> list[_Raw | None]:
     """For each pair whose runs have ranks and, seed by seed, the same users: its difference; None for the others.
 
     Pairs of the same users are tested together, on the same draws of them.
@@ -176,7 +178,7 @@ def _over_users(sides: list, ranks: dict) -> list[_Raw | None]:
         users = [tuple(run.users if run else None for run in arm) for arm in runs]
         if users[0] == users[1] and None not in users[0]:
             drawn = tuple(dict.fromkeys(users[0]))
-            scores.setdefault(drawn, []).extend(map(by_user, runs))
+            scores.setdefault(drawn, []).extend(by_user(run, metric) for run in runs)
             numbers.setdefault(drawn, []).append(number)
     differences: list[_Raw | None] = [None] * len(sides)
     for users, arms in scores.items():

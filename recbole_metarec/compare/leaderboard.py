@@ -6,11 +6,11 @@ import numpy as np
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.intervals import Interval, level_interval
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.evaluation.results import FailedRun, RunResult
 from recbole_metarec.evaluation.segments import Segment
 from recbole_metarec.evaluation.significance import (
     ALPHA,
-    METRIC,
     Differences,
     Spread,
     UserScores,
@@ -29,7 +29,8 @@ KEPT, REMOVED = "kept", "removed"
 class Protocol:
     """What was the same for every model, as every table shows it in its caption.
 
-    users, items, interactions: of the target after filtering. split, metric, early_stopping: in words. max_length: L,
+    users, items, interactions: of the target after filtering. split, metric, early_stopping: in words. measure: by what
+    models are compared. max_length: L,
     the most recent events that a model sees. width: d, of its vectors. seen_items: whether those of the user are kept
     in the ranking, as RecBole does, or removed from it.
     """
@@ -44,6 +45,7 @@ class Protocol:
     width: int
     early_stopping: str
     seen_items: str = KEPT
+    measure: Metric = NDCG_10
 
     @property
     def simulated(self) -> bool:
@@ -78,7 +80,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of NDCG@10 to another model, its 95 % interval for itself, and the Holm-corrected p.
+    """Mean difference of the metric to another model, its 95 % interval for itself, and the Holm-corrected p.
 
     certain: no draw of users contradicted it, so that p is an upper bound.
     """
@@ -102,9 +104,9 @@ class Difference:
 class Entry:
     """One model's line.
 
-    place: 1 = highest mean test NDCG@10. valid, test, guarded_test: per metric over seeds. interval: of test NDCG@10
-    over users. difference: to the best baseline, None for that one itself and where there is none.
-    seed_differences: each seed's test NDCG@10 minus the best baseline's mean over its seeds. seconds: mean per run.
+    place: 1 = highest mean on test. valid, test, guarded_test: per metric over seeds. interval: of the protocol's
+    measure on test, over users. difference: to the best baseline, None for that one itself and where there is none.
+    seed_differences: each seed's test figure minus the best baseline's mean over its seeds. seconds: mean per run.
     peak_memory_mib: of the largest run. trials: of the run with fewest.
     fewer_trials: others were tuned with more, and it has something to tune. runs: by ascending seed.
     """
@@ -129,7 +131,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class SegmentScores:
-    """NDCG@10 of every model, in the order of the entries, over one segment's users."""
+    """The metric of every model, in the order of the entries, over one segment's users."""
 
     segment: Segment
     intervals: tuple[Interval, ...]
@@ -174,11 +176,12 @@ def compare(
     """
     if not results:
         return Comparison(protocol, (), None, (), tuple(failed))
-    scores = align(results)
+    measure = protocol.measure
+    scores = align(results, measure)
     tested = differences(scores.means)
     means = scores.means.mean(axis=1)
     tier = tiers(means, tested.p)
-    best = best_baseline(results, baselines)
+    best = best_baseline(results, baselines, measure)
     most_trials = max(run.trials for run in results)
     order = sorted(range(len(means)), key=lambda m: (-means[m], scores.models[m]))
     entries = []
@@ -186,7 +189,8 @@ def compare(
         runs = _runs_of(scores.models[m], results)
         fewer = _is_tunable(scores.models[m]) and min(run.trials for run in runs) < most_trials
         standing = {"place": place, "tier": int(tier[m]), "fewer_trials": fewer}
-        entries.append(_entry(scores, tested, m, best, runs, baseline=scores.models[m] in baselines, **standing))
+        is_baseline = scores.models[m] in baselines
+        entries.append(_entry(measure, scores, tested, m, best, runs, baseline=is_baseline, **standing))
     by_segment = _segment_scores(scores, order, segments, segment_users)
     return Comparison(protocol, tuple(entries), best, by_segment, tuple(failed))
 
@@ -199,7 +203,15 @@ def _runs_of(model: str, results: list[RunResult]) -> tuple[RunResult, ...]:
     return tuple(sorted((run for run in results if run.model == model), key=lambda run: run.seed))
 
 
-def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, runs: tuple[RunResult, ...], **standing):
+def _entry(
+    measure: Metric,
+    scores: UserScores,
+    tested: Differences,
+    m: int,
+    best: str | None,
+    runs: tuple[RunResult, ...],
+    **standing,
+) -> Entry:
     """The Entry of model m; ``standing`` is what follows from the other models too."""
     model = scores.models[m]
     difference, seed_differences = None, ()
@@ -214,7 +226,7 @@ def _entry(scores: UserScores, tested: Differences, m: int, best: str | None, ru
     return Entry(
         model=model,
         valid=_spreads([run.valid for run in runs]),
-        test={METRIC: per_seed} | _spreads([run.test for run in runs], but=METRIC),
+        test={measure.key: per_seed} | _spreads([run.test for run in runs], but=measure.key),
         guarded_test=_spreads([run.guarded_test for run in runs] if all(run.guarded_test for run in runs) else []),
         interval=level_interval(scores.means[m]),
         difference=difference,

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.evaluation.results import RunResult
-from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.files import locked, write_atomically
 from recbole_metarec.jobs.job import PlannedRun, Recipe
 
@@ -30,10 +30,10 @@ class Row:
     """One finished run.
 
     experiment, variant: for which it was done. sources: joined by ``+``. config, data, seed: its recipe. code: the
-    version it was done with. best_epoch: None where none was validated. valid, test: NDCG@10. valid_unseen,
-    test_unseen: the same with seen items removed from the ranking; None in a row of an older release. guard: ``fired``
-    or ``kept``, as the transfer guard would have done with the run that it was compared with; "" where it cannot be
-    said. seconds: of the whole run. command: repeats it.
+    version it was done with. best_epoch: None where none was validated. valid, test: by the run's valid_metric, which
+    is NDCG@10 in a file. valid_unseen, test_unseen: the same with seen items removed from the ranking; None in a row of
+    an older release. guard: ``fired`` or ``kept``, as the transfer guard would have done with the run that it was
+    compared with; "" where it cannot be said. seconds: of the whole run. command: repeats it.
     """
 
     experiment: str
@@ -57,6 +57,7 @@ class Row:
     def of(cls, run: PlannedRun, result: RunResult, experiment: str, variant: str, command: str, guard="") -> "Row":
         """The row of a finished run."""
         config, data, seed = run.recipe
+        metric = Metric.named(run.config.get("valid_metric", NDCG_10.key)).key
         scores = {row["epoch"]: row["valid_score"] for row in result.history if row.get("valid_score") is not None}
         return cls(
             experiment=experiment,
@@ -68,10 +69,10 @@ class Row:
             code=run.code,
             seed=seed,
             best_epoch=max(scores, key=lambda epoch: (scores[epoch], -epoch), default=None),
-            valid=result.valid[METRIC],
-            test=result.test[METRIC],
-            valid_unseen=result.unseen.valid[METRIC],
-            test_unseen=result.unseen.test[METRIC],
+            valid=result.valid[metric],
+            test=result.test[metric],
+            valid_unseen=result.unseen.valid[metric],
+            test_unseen=result.unseen.test[metric],
             guard=guard,
             seconds=round(result.seconds, 1),
             command=command,
@@ -85,7 +86,7 @@ class Row:
 
 _TITLES = {"config": "config_hash", "data": "data_fingerprint", "code": "code_version"}
 _SCORES = ("valid", "test", "valid_unseen", "test_unseen")
-_TITLES |= {name: f"{name}_{METRIC}" for name in _SCORES}
+_TITLES |= {name: f"{name}_{NDCG_10.key}" for name in _SCORES}
 COLUMNS = {_TITLES.get(field.name, field.name): field.name for field in fields(Row)}
 _OLD_COLUMNS = [title for title, name in COLUMNS.items() if not name.endswith("_unseen")]
 _NUMBERS = {"seed": int, "best_epoch": int, "seconds": float, **dict.fromkeys(_SCORES, float)}
@@ -158,7 +159,7 @@ class RowsFile:
                 self._fail(line, f"{_TITLES.get(name, name)} is {values[name]!r}, not a number")
         scores = [values[name] for name in _SCORES if values[name] is not None]
         if not all(0 <= score <= 1 for score in scores):  # also not a number
-            self._fail(line, f"valid and test {METRIC} must lie in [0, 1]")
+            self._fail(line, f"valid and test {NDCG_10.key} must lie in [0, 1]")
         if not (values["config"] and values["data"]):
             self._fail(line, "no config_hash or no data_fingerprint")
         return Row(**values)

@@ -10,6 +10,7 @@ from recbole_metarec.compare.variants import FULL, NONE, Variant
 from recbole_metarec.config.models import DEFAULT_MODEL, WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.config.yaml_files import as_text
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.jobs.competitors import COMPETITORS, Competitor
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.plan import Tuned, make_plan, same_backbone
@@ -58,6 +59,12 @@ class Study:
     def name(self) -> str:
         """As in the rows: ``ablate Scientific``, ``sweep temperature Scientific``."""
         return " ".join(filter(None, (self.kind, self.key, self.dataset)))
+
+    @property
+    def metric(self) -> Metric:
+        """By what the arms are compared: the metric by which validation chooses."""
+        run = next((run for arm in self.arms for run in arm.runs), None)
+        return Metric.named(run.config["valid_metric"]) if run else NDCG_10
 
     @property
     def references(self) -> set[int]:

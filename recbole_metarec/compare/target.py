@@ -8,6 +8,7 @@ from recbole_metarec.compare.leaderboard import Protocol
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.segments import Segment, target_segments
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.plugin.config import read_dataset, recbole_config
@@ -31,6 +32,7 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
         interactions=len(data.store.items),
         split="leave-one-out in time order, whole catalogue ranked",
         metric=f"{config['valid_metric']} on validation chooses, test is looked at once",
+        measure=Metric.named(config["valid_metric"]),
         max_length=config["MAX_ITEM_LIST_LENGTH"],
         width=config["embedding_size"],
         early_stopping=f"{config['stopping_step']} validations without a better one, at most {config['epochs']} epochs",

@@ -1,6 +1,6 @@
 """Which differences between models are real: paired tests over users, corrected for their number, and tiers.
 
-What is tested is the mean over the test users of NDCG@10, after each user's value was averaged over a model's seeds.
+What is tested is the mean over the test users of a metric, after each user's value was averaged over a model's seeds.
 The users are drawn anew with replacement, the same ones for every model (paired bootstrap, Efron & Tibshirani 1993,
 chapters 13 and 16); interval and p-value of a difference come from the same draws, so they cannot contradict each
 other. Such a test speaks of other users, not of other seeds: a model's spread over seeds has to be shown beside it.
@@ -12,10 +12,9 @@ import numpy as np
 from scipy import stats
 
 from recbole_metarec.errors import DataError
-from recbole_metarec.evaluation.ranking import ndcg_at
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.evaluation.results import RunResult
 
-METRIC = "ndcg@10"  # RecBole's name of what models are chosen and compared by
 ALPHA = 0.05  # after the correction
 _RESAMPLES = 9999
 _CHUNK = 1 << 20  # drawn users held at once
@@ -32,7 +31,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class UserScores:
-    """NDCG@10 of every model for the same test users.
+    """A metric of every model for the same test users.
 
     models: names, sorted. users: str [U], sorted tokens. by_seed: per model float64 [S, U], rows by ascending seed.
     """
@@ -69,8 +68,8 @@ def spread(values) -> Spread:
     return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
 
 
-def align(results: list[RunResult]) -> UserScores:
-    """Brings every run's users into one order by their tokens.
+def align(results: list[RunResult], metric: Metric = NDCG_10) -> UserScores:
+    """The metric of every run's users, in one order by their tokens.
 
     Raises DataError if a run has a user twice or other users than the first run, or if a model has a seed twice.
     """
@@ -84,7 +83,7 @@ def align(results: list[RunResult]) -> UserScores:
         seeds = scores.setdefault(run.model, {})
         if run.seed in seeds:
             raise DataError(f"{run.model}, seed {run.seed}: two results of one run; keep one of them")
-        seeds[run.seed] = ndcg_at(np.asarray(run.test_ranks)[order], 10)
+        seeds[run.seed] = metric.of(np.asarray(run.test_ranks)[order])
     models = tuple(sorted(scores))
     by_seed = {model: np.stack([scores[model][seed] for seed in sorted(scores[model])]) for model in models}
     return UserScores(models, users if users is not None else np.empty(0, dtype=str), by_seed)
@@ -213,18 +212,18 @@ def tiers(means: np.ndarray, p: np.ndarray) -> np.ndarray:
     return tier
 
 
-def best_baseline(results: list[RunResult], baselines: tuple[str, ...]) -> str | None:
-    """The one of ``baselines`` with the highest mean NDCG@10 on validation, the first by name of equals; None without.
+def best_baseline(results: list[RunResult], baselines: tuple[str, ...], metric: Metric = NDCG_10) -> str | None:
+    """The one of ``baselines`` that is best on validation by its mean, the first by name of equals; None without.
 
     The test is not looked at: choosing by it would make the strongest of many lucky baselines the one to beat.
-    Raises DataError if a baseline's validation has no NDCG@10.
+    Raises DataError if a baseline's validation has no such metric.
     """
     by_model: dict[str, list[float]] = {}
     for run in results:
         if run.model in baselines:
-            if METRIC not in run.valid:
+            if metric.key not in run.valid:
                 raise DataError(
-                    f"{run.model}, seed {run.seed}: no {METRIC} on validation; add NDCG to metrics and 10 to topk"
+                    f"{run.model}, seed {run.seed}: no {metric.key} on validation; add it to metrics and topk"
                 )
-            by_model.setdefault(run.model, []).append(run.valid[METRIC])
+            by_model.setdefault(run.model, []).append(run.valid[metric.key])
     return min(by_model, key=lambda model: (-np.mean(by_model[model]), model), default=None)

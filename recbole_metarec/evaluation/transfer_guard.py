@@ -8,28 +8,28 @@ chance makes it.
 import numpy as np
 from scipy import stats
 
-from recbole_metarec.evaluation.ranking import ndcg_at
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 
 # Of ten shops in which transfer is worth nothing one gets it, and on average loses nothing by it. A stricter level
 # would mostly take from small shops, whose validation shows few of the gains that there are.
 LEVEL = 0.1
 RULE = (
-    "the model with transfer where its NDCG@10 on validation is higher by a paired sign-flip test over users "
+    "the model with transfer where its metric on validation is higher by a paired sign-flip test over users "
     f"(one-sided p at most {LEVEL}), else the one without"
 )
 _DRAWS = 1999
 _CHUNK = 1 << 20  # signs held at once
 
 
-def p_of_gain(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """One-sided p of a higher mean NDCG@10: ranks of the same users, int [U] each, in any common order.
+def p_of_gain(ours: np.ndarray, theirs: np.ndarray, metric: Metric = NDCG_10) -> float:
+    """One-sided p of a higher mean of the metric: ranks of the same users, int [U] each, in any common order.
 
     The paired sign-flip test (Fisher 1935): if only chance tells two models apart, a user's difference could as well
     have the other sign. It asks nothing of the differences, most of which are zero, and holds its level for any number
     of users: models that are exchangeable have p <= LEVEL in at most LEVEL of all cases. Up to ten users who differ
     all signs are tried, else 1999 draws, the same ones in every call.
     """
-    gains = np.sort(ndcg_at(ours, 10) - ndcg_at(theirs, 10))  # in one order: the draws go by it
+    gains = np.sort(metric.of(ours) - metric.of(theirs))  # in one order: the draws go by it
     gains = gains[gains != 0]
     if len(gains) < 2:  # of which SciPy wants two
         return 0.5 if gains.sum() > 0 else 1.0

@@ -18,6 +18,7 @@ from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.data.domains import find_domain, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, attribute_columns, check_text_columns
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain
 from recbole_metarec.files import data_fingerprint
@@ -208,15 +209,16 @@ def _guarded(run: PlannedRun, result: RunResult, without: list[tuple[PlannedRun,
     other = next(same, None)
     if other is None:
         return result
-    chosen = result if deploys_transfer(guards_p(result, other)) else other
+    metric = Metric.named(run.config["valid_metric"])
+    chosen = result if deploys_transfer(guards_p(result, other, metric)) else other
     return replace(result, guarded_test=chosen.test, unseen=replace(result.unseen, guarded_test=chosen.unseen.test))
 
 
-def guards_p(ours: RunResult, without: RunResult) -> float:
+def guards_p(ours: RunResult, without: RunResult, metric: Metric = NDCG_10) -> float:
     """What the transfer guard decides by: p of the gain on validation of a run over the one without transfer."""
     by_user = [dict(zip(run.test_users.tolist(), run.valid_ranks.tolist(), strict=True)) for run in (ours, without)]
     users = [user for user, rank in by_user[0].items() if rank]
-    return p_of_gain(*(np.array([ranks[user] for user in users]) for ranks in by_user))
+    return p_of_gain(*(np.array([ranks[user] for user in users]) for ranks in by_user), metric)
 
 
 def same_backbone(ours: Mapping, without: Mapping) -> bool:

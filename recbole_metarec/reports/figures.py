@@ -42,7 +42,7 @@ def levels(comparison: Comparison, narrow: bool) -> Figure:
         _name_rows(axis, entries, narrow)
     for row, entry in enumerate(entries):
         _interval(axes[0], row, entry.interval, **_mark(entry))
-    name_axes(axes[0], x="test NDCG@10, 95 % interval over users")
+    name_axes(axes[0], x=f"test {comparison.protocol.measure.label}, 95 % interval over users")
     if compared:
         axes[1].axvline(0.0, color=SOFT, linewidth=1.2)
         for row, entry in enumerate(entries):
@@ -54,7 +54,7 @@ def levels(comparison: Comparison, narrow: bool) -> Figure:
         if not narrow:
             axes[1].tick_params(labelleft=False)
     _draw_tiers(axes, entries)
-    return _titled(figure, comparison.protocol, "test NDCG@10")
+    return _titled(figure, comparison.protocol, f"test {comparison.protocol.measure.label}")
 
 
 def accuracy_against_time(comparison: Comparison, narrow: bool) -> Figure:
@@ -71,7 +71,7 @@ def accuracy_against_time(comparison: Comparison, narrow: bool) -> Figure:
     axis.set_xlim(ticks[0], ticks[-1])
     axis.set_xticks(ticks, [_DURATIONS[tick] for tick in ticks])
     axis.minorticks_off()
-    name_axes(axis, x="mean time of a run", y="test NDCG@10, 95 % interval over users")
+    name_axes(axis, x="mean time of a run", y=f"test {comparison.protocol.measure.label}, 95 % interval over users")
     marks = [_legend_mark(entry, f"{entry.place} {_short(entry.model, narrow)}") for entry in comparison.entries]
     place = "outside lower center" if narrow else "outside right center"
     figure.legend(handles=marks, loc=place, ncols=2 if narrow else 1, frameon=False)
@@ -89,7 +89,7 @@ def segments(comparison: Comparison, narrow: bool) -> Figure:
             _interval(axis, row, interval, **_mark(entry))
         axis.locator_params(axis="x", nbins=4)
         name_axes(axis, f"{scores.segment.name} ({scores.segment.users:,} users)")
-    return _titled(figure, comparison.protocol, "test NDCG@10, 95 % interval over users")
+    return _titled(figure, comparison.protocol, f"test {comparison.protocol.measure.label}, 95 % interval over users")
 
 
 def measured_curves(comparison: Comparison) -> list[tuple[Entry, list[list[tuple[float, float]]]]]:
@@ -130,7 +130,7 @@ def study_figure(findings: Findings, protocol: Protocol) -> bytes:
     """A PNG: the differences of an ablation's variants, or the curves of a sweep's models."""
     figure = _variants(findings) if findings.study.kind == "ablate" else _sweep(findings)
     seeds = max(len(arm.rows) for arm in findings.arms)
-    return png(_titled(figure, protocol, f"test NDCG@10, {seeds} seed{'s' * (seeds != 1)}"))
+    return png(_titled(figure, protocol, f"test {protocol.measure.label}, {seeds} seed{'s' * (seeds != 1)}"))
 
 
 def _variants(findings: Findings) -> Figure:
@@ -167,7 +167,7 @@ def _sweep(findings: Findings) -> Figure:
                 _contrast(right, place, arm.contrasts[0], shade, along_x=False)
     texts = [label(value) for value in places]
     for axis, title in ((left, "mean and each seed"), (right, f"difference to {label(models[0])}, 95 % interval")):
-        name_axes(axis, title, x=label(findings.study.key), y="test NDCG@10")
+        name_axes(axis, title, x=label(findings.study.key), y=f"test {findings.study.metric.label}")
         if logarithmic:
             axis.set_xscale("log")
         axis.set_xticks(list(places.values()), texts)

@@ -15,7 +15,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from recbole_metarec.compare.leaderboard import Comparison
-from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.figures import svg
 from recbole_metarec.reports import figures
 from recbole_metarec.tables import Table, duration, score
@@ -56,7 +55,7 @@ def page(
         pictures=[_pictures(comparison) for comparison in comparisons],
         score=score,
         duration=duration,
-        metric=METRIC,
+        metric=comparisons[0].protocol.measure.key,
         script=Markup(script),
         style=Markup(style),
         script_hash=_hash(script),

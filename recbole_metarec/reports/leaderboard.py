@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from recbole_metarec.compare.leaderboard import Comparison, Difference, Entry
-from recbole_metarec.evaluation.significance import METRIC
+from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.transfer_guard import RULE
 from recbole_metarec.files import write_atomically
 from recbole_metarec.reports.html import page
@@ -37,14 +37,12 @@ from recbole_metarec.tables import (
 
 _REMEDY = "free some space or choose another folder"
 FEWER_TRIALS = "†"
-_METRIC_NAMES = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "hit": "Hit", "precision": "Precision", "map": "MAP"}
 _OVER_SEEDS = "mean and standard deviation over random seeds"
 
 
 def metric_name(key: str) -> str:
     """``ndcg@10`` as people write it."""
-    name, at, depth = key.partition("@")
-    return _METRIC_NAMES.get(name, name) + at + depth
+    return Metric.named(key).label
 
 
 def p_value(difference: Difference) -> str:
@@ -64,30 +62,32 @@ _TRIALS = Format(
 def model_columns(comparison: Comparison) -> tuple[Column, ...]:
     """What every report shows of a model: an Entry."""
 
-    def measured(part: str, key: str = METRIC) -> Callable:
+    chosen, metric = comparison.protocol.measure.key, comparison.protocol.measure.label
+
+    def measured(part: str, key: str = chosen) -> Callable:
         return lambda entry: getattr(entry, part).get(key)
 
     def difference(part: str) -> Callable:
         return lambda entry: entry.difference and getattr(entry.difference, part)
 
-    metric, best = metric_name(METRIC), comparison.best_baseline
-    others = dict.fromkeys(key for entry in comparison.entries for key in entry.test if key != METRIC)
+    best = comparison.best_baseline
+    others = dict.fromkeys(key for entry in comparison.entries for key in entry.test if key != chosen)
     brief, absent = {"terminal": "brief"}, {"terminal": "none"}
     return (
         Column("Model", attrgetter("model"), name="model", left=True),
-        Column("Place", attrgetter("place"), name="place", hint="By test NDCG@10"),
+        Column("Place", attrgetter("place"), name="place", hint=f"By test {metric}"),
         Column("Tier", attrgetter("tier"), name="tier", hint="No model is significantly worse than its leader"),
         Column(None, attrgetter("baseline"), name="baseline"),
-        Column(metric, measured("test"), MEAN_STD, f"test_{METRIC}", "test", f"Test, {_OVER_SEEDS}"),
+        Column(metric, measured("test"), MEAN_STD, f"test_{chosen}", "test", f"Test, {_OVER_SEEDS}"),
         Column(f"Δ to {best}", difference("interval"), DIFFERENCE, "difference",
-               hint="Mean difference of test NDCG@10 to the best baseline, with its 95 % interval over users"),
+               hint=f"Mean difference of test {metric} to the best baseline, with its 95 % interval over users"),
         Column("p", attrgetter("difference"), P_VALUE, "p_holm", hint="Holm-corrected over all pairs of models"),
         Column("Verdict", difference("verdict"), name="verdict", left=True, **absent),
-        Column("Valid", measured("valid"), MEAN_STD, f"valid_{METRIC}", metric, f"Validation, {_OVER_SEEDS}", **brief),
-        Column("Guarded", measured("guarded_test"), MEAN_STD, f"guarded_test_{METRIC}", metric,
+        Column("Valid", measured("valid"), MEAN_STD, f"valid_{chosen}", metric, f"Validation, {_OVER_SEEDS}", **brief),
+        Column("Guarded", measured("guarded_test"), MEAN_STD, f"guarded_test_{chosen}", metric,
                "Test, of the model that the transfer guard deploys", **brief),
-        Column("95 % interval", attrgetter("interval"), INTERVAL, f"test_{METRIC}", "over users",
-               "Of the mean test NDCG@10", **absent),
+        Column("95 % interval", attrgetter("interval"), INTERVAL, f"test_{chosen}", "over users",
+               f"Of the mean test {metric}", **absent),
         Column("Seeds", attrgetter("runs"), RUN_SEEDS, "seeds", hint="Runs with different random seeds"),
         Column("Time", attrgetter("seconds"), SECONDS, "seconds", "per run", "Mean over the runs", **brief),
         Column("MiB", attrgetter("peak_memory_mib"), WHOLE, "peak_memory_mib", "peak memory",
@@ -99,7 +99,7 @@ def model_columns(comparison: Comparison) -> tuple[Column, ...]:
         *(Column(None, measured(part, key), MEAN_STD, f"{part}_{key}")
           for part in ("valid", "guarded_test") for key in others),
         Column("Δ of each seed", lambda entry: entry.seed_differences if entry.difference else None, _EACH_SEED,
-               hint="Each seed's test NDCG@10 minus the best baseline's mean", **absent),
+               hint=f"Each seed's test {metric} minus the best baseline's mean", **absent),
         Column(None, attrgetter("fewer_trials"), name="fewer_trials"),
         Column(None, lambda entry: best, name="best_baseline"),
     )  # fmt: skip
@@ -108,25 +108,26 @@ def model_columns(comparison: Comparison) -> tuple[Column, ...]:
 def notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """What a reader must know to read the tables, a sentence or two each."""
     entries = [entry for comparison in comparisons for entry in comparison.entries]
+    measure = comparisons[0].protocol.measure
     sentences = [
         "Seen items: those of the user's whole history before the held-out item. RecBole keeps them in the ranking; "
         "the other table removes them, but never the held-out item itself, from the same scores. Training, early "
         "stopping and the transfer guard see the first ranking alone.",
-        "NDCG@10: test, mean ± standard deviation over seeds (n/a: one seed has none).",
+        f"{measure.label}: test, mean ± standard deviation over seeds (n/a: one seed has none).",
         "Tier: the best model leads tier 1; every model that is not significantly worse than this leader is in it. The "
         "best of the others leads tier 2, and so on. Two models of one tier need not be equal.",
     ]
     if any(comparison.best_baseline is not None for comparison in comparisons):
         sentences.append(
             "Δ: mean difference to the best baseline on validation; 95 % interval by paired bootstrap over test users "
-            "of their NDCG@10 averaged over seeds, not corrected; p: Holm-corrected over all pairs of models of a "
-            "table."
+            f"of their {measure.label} averaged over seeds, not corrected; p: Holm-corrected over all pairs of models "
+            "of a table."
         )
     sentences.append(
         "The test asks whether other users would show the same; it does not cover other seeds: compare a difference "
         "with the ± and with the single seeds, too."
     )
-    if any(METRIC in entry.guarded_test for entry in entries):
+    if any(measure.key in entry.guarded_test for entry in entries):
         sentences.append(
             "Models with a transfer guard are reported without it; a separate column shows the guarded score, that of "
             f"{RULE}."
@@ -172,7 +173,7 @@ def _segments_table(comparison: Comparison) -> Table:
             )
         )
     protocol = comparison.protocol
-    title = f"Segments: test {metric_name(METRIC)} with its 95 % interval, {protocol.label}"
+    title = f"Segments: test {protocol.measure.label} with its 95 % interval, {protocol.label}"
     return Table(tuple(columns), tuple(range(len(comparison.entries))), title, protocol.line)
 
 
@@ -242,10 +243,11 @@ def headline(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _headline(comparison: Comparison) -> list[str]:
     leader, *others = comparison.entries
-    level = leader.test[METRIC]
+    measure = comparison.protocol.measure
+    level = leader.test[measure.key]
     seeds = f"± {score(level.std)} over {level.seeds} seeds" if level.std is not None else "one seed"
     label = comparison.protocol.label
-    sentences = [f"With {label}, {leader.model} has the highest test NDCG@10: {score(level.mean)} ({seeds})."]
+    sentences = [f"With {label}, {leader.model} has the highest test {measure.label}: {score(level.mean)} ({seeds})."]
     alike = [entry.model for entry in others if entry.tier == leader.tier]
     if alike:
         sentences.append(f"Not distinguishable from it: {', '.join(alike)}.")

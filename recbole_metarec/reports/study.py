@@ -9,7 +9,6 @@ from pathlib import Path
 from recbole_metarec.compare.findings import SEEDS, Contrast, Findings
 from recbole_metarec.compare.leaderboard import Protocol
 from recbole_metarec.compare.settings import meaning
-from recbole_metarec.evaluation.significance import METRIC
 from recbole_metarec.evaluation.transfer_guard import RULE
 from recbole_metarec.files import write_atomically
 from recbole_metarec.reports.figures import study_figure
@@ -49,7 +48,7 @@ _GUARD = Format(
 
 def arm_columns(findings: Findings, protocol: Protocol) -> tuple[Column, ...]:
     """What every report shows of an arm: an ArmFindings."""
-    study, swept = findings.study, findings.study.kind == "sweep"
+    study, swept, metric = findings.study, findings.study.kind == "sweep", findings.study.metric
     differs = (
         Column(study.key, lambda arm: arm.arm.value or "any", Format(), left=True),
         Column("model", lambda arm: arm.arm.model, name="model", left=True),
@@ -70,11 +69,11 @@ def arm_columns(findings: Findings, protocol: Protocol) -> tuple[Column, ...]:
         *([Column(None, lambda arm: arm.arm.value, name=study.key)] if swept else []),
         Column("seeds", lambda arm: arm.rows, RUN_SEEDS, "seeds"),
         Column("users", lambda arm: arm.users, COUNT, "users"),
-        Column("NDCG@10 test", lambda arm: arm.test, MEAN_STD, f"test_{METRIC}"),
-        Column("valid", lambda arm: arm.valid, MEAN_STD, f"valid_{METRIC}"),
-        Column(None, lambda arm: arm.level, INTERVAL, f"test_{METRIC}"),
+        Column(f"{metric.label} test", lambda arm: arm.test, MEAN_STD, f"test_{metric.key}"),
+        Column("valid", lambda arm: arm.valid, MEAN_STD, f"valid_{metric.key}"),
+        Column(None, lambda arm: arm.level, INTERVAL, f"test_{metric.key}"),
         *(column for number, name in enumerate(study.columns) for column in _contrast_columns(name, number)),
-        Column(f"NDCG@10 {_UNSEEN}", lambda arm: arm.unseen.test, MEAN_STD, f"test_unseen_{METRIC}"),
+        Column(f"{metric.label} {_UNSEEN}", lambda arm: arm.unseen.test, MEAN_STD, f"test_unseen_{metric.key}"),
         *(column for number, name in enumerate(study.columns) for column in _unseen_columns(name, number)),
         Column("guard", lambda arm: arm.fired if arm.fired[1] else None, _GUARD, "guard"),
         Column("time", lambda arm: arm.seconds, SECONDS, "seconds"),
@@ -116,11 +115,12 @@ def arms_table(findings: Findings, protocol: Protocol) -> Table:
 
 
 def _runs_table(findings: Findings) -> Table:
+    metric = findings.study.metric.label
     columns = (
         Column("Arm", lambda run: run[0].name, left=True),
         Column("Seed", lambda run: run[1].seed),
-        Column("NDCG@10 valid", lambda run: run[1].valid, SCORE),
-        Column("NDCG@10 test", lambda run: run[1].test, SCORE),
+        Column(f"{metric} valid", lambda run: run[1].valid, SCORE),
+        Column(f"{metric} test", lambda run: run[1].test, SCORE),
         Column("Best epoch", lambda run: run[1].best_epoch),
         Column("Guard", lambda run: run[1].guard or None, left=True),
         Column("Time", lambda run: run[1].seconds, SECONDS),
@@ -174,8 +174,8 @@ def table_csv(findings: Findings, protocol: Protocol) -> str:
 
 def notes(findings: Findings) -> tuple[str, ...]:
     """What a reader must know to read the table, a sentence or two each."""
-    study = findings.study
-    sentences = ["NDCG@10: mean ± standard deviation over seeds (n/a: one seed has none), of the unguarded model."]
+    study, metric = findings.study, findings.study.metric.label
+    sentences = [f"{metric}: mean ± standard deviation over seeds (n/a: one seed has none), of the unguarded model."]
     if study.kind == "sweep":
         sentences.append(f"{study.key}: {meaning(study.key)}")
         if len({arm.arm.runs[0].dataset for arm in findings.arms}) > 1:
@@ -190,14 +190,14 @@ def notes(findings: Findings) -> tuple[str, ...]:
     counts = [sum(arm.contrasts[n] is not None for arm in findings.arms) for n in range(len(study.columns))]
     sentences.append(
         "Δ: mean difference over the seeds that both have, with its 95 % interval (paired bootstrap over test users of "
-        "NDCG@10 averaged over seeds), not corrected; %: relative to the other's mean; p: Holm-corrected over the "
+        f"{metric} averaged over seeds), not corrected; %: relative to the other's mean; p: Holm-corrected over the "
         f"{max(counts, default=0)} differences of a column. It asks whether other users would show the same; p over "
         "seeds (paired t over the seeds' differences, corrected alike) whether other seeds would, or other subsamples "
         "where each seed uses its own."
     )
     sentences.append(
-        f"{_UNSEEN}: NDCG@10 of the same scores with the items that a user has seen removed from the ranking; its p is "
-        "corrected alike, for itself. Everything else is with seen items kept, RecBole's protocol."
+        f"{_UNSEEN}: {metric} of the same scores with the items that a user has seen removed from the ranking; its p "
+        "is corrected alike, for itself. Everything else is with seen items kept, RecBole's protocol."
     )
     if without := sum(row.test_unseen is None for arm in findings.arms for row in arm.rows):
         sentences.append(

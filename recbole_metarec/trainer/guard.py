@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.transfer_guard import LEVEL, deploys_transfer, p_of_gain, verdict
 from recbole_metarec.files import copy_atomically
 
@@ -60,12 +61,13 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     with_transfer, without = float(trainer.best_valid_score), float(other.best_valid_score)
     kinds = (trainer, "transfer"), (other, "no_transfer")
     ranks = [_best_ranks(each, files[kind], valid_data) for each, kind in kinds]
-    p = p_of_gain(*ranks)
+    metric = Metric.named(config["valid_metric"])
+    p = p_of_gain(*ranks, metric)
     fired = not deploys_transfer(p)
     if fired:
         copy_atomically(files["no_transfer"], deployed)
     trainer.log.no_transfer_history = other.log.history
-    if (loss := p_of_gain(*reversed(ranks))) <= LEVEL:
+    if (loss := p_of_gain(*reversed(ranks), metric)) <= LEVEL:
         sentence = f"{with_transfer:.6f} on validation with the sources, {without:.6f} without them (p = {loss:.3f})"
         trainer.log.warn("negative", f"negative transfer: {sentence}")
     trainer.logger.info(f"transfer guard: {verdict(p)} (valid: {with_transfer:.6f} with, {without:.6f} without)")

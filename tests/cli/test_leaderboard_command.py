@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["--seed=4294967295", "--seeds", "2"], "--seed is 4294967296; "),
         (["--seedz", "2"], "--seedz: not an option of recbole-metarec leaderboard; did you mean --seed?"),
         (["--stor=a.sqlite"], "--stor: not an option of recbole-metarec leaderboard; did you mean --store?"),
-        (["--topk=[5, 20]", "--valid_metric=NDCG@5"], "--topk is [5, 20]; models are compared by NDCG@10, "),
+        (["--topk=[5, 20]"], "--topk: valid_metric NDCG@10 is not measured by metrics and topk; use NDCG@5, "),
         (["--meta_transfer=joint"], "--meta_transfer is what the models differ by; leave it out and"),
         (["--model=SASRec"], "--model is what the models differ by; "),
         (["--dropout_prob=2"], "--dropout_prob is 2; "),

@@ -1,6 +1,7 @@
 """The statistics of a comparison, against hand-computed values, planted differences and simulated coverage."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import recbole_metarec  # noqa: F401
 # isort: split
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation import significance
+from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.results import RunResult, UnseenResult
 from recbole_metarec.evaluation.significance import align, best_baseline, differences, holm, pair_tests, spread, tiers
 
@@ -222,3 +224,12 @@ def test_the_best_baseline_is_chosen_on_validation():
     assert best_baseline(tied, ("D", "C", "B")) == "B"
     with pytest.raises(DataError, match="A, seed 1: no ndcg@10 on validation"):
         best_baseline([run("A", 1)], ("A",))
+
+
+def test_scores_and_the_best_baseline_are_of_the_metric_that_is_asked_for():
+    ranks = (1, 3, 20)
+    assert align([run(ranks=ranks)], Metric.named("MRR@5")).means == pytest.approx(np.array([[1, 1 / 3, 0]]))
+    one, other = (replace(run(model, 1), valid=valid) for model, valid in (
+        ("A", {"ndcg@10": 0.2, "mrr@5": 0.1}), ("B", {"ndcg@10": 0.1, "mrr@5": 0.2})))  # fmt: skip
+    assert best_baseline([one, other], ("A", "B")) == "A"
+    assert best_baseline([one, other], ("A", "B"), Metric.named("MRR@5")) == "B"

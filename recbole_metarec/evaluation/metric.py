@@ -1,0 +1,52 @@
+"""The metrics by which models are compared. In a row with one relevant item each is a function of that item's rank.
+
+So the ranks that a run keeps hold every metric of every user, at any depth.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_NAMES = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "hit": "Hit", "precision": "Precision", "map": "MAP"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """name: RecBole's, in small letters. depth: k, the places that count."""
+
+    name: str
+    depth: int
+
+    @classmethod
+    def named(cls, text: str) -> "Metric":
+        """Of ``NDCG@10``, in letters of either size."""
+        name, _, depth = text.lower().partition("@")
+        return cls(name, int(depth))
+
+    @property
+    def key(self) -> str:
+        """As RecBole prints it: ``ndcg@10``."""
+        return f"{self.name}@{self.depth}"
+
+    @property
+    def label(self) -> str:
+        """As people write it: ``NDCG@10``."""
+        return f"{_NAMES.get(self.name, self.name)}@{self.depth}"
+
+    def of(self, ranks: np.ndarray) -> np.ndarray:
+        """Of each row, float64 [R], by the rank of its item, int [R], 1 for the best; 0 beyond the depth.
+
+        Recall is a hit where one item is relevant, and the mean average precision the reciprocal rank.
+        """
+        gains = {
+            "ndcg": lambda: 1.0 / np.log2(ranks + 1.0),
+            "mrr": lambda: 1.0 / ranks,
+            "map": lambda: 1.0 / ranks,
+            "precision": lambda: np.full(len(ranks), 1.0 / self.depth),
+            "recall": lambda: np.ones(len(ranks)),
+            "hit": lambda: np.ones(len(ranks)),
+        }
+        return np.where(ranks <= self.depth, gains[self.name](), 0.0)
+
+
+NDCG_10 = Metric("ndcg", 10)
