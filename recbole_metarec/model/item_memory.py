@@ -139,18 +139,19 @@ class EvidenceHead(nn.Module):
 
     They start near where lessons of nine domains led them: Instruments, Beauty, Tools, Instant_Video, Cell_Phones,
     Grocery14, Clothing, Sports and Yelp (docs/make_head_start.py); Scientific, Office and Toys14 took no part.
-    hidden: 0 for the scalars alone, else the width of a network that corrects what the fraction says of an entry.
+    hidden: 0 for the scalars alone, else the width of a network that corrects what the fraction says of an entry. It
+    is not the default: taught by nine to ten sources it was 2 % behind the scalars on the validation of six targets.
     """
 
     def __init__(self, hidden: int = 0):
         super().__init__()
-        self.log_weights = nn.Parameter(torch.tensor([0.8, 0.3, -0.1, -0.8]))
-        self.log_shrinkage = nn.Parameter(torch.tensor(1.2))
-        self.exponents = nn.Parameter(torch.tensor([0.4, 0.2]))
-        self.decay = nn.Parameter(torch.tensor(1.5))  # gamma is its sigmoid
-        self.log_last = nn.Parameter(torch.tensor(0.2))
-        self.evidence_weight = nn.Parameter(torch.tensor(1.9))
-        self.log_epsilon = nn.Parameter(torch.tensor(-2.7))
+        self.log_weights = nn.Parameter(torch.tensor([0.7, 0.2, -0.15, -0.8]))
+        self.log_shrinkage = nn.Parameter(torch.tensor(1.3))
+        self.exponents = nn.Parameter(torch.tensor([0.3, 0.3]))
+        self.decay = nn.Parameter(torch.tensor(1.75))  # gamma is its sigmoid
+        self.log_last = nn.Parameter(torch.tensor(0.25))
+        self.evidence_weight = nn.Parameter(torch.tensor(1.7))
+        self.log_epsilon = nn.Parameter(torch.tensor(-2.85))
         self.popularity_weight = nn.Parameter(torch.tensor(0.4))
         self.network = EvidenceNetwork(hidden) if hidden else None
 
@@ -207,7 +208,7 @@ class ItemMemory(nn.Module):
     def __init__(self, n_items: int, n_pairs: int, text_width: int = 0, hidden: int = 0):
         super().__init__()
         self.head = EvidenceHead(hidden)
-        self.seen = SeenOffset(-2.3, lift_weight=1.9)
+        self.seen = SeenOffset(-1.9, lift_weight=1.0)
         self.pairs = PairTable(n_items, n_pairs)
         self.item_bias = nn.Parameter(torch.zeros(n_items))
         self.texts = TextEvidence() if text_width else None

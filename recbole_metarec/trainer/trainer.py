@@ -24,7 +24,7 @@ from recbole_metarec.trainer.lessons import start_from
 from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use
 from recbole_metarec.trainer.meta_step import finite
 from recbole_metarec.trainer.mixing import choose_share
-from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, steps_by_rows
+from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, slow_memory, steps_by_rows
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
 from recbole_metarec.trainer.state import TrainingState
 from recbole_metarec.trainer.step import StepResult, joint_step, plain_step
@@ -146,8 +146,7 @@ class TransferTrainer(Trainer):
 
     @property
     def _compares_texts(self) -> bool:
-        memory = getattr(self.model, "memory", None)
-        return memory is not None and memory.texts is not None
+        return getattr(getattr(self.model, "memory", None), "texts", None) is not None
 
     def _set_up_transfer(self) -> None:
         config = self.config
@@ -175,14 +174,15 @@ class TransferTrainer(Trainer):
 
     def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
         """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
+        if self.pretrain_epochs and not self.pretrained:
+            slow_memory(self.optimizer)
         for number in range(self.pretrained, self.pretrain_epochs):
             steps, results = self._pretrain_steps(number)
             label = f"Pretrain {number:>2}" if show_progress else None
             loss = self._epoch(number - self.pretrain_epochs, steps, results, label)
             self.pretrained = number + 1
             if verbose:
-                seconds = self.log.history[-1]["seconds"]
-                self.logger.info(f"pretrain {number} [time: {seconds:.2f}s, source loss: {loss:.4f}]")
+                self.logger.info(f"pretrain {number} [{self.log.history[-1]['seconds']:.2f}s, source loss: {loss:.4f}]")
             if saved:
                 self._save_training_state(-1)
             self.log.on_change()

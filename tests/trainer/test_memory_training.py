@@ -50,6 +50,16 @@ def test_every_part_is_trained_and_resumes_to_the_bit(shop, given):
     check_exact_resume(whole, functools.partial(run, shop, **given))
 
 
+def test_sources_alone_move_the_head_by_a_tenth_of_its_rate(shop, monkeypatch):
+    made, rates = run(shop, fit=False, meta_transfer="pretrain", pretrain_epochs=1, epochs=1), []
+    of_groups = lambda *_: rates.append([group["lr"] for group in made.trainer.optimizer.param_groups])  # noqa: E731
+    monkeypatch.setattr(made.trainer, "_apply", of_groups)
+    made.fit(saved=False)
+    assert rates[0] == pytest.approx([0.01, 0.01, 0.003, 0.0003]) and rates[-1] == pytest.approx(
+        [0.01, 0.01, 0.03, 0.003]
+    )
+
+
 def test_the_encoder_is_trained_as_it_is_without_a_memory(shop):
     """The memory has a loss of its own: beside the same offsets the encoder's numbers are the same to the bit."""
     beside, alone = run(shop, "LRURec"), run(shop, "LRURec", item_memory=False)
