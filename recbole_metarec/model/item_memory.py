@@ -140,7 +140,7 @@ class EvidenceHead(nn.Module):
     They start near where lessons of nine domains led them: Instruments, Beauty, Tools, Instant_Video, Cell_Phones,
     Grocery14, Clothing, Sports and Yelp (docs/make_head_start.py); Scientific, Office and Toys14 took no part.
     hidden: 0 for the scalars alone, else the width of a network that corrects what the fraction says of an entry. It
-    is not the default: taught by nine to ten sources it was 2 % behind the scalars on the validation of six targets.
+    is not the default: taught by ten sources it was 1 to 2 % behind the scalars on validation of six targets.
     """
 
     def __init__(self, hidden: int = 0):
