@@ -94,16 +94,16 @@ def form_texts(path: Path, form: Form, wanted: Collection[str], skip_bad: bool, 
         texts = pl.concat_str(words, separator=" ", ignore_nulls=True).str.strip_chars()
         rows = frame.join(keys, on=ITEM_ROLE, how="semi", maintain_order="left")
         parts.append(rows.select(pl.col(ITEM_ROLE).alias(ITEM), texts.alias(TEXT)))
-    table = pl.concat(parts).unique(maintain_order=True) if parts else pl.DataFrame(schema={ITEM: pl.String})
+    if not any(map(len, parts)):
+        _fail_without_zeros(path, form, wanted)
+    schema = {ITEM: pl.String, TEXT: pl.String}
+    table = pl.concat([pl.DataFrame(schema=schema), *parts]).filter(pl.col(TEXT) != "").unique(maintain_order=True)
     first = table.unique(ITEM, keep="first", maintain_order=True)
     if len(table) > len(first):
         item = table.filter(~pl.col(ITEM).is_first_distinct())[ITEM][0]
         told = f"{len(table) - len(first)} lines give another text of an item, such as {show(item)}; the first is kept"
         getLogger().warning(f"{path}: {told}")
-    rows = first.rows()
-    if not rows:
-        _fail_without_zeros(path, form, wanted)
-    return _table(path, rows)
+    return _table(path, first.rows())
 
 
 def _fail_without_zeros(path: Path, form: Form, wanted: Collection[str]) -> None:

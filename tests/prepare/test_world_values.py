@@ -172,7 +172,7 @@ class TestCommand:
 
     def test_two_texts_of_one_item_are_told(self, tmp_path, capsys, caplog):
         raw = written(tmp_path / "log.csv", LOG)
-        items = written(tmp_path / "items.csv", "i,title\nx,A hat\nx,A cap\nx,A hat\ny,A bag\n")
+        items = written(tmp_path / "items.csv", "i,title\nx,\nx,A hat\nx,A cap\nx,A hat\ny,A bag\n")
         prepared(capsys, "D", "--raw", raw, *OPTIONS, "--items", items, "--text", "title")
         assert "1 lines give another text of an item, such as 'x'; the first is kept" in caplog.text
         assert table(tmp_path / "dataset" / "D", "item") == [("x", "A hat"), ("y", "A bag")]
