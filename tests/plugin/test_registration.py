@@ -244,12 +244,14 @@ def test_a_hostile_config_runs_nothing(shop, tmp_path):
     assert config["dataset_save_path"] is None
     assert config["trust_pickle"] is False
     assert not (tmp_path / "trapped").exists()
-    for broken in ("", "{", "[]", "null", json.dumps({**saved, "model": "BPR"}),
+    for broken in ("", "{", "[]", "null", json.dumps({**saved, "model": "DeepFM"}),
+                   json.dumps({**saved, "model": "antigravity:Model"}),
                    json.dumps({**saved, "dataset": "../Shop"}), json.dumps({**saved, "values": []}),
                    json.dumps({**saved, "values": {**values, "vq_heads": 3}}),
                    json.dumps({**saved, "values": {**values, "nobody": 3}})):  # fmt: skip
         with pytest.raises(CheckpointError):
             config_from_json(broken)
+    assert "antigravity" not in sys.modules
 
 
 @pytest.mark.parametrize("name", SHIPPED_MODELS)
