@@ -12,12 +12,12 @@ from recbole_metarec.cli.options import Target, option, say, together, warn_of_s
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import ConfigError, DataError
-from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.jobs.competitors import COMPETITORS
 from recbole_metarec.lazy import LazyModule
 
 plan = LazyModule("recbole_metarec.jobs.plan")
 store = LazyModule("recbole_metarec.jobs.store")
+metrics = LazyModule("recbole_metarec.evaluation.metric")
 compare_settings = LazyModule("recbole_metarec.compare.settings")
 compare_target = LazyModule("recbole_metarec.compare.target")
 compare_rows = LazyModule("recbole_metarec.compare.rows")
@@ -66,9 +66,11 @@ def read_share(comparison: ComparisonRequest, rows: str | None, target_users: st
 
 def _check_metric(target: Target) -> None:
     """Raises ConfigError where a file of rows, whose figures are of one metric, would get those of another."""
-    chosen = str(target.keys.get("valid_metric", NDCG_10.label))
-    if Metric.named(chosen) != NDCG_10:
-        raise ConfigError(f"--rows: a file holds {NDCG_10.label}, and these compare by {chosen}; leave --rows out")
+    chosen = str(target.keys.get("valid_metric", metrics.NDCG_10.label))
+    if metrics.Metric.named(chosen) != metrics.NDCG_10:
+        raise ConfigError(
+            f"--rows: a file holds {metrics.NDCG_10.label}, and these compare by {chosen}; leave --rows out"
+        )
 
 
 def _check_rows(file: Path) -> None:

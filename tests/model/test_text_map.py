@@ -150,7 +150,7 @@ def test_what_is_saved_is_a_model_without_text_that_scores_the_same(shop, model)
         torch.testing.assert_close(bare.eval().full_sort_predict(rows), expected)
     length = int(rows["item_length"][0])
     recommender, history = Recommender.load(file), [made.trainer._items[i] for i in rows["item_id_list"][0, :length]]
-    best = [name for name, _ in recommender.recommend(history, k=5)]
+    best = [name for name, _ in recommender.recommend(history, k=5, include_seen=True)]
     assert best == [made.trainer._items[i] for i in (expected[0, 1:].topk(5).indices + 1).tolist()]
 
 

@@ -29,6 +29,7 @@ FILES = {
 }
 
 _SMALL = " ".join(f"--{key}={value}".replace(" ", "") for key, value in TINY.items() if key != "vq_heads")
+_NO_MEMORY = " ".join(word for word in _SMALL.split() if "memory" not in word and "seen_offset" not in word)
 _FEW = f"--seeds 1 --jobs 1 {_SMALL}"
 # command -> how it reads a domain as its target, or as a source beside a good target
 AS_TARGET = {
@@ -213,8 +214,14 @@ TYPED = {
     "no text": [
         ("train --model UniSRec --dataset Good --data_path {data} --sources none", TEXT_COLUMN),
         (f"{_TRAIN} --text_alignment=True", TEXT_COLUMN),
-        (f"leaderboard --dataset Good --data_path {{data}} --models UniSRec {_FEW}", "{data}/Good/Good.item: no such"),
-        (f"tune --dataset Good --data_path {{data}} --model UniSRec --trials 1 {_SMALL}", "{data}/Good/Good.item: no"),
+        (
+            f"leaderboard --dataset Good --data_path {{data}} --models UniSRec {_NO_MEMORY}",
+            "{data}/Good/Good.item: no such",
+        ),
+        (
+            f"tune --dataset Good --data_path {{data}} --model UniSRec --trials 1 {_NO_MEMORY}",
+            "{data}/Good/Good.item: no",
+        ),
         (
             "train --model UniSRec --dataset Texts --data_path {data} --sources none --text_columns=title",
             "{data}/Texts/Texts.item: there is no column title, only item_id, text; ",

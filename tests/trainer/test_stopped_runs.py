@@ -163,7 +163,7 @@ def test_a_run_stops_where_the_target_fails_and_keeps_its_best_model(shop, model
 def test_the_guard_deploys_transfer_only_where_the_evidence_is_enough(shop, monkeypatch, p):
     plain = run(shop, model="LRURec", saved=True)
     if p is not None:
-        monkeypatch.setattr("recbole_metarec.trainer.guard.p_of_gain", lambda ours, theirs: p)
+        monkeypatch.setattr("recbole_metarec.trainer.guard.p_of_gain", lambda ours, theirs, metric: p)
     # a trial step and weights that ruin the model, so that the guard must fire
     bad = run(shop, saved=True, transfer_guard=True, meta_transfer="joint", source_weight=1000.0)
     guard = bad.trainer.guard

@@ -200,7 +200,7 @@ def test_a_saved_model_scores_alike_without_texts_or_sources(tmp_path, mode):
     assert trainer.evaluate(test, load_best_model=False) == expected
     np.testing.assert_array_equal(trainer.rank(test), ranks)
     recommender = Recommender.load(made.trainer.saved_model_file)
-    best = recommender.recommend(history, k=24)
+    best = recommender.recommend(history, k=24, include_seen=True)
     numbers = torch.tensor([[made.dataset.token2id("item_id", item) for item in history]])
     with torch.no_grad():
         scores = model.eval().score(model.forward(numbers, torch.tensor([5])))[0]
