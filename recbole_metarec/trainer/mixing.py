@@ -1,8 +1,9 @@
 """How much the encoder counts beside an item memory: validation chooses, in every epoch, where it can tell.
 
-On the 100 to 400 validation rows of a shop the best of eleven shares is mostly luck. There a fixed share serves better
-than the best one, than the memory alone and than the encoder alone (2 % of the users of Scientific, Office and Toys14,
-six subsamples each: NDCG@10 on test 0.0259, 0.0115, 0.0106; the best share 0.0241, 0.0099, 0.0106).
+On the 100 to 400 validation rows of a small shop the best of eleven shares is mostly luck. A fixed share stays near the
+better part there: with 2 % of the users of Scientific, Office and Toys14, six subsamples each, NDCG@10 on test is
+0.0259, 0.0115, 0.0106 with it; 0.0241, 0.0099, 0.0106 with the best share; 0.0262, 0.0098, 0.0106 of the memory alone;
+0.0176, 0.0117, 0.0088 of the encoder alone. The rule was chosen on these figures, so they are no test of it.
 """
 
 import numpy as np
