@@ -34,7 +34,7 @@ class Metric:
         return f"{_NAMES.get(self.name, self.name)}@{self.depth}"
 
     def of(self, ranks: np.ndarray) -> np.ndarray:
-        """Of each row, float64 [R], by the rank of its item, int [R], 1 for the best; 0 beyond the depth.
+        """Of each row by the rank of its item, 1 for the best; 0 beyond the depth. float64, of the shape of the ranks.
 
         Recall is a hit where one item is relevant, and the mean average precision the reciprocal rank.
         """
@@ -42,9 +42,9 @@ class Metric:
             "ndcg": lambda: 1.0 / np.log2(ranks + 1.0),
             "mrr": lambda: 1.0 / ranks,
             "map": lambda: 1.0 / ranks,
-            "precision": lambda: np.full(len(ranks), 1.0 / self.depth),
-            "recall": lambda: np.ones(len(ranks)),
-            "hit": lambda: np.ones(len(ranks)),
+            "precision": lambda: np.full(ranks.shape, 1.0 / self.depth),
+            "recall": lambda: np.ones(ranks.shape),
+            "hit": lambda: np.ones(ranks.shape),
         }
         return np.where(ranks <= self.depth, gains[self.name](), 0.0)
 

@@ -9,7 +9,8 @@ better part there: with 2 % of the users of Scientific, Office and Toys14, six s
 import numpy as np
 import torch
 
-from recbole_metarec.evaluation.ranking import ndcg_at, rank_shares
+from recbole_metarec.evaluation.metric import Metric
+from recbole_metarec.evaluation.ranking import rank_shares
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 
 SHARES = tuple(number / 10 for number in range(11))  # of the encoder in a score; the rest is the item memory's
@@ -17,9 +18,9 @@ USUAL = 2  # which of them it is until validation says otherwise
 
 
 def choose_share(model, valid_data, config, device: torch.device, metric: str) -> tuple:
-    """Sets the model's share by validation, and returns RecBole's (score, result) of that share."""
+    """Sets the model's share by the validation metric, and returns RecBole's (score, result) of that share."""
     ranks = rank_shares(model, valid_data, SHARES, device)
-    chosen = chosen_share(ndcg_at(ranks, max(config["topk"])))
+    chosen = chosen_share(Metric.named(metric).of(ranks))
     model.lru_share.fill_(SHARES[chosen])
     result = metrics_of(ranks[chosen], config)
     return result[metric], result

@@ -9,7 +9,8 @@ from support.worlds import TINY, Run, check_exact_resume, equal, write_shop
 
 from recbole_metarec.data.sequences import LeaveOneOut
 from recbole_metarec.errors import CheckpointError
-from recbole_metarec.evaluation.ranking import ndcg_at, rank_all
+from recbole_metarec.evaluation.metric import Metric
+from recbole_metarec.evaluation.ranking import rank_all
 from recbole_metarec.model.saved_network import network_maker
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint, write_checkpoint
@@ -71,16 +72,17 @@ def test_metarec_without_sources_is_lrurec_to_the_bit(shop):
     assert equal(run(shop, meta_transfer="none").weights(), run(shop, "LRURec").weights())
 
 
-def test_validation_chooses_the_share_and_reports_the_score_of_that_share(shop):
-    made = run(shop, "LRURec", epochs=5)
+@pytest.mark.parametrize("metric", ["ndcg@10", "mrr@20", "recall@5"])
+def test_validation_chooses_the_share_and_reports_the_score_of_that_share(shop, metric):
+    made = run(shop, "LRURec", epochs=5, valid_metric=metric, topk=[5, 10, 20])
     values = []
     for share in SHARES:
         made.model.lru_share.fill_(share)
-        values.append(ndcg_at(rank_all(made.model, made.valid, made.trainer.device), 10))
+        values.append(Metric.named(metric).of(rank_all(made.model, made.valid, made.trainer.device)))
     chosen = chosen_share(np.array(values))
     score, result = made.trainer._valid_epoch(made.valid)
     assert float(made.model.lru_share) == pytest.approx(SHARES[chosen])
-    assert score == result["ndcg@10"] == pytest.approx(values[chosen].mean(), abs=1e-4)
+    assert score == result[metric] == pytest.approx(values[chosen].mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("rows, chosen", [(20, USUAL), (2000, 7)])
