@@ -1,5 +1,7 @@
 """Files whose columns have types: Parquet, Arrow and Excel, as the columns that are wanted, part by part."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,15 @@ from recbole_metarec.prepare.containers import ARROW, PARQUET
 from recbole_metarec.prepare.forms import ITEM, RATING, TIME, USER, Form
 
 PART_ROWS = 1 << 20
+_TRIAL = """
+import sys
+import polars as pl
+kind, path, most, *columns = sys.argv[1:]
+table = (pl.scan_parquet if kind == "parquet" else pl.scan_ipc)(path, glob=False)
+columns = [name for name in columns if name in table.collect_schema()]
+for start in range(0, table.select(pl.len()).collect().item(), int(most)):
+    table.select(columns).slice(start, int(most)).collect()
+"""
 _EXACT = {pl.Float32: 2**24, pl.Float64: 2**53}  # whole numbers up to here are told apart
 
 
@@ -19,6 +30,8 @@ def read_parts(path: Path, form: Form) -> Iterator[tuple[pl.DataFrame, int]]:
 
     Raises DataError for a file that cannot be read, a column that is not there, or one whose type can be none of it.
     """
+    if form.kind in (PARQUET, ARROW):
+        check_readable(path, form)
     try:
         table = _opened(path, form.kind)
         types = table.collect_schema()
@@ -34,6 +47,16 @@ def read_parts(path: Path, form: Form) -> Iterator[tuple[pl.DataFrame, int]]:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read as {form.kind.title()} ({reason}); write it anew") from None
+
+
+def check_readable(path: Path, form: Form) -> None:
+    """Raises DataError for a file that another process cannot read: some damage ends the process that meets it."""
+    columns = [str(PART_ROWS), *form.columns.values()]
+    trial = subprocess.run([sys.executable, "-c", _TRIAL, form.kind, path, *columns], capture_output=True, text=True)
+    if trial.returncode:
+        lines = trial.stderr.strip().splitlines() if trial.returncode > 0 else []
+        reason = lines[-1] if lines else "reading it ends the process"
+        raise DataError(f"{path}: cannot be read as {form.kind.title()} ({reason}); write it anew")
 
 
 def _opened(path: Path, kind: str) -> pl.LazyFrame:

@@ -117,6 +117,12 @@ def rows_of(path, form=None, skip_bad=False):
     return [row for frame in reader.frames() for row in frame.rows()]
 
 
+@pytest.fixture(autouse=True)
+def no_trial_by_another_process(monkeypatch):
+    """A process for each table is slow."""
+    monkeypatch.setattr("recbole_metarec.prepare.tables.check_readable", lambda *_: None)
+
+
 @pytest.fixture
 def blocks(monkeypatch):
     """Sets the size of blocks."""

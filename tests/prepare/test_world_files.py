@@ -117,7 +117,18 @@ def test_a_block_never_ends_in_a_quoted_field(tmp_path, monkeypatch, size):
     assert read(path) == ROWS
 
 
-def test_a_damaged_table_is_told(tmp_path):
+@pytest.mark.parametrize("ending", ["pass", "import os; os.abort()", "raise MemoryError('2 EiB')"])
+def test_a_table_that_ends_the_process_that_reads_it_is_told(tmp_path, monkeypatch, ending):
+    monkeypatch.setattr("recbole_metarec.prepare.tables._TRIAL", ending)
+    pl.DataFrame({"u": ["a"], "i": ["x"], "t": [3]}).write_parquet(tmp_path / "log.parquet")
+    if ending == "pass":
+        assert read(tmp_path / "log.parquet") == ROWS[:1]
+    else:
+        assert str(tmp_path / "log.parquet") in refused(tmp_path / "log.parquet")
+
+
+def test_a_damaged_table_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole_metarec.prepare.tables.check_readable", lambda *_: None)  # a process for each is slow
     whole = io.BytesIO()
     pl.DataFrame({"u": ["a"] * 99, "i": ["x"] * 99, "t": range(99)}).write_parquet(whole)
     for at in range(4, len(whole.getvalue()), 3):
