@@ -1,4 +1,4 @@
-"""What the item memory costs: an epoch of LRURec with it against one without, or the pair counts of five million events.
+"""What the item memory costs: an epoch with it against one without, or the pair counts of five million events.
 
 ``--of pairs`` counts a simulated shop, where the r-th item has a popularity in proportion to r^-0.8.
 """
