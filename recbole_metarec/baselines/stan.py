@@ -5,6 +5,7 @@ from numpy import ndarray
 from scipy.sparse import csr_matrix, diags
 
 from recbole_metarec.baselines.base import HistoryRecommender, item_sets, training_histories, weighted_histories
+from recbole_metarec.data.runs import runs
 
 _ROWS = 64  # whose neighbours' events are held at once
 
@@ -50,9 +51,8 @@ class STAN(HistoryRecommender):
         row, neighbour, nearness [P]: of pairs of a row and a history. place int64 [B, n_items].
         """
         sizes = self.store.lengths[neighbour]
-        pair = np.repeat(np.arange(len(neighbour)), sizes)
+        pair, position = runs(sizes)
         first = np.cumsum(sizes) - sizes
-        position = np.arange(len(pair)) - first[pair]
         event_items = self.store.items[self.store.offsets[neighbour][pair] + position]
         shared = place[row[pair], event_items]
         # the event whose item the history has most recently, the last one of them

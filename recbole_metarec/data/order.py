@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_metarec.data.numbers import Times
+from recbole_metarec.data.runs import runs
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ def history_ranks(users: np.ndarray, times: np.ndarray) -> np.ndarray:
 
     users: int [n] with values 0 .. u - 1. times: [n] of any dtype that can be sorted.
     """
-    lengths = np.bincount(users)
     ranks = np.empty(len(users), dtype=np.int64)
-    ranks[in_time(users, times)] = np.arange(len(users)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    ranks[in_time(users, times)] = runs(np.bincount(users))[1]
     return ranks

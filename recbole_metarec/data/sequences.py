@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_metarec.data.runs import runs
+
 
 @dataclass(frozen=True)
 class SequenceStore:
@@ -40,9 +42,9 @@ class SequenceStore:
     def of_users(self, which: np.ndarray) -> "SequenceStore":
         """The histories of some users, int [V] positions in the store, over the same catalogue."""
         lengths = self.lengths[which]
-        offsets = np.r_[0, np.cumsum(lengths)]
-        events = np.arange(offsets[-1]) + np.repeat(self.offsets[which] - offsets[:-1], lengths)
-        return SequenceStore(self.items[events], offsets, self.users[which], self.n_items)
+        row, place = runs(lengths)
+        items = self.items[self.offsets[which][row] + place]
+        return SequenceStore(items, np.r_[0, np.cumsum(lengths)], self.users[which], self.n_items)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -62,8 +64,7 @@ class SequenceStore:
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """Of each event its user's number and its place in this user's history, from 0: two int64 [N]."""
-        user = np.repeat(np.arange(len(self.users)), self.lengths)
-        return user, np.arange(len(self.items)) - self.offsets[user]
+        return runs(self.lengths)
 
     def compact(self) -> tuple["SequenceStore", np.ndarray]:
         """The same histories over the items that occur in them, and the former number of each item, int64 [n]."""
@@ -136,8 +137,7 @@ def training_windows(store: SequenceStore, kept: np.ndarray, longest: int) -> Wi
     stride = longest - context
     extra = np.maximum(0, -(-(predicted - longest) // stride))
     counts = np.where(predicted > 0, 1 + extra, 0)
-    user = np.repeat(np.arange(len(kept)), counts)
-    number = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    user, number = runs(counts)
     start = number * stride
     length = np.minimum(longest, predicted[user] - start)
     return Windows(store.offsets[user] + start, length, np.where(number > 0, context, 0))
@@ -149,7 +149,7 @@ def prefix_windows(store: SequenceStore, kept: np.ndarray, longest: int) -> Wind
     Only the last input of a row is followed by a target; the events before it are context.
     """
     predicted = np.maximum(kept - 1, 0)
-    user = np.repeat(np.arange(len(kept)), predicted)
-    end = np.arange(len(user)) - np.repeat(np.cumsum(predicted) - predicted, predicted) + 1
+    user, place = runs(predicted)
+    end = place + 1
     length = np.minimum(end, longest)
     return Windows(store.offsets[user] + end - length, length, length - 1)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_metarec.data.runs import runs
+
 
 @dataclass(frozen=True)
 class SeenItems:
@@ -24,23 +26,17 @@ class SeenItems:
         n_items = int(max(items.max(initial=0), held_out.max(initial=0))) + 1
         once = np.unique(users.astype(np.int64) * n_items + items)
         starts, ends = (np.searchsorted(once, (row_users + next_) * n_items) for next_ in (0, 1))
-        rows, index = _ranges(starts, ends)
-        seen = once[index] % n_items
+        rows, place = runs(ends - starts)
+        seen = once[starts[rows] + place] % n_items
         kept = seen != held_out[rows]
         counts = np.bincount(rows[kept], minlength=len(row_users))
         return cls(seen[kept], np.r_[0, np.cumsum(counts)])
 
     def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What some rows, int [B], have seen: (int64 [n] positions 0 .. B - 1 of the rows, int64 [n] their items)."""
-        positions, index = _ranges(self.offsets[rows], self.offsets[rows + 1])
-        return positions, self.items[index]
-
-
-def _ranges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The whole numbers of each range [start, end), one range after the other: (int64 [n] which range, int64 [n])."""
-    counts = ends - starts
-    which = np.repeat(np.arange(len(counts)), counts)
-    return which, np.arange(len(which)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        starts = self.offsets[rows]
+        positions, place = runs(self.offsets[rows + 1] - starts)
+        return positions, self.items[starts[positions] + place]
 
 
 def seen_items(train, valid, test) -> tuple[SeenItems, SeenItems]:

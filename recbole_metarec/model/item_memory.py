@@ -41,7 +41,7 @@ class Entries(NamedTuple):
     counts: Tensor
 
 
-class Own(NamedTuple):
+class OwnCounts(NamedTuple):
     """What rows have themselves added to the counts: ascending keys (row * n + i) * n + j of their pairs, int64 [K],
     with counts int [K, 4]; ascending keys row * n + i of their events, int64 [I], with counts int64 [I]."""
 
@@ -51,7 +51,7 @@ class Own(NamedTuple):
     event_counts: Tensor
 
     @classmethod
-    def of(cls, histories: Tensor, n_items: int) -> "Own":
+    def of(cls, histories: Tensor, n_items: int) -> "OwnCounts":
         """Of each row of int64 [B, L], padded on the right."""
         row, column = histories.nonzero(as_tuple=True)
         events = torch.unique(row * n_items + histories[row, column], return_counts=True)
@@ -85,7 +85,7 @@ class PairTable(nn.Module):
         for name in ("starts", "neighbours", "counts", "popularity", "lift"):
             getattr(self, name).copy_(torch.from_numpy(getattr(pairs, name)))
 
-    def entries(self, latest: Tensor, owner: Tensor, own: Own) -> Entries:
+    def entries(self, latest: Tensor, owner: Tensor, own: OwnCounts) -> Entries:
         """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose own pairs are out."""
         near = latest.flatten()
         start = self.starts[near]
@@ -225,7 +225,7 @@ class ItemMemory(nn.Module):
         most = POSITIONS if self.head.network is None else POSITIONS // 4  # a network costs more
         positions, answers = _some(positions, answers, int((ENTRIES / entries.clamp(min=1)).clamp(1, most)))
         owner = positions // batch.inputs.shape[1]
-        own = Own.of(batch.histories(), evidence.pairs.n_items)
+        own = OwnCounts.of(batch.histories(), evidence.pairs.n_items)
         offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)
         base = self.head.base(evidence.pairs.popularity)
         base = base if source else base + self.item_bias
@@ -247,7 +247,7 @@ class ItemMemory(nn.Module):
         """Of every item after each history int64 [B, L], padded on the right: [B, n]."""
         rows = torch.arange(len(histories), device=histories.device)
         last = rows * histories.shape[1] + (histories > 0).sum(dim=1) - 1
-        offsets = self.offsets(self.pairs, histories, last, rows, Own.of(histories, self.pairs.n_items))
+        offsets = self.offsets(self.pairs, histories, last, rows, OwnCounts.of(histories, self.pairs.n_items))
         base = self.head.base(self.pairs.popularity) + self.item_bias
         if self.texts is None:
             dense = base.repeat(len(histories), 1)
@@ -256,7 +256,7 @@ class ItemMemory(nn.Module):
             dense = F.linear(states, self.text_vectors, base)
         return offsets.added_to(dense)
 
-    def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own: Own) -> Offsets:
+    def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own: OwnCounts) -> Offsets:
         """What the history up to each flat position of ``inputs`` adds to the logits; owner, own: of ``entries``."""
         n = pairs.n_items
         latest = up_to(inputs, positions, REACH)

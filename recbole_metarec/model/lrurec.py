@@ -21,9 +21,8 @@ class LRURecommender(EveryPositionRecommender):
         self.seed = config["seed"]
         self._loss_stream: torch.Generator | None = None
 
-    def _sizes(self, config, dataset) -> dict:
-        """What the network is made with; counts the pairs of the training histories for the item memory."""
-        self._pairs = _pairs_of(config, dataset) if config["item_memory"] else None
+    def _sizes(self, config, pairs: PairCounts | None) -> dict:
+        """What the network is made with. pairs: of an item memory."""
         return {
             "n_items": self.n_items,
             "width": config["embedding_size"],
@@ -35,17 +34,16 @@ class LRURecommender(EveryPositionRecommender):
             "text_dropout_prob": config["text_dropout_prob"],
             "target_negatives": config["target_negatives"],
             "seen_offset": config["seen_offset"],
-            "memory_pairs": 0 if self._pairs is None else len(self._pairs.neighbours),
+            "memory_pairs": 0 if pairs is None else len(pairs.neighbours),
             "memory_hidden": HIDDEN if config["memory_form"] == "network" else 0,
             "memory_text_width": config["text_width"] if _compares_texts(config) else 0,
         }
 
-    def _set_counts(self, dataset) -> None:
+    def _set_counts(self, dataset, pairs: PairCounts | None) -> None:
         """Fills the item memory, and draws sampled negatives by how often each item occurs in training, where there is
         a training part."""
-        if self._pairs is not None:
-            self.memory.pairs.fill(self._pairs)
-            self._pairs = None
+        if pairs is not None:
+            self.memory.pairs.fill(pairs)
         trained = getattr(dataset, "trained", None)
         if trained is not None:
             self.popularity = negatives_distribution(dataset.store.item_counts(trained), torch.device("cpu"))
@@ -67,12 +65,16 @@ class LRURec(LRUNetwork, LRURecommender):
 
     def __init__(self, config, dataset):
         LRURecommender.__init__(self, config, dataset)
-        LRUNetwork.__init__(self, **self._sizes(config, dataset))
-        self._set_counts(dataset)
+        pairs = memory_pairs(config, dataset)
+        LRUNetwork.__init__(self, **self._sizes(config, pairs))
+        self._set_counts(dataset, pairs)
 
 
-def _pairs_of(config, dataset) -> PairCounts:
-    """Of the training events alone, also where the dataset is not split yet."""
+def memory_pairs(config, dataset) -> PairCounts | None:
+    """The pair counts of an item memory, if there is one: of the training events alone, also where the dataset is not
+    split yet."""
+    if not config["item_memory"]:
+        return None
     store, kept = dataset.store, dataset.trained
     if kept is None:
         kept = LeaveOneOut.split(store.lengths).trained

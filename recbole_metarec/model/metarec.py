@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from recbole_metarec.model.lru_network import LRUNetwork
-from recbole_metarec.model.lrurec import LRURecommender
+from recbole_metarec.model.lrurec import LRURecommender, memory_pairs
 from recbole_metarec.model.metarec_network import MetaRecNetwork
 
 
@@ -20,16 +20,17 @@ class MetaRec(MetaRecNetwork, LRURecommender):
 
     def __init__(self, config, dataset):
         LRURecommender.__init__(self, config, dataset)
+        pairs = memory_pairs(config, dataset)
         MetaRecNetwork.__init__(
             self,
-            **self._sizes(config, dataset),
+            **self._sizes(config, pairs),
             vq_heads=config["vq_heads"],
             codebook_gradient=config["codebook_gradient"],
             penalties=(config["codebook_weight"], config["commitment_weight"]),
             quantize_output=config["quantize_output"],
             source_negatives=config["source_negatives"],
         )
-        self._set_counts(dataset)
+        self._set_counts(dataset, pairs)
         self.candidate_codes = _popular_items(config["vq_codes"], dataset)
         self._warned = False
 

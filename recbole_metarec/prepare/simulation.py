@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from recbole_metarec.data.runs import runs
 from recbole_metarec.randomness import numpy_stream
 
 
@@ -161,8 +162,7 @@ def _dealt_anew(successors: np.ndarray, rows: np.ndarray, random: np.random.Gene
 
 def _ranks(ordered: np.ndarray) -> np.ndarray:
     """Rank from 0 of each element within its run of equal values."""
-    lengths = np.bincount(ordered)
-    return np.arange(len(ordered)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return runs(np.bincount(ordered))[1]
 
 
 def _geometric(random: np.random.Generator, mean: float, n: int) -> np.ndarray:
