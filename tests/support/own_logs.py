@@ -1,4 +1,4 @@
-"""OwnCounts logs in files of every form, read row by row, or the line that a user is told."""
+"""Own logs in files of every form, read row by row, or the line that a user is told."""
 
 import pytest
 
