@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recbole_metarec.data.companions import companion_rows, repeat_rows
 from recbole_metarec.data.features import read_features
 from recbole_metarec.data.order import EventSummary
 from recbole_metarec.data.reader import Domain, ReadSpec, read_domain
@@ -23,6 +24,7 @@ class Statistics:
 
     rows: how many rows leave-one-out gives, by part.
     consecutive: events that repeat the event before them.
+    repeats, companions: test events whose item the user has met already, or whose item belongs to the one before it.
     original: what the file holds by its original times, where the time that models read is but a rank.
     span: first and last time, as the file has them, unless all that the file has are ranks.
     texts: text column -> items of the catalogue with a text in it; None without a ``NAME.item``.
@@ -34,6 +36,8 @@ class Statistics:
     counts: np.ndarray
     rows: dict[str, int]
     consecutive: int
+    repeats: int
+    companions: int
     summary: EventSummary
     original: EventSummary | None
     span: tuple[float, float] | None
@@ -91,6 +95,8 @@ def inspect_domain(name: str, folder: Path, spec: ReadSpec) -> tuple[Statistics,
         counts=store.item_counts(store.lengths)[1:],
         rows=rows,
         consecutive=_consecutive(store),
+        repeats=int(repeat_rows(store, split).sum()),
+        companions=int(companion_rows(store, split).sum()),
         summary=domain.summary,
         original=domain.also.summary if domain.also else None,
         span=_span(domain),

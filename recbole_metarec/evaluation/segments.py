@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_metarec.data.companions import companion_rows
 from recbole_metarec.data.pair_lags import REACH
 from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
 
 COLD_USER = 3  # events at most; the fewest that 5-core data leave for training
 COLD_ITEM = 4  # events at most
 POPULAR_SHARE = 0.1  # of the catalogue
-COMPANION_SHARE = 0.5  # of an item's training events that have the other item near them
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ def target_segments(store: SequenceStore) -> tuple[np.ndarray, tuple[Segment, ..
     """
     split = LeaveOneOut.split(store.lengths)
     ends = store.offsets[split.test + 1]
-    held_out, last = store.items[ends - 1], store.items[ends - 2]
+    held_out = store.items[ends - 1]
     counts = store.item_counts(split.trained)
-    near = near_counts(store, split.trained, last, held_out)
-    groups = (*segments(split.trained[split.test], counts, held_out), *by_last_item(counts[last], near))
+    groups = (*segments(split.trained[split.test], counts, held_out), *by_last_item(companion_rows(store, split)))
     return store.users[split.test], groups
 
 
@@ -96,31 +95,13 @@ def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ..
     )
 
 
-def by_last_item(last_counts: np.ndarray, near: np.ndarray) -> tuple[Segment, ...]:
-    """Users whose held-out item belongs to the last item of their history, and the others; none where nobody has one.
-
-    Such items are often variants of one article, which people review together: any count of pairs finds them.
-    last_counts int [U]: training events of each user's last item. near int [U]: as :func:`near_counts`.
-    """
-    companion = (last_counts > 1) & (near >= COMPANION_SHARE * last_counts)
+def by_last_item(companion: np.ndarray) -> tuple[Segment, ...]:
+    """Users whose held-out item is a companion of the last item of their history, and the others; none where nobody
+    has one. companion: bool [U], as :func:`companion_rows`."""
     if not companion.any():
         return ()
     rule = f"the held-out item stood within {REACH} events of the last one in at least half of its training events"
     return Segment("Companion items", rule, companion), Segment("No companions", "all other users", ~companion)
-
-
-def near_counts(store: SequenceStore, kept: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How often second[u] stood within REACH events of first[u], before or behind it, in training: int64 [U].
-
-    kept int [users of the store]: of whose histories the first so many events are counted.
-    """
-    keys, inverse = np.unique(first.astype(np.int64) * store.n_items + second, return_inverse=True)
-    counts = np.zeros(len(keys), np.int64)
-    for _, one, other in store.pairs(kept, range(1, REACH + 1)):
-        for pair in (one.astype(np.int64) * store.n_items + other, other.astype(np.int64) * store.n_items + one):
-            at = np.searchsorted(keys, pair[np.isin(pair, keys)])
-            counts += np.bincount(at, minlength=len(keys))
-    return counts[inverse]
 
 
 def _between(low: int, high: int) -> str:

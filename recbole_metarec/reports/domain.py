@@ -100,6 +100,8 @@ def _sizes(domain: Statistics, published: Mapping) -> Table:
         "longest history": f"{domain.lengths.max():,}",
         "density": f"{100 * domain.density:.3g} %",
         "leave-one-out rows": ", ".join(f"{part} {count:,}" for part, count in domain.rows.items()),
+        "repeats": f"{_percent(domain.repeats, domain.rows['test'])} of test events",
+        "companion items": f"{_percent(domain.companions, domain.rows['test'])} of test events",
         "Gini of popularity": f"{gini(domain.counts):.3f}",
         "top 1 % of items": f"{100 * domain.top_share():.1f} % of events",
     }
@@ -153,7 +155,7 @@ def _range(low: int, high: int) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %"
+    return f"{100 * part / max(1, whole):.1f} %"
 
 
 def _moment(time: float) -> str:

@@ -10,8 +10,6 @@ from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.evaluation.segments import (
     by_history,
     by_item,
-    by_last_item,
-    near_counts,
     segments,
     target_segments,
 )
@@ -88,25 +86,3 @@ def test_a_targets_segments_are_of_its_training_part():
     assert masks(found) == {"Cold users": [0, 1], "Short histories": [1], "Medium histories": [0], "Cold items": [0, 1]}
     # item 5 is only ever held out; item 6 was trained on twice by user 8
     assert next(segment for segment in found if segment.name == "Cold items").rule.endswith("1 of them none")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_pairs_near_each_other_are_counted_as_by_hand(seed):
-    rng = np.random.default_rng(seed)
-    lengths, n = rng.integers(1, 40, 30), 12
-    users = np.repeat(np.arange(30), lengths)
-    store = SequenceStore.from_events(users, rng.integers(1, n, len(users)), n)
-    kept = rng.integers(0, lengths + 1)
-    first, second = rng.integers(1, n, 50), rng.integers(1, n, 50)
-    expected = np.zeros(50, int)
-    for u in range(30):
-        history = store.items[store.offsets[u] : store.offsets[u] + kept[u]]
-        for a, b in ((a, b) for a in range(len(history)) for b in range(len(history)) if a != b and abs(a - b) <= 10):
-            expected += (history[a] == first) & (history[b] == second)
-    assert near_counts(store, kept, first, second).tolist() == expected.tolist()
-
-
-def test_companions_are_near_half_of_the_events_of_an_item_that_occurs_more_than_once():
-    found = masks(by_last_item(np.array([4, 4, 1, 0, 5]), np.array([2, 1, 1, 0, 3])))
-    assert found == {"Companion items": [0, 4], "No companions": [1, 2, 3]}
-    assert by_last_item(np.array([4]), np.array([0])) == ()
