@@ -16,10 +16,10 @@ from recbole_metarec.evaluation.intervals import level_interval, paired_differen
 from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.evaluation.ranking import rank_both
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
-from recbole_metarec.evaluation.seen import SeenItems, events_of, held_out_of, seen_items
+from recbole_metarec.evaluation.seen import events_of, held_out_of
 from recbole_metarec.evaluation.transfer_guard import verdict
 from recbole_metarec.files import write_csv, write_json
-from recbole_metarec.plugin.dataset import user_names
+from recbole_metarec.plugin.dataset import LEAVE_ONE_OUT, user_names
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.runs.references import fitted_references
@@ -70,7 +70,8 @@ class Experiment:
             notes.append(f"transfer guard: {verdict(p)}")
         notes += [f"warning: {sentence}" for sentence in self.metrics["warnings"]]
         notes.append(f"run folder: {self.run_dir}")
-        caption = f"{self.metrics['dataset']}: {users} test users, whole catalogue ranked, leave-one-out"
+        split = self.metrics.get("split", LEAVE_ONE_OUT)
+        caption = f"{self.metrics['dataset']}: {users} test users, whole catalogue ranked, {split}"
         return Table(
             _columns(self.parts[0], self.metric), tuple(self.parts), caption=caption, notes=tuple(notes)
         ).terminal()
@@ -149,8 +150,7 @@ def validate_experiment(model: str, dataset: str, overrides: dict) -> dict[str, 
     """
     with trained(make_run_config(model, dataset, UserKeys.read((), overrides))) as run:
         _load_best(run, next(iter(_checkpoints(run.config, run.trainer).values())))
-        seen = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)[0]
-        kept, unseen = rank_both(run.trainer.model, run.valid, seen, run.config["device"])
+        kept, unseen = rank_both(run.trainer.model, run.valid, run.valid.dataset.seen, run.config["device"])
         return _numbers(metrics_of(kept if run.config["repeatable"] else unseen, run.config))
 
 
@@ -175,21 +175,19 @@ def _load_best(run: TrainedRun, file: str) -> None:
 
 
 def _evaluate(run: TrainedRun) -> list[Part]:
-    seen = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)
     parts = []
     for name, file in _checkpoints(run.config, run.trainer).items():
         _load_best(run, file)
-        parts.append(_part(name, run.trainer.model, run, seen))
+        parts.append(_part(name, run.trainer.model, run))
     if len(parts) > 1:
-        parts += [_part(name, model, run, seen) for name, model in fitted_references(run)]
+        parts += [_part(name, model, run) for name, model in fitted_references(run)]
     return parts
 
 
-def _part(name: str, model, run: TrainedRun, seen: tuple[SeenItems, SeenItems]) -> Part:
-    """seen: by the users of the validation rows, and of the test rows."""
+def _part(name: str, model, run: TrainedRun) -> Part:
     ranks = {}
-    for part, rows, seen_by in (("valid", run.valid, seen[0]), ("test", run.test, seen[1])):
-        ranks[part], ranks[f"{part}_unseen"] = rank_both(model, rows, seen_by, run.config["device"])
+    for part, rows in (("valid", run.valid), ("test", run.test)):
+        ranks[part], ranks[f"{part}_unseen"] = rank_both(model, rows, rows.dataset.seen, run.config["device"])
     metrics = {kind: _numbers(metrics_of(array, run.config)) for kind, array in ranks.items()}
     return Part(name, **metrics, **{f"{kind}_ranks": array for kind, array in ranks.items()})
 
@@ -208,6 +206,7 @@ def _metrics(run: TrainedRun, parts: list[Part], seconds: float) -> dict:
         "dataset": config["dataset"],
         "sources": [source.name for source in sources],
         "seed": config["seed"],
+        "split": run.train.dataset.split_words,
         "valid_metric": config["valid_metric"],
         "valid": parts[0].valid,
         "test": parts[0].test,
@@ -260,17 +259,17 @@ def _below_the_floor(run: TrainedRun, parts: list[Part], epochs: int) -> list[st
 
 def _floor(run: TrainedRun, kind: str, metric: str) -> dict[str, float]:
     train, valid = run.train.dataset, run.valid.dataset
-    seen = seen_items(train, valid, run.test.dataset)[0]
-    floors = floor_ranks(*events_of(train), held_out_of(valid), train.item_num, seen)
+    floors = floor_ranks(*events_of(train), held_out_of(valid), train.item_num, valid.seen)
     return {name: metrics_of(ranks[kind != "valid"], run.config)[metric] for name, ranks in floors.items()}
 
 
 def _write_ranks(run: TrainedRun, parts: list[Part]) -> None:
-    """A row per test user; who has too few events for a validation row has no ``valid_rank``."""
+    """A row per test user; who has no validation row has no ``valid_rank``, which is the rank that validation read."""
     columns = {name: part.test_ranks for name, part in zip(("rank", "rank_no_transfer"), parts)}
     columns |= {f"{name}_unseen": part.test_unseen_ranks for name, part in zip(tuple(columns), parts)}
     ranks = np.stack(list(columns.values()), axis=1).tolist()
-    valid = dict(zip(_users_of(run.valid), parts[0].valid_ranks.tolist(), strict=True))
+    chosen_by = parts[0].valid_ranks if run.config["repeatable"] else parts[0].valid_unseen_ranks
+    valid = dict(zip(_users_of(run.valid), chosen_by.tolist(), strict=True))
     rows = [
         {"user_id": user, **dict(zip(columns, row, strict=True)), "valid_rank": valid.get(user)}
         for user, row in zip(_users_of(run.test), ranks, strict=True)

@@ -32,7 +32,7 @@ class Protocol:
     users, items, interactions: of the target after filtering. split, metric, early_stopping: in words. measure: by what
     models are compared. max_length: L,
     the most recent events that a model sees. width: d, of its vectors. seen_items: whether those of the user are kept
-    in the ranking, as RecBole does, or removed from it.
+    in the ranking, as RecBole does, or removed from it. validated: which of the two validation has read.
     """
 
     dataset: str
@@ -45,6 +45,7 @@ class Protocol:
     width: int
     early_stopping: str
     seen_items: str = KEPT
+    validated: str = KEPT
     measure: Metric = NDCG_10
 
     @property

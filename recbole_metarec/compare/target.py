@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from recbole_metarec.compare.leaderboard import Protocol
+from recbole_metarec.compare.leaderboard import KEPT, REMOVED, Protocol
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.segments import Segment, target_segments
@@ -22,16 +23,18 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
     """
     data = read_target(dataset, overrides)
     config = data.config
-    users, groups = target_segments(data.store)
+    users, groups = target_segments(data.store, data.split)
     if len(users) < 2:
         raise DataError(f"{dataset}: models are compared over its test users, and there is but one; use more data")
+    unseen = "" if config["repeatable"] else " with seen items removed"
     protocol = Protocol(
         dataset=dataset,
         users=data.user_num - 1,
         items=data.item_num - 1,
         interactions=len(data.store.items),
-        split="leave-one-out in time order, whole catalogue ranked",
-        metric=f"{config['valid_metric']} on validation chooses, test is looked at once",
+        split=f"{data.split_words}, whole catalogue ranked",
+        metric=f"{config['valid_metric']} on validation{unseen} chooses, test is looked at once",
+        validated=KEPT if config["repeatable"] else REMOVED,
         measure=Metric.named(config["valid_metric"]),
         max_length=config["MAX_ITEM_LIST_LENGTH"],
         width=config["embedding_size"],
@@ -60,4 +63,5 @@ def check_sources(runs: Iterable[PlannedRun]) -> None:
         same = run.dataset, tuple(run.sources), reads_texts(config)
         if same not in checked:
             checked.add(same)
-            read_sources(config)
+            # a split by time says up to when a source is read, and the target when that is
+            TransferDataset(config).sources if TimePoints.of(config["eval_args"]) else read_sources(config)

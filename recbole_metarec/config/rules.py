@@ -12,10 +12,12 @@ from recbole_metarec.config.origins import DEFAULTS, Origins, fail, origin_of
 from recbole_metarec.config.schema import key_table, keys_in
 from recbole_metarec.config.sources import source_fault, source_names
 from recbole_metarec.config.suggestions import nearest, show
+from recbole_metarec.config.time_points import TimePoints
 
 # RecBole's metrics that the one ranking gives: they need no more than the rank of each user's held-out item
 RANKING_METRICS = ("hit", "map", "mrr", "ndcg", "precision", "recall")
-_EVAL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
+_EVAL = {"order": "TO", "group_by": "user"}
+_LEAVE_ONE_OUT = {"LS": "valid_and_test"}
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 # What RecBole adds to the columns: the length of a history, and each column's list of earlier values.
 _MADE_FIELDS = ("ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX")
@@ -120,12 +122,26 @@ def _check_eval_args(values: Mapping, origins: Origins) -> None:
     for name, wanted in _EVAL.items():
         if eval_args.get(name, wanted) != wanted:
             problem = f"eval_args has {name} {show(eval_args[name])}"
-            fail(origins, "eval_args", problem, f"use {wanted}: leave-one-out in time order")
+            fail(origins, "eval_args", problem, f"use {wanted}: histories are split user by user, in time")
+    _check_split(eval_args.get("split", _LEAVE_ONE_OUT), origins)
     mode = eval_args.get("mode", "full")
     for value in mode.values() if isinstance(mode, dict) else [mode]:
         if value != "full":
             problem = f"eval_args has mode {show(value)}"
             fail(origins, "eval_args", problem, "use full: every item of the catalogue is ranked")
+
+
+def _check_split(split, origins: Origins) -> None:
+    if split == _LEAVE_ONE_OUT:
+        return
+    advice = f"use {_LEAVE_ONE_OUT}, leave-one-out, or {{'TS': [0.8, 0.1, 0.1]}}, a split by time"
+    if isinstance(split, Mapping) and set(split) == {"TS"}:
+        try:
+            TimePoints.of({"split": split})
+            return
+        except ValueError as error:
+            advice = str(error)
+    fail(origins, "eval_args", f"eval_args has split {show(split)}", advice)
 
 
 def _check_metrics(values: Mapping, origins: Origins) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 
@@ -117,13 +118,18 @@ class RunConfig:
 
 def completed(values: Mapping, defaults: Mapping) -> dict:
     """What the user gave, in the form that is checked and handed on: ``None`` written as a word is None, ``sources``
-    without any is ``none``, and a partial ``eval_args`` is completed (RecBole would complete it with a random split).
+    without any is ``none``, a partial ``eval_args`` is completed (RecBole would complete it with a random split), and
+    its dates are text.
     """
     values = {key: None if value == "None" else value for key, value in values.items()}
     if values.get("sources", "") is None:
         values["sources"] = "none"
     if isinstance(values.get("eval_args"), dict):
         values["eval_args"] = {**defaults["eval_args"], **values["eval_args"]}
+        split = values["eval_args"]["split"]
+        if isinstance(split, dict) and isinstance(split.get("TS"), (list, tuple)):
+            points = [str(point) if isinstance(point, date) else point for point in split["TS"]]
+            values["eval_args"]["split"] = {**split, "TS": points}
     return values
 
 

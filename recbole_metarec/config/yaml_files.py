@@ -12,6 +12,11 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader; a key that stands twice in one mapping is an error, not a silent winner."""
 
 
+# A date stays text: no key has an object of Python as its value.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 # YAML 1.1 wants a dot and a sign before it believes in an exponent; RecBole reads 1e-3 as a number, and so do we.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -81,7 +86,7 @@ def read_yaml(path, section: str | None = None) -> tuple[dict, dict]:
         values = loader.construct_document(node)
     except yaml.YAMLError as error:
         raise _fault(error, path) from None
-    except (ValueError, RecursionError) as error:  # a timestamp such as 2020-99-99; brackets nested without end
+    except (ValueError, RecursionError) as error:  # a number of too many digits; brackets nested without end
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: {error}; put the value in quotes or fix it") from None

@@ -6,25 +6,26 @@ Any count of pairs finds them, so that a share of such test events says how much
 import numpy as np
 
 from recbole_metarec.data.pair_lags import REACH
-from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
+from recbole_metarec.data.sequences import SequenceStore, Split
 
 COMPANION_SHARE = 0.5  # of an item's training events that have the other item near them
 
 
-def companion_rows(store: SequenceStore, split: LeaveOneOut) -> np.ndarray:
+def companion_rows(store: SequenceStore, split: Split) -> np.ndarray:
     """bool [test rows]: the held-out item stood near the last one in at least half of that one's training events."""
-    ends = store.offsets[split.test + 1]
-    held_out, last = store.items[ends - 1], store.items[ends - 2]
+    places = store.offsets[split.test] + split.test_at
+    held_out, last = store.items[places], store.items[places - 1]
     events = store.item_counts(split.trained)[last]
     return (events > 1) & (near_counts(store, split.trained, last, held_out) >= COMPANION_SHARE * events)
 
 
-def repeat_rows(store: SequenceStore, split: LeaveOneOut) -> np.ndarray:
+def repeat_rows(store: SequenceStore, split: Split) -> np.ndarray:
     """bool [test rows]: the held-out item is in the user's history already."""
-    user, _ = store.places()
-    last = store.offsets[1:] - 1
-    same = store.items == store.items[last][user]
-    return (np.bincount(user, same, minlength=len(store.users)) > 1)[split.test]
+    rows = np.arange(len(split.test))
+    before = store.of_users(split.test).first(split.test_at).items
+    held_out = store.items[store.offsets[split.test] + split.test_at]
+    of_row = np.repeat(rows, split.test_at)
+    return np.bincount(of_row, before == held_out[of_row], minlength=len(rows)) > 0
 
 
 def near_counts(store: SequenceStore, kept: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -23,7 +23,9 @@ from recbole_metarec.data.numbers import Times, compare_times, join_times, numbe
 from recbole_metarec.data.order import EventSummary, both_orders, in_time, summarise
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.data.text_file import TextColumns, read_blocks, read_columns
+from recbole_metarec.data.time_split import clock
 from recbole_metarec.data.time_units import mixed_units, told_units
+from recbole_metarec.data.writer import ORIGINAL_TIME
 from recbole_metarec.errors import DataError
 
 _FIELDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
@@ -39,7 +41,8 @@ class ReadSpec:
 
     fields: user, item, time. values: column -> intervals as text, or a list of allowed words. users, items: how many
     events one may have, counted again until nothing changes. exact_time: order by the full times, not by float32.
-    also: a further column of times, which is looked at but orders nothing.
+    also: a further column of times, which is looked at but orders nothing. timed: whether the times are to be kept
+    that a split by time goes by.
     """
 
     fields: tuple[str, str, str] = ("user_id", "item_id", "timestamp")
@@ -50,6 +53,7 @@ class ReadSpec:
     items: Intervals | None = None
     exact_time: bool = False
     also: str = ""
+    timed: bool = False
 
     @classmethod
     def unfiltered(cls, config) -> "ReadSpec":
@@ -116,7 +120,8 @@ class TimeColumn:
 class Domain:
     """A domain as it was read. users, items: their names in the order of their ids, which count from 1.
 
-    also: by the column of that name of :class:`ReadSpec`; None unless all events have a time there.
+    also: by the column of that name of :class:`ReadSpec`; None unless all events have a time there. event_times: when
+    each event of the store was, [N], where that was asked for.
     """
 
     store: SequenceStore
@@ -124,6 +129,7 @@ class Domain:
     items: pl.Series
     times: TimeColumn
     also: TimeColumn | None
+    event_times: np.ndarray | None = None
 
     @property
     def summary(self) -> EventSummary:
@@ -148,7 +154,8 @@ def read_domain(path: Path, spec: ReadSpec, block_bytes: int | None = None) -> D
 
     Raises DataError ("PATH:LINE: what is wrong; what to do") for a malformed file, and if no event passes the filters.
     """
-    events = read_events(path, spec, block_bytes=block_bytes)
+    events = read_events(path, replace(spec, also=ORIGINAL_TIME) if spec.timed else spec, block_bytes=block_bytes)
+    when = clock(path, events.users, events.times, events.also) if spec.timed else None
     users, items, times, kept = events.users, events.items, events.times, events.kept
     user_names, item_names = events.user_names, events.item_names
     also = (
@@ -173,9 +180,10 @@ def read_domain(path: Path, spec: ReadSpec, block_bytes: int | None = None) -> D
         items, numbers = pd.factorize(items[rows])
         item_names = item_names.gather(numbers)
         order = in_time(users, (times.units if spec.exact_time else times.stored)[rows])
+        when = None if when is None else when[rows]
     # ids count from 1: 0 is the padding
     store = SequenceStore.from_events(users[order] + 1, items[order] + 1, len(item_names) + 1)
-    return Domain(store, user_names, item_names, by_time, also)
+    return Domain(store, user_names, item_names, by_time, also, None if when is None else when[order])
 
 
 def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_bytes: int | None = None) -> Events:

@@ -1,4 +1,4 @@
-"""Histories as one flat array, the windows that training reads, and RecBole's leave-one-out split on top of them."""
+"""Histories as one flat array, their split into parts, and the windows that training reads."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +46,11 @@ class SequenceStore:
         items = self.items[self.offsets[which][row] + place]
         return SequenceStore(items, np.r_[0, np.cumsum(lengths)], self.users[which], self.n_items)
 
+    def first(self, kept: np.ndarray) -> "SequenceStore":
+        """The first ``kept[u]`` events of each user u, over the same catalogue; a user may be left without any."""
+        items = self.items[self._following(kept) >= 0]
+        return SequenceStore(items, np.r_[0, np.cumsum(kept)], self.users, self.n_items)
+
     @property
     def lengths(self) -> np.ndarray:
         """int64 [U], events of each user."""
@@ -89,21 +94,39 @@ class SequenceStore:
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
-    """How many of a user's n events each part holds, by RecBole's rule for ``LS: valid_and_test``.
+class Split:
+    """What of each user's events trains, and which event is held out in validation and in the test: one at most.
 
-    The last event is the test target of users with n >= 3, the one before it the validation target of those with
-    n >= 4; the events before are for training. trained: int64 [U]. valid, test: int64 [R], users that have the row.
+    trained: int64 [U], the first so many. valid, test: int64 [R], users that have the row. valid_at, test_at: int64
+    [R], place of the held-out event in its history; what stands before it is what a model is shown.
     """
 
     trained: np.ndarray
     valid: np.ndarray
+    valid_at: np.ndarray
     test: np.ndarray
+    test_at: np.ndarray
 
     @classmethod
-    def split(cls, lengths: np.ndarray) -> "LeaveOneOut":
-        held_out = np.clip(lengths - 2, 0, 2)
-        return cls(lengths - held_out, np.flatnonzero(lengths >= 4), np.flatnonzero(lengths >= 3))
+    def leave_one_out(cls, lengths: np.ndarray) -> "Split":
+        """Of users with so many events, by RecBole's rule for ``LS: valid_and_test``.
+
+        The last event is the test target of users with n >= 3, the one before it the validation target of those with
+        n >= 4; the events before are for training.
+        """
+        valid, test = np.flatnonzero(lengths >= 4), np.flatnonzero(lengths >= 3)
+        return cls(lengths - np.clip(lengths - 2, 0, 2), valid, lengths[valid] - 2, test, lengths[test] - 1)
+
+    @classmethod
+    def by_time(cls, lengths: np.ndarray, before_valid: np.ndarray, before_test: np.ndarray) -> "Split":
+        """Of users with so many events, and so many before each of the two periods: int64 [U] each.
+
+        Held out is the first event of a period, if one stands before it: no model is shown anything that it would have
+        to wait for. The others of the validation period train nothing, but stand in the histories of the test.
+        """
+        valid = np.flatnonzero((before_valid > 0) & (before_test > before_valid))
+        test = np.flatnonzero((before_test > 0) & (lengths > before_test))
+        return cls(before_valid, valid, before_valid[valid], test, before_test[test])
 
 
 @dataclass(frozen=True)

@@ -26,3 +26,11 @@ def told_units(field: str, one: tuple[object, str], other: tuple[object, str]) -
     """What is wrong with two times, each with its unit, and what to do."""
     what = f"{field} {other[0]} would be a time in {other[1]}, but {one[0]} in a line before in {one[1]}"
     return what, "write all times in one unit"
+
+
+def unit_of(times: np.ndarray) -> int | None:
+    """Which of UNITS times are in, by the largest one, and so how often a second is to be multiplied by 1000; None
+    where nobody can tell. times: [n], mixed units aside."""
+    largest = float(times.max()) if len(times) else 0.0
+    fitting = (n for n in range(len(UNITS)) if _FIRST * 1000**n <= largest <= _LAST * 1000**n)
+    return next(fitting, None)

@@ -83,27 +83,36 @@ def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
 
 @torch.no_grad()
 def rank_all(model, eval_data, device: torch.device, show_progress: bool = False) -> np.ndarray:
-    """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in its dataset's order."""
+    """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in its dataset's order.
+
+    Among what the loader does not strike out: with ``repeatable: False`` a row's seen items.
+    """
     ranks = torch.empty(len(eval_data._dataset.inter_feat), dtype=torch.int64)
-    for part, scores, targets in _scored(model, eval_data, device, show_progress):
-        ranks[part] = ranks_of(scores, targets).cpu()
+    for part, scores, targets, struck_out in _scored(model, eval_data, device, show_progress):
+        ranks[part] = _ranks_without(struck_out, scores, targets).cpu()
     return ranks.numpy()
+
+
+def _ranks_without(struck_out: tuple[Tensor, Tensor] | None, scores: Tensor, targets: Tensor) -> Tensor:
+    if struck_out is None:
+        return ranks_of(scores, targets)
+    return both_ranks_of(scores, targets, *(each.to(scores.device) for each in struck_out))[1]
 
 
 @torch.no_grad()
 def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`rank_all`, and the ranks among the items that a row's user has not seen; every row is scored once."""
+    """Ranks among all items, and among those that a row's user has not seen; every row is scored once."""
     ranks = torch.empty(2, len(eval_data._dataset.inter_feat), dtype=torch.int64)
-    for part, scores, targets in _scored(model, eval_data, device):
+    for part, scores, targets, _ in _scored(model, eval_data, device):
         rows, items = (torch.from_numpy(numbers).to(device) for numbers in seen.of_rows(part.numpy()))
         ranks[:, part] = torch.stack(both_ranks_of(scores, targets, rows, items)).cpu()
     return tuple(ranks.numpy())
 
 
 def _scored(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
-    """(rows int64 [B], their scores [B, n], their targets int64 [B]), until every row was scored once."""
-    for part, interaction, targets in _parts(model, eval_data, device, show_progress):
-        yield part, model.full_sort_predict(interaction).view(len(part), -1), targets
+    """(rows int64 [B], their scores [B, n], targets int64 [B], what the loader strikes out) of every row once."""
+    for part, interaction, targets, struck_out in _parts(model, eval_data, device, show_progress):
+        yield part, model.full_sort_predict(interaction).view(len(part), -1), targets, struck_out
 
 
 def _parts(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
@@ -113,18 +122,18 @@ def _parts(model, eval_data, device: torch.device, show_progress: bool = False) 
     lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
     parts = order.split(chunk_sizes(lengths.tolist(), _SCORES_PER_CHUNK // dataset.item_num))
     for part in tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts:
-        interaction, _, _, positives = eval_data.collate_fn(part.numpy())
-        yield part, interaction.to(device), positives.to(device)
+        interaction, struck_out, _, positives = eval_data.collate_fn(part.numpy())
+        yield part, interaction.to(device), positives.to(device), struck_out
 
 
 @torch.no_grad()
 def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device) -> np.ndarray:
     """As :func:`rank_all` for a model of two experts, with each share of the second one in the scores: [S, R]."""
     ranks = torch.empty(len(shares), len(eval_data._dataset.inter_feat), dtype=torch.int64)
-    for part, interaction, targets in _parts(model, eval_data, device):
+    for part, interaction, targets, struck_out in _parts(model, eval_data, device):
         first, second = model.expert_scores(model(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN]))
         for number, share in enumerate(shares):
-            ranks[number, part] = ranks_of(torch.lerp(first, second, share), targets).cpu()
+            ranks[number, part] = _ranks_without(struck_out, torch.lerp(first, second, share), targets).cpu()
     return ranks.numpy()
 
 

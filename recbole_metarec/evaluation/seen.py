@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_metarec.data.runs import runs
+from recbole_metarec.data.sequences import SequenceStore
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,18 @@ class SeenItems:
         counts = np.bincount(rows[kept], minlength=len(row_users))
         return cls(seen[kept], np.r_[0, np.cumsum(counts)])
 
+    @classmethod
+    def before(cls, store: SequenceStore, which: np.ndarray, places: np.ndarray) -> "SeenItems":
+        """What stands before event ``places[r]`` in the history of user ``which[r]`` of a store, int [R] each."""
+        held_out = store.items[store.offsets[which] + places]
+        rows = np.arange(len(which))
+        return cls.of(np.repeat(rows, places), store.of_users(which).first(places).items, rows, held_out)
+
     def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What some rows, int [B], have seen: (int64 [n] positions 0 .. B - 1 of the rows, int64 [n] their items)."""
         starts = self.offsets[rows]
         positions, place = runs(self.offsets[rows + 1] - starts)
         return positions, self.items[starts[positions] + place]
-
-
-def seen_items(train, valid, test) -> tuple[SeenItems, SeenItems]:
-    """What the validation rows and the test rows have seen: the three parts are RecBole's, split leave-one-out."""
-    trained, validated, tested = events_of(train), held_out_of(valid), held_out_of(test)
-    before_test = (np.concatenate(both) for both in zip(trained, validated))
-    return SeenItems.of(*trained, *validated), SeenItems.of(*before_test, *tested)
 
 
 def events_of(train) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from recbole_metarec.data.companions import companion_rows
 from recbole_metarec.data.pair_lags import REACH
-from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore
+from recbole_metarec.data.sequences import SequenceStore, Split
 
 COLD_USER = 3  # events at most; the fewest that 5-core data leave for training
 COLD_ITEM = 4  # events at most
@@ -28,14 +28,12 @@ class Segment:
         return int(self.mask.sum())
 
 
-def target_segments(store: SequenceStore) -> tuple[np.ndarray, tuple[Segment, ...]]:
-    """(ids int64 [R] of the users with a test row, their segments) of a target's histories, split leave-one-out.
+def target_segments(store: SequenceStore, split: Split) -> tuple[np.ndarray, tuple[Segment, ...]]:
+    """(ids int64 [R] of the users with a test row, their segments) of a target's histories.
 
     Lengths and counts are of the training part only.
     """
-    split = LeaveOneOut.split(store.lengths)
-    ends = store.offsets[split.test + 1]
-    held_out = store.items[ends - 1]
+    held_out = store.items[store.offsets[split.test] + split.test_at]
     counts = store.item_counts(split.trained)
     groups = (*segments(split.trained[split.test], counts, held_out), *by_last_item(companion_rows(store, split)))
     return store.users[split.test], groups

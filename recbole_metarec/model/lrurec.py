@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from recbole_metarec.data.pair_counts import PairCounts
-from recbole_metarec.data.sequences import LeaveOneOut
 from recbole_metarec.model.base import EveryPositionRecommender
 from recbole_metarec.model.item_memory import HIDDEN
 from recbole_metarec.model.losses import negatives_distribution
@@ -77,7 +76,7 @@ def memory_pairs(config, dataset) -> PairCounts | None:
         return None
     store, kept = dataset.store, dataset.trained
     if kept is None:
-        kept = LeaveOneOut.split(store.lengths).trained
+        kept = dataset.split.trained
     return PairCounts.of(store, kept, config["memory_neighbours"])
 
 

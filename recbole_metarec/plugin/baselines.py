@@ -1,18 +1,24 @@
 """RecBole's own models under the protocol of ours: the same data, split, lengths and metrics, and as strict checks."""
 
 import copy
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 
+import numpy as np
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import get_model, get_trainer
 
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.config.schema import key_reference, keys_read_by
+from recbole_metarec.data.order import in_time
+from recbole_metarec.data.sequences import SequenceStore
+from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.plugin.config import read_dataset, split_dataset
-from recbole_metarec.plugin.dataset import TransferDataset, check_depth, fail_without_held_out
+from recbole_metarec.plugin.dataset import TransferDataset, check_depth, fail_without_held_out, split_of
 from recbole_metarec.plugin.frames import check_counts, filled_by_our_reader
+from recbole_metarec.plugin.loaders import HistoryEvalLoader
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
@@ -43,11 +49,32 @@ def load_data(config):
     check_counts(dataset)
     check_depth(dataset)
     getLogger().info(dataset)
-    loaders = split_dataset(config, dataset)
-    for loader, name in zip(loaders[1:], ("validation", "test")):
-        if not len(loader.dataset):
-            fail_without_held_out(dataset.dataset_path, name)
-    return loaders
+    dataset.build = partial(_build, dataset)
+    train, *evaluated = split_dataset(config, dataset)
+    return train, *(HistoryEvalLoader(config, loader.dataset, None) for loader in evaluated)
+
+
+def _build(dataset) -> list:
+    """In the place of RecBole's build: of its prefix rows those that the split of our models has."""
+    fields = dataset.uid_field, dataset.iid_field, dataset.time_field
+    users, items, stamps = (dataset.inter_feat[field].to_numpy() for field in fields)
+    order = in_time(users, stamps.astype(np.float32))  # RecBole sorts by float32
+    store = SequenceStore.from_events(users[order], items[order], dataset.item_num)
+    times = getattr(dataset, "event_times", None)
+    split, words = split_of(dataset, store, None if times is None else times[order])
+    dataset._change_feat_format()
+    first = store.offsets[:-1] - np.arange(len(store.users))  # a user of n events has n - 1 rows, from the second on
+    user, place = store.places()
+    is_trained = (place > 0) & (place < split.trained[user])
+    rows = {"train": first[user[is_trained]] + place[is_trained] - 1}
+    rows |= {"validation": first[split.valid] + split.valid_at - 1, "test": first[split.test] + split.test_at - 1}
+    parts = {name: dataset.copy(dataset.inter_feat[numbers]) for name, numbers in rows.items()}
+    for name, which, places in (("validation", split.valid, split.valid_at), ("test", split.test, split.test_at)):
+        if not len(which):
+            fail_without_held_out(dataset, name)
+        parts[name].seen = SeenItems.before(store, which, places)
+    parts["train"].split_words = words
+    return list(parts.values())
 
 
 def _loaders_of_pairs(config):

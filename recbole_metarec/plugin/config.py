@@ -119,12 +119,15 @@ def _is_checked(config) -> bool:
     return model_spec(config.model).is_ours or "run_config" in config.__dict__
 
 
-def _find_data(original, config):
+def _find_data(original, config) -> None:
     """Replace RecBole's data_path/NAME by the folder where the domain's files are, made ready if it is embedded."""
     data_path = config.final_config_dict["data_path"]
-    original(config)
     if not _is_checked(config):
-        return
+        return original(config)
+    repeatable = config.final_config_dict["repeatable"]
+    config.final_config_dict["repeatable"] = True  # what RecBole refuses of sequential models, our loaders do
+    original(config)
+    config.final_config_dict["repeatable"] = repeatable
     try:
         folder = find_domain(config.dataset, data_path)
     except DataError:

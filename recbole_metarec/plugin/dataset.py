@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
@@ -15,27 +16,35 @@ from recbole.data.interaction import Interaction
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.schema import key_table
+from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.filters import value_fault
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
+from recbole_metarec.data.order import in_time
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
-from recbole_metarec.data.sequences import LeaveOneOut, SequenceStore, training_windows
+from recbole_metarec.data.sequences import SequenceStore, Split, training_windows
 from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
+from recbole_metarec.data.time_split import TrainingEnd, split_by_time
 from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.plugin.frames import check_counts, load_feat, settle_rows, tell
+
+LEAVE_ONE_OUT = "leave-one-out in time order"
 
 
 class TransferDataset(SequentialDataset):
     """The target as our reader reads it and RecBole filters and renumbers it, a flat store in place of prefix rows.
 
-    :meth:`build` gives the training part (with its windows and the sources) and RecBole's leave-one-out rows.
-    Raises DataError, with file and line where there is one, before anything is trained on a misread file.
+    :meth:`build` gives the training part (with its windows and the sources) and the held-out rows in RecBole's form.
+    event_times: when each event was, [N], where the split goes by it, else None. Raises DataError, with file and line
+    where there is one, before anything is trained on a misread file.
     """
 
     def __init__(self, config):
         self.store: SequenceStore | None = None
         self.trained: np.ndarray | None = None
+        self.event_times: np.ndarray | None = None
         try:
             super().__init__(config)
             check_counts(self)
@@ -78,6 +87,9 @@ class TransferDataset(SequentialDataset):
         """Orders the events by user and time; prefixes are gathered when they are asked for, never stored."""
         self._check_field("uid_field", "time_field")
         self._aug_presets()
+        if self.event_times is not None:
+            order = in_time(*(self.inter_feat[field].numpy() for field in (self.uid_field, self.time_field)))
+            self.event_times = self.event_times[order]
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
         self.store = SequenceStore.from_events(users, items, self.item_num)
@@ -89,19 +101,42 @@ class TransferDataset(SequentialDataset):
         number of items.
         """
         self._change_feat_format()
-        split = LeaveOneOut.split(self.store.lengths)
+        split = self.split
         self._check_rows(split)
         check_depth(self)
         train = self.copy(self.inter_feat[_events_before(self.store, split.trained)])
         train.trained = split.trained
-        lengths = self.store.lengths
-        parts = [self._rows(split.valid, lengths[split.valid] - 2), self._rows(split.test, lengths[split.test] - 1)]
-        return [train, *(self._part(rows) for rows in parts)]
+        return [train, self._part(split.valid, split.valid_at), self._part(split.test, split.test_at)]
+
+    @cached_property
+    def split(self) -> Split:
+        """Which events train and which are held out."""
+        return self._split_and_words[0]
+
+    @property
+    def split_words(self) -> str:
+        """How the events are split, for readers."""
+        return self._split_and_words[1]
+
+    @cached_property
+    def _split_and_words(self) -> tuple[Split, str]:
+        return split_of(self, self.store, self.event_times)
+
+    @cached_property
+    def seen(self) -> SeenItems:
+        """Of a part with held-out rows: what each has seen before."""
+        return SeenItems.before(*self._held_out)
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
         """The source domains, read when training asks for them: a saved model is loaded and served without any."""
-        return read_sources(self.config)
+        return read_sources(self.config, self.training_end)
+
+    @property
+    def training_end(self) -> TrainingEnd | None:
+        """Where the split is by time: what sources must not be read beyond."""
+        points = TimePoints.of(self.config["eval_args"])
+        return points and TrainingEnd.of(points, self.event_times, Path(self.dataset_path))
 
     @cached_property
     def texts(self) -> list[str]:
@@ -128,10 +163,16 @@ class TransferDataset(SequentialDataset):
         """RecBole's matrix of users and items; that of its sequential datasets looks for prefix rows."""
         return super(SequentialDataset, self).inter_matrix(form, value_field)
 
-    def _check_rows(self, split: LeaveOneOut) -> None:
+    def _check_rows(self, split: Split) -> None:
         for rows, name in ((split.valid, "validation"), (split.test, "test")):
             if not len(rows):
-                fail_without_held_out(self.dataset_path, name)
+                fail_without_held_out(self, name)
+        if self.event_times is not None:
+            self.logger.info(
+                f"{self.dataset_name}: split {self.split_words}: {int(split.trained.sum())} of {len(self.store.items)} "
+                f"events train; {len(split.valid)} validation rows, {len(split.test)} test rows"
+            )
+            return
         short = len(self.store.users) - len(split.valid)
         if short:
             self.logger.warning(
@@ -140,9 +181,10 @@ class TransferDataset(SequentialDataset):
                 f"{len(split.test)} test rows)"
             )
 
-    def _part(self, rows: Interaction) -> "TransferDataset":
-        part = self.copy(rows)
+    def _part(self, which: np.ndarray, places: np.ndarray) -> "TransferDataset":
+        part = self.copy(self._rows(which, places))
         part.store = None  # its rows stand in inter_feat
+        part._held_out = self.store, which, places
         return part
 
     def _rows(self, which: np.ndarray, ends: np.ndarray) -> Interaction:
@@ -185,13 +227,24 @@ def check_depth(dataset) -> None:
     dataset.logger.warning(f"{told}, so every model scores 1 there")
 
 
-def fail_without_held_out(folder, part: str) -> NoReturn:
-    """Raise the DataError of a domain without a row in ``part``, which is validation or test."""
+def split_of(dataset, store: SequenceStore, event_times: np.ndarray | None) -> tuple[Split, str]:
+    """How the config of a RecBole dataset wants its events to be split, and that in words for readers.
+
+    store, event_times [N]: its events, sorted by user and time. Raises DataError for dates where there are none.
+    """
+    points = TimePoints.of(dataset.config["eval_args"])
+    if points is None:
+        return Split.leave_one_out(store.lengths), LEAVE_ONE_OUT
+    return split_by_time(store, event_times, points, Path(dataset.dataset_path))
+
+
+def fail_without_held_out(dataset, part: str) -> NoReturn:
+    """Raise the DataError of a RecBole dataset without a row in ``part``, which is validation or test."""
     needed = {"validation": 4, "test": 3}[part]
-    raise DataError(
-        f"{folder}: no {part} row is left: no user has {needed} events or more; "
-        "loosen the filter or bring longer histories"
-    )
+    problem = f"no user has {needed} events or more; loosen the filter or bring longer histories"
+    if TimePoints.of(dataset.config["eval_args"]):
+        problem = "no user has an event in its period and one before it; move the points of TS in eval_args"
+    raise DataError(f"{dataset.dataset_path}: no {part} row is left: {problem}")
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
@@ -211,9 +264,10 @@ def user_names(dataset, users) -> np.ndarray:
     return np.atleast_1d(np.asarray(dataset.id2token(dataset.uid_field, users), dtype=str))
 
 
-def read_sources(config) -> tuple[Source, ...]:
+def read_sources(config, until: TrainingEnd | None = None) -> tuple[Source, ...]:
     """The source domains that the config asks for, each read, filtered and renumbered as RecBole does.
 
+    until: of a target that is split by time; what happened later in a source is left out.
     Reads nothing for models without transfer. A model that reads texts does without the sources that have none, and
     says so. Raises DataError if a source that was named is missing or malformed.
     """
@@ -229,7 +283,8 @@ def read_sources(config) -> tuple[Source, ...]:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")
     if warning := sources_warning(config["dataset"], config["sources"], folder):
         getLogger().warning(warning)
-    sources = tuple(filter(None, (_read_source(config, name, find_domain(name, folder)) for name in present)))
+    found = (_read_source(config, name, find_domain(name, folder), until) for name in present)
+    sources = tuple(filter(None, found))
     if spec.requires_texts and (present or missing) and not sources:
         getLogger().warning(f"no source has item texts: {config['model']} starts on the target from scratch")
     return sources
@@ -245,17 +300,19 @@ def _source_config(config, name: str, folder: Path):
     return source
 
 
-def read_source_items(config, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
-    """A source's events beside the target of ``config``, and its items' names by id, padding first."""
-    store, names = _read_store(_source_config(config, name, folder), folder / name / f"{name}.inter")
+def read_source_items(target: TransferDataset, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
+    """A source's events beside a target, and its items' names by id, padding first."""
+    config = _source_config(target.config, name, folder)
+    store, names = _read_store(config, folder / name / f"{name}.inter", target.training_end)
     return store, [str(item) for item in names()]
 
 
-def _read_source(config, name: str, folder: Path) -> Source | None:
+def _read_source(config, name: str, folder: Path, until: TrainingEnd | None) -> Source | None:
     source_config, file = _source_config(config, name, folder), folder / name / f"{name}.inter"
-    store, item_names = _read_store(source_config, file)
+    store, item_names = _read_store(source_config, file, until)
     if not len(training_windows(store, store.lengths, config["MAX_ITEM_LIST_LENGTH"])):
-        raise DataError(f"{folder / name}: no user of this source has two events; leave {name} out of sources")
+        when = " before the target's training ends" if until else ""
+        raise DataError(f"{folder / name}: no user of this source has two events{when}; leave {name} out of sources")
     texts = None
     if reads_texts(config):
         try:
@@ -269,16 +326,19 @@ def _read_source(config, name: str, folder: Path) -> Source | None:
     return Source(name, file, store, texts)
 
 
-def _read_store(config, file: Path) -> tuple[SequenceStore, Callable[[], Sequence[str]]]:
-    """The events of a domain, and what tells the names of its items in the order of their ids, padding first."""
+def _read_store(config, file: Path, until: TrainingEnd | None) -> tuple[SequenceStore, Callable[[], Sequence[str]]]:
+    """The events of a source, and what tells the names of its items in the order of their ids, padding first."""
     try:
-        domain = read_domain(file, ReadSpec.of(config))
+        domain = read_domain(file, replace(ReadSpec.of(config), timed=until is not None))
     except NeedsRecBole:
-        dataset = TransferDataset(config)
-        dataset._change_feat_format()
-        return dataset.store, lambda: dataset.id2token(dataset.iid_field, range(dataset.item_num))
-    tell(file.stem, domain.summary, config["exact_time"])
-    return domain.store, lambda: ["[PAD]", *domain.items]
+        domain = TransferDataset(config)
+        domain._change_feat_format()
+        names = lambda: domain.id2token(domain.iid_field, range(domain.item_num))  # noqa: E731
+    else:
+        tell(file.stem, domain.summary, config["exact_time"])
+        names = lambda: ["[PAD]", *domain.items]  # noqa: E731
+    store = domain.store
+    return until.past_of(store, domain.event_times, file) if until else store, names
 
 
 def _texts(config, file: Path, items: Sequence[str]) -> list[str]:

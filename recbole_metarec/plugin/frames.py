@@ -9,6 +9,7 @@ user's history, which float32 holds exactly.
 
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partialmethod
 from logging import getLogger
 from pathlib import Path
@@ -19,6 +20,7 @@ import polars as pl
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.data.faults import fail, show
 from recbole_metarec.data.features import read_features
 from recbole_metarec.data.ids import factorize, is_missing
@@ -26,6 +28,8 @@ from recbole_metarec.data.numbers import numbers_of
 from recbole_metarec.data.order import EventSummary, history_ranks
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_events
 from recbole_metarec.data.text_file import Header, TextColumns, read_columns, read_header
+from recbole_metarec.data.time_split import clock
+from recbole_metarec.data.writer import ORIGINAL_TIME
 from recbole_metarec.errors import DataError
 
 
@@ -73,7 +77,11 @@ def load_feat(dataset: Dataset, filepath, source) -> pd.DataFrame | None:
 
 def settle_rows(dataset: Dataset) -> None:
     """To be called on the rows that passed RecBole's filters: leaves out users and items that have no event any more,
-    and with ``exact_time`` puts in the place of times their ranks in the histories."""
+    and with ``exact_time`` puts in the place of times their ranks in the histories. Of a split by time the
+    ``event_times`` of the dataset, [n], become those of the rows."""
+    times = getattr(dataset, "event_times", None)
+    if times is not None:
+        dataset.event_times = times[dataset.inter_feat.index]
     ranks = dataset.__dict__.pop("_history_ranks", None)
     if ranks is not None:
         dataset.inter_feat[dataset.time_field] = ranks[dataset.inter_feat.index].astype(np.float64)
@@ -132,7 +140,10 @@ def _events_frame(dataset: Dataset, path: Path, names: Sequence[str]) -> pd.Data
     with suppress(NeedsRecBole):
         spec, is_ours = ReadSpec.of(dataset.config), True
     others = [name for name in names if name not in spec.fields[:2]]
-    events = read_events(path, spec, others)
+    is_timed = TimePoints.of(dataset.config["eval_args"]) is not None
+    events = read_events(path, replace(spec, also=ORIGINAL_TIME) if is_timed else spec, others)
+    if is_timed:
+        dataset.event_times = clock(path, events.users, events.times, events.also)
     if is_ours:
         dataset._expected_counts = events.counts(spec)
     tell(path.stem, events.summary(), spec.exact_time)

@@ -1,9 +1,10 @@
-"""RecBole's training loader for the models of this package."""
+"""RecBole's loaders for the models of this package."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
@@ -58,3 +59,18 @@ class SequenceLoader:
             getattr(dataset, f"{dataset.iid_field}_list_field"): inputs,
             dataset.item_list_length_field: torch.from_numpy(windows.length[rows]),
         }
+
+
+class HistoryEvalLoader(FullSortEvalDataLoader):
+    """RecBole's full ranking of rows with a history; without ``repeatable`` what a row has seen is struck out."""
+
+    def collate_fn(self, index) -> tuple:
+        """(rows, what is struck out, row of each positive, positive), as RecBole's."""
+        rows, _, places, positives = super().collate_fn(index)
+        return rows, self.struck_out(index), places, positives
+
+    def struck_out(self, index) -> tuple[Tensor, Tensor] | None:
+        """Row (0 .. B - 1) and item of each score that counts no more, int64 [n] each; None with ``repeatable``."""
+        if self.config["repeatable"]:
+            return None
+        return tuple(map(torch.from_numpy, self._dataset.seen.of_rows(np.asarray(index))))

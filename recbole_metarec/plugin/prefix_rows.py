@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import MaskItemSequence
 
@@ -16,7 +15,7 @@ from recbole_metarec.config.models import model_spec
 from recbole_metarec.data.sequences import Windows, prefix_windows
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.plugin.dataset import TransferDataset
-from recbole_metarec.plugin.loaders import SequenceLoader
+from recbole_metarec.plugin.loaders import HistoryEvalLoader, SequenceLoader
 from recbole_metarec.randomness import numpy_stream
 
 # Whole rows of scores are held at once; more rows of unlike length would bring their padding back.
@@ -122,7 +121,7 @@ class BatchMask(MaskItemSequence):
         return (random.random(items.shape) < self.mask_ratio) & (items > 0)
 
 
-class TrimmedEvalLoader(FullSortEvalDataLoader):
+class TrimmedEvalLoader(HistoryEvalLoader):
     """RecBole's full ranking over rows sorted by length, each batch as wide as its longest row."""
 
     def __init__(self, config, dataset: TransferDataset, sampler=None, shuffle: bool = False):
@@ -138,14 +137,14 @@ class TrimmedEvalLoader(FullSortEvalDataLoader):
         return map(self.collate_fn, self._batches)
 
     def collate_fn(self, index: np.ndarray) -> tuple:
-        """(rows, None, row of each positive, positive), as RecBole's; nothing is masked where nothing is predicted."""
+        """As RecBole's; nothing of a row is masked where nothing is predicted."""
         dataset = self._dataset
         rows = dataset.inter_feat[index]
         width = int(rows[dataset.item_list_length_field].max())
         items = getattr(dataset, f"{dataset.iid_field}_list_field")
         kept = {name: rows[name] for name in (dataset.uid_field, dataset.iid_field, dataset.item_list_length_field)}
         trimmed = Interaction({**kept, items: rows[items][:, :width]})
-        return trimmed, None, torch.arange(len(rows)), rows[dataset.iid_field]
+        return trimmed, self.struck_out(index), torch.arange(len(rows)), rows[dataset.iid_field]
 
 
 def trimmed_loaders(config, dataset: TransferDataset) -> tuple[PrefixLoader, TrimmedEvalLoader, TrimmedEvalLoader]:

@@ -18,6 +18,7 @@ from recbole_metarec.plugin.on_import import after
 
 _DATASET = "recbole_metarec.plugin.dataset:TransferDataset"
 _LOADER = "recbole_metarec.plugin.loaders:SequenceLoader"
+_EVAL_LOADER = "recbole_metarec.plugin.loaders:HistoryEvalLoader"
 
 
 def _is_ours(model) -> bool:
@@ -100,9 +101,7 @@ def _choose_loaders(utils) -> None:
     def get_dataloader(config, phase):
         if not _is_ours(config["model"]):
             return original(config, phase)
-        if phase == "train":
-            return load(_LOADER)
-        return utils.FullSortEvalDataLoader
+        return load(_LOADER if phase == "train" else _EVAL_LOADER)
 
     _replace(original, get_dataloader)
 

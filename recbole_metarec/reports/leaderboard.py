@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 
-from recbole_metarec.compare.leaderboard import Comparison, Difference, Entry
+from recbole_metarec.compare.leaderboard import KEPT, Comparison, Difference, Entry
 from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.transfer_guard import RULE
 from recbole_metarec.files import write_atomically
@@ -109,10 +109,11 @@ def notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """What a reader must know to read the tables, a sentence or two each."""
     entries = [entry for comparison in comparisons for entry in comparison.entries]
     measure = comparisons[0].protocol.measure
+    validated = "first" if comparisons[0].protocol.validated == KEPT else "second"
     sentences = [
         "Seen items: those of the user's whole history before the held-out item. RecBole keeps them in the ranking; "
-        "the other table removes them, but never the held-out item itself, from the same scores. Training, early "
-        "stopping and the transfer guard see the first ranking alone.",
+        "the other table removes them, but never the held-out item itself, from the same scores. Early stopping and "
+        f"the transfer guard see the {validated} ranking alone.",
         f"{measure.label}: test, mean ± standard deviation over seeds (n/a: one seed has none).",
         "Tier: the best model leads tier 1; every model that is not significantly worse than this leader is in it. The "
         "best of the others leads tier 2, and so on. Two models of one tier need not be equal.",

@@ -122,7 +122,13 @@ def test_values_at_the_edge_of_their_range_pass(name, value):
         ({"save_dataloaders": True}, "x: save_dataloaders is True, which is not supported here"),
         ({"transform": "mask_itemseq"}, "x: transform is mask_itemseq, which is not supported here"),
         ({"local_rank": 1}, "x: local_rank is 1, which is not supported here"),
-        ({"repeatable": False}, "x: repeatable is False, which is not supported here"),
+        ({"repeatable": "no"}, "x: repeatable is no; use True or False"),
+        ({"eval_args": {"split": {"LS": "valid_only"}}}, "x: eval_args has split {'LS': 'valid_only'}; use {'LS'"),
+        ({"eval_args": {"split": {"TS": [0.8, 0.2]}}}, "; use shares of the events"),
+        ({"eval_args": {"split": {"TS": [2, 1]}}}, "x: eval_args has split {'TS': [2, 1]}; use shares of the events"),
+        ({"eval_args": {"split": {"TS": ["2018-01-01", "soon"]}}}, "; use shares of the events, [0.8, 0.1, 0.1], or"),
+        ({"eval_args": {"split": {"TS": [0.8, 0.2, 0]}}}, "; use shares of the events"),
+        ({"eval_args": {"split": {"TS": 0.8}}}, "; use shares of the events"),
         ({"valid_metric": "NDCG@20"}, "x: valid_metric NDCG@20 is not measured by metrics and topk; use NDCG@10"),
         ({"metrics": ["NDGC"]}, "x: NDGC is not a metric that the rank of the held-out item gives; did you mean ndcg?"),
         ({"metrics": ["AUC"]}, "x: AUC is not a metric that the rank of the held-out item gives"),
@@ -243,7 +249,7 @@ def test_yaml_gives_values_and_lines(tmp_path):
      ("- a\n- b\n", ":1: not a list of settings"), ("just text\n", ":1: "),
      ("epochs: [1\nseed: 1\n", ":2: "), ("a: 1\n\tb: 2\n", ":2: "), ("1: 2\n", ":1: a key must be a word, not 1"),
      ("on: 2\n", ":1: a key must be a word, not on"), ("a: !!python/object/apply:os.getpid []\n", ":1: could not"),
-     ("a: *b\n", ":1: "), ("a: 2020-99-99\n", ": ")],
+     ("a: *b\n", ":1: ")],
 )  # fmt: skip
 def test_yaml_mistakes_name_file_and_line(tmp_path, text, message):
     path = write(tmp_path, text)

@@ -83,7 +83,7 @@ def test_recboles_own_models_get_the_protocol_and_nothing_else():
 @pytest.mark.parametrize(
     ("model", "user"),
     [("SASRec", {"epochs": -1}), ("SASRec", {"metrics": ["AUC"]}), ("SASRec", {"save_dataset": True}),
-     ("SASRec", {"repeatable": False}), ("GRU4Rec", {"seed": -1}), ("S3Rec", {"pretrain_epochs": -1})],
+     ("SASRec", {"repeatable": "yes"}), ("GRU4Rec", {"seed": -1}), ("S3Rec", {"pretrain_epochs": -1})],
 )  # fmt: skip
 def test_what_means_the_same_in_a_model_of_recbole_is_checked(model, user):
     (key,) = user

@@ -6,7 +6,7 @@ from support.worlds import Run, write_shop
 
 from recbole_metarec.evaluation.floor import floor_ranks
 from recbole_metarec.evaluation.ranking import rank_both, ranks_of
-from recbole_metarec.evaluation.seen import SeenItems, events_of, held_out_of, seen_items
+from recbole_metarec.evaluation.seen import SeenItems, events_of, held_out_of
 
 
 def test_ranks_on_three_users_by_hand():
@@ -23,8 +23,8 @@ def test_ranks_on_three_users_by_hand():
 
 def test_popularity_is_what_the_fitted_baseline_finds(tmp_path):
     run = Run(write_shop(tmp_path), model="SequentialPop")
-    train, valid, test = run.train.dataset, run.valid.dataset, run.test.dataset
-    seen = seen_items(train, valid, test)[0]
+    train, valid = run.train.dataset, run.valid.dataset
+    seen = valid.seen
     found = floor_ranks(*events_of(train), held_out_of(valid), train.item_num, seen)["popularity"]
     for ours, theirs in zip(found, rank_both(run.model, run.valid, seen, "cpu"), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -15,7 +15,6 @@ from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation import ranking
 from recbole_metarec.evaluation.ranking import both_ranks_of, chunk_sizes, ndcg_at, rank_all, rank_both, ranks_of
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
-from recbole_metarec.evaluation.seen import seen_items
 
 
 def brute_force(scores, targets, seen=None):
@@ -165,7 +164,7 @@ def test_metrics_equal_recboles_own_with_seen_items_masked(shop):
                 row[list(set(histories[user][:-held_out]) - {target})] = -np.inf
             return scores
 
-        seen = seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)[2 - held_out]
+        seen = loader.dataset.seen
         ours = metrics_of(rank_both(run.model, loader, seen, torch.device("cpu"))[1], run.config)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run.model, "full_sort_predict", masked)
@@ -184,7 +183,7 @@ def histories_of(run) -> dict[int, list[int]]:
 
 
 def seen_by_test(run):
-    return seen_items(run.train.dataset, run.valid.dataset, run.test.dataset)[1]
+    return run.test.dataset.seen
 
 
 def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from recbole.utils import get_model
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.evaluation.ranking import rank_both
-from recbole_metarec.evaluation.seen import SeenItems, seen_items
+from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.plugin.baselines import load_data
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 
@@ -59,7 +59,7 @@ def test_seen_is_the_whole_history_before_the_held_out_item_whoever_reads_it(sho
     mask = {"mask_ratio": 0.5} if model == "BERT4Rec" else {}
     _, (train, valid, test) = loaders_of(shop, model, MAX_ITEM_LIST_LENGTH=longest, **mask)
     assert (type(train.dataset) is SequentialDataset) == (model == "STAMP"), "RecBole's own loader"
-    found = seen_items(train.dataset, valid.dataset, test.dataset)
+    found = valid.dataset.seen, test.dataset.seen
     for seen, part, held_out, shortest in ((found[0], valid, 2, 4), (found[1], test, 1, 3)):
         expected = {
             user: set(history[:-held_out]) - {history[-held_out]}
@@ -93,7 +93,7 @@ def test_every_model_is_ranked_as_if_the_seen_items_were_struck_out_of_its_score
     net = get_model(model)(config, train.dataset)
     for weights in net.parameters():
         torch.nn.init.normal_(weights, std=0.5)
-    seen = seen_items(train.dataset, valid.dataset, test.dataset)
+    seen = valid.dataset.seen, test.dataset.seen
     for loader, own in zip((valid, test), seen):
         kept, removed = rank_both(net, loader, own, torch.device("cpu"))
         for row in range(len(kept)):

@@ -1,0 +1,48 @@
+"""``eval_args: {split: {TS: ...}}``: a split by two points in time that are the same for all users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+_FORMS = "shares of the events, [0.8, 0.1, 0.1], or when validation and test begin, [2018-01-01, 2018-07-01]"
+
+
+@dataclass(frozen=True)
+class TimePoints:
+    """When the validation period and the test period begin.
+
+    values: two shares of the events, in time, that lie before; or two times in the unit of the file. are_shares: which
+    of them. are_dates: times that are seconds since 1970, whatever the unit of the file.
+    """
+
+    values: tuple[float, float]
+    are_shares: bool = False
+    are_dates: bool = False
+
+    @classmethod
+    def of(cls, eval_args: Mapping) -> "TimePoints | None":
+        """None where histories are split leave-one-out. Raises ValueError, saying what may stand there."""
+        given = eval_args["split"].get("TS") if isinstance(eval_args.get("split"), Mapping) else None
+        if given is None:
+            return None
+        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        if len(given) == 3 and all(map(_is_number, given)) and min(given) > 0:
+            return cls((given[0] / sum(given), 1 - given[2] / sum(given)), are_shares=True)
+        are_dates = not all(map(_is_number, given))
+        try:
+            points = tuple(map(_seconds, given)) if are_dates else tuple(map(float, given))
+        except (ValueError, TypeError):
+            points = ()
+        if len(points) != 2 or not points[0] < points[1]:
+            raise ValueError(f"use {_FORMS}")
+        return cls(points, are_dates=are_dates)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _seconds(date) -> float:
+    """Of ISO 8601, in UTC where no zone is named."""
+    moment = datetime.fromisoformat(str(date).replace("Z", "+00:00"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
