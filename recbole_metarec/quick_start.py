@@ -19,7 +19,8 @@ from recbole_metarec.evaluation.recbole_metrics import metrics_of
 from recbole_metarec.evaluation.seen import events_of, held_out_of
 from recbole_metarec.evaluation.transfer_guard import verdict
 from recbole_metarec.files import write_csv, write_json
-from recbole_metarec.plugin.dataset import LEAVE_ONE_OUT, user_names
+from recbole_metarec.plugin.dataset import user_names
+from recbole_metarec.plugin.splitting import LEAVE_ONE_OUT
 from recbole_metarec.runs import folder
 from recbole_metarec.runs.figures import draw_codebook, draw_history, draw_similarity
 from recbole_metarec.runs.references import fitted_references

@@ -22,7 +22,7 @@ from recbole_metarec.config.schema import known_keys
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
 from recbole_metarec.data.batches import SequenceBatches
 from recbole_metarec.data.reader import ReadSpec, read_domain
-from recbole_metarec.data.sequences import SequenceStore, Split, prefix_windows, training_windows
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore, prefix_windows, training_windows
 from recbole_metarec.data.text_file import read_columns
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError, MetaRecError
 from recbole_metarec.quick_start import run_experiment
@@ -289,7 +289,7 @@ def test_every_event_after_the_first_is_a_target_exactly_once(store, longest, ev
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=12))
 def test_the_split_holds_every_event_once(lengths):
     lengths = np.array(lengths)
-    split = Split.leave_one_out(lengths)
+    split = HistorySplit.leave_one_out(lengths)
     held_out = np.bincount(split.valid, minlength=len(lengths)) + np.bincount(split.test, minlength=len(lengths))
     assert (split.trained + held_out == lengths).all() and (split.trained >= np.minimum(lengths, 2)).all()
     assert set(split.valid.tolist()) <= set(split.test.tolist())

@@ -6,12 +6,12 @@ Any count of pairs finds them, so that a share of such test events says how much
 import numpy as np
 
 from recbole_metarec.data.pair_lags import REACH
-from recbole_metarec.data.sequences import SequenceStore, Split
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 
 COMPANION_SHARE = 0.5  # of an item's training events that have the other item near them
 
 
-def companion_rows(store: SequenceStore, split: Split) -> np.ndarray:
+def companion_rows(store: SequenceStore, split: HistorySplit) -> np.ndarray:
     """bool [test rows]: the held-out item stood near the last one in at least half of that one's training events."""
     places = store.offsets[split.test] + split.test_at
     held_out, last = store.items[places], store.items[places - 1]
@@ -19,7 +19,7 @@ def companion_rows(store: SequenceStore, split: Split) -> np.ndarray:
     return (events > 1) & (near_counts(store, split.trained, last, held_out) >= COMPANION_SHARE * events)
 
 
-def repeat_rows(store: SequenceStore, split: Split) -> np.ndarray:
+def repeat_rows(store: SequenceStore, split: HistorySplit) -> np.ndarray:
     """bool [test rows]: the held-out item is in the user's history already."""
     rows = np.arange(len(split.test))
     before = store.of_users(split.test).first(split.test_at).items

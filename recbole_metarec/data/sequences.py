@@ -94,7 +94,7 @@ class SequenceStore:
 
 
 @dataclass(frozen=True)
-class Split:
+class HistorySplit:
     """What of each user's events trains, and which event is held out in validation and in the test: one at most.
 
     trained: int64 [U], the first so many. valid, test: int64 [R], users that have the row. valid_at, test_at: int64
@@ -108,7 +108,7 @@ class Split:
     test_at: np.ndarray
 
     @classmethod
-    def leave_one_out(cls, lengths: np.ndarray) -> "Split":
+    def leave_one_out(cls, lengths: np.ndarray) -> "HistorySplit":
         """Of users with so many events, by RecBole's rule for ``LS: valid_and_test``.
 
         The last event is the test target of users with n >= 3, the one before it the validation target of those with
@@ -118,7 +118,7 @@ class Split:
         return cls(lengths - np.clip(lengths - 2, 0, 2), valid, lengths[valid] - 2, test, lengths[test] - 1)
 
     @classmethod
-    def by_time(cls, lengths: np.ndarray, before_valid: np.ndarray, before_test: np.ndarray) -> "Split":
+    def by_time(cls, lengths: np.ndarray, before_valid: np.ndarray, before_test: np.ndarray) -> "HistorySplit":
         """Of users with so many events, and so many before each of the two periods: int64 [U] each.
 
         Held out is the first event of a period, if one stands before it: no model is shown anything that it would have

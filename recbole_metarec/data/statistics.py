@@ -10,7 +10,7 @@ from recbole_metarec.data.companions import companion_rows, repeat_rows
 from recbole_metarec.data.features import read_features
 from recbole_metarec.data.order import EventSummary
 from recbole_metarec.data.reader import Domain, ReadSpec, read_domain
-from recbole_metarec.data.sequences import SequenceStore, Split
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 from recbole_metarec.data.text_file import read_header
 from recbole_metarec.data.writer import ORIGINAL_TIME
 
@@ -86,7 +86,7 @@ def inspect_domain(name: str, folder: Path, spec: ReadSpec) -> tuple[Statistics,
     file = folder / name / f"{name}.inter"
     domain = read_domain(file, replace(spec, also=ORIGINAL_TIME))
     store = domain.store
-    split = Split.leave_one_out(store.lengths)
+    split = HistorySplit.leave_one_out(store.lengths)
     rows = {"train": int(np.maximum(split.trained - 1, 0).sum()), "valid": len(split.valid), "test": len(split.test)}
     statistics = Statistics(
         name,

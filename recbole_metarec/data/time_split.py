@@ -9,7 +9,7 @@ import numpy as np
 from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.data.numbers import Times
 from recbole_metarec.data.order import history_ranks
-from recbole_metarec.data.sequences import SequenceStore, Split
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 from recbole_metarec.data.time_units import unit_of
 from recbole_metarec.errors import DataError
 
@@ -48,7 +48,7 @@ def starts(points: TimePoints, times: np.ndarray, path: Path) -> tuple[float, fl
     return tuple(date * 1000**thousands for date in points.values)
 
 
-def split_by_time(store: SequenceStore, times: np.ndarray, points: TimePoints, path: Path) -> tuple[Split, str]:
+def split_by_time(store: SequenceStore, times: np.ndarray, points: TimePoints, path: Path) -> tuple[HistorySplit, str]:
     """The split of a target, and what it is in words. times [N]: when each event of the store was."""
     first, second = starts(points, times, path)
     told = [_told(start, times) for start in (first, second)]
@@ -56,7 +56,9 @@ def split_by_time(store: SequenceStore, times: np.ndarray, points: TimePoints, p
         f"by time: training before {told[0]}, then validation, from {told[1]} on the test, in each period a user's "
         "first event"
     )
-    return Split.by_time(store.lengths, events_before(store, times, first), events_before(store, times, second)), words
+    return HistorySplit.by_time(
+        store.lengths, events_before(store, times, first), events_before(store, times, second)
+    ), words
 
 
 class TrainingEnd(NamedTuple):

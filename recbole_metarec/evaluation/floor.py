@@ -34,7 +34,7 @@ def _ranked(scores_of, targets: np.ndarray, seen: SeenItems) -> tuple[np.ndarray
     both = []
     for start in range(0, len(targets), _ROWS):
         part = np.arange(start, min(start + _ROWS, len(targets)))
-        scores = torch.from_numpy(np.ascontiguousarray(scores_of(part), dtype=np.float32))
+        scores = torch.from_numpy(np.array(scores_of(part), dtype=np.float32))
         rows, items = (torch.from_numpy(numbers) for numbers in seen.of_rows(part))
         both.append(both_ranks_of(scores, torch.from_numpy(targets[part]), rows, items))
     return tuple(torch.cat(ranks).numpy() for ranks in zip(*both))

@@ -7,7 +7,7 @@ import numpy as np
 
 from recbole_metarec.data.companions import companion_rows
 from recbole_metarec.data.pair_lags import REACH
-from recbole_metarec.data.sequences import SequenceStore, Split
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 
 COLD_USER = 3  # events at most; the fewest that 5-core data leave for training
 COLD_ITEM = 4  # events at most
@@ -28,7 +28,7 @@ class Segment:
         return int(self.mask.sum())
 
 
-def target_segments(store: SequenceStore, split: Split) -> tuple[np.ndarray, tuple[Segment, ...]]:
+def target_segments(store: SequenceStore, split: HistorySplit) -> tuple[np.ndarray, tuple[Segment, ...]]:
     """(ids int64 [R] of the users with a test row, their segments) of a target's histories.
 
     Lengths and counts are of the training part only.

@@ -16,11 +16,12 @@ from recbole_metarec.data.order import in_time
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.plugin.config import read_dataset, split_dataset
-from recbole_metarec.plugin.dataset import TransferDataset, check_depth, fail_without_held_out, split_of
+from recbole_metarec.plugin.dataset import TransferDataset, check_depth
 from recbole_metarec.plugin.frames import check_counts, filled_by_our_reader
 from recbole_metarec.plugin.loaders import HistoryEvalLoader
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders
 from recbole_metarec.plugin.recbole_checkpoint import load_recbole_checkpoint
+from recbole_metarec.plugin.splitting import fail_without_held_out, split_of
 from recbole_metarec.trainer.checkpoint import read_checkpoint, write_checkpoint
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -22,15 +21,14 @@ from recbole_metarec.data.filters import value_fault
 from recbole_metarec.data.item_texts import NoTextError, read_item_texts
 from recbole_metarec.data.order import in_time
 from recbole_metarec.data.reader import NeedsRecBole, ReadSpec, read_domain
-from recbole_metarec.data.sequences import SequenceStore, Split, training_windows
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore, training_windows
 from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
-from recbole_metarec.data.time_split import TrainingEnd, split_by_time
+from recbole_metarec.data.time_split import TrainingEnd
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.plugin.frames import check_counts, load_feat, settle_rows, tell
-
-LEAVE_ONE_OUT = "leave-one-out in time order"
+from recbole_metarec.plugin.splitting import fail_without_held_out, split_of
 
 
 class TransferDataset(SequentialDataset):
@@ -109,7 +107,7 @@ class TransferDataset(SequentialDataset):
         return [train, self._part(split.valid, split.valid_at), self._part(split.test, split.test_at)]
 
     @cached_property
-    def split(self) -> Split:
+    def split(self) -> HistorySplit:
         """Which events train and which are held out."""
         return self._split_and_words[0]
 
@@ -119,7 +117,7 @@ class TransferDataset(SequentialDataset):
         return self._split_and_words[1]
 
     @cached_property
-    def _split_and_words(self) -> tuple[Split, str]:
+    def _split_and_words(self) -> tuple[HistorySplit, str]:
         return split_of(self, self.store, self.event_times)
 
     @cached_property
@@ -163,7 +161,7 @@ class TransferDataset(SequentialDataset):
         """RecBole's matrix of users and items; that of its sequential datasets looks for prefix rows."""
         return super(SequentialDataset, self).inter_matrix(form, value_field)
 
-    def _check_rows(self, split: Split) -> None:
+    def _check_rows(self, split: HistorySplit) -> None:
         for rows, name in ((split.valid, "validation"), (split.test, "test")):
             if not len(rows):
                 fail_without_held_out(self, name)
@@ -225,26 +223,6 @@ def check_depth(dataset) -> None:
     if list(config["topk"]) != key_table()["topk"].default or not model_spec(config["model"]).is_ours:
         raise ConfigError(f"{told}; ask for fewer")
     dataset.logger.warning(f"{told}, so every model scores 1 there")
-
-
-def split_of(dataset, store: SequenceStore, event_times: np.ndarray | None) -> tuple[Split, str]:
-    """How the config of a RecBole dataset wants its events to be split, and that in words for readers.
-
-    store, event_times [N]: its events, sorted by user and time. Raises DataError for dates where there are none.
-    """
-    points = TimePoints.of(dataset.config["eval_args"])
-    if points is None:
-        return Split.leave_one_out(store.lengths), LEAVE_ONE_OUT
-    return split_by_time(store, event_times, points, Path(dataset.dataset_path))
-
-
-def fail_without_held_out(dataset, part: str) -> NoReturn:
-    """Raise the DataError of a RecBole dataset without a row in ``part``, which is validation or test."""
-    needed = {"validation": 4, "test": 3}[part]
-    problem = f"no user has {needed} events or more; loosen the filter or bring longer histories"
-    if TimePoints.of(dataset.config["eval_args"]):
-        problem = "no user has an event in its period and one before it; move the points of TS in eval_args"
-    raise DataError(f"{dataset.dataset_path}: no {part} row is left: {problem}")
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,7 @@ import torch
 
 from recbole_metarec.data.batches import BatchStream, SequenceBatch, SequenceBatches
 from recbole_metarec.data.pair_counts import PairCounts
-from recbole_metarec.data.sequences import SequenceStore, Split, training_windows
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore, training_windows
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.files import model_file
 from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable, without_lift
@@ -55,7 +55,7 @@ class Lessons:
         self.device, self.given = device, 0
         self.evidence, self.streams = [], []
         for part, items in _subsamples(store, name, seed):
-            kept = Split.leave_one_out(part.lengths).trained
+            kept = HistorySplit.leave_one_out(part.lengths).trained
             counts = PairCounts.of(part, kept, most)
             table = PairTable(part.n_items, len(counts.neighbours)).to(device)
             table.fill(counts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_metarec.data.companions import companion_rows, near_counts, repeat_rows
-from recbole_metarec.data.sequences import SequenceStore, Split
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 
 
 def random_store(seed: int, n: int) -> SequenceStore:
@@ -36,7 +36,7 @@ def test_pairs_near_each_other_are_counted(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_companions_and_repeats_of_each_test_row(seed):
     store = random_store(seed, 60)
-    split = Split.leave_one_out(store.lengths)
+    split = HistorySplit.leave_one_out(store.lengths)
     companions, repeats = companion_rows(store, split), repeat_rows(store, split)
     counts = store.item_counts(split.trained)
     for row, user in enumerate(split.test):

@@ -12,7 +12,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import SequentialDataset
 
-from recbole_metarec.data.sequences import SequenceStore, Split, training_windows
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore, training_windows
 
 KEEP_ALL = {"user_inter_num_interval": None, "item_inter_num_interval": None}
 
@@ -69,7 +69,7 @@ def test_prefix_rows_are_the_most_recent_events_oldest_first():
 
 
 def test_leave_one_out_by_hand():
-    split = Split.leave_one_out(np.array([1, 2, 3, 4, 9]))
+    split = HistorySplit.leave_one_out(np.array([1, 2, 3, 4, 9]))
     assert split.trained.tolist() == [1, 2, 2, 2, 7]
     assert split.test.tolist() == [2, 3, 4] and split.valid.tolist() == [3, 4]
 

@@ -6,7 +6,7 @@ import pytest
 import recbole_metarec  # noqa: F401
 
 # isort: split
-from recbole_metarec.data.sequences import SequenceStore, Split
+from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 from recbole_metarec.evaluation.segments import (
     by_history,
     by_item,
@@ -81,7 +81,7 @@ def test_a_targets_segments_are_of_its_training_part():
     histories = {7: [1, 2, 3, 4, 5], 8: [6, 6], 9: [4, 2, 6]}
     users = np.repeat(list(histories), [len(items) for items in histories.values()])
     store = SequenceStore.from_events(users, np.concatenate(list(histories.values())), 7)
-    ids, found = target_segments(store, Split.leave_one_out(store.lengths))
+    ids, found = target_segments(store, HistorySplit.leave_one_out(store.lengths))
     assert ids.tolist() == [7, 9]
     assert masks(found) == {"Cold users": [0, 1], "Short histories": [1], "Medium histories": [0], "Cold items": [0, 1]}
     # item 5 is only ever held out; item 6 was trained on twice by user 8

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.worlds import TINY, Run, check_exact_resume, equal, write_shop
 
-from recbole_metarec.data.sequences import Split
+from recbole_metarec.data.sequences import HistorySplit
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.ranking import rank_all
@@ -149,7 +149,7 @@ def test_lessons_are_shops_of_several_sizes_each_with_the_counts_of_its_own_user
     store = next(iter(run(shop, fit=False).train.dataset.sources)).store
     lessons = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"))
     sizes = [int(evidence.pairs.popularity.sum()) for evidence in lessons.evidence]
-    assert sizes == sorted(sizes) and sizes[-1] == Split.leave_one_out(store.lengths).trained.sum()
+    assert sizes == sorted(sizes) and sizes[-1] == HistorySplit.leave_one_out(store.lengths).trained.sum()
     batches = [next(lessons) for _ in range(2 * len(sizes))]
     assert [evidence for _, evidence in batches[: len(sizes)]] == lessons.evidence
     again = Lessons(store, "Near", 8, 64, 7, 100, torch.device("cpu"), torch.arange(store.n_items)[:, None])
