@@ -15,7 +15,7 @@ from recbole_metarec.evaluation.floor import floor_ranks
 from recbole_metarec.evaluation.intervals import level_interval, paired_difference
 from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.evaluation.ranking import rank_both
-from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.evaluation.recbole_metrics import catalogue_of, list_measures, metrics_of
 from recbole_metarec.evaluation.seen import events_of, held_out_of
 from recbole_metarec.evaluation.transfer_guard import verdict
 from recbole_metarec.files import write_csv, write_json
@@ -88,18 +88,22 @@ class Experiment:
 
 def _columns(part: Part, metric: Metric) -> tuple[Column, ...]:
     """The metric by which validation chooses, and the next one that is measured at the same depth."""
-    others = (each for each in map(Metric.named, part.valid) if each.depth == metric.depth and each != metric)
-    second = next(others, None)
-    beside = (
-        Column(second.label, lambda part: second.of(part.valid_ranks).mean(), SCORE, minor="valid"),
-        Column(second.label, lambda part: second.of(part.test_ranks).mean(), SCORE, minor="test"),
-    )
+    same_depth = [each for each in map(Metric.named, part.valid) if each.depth == metric.depth and each != metric]
+    second = next((each for each in same_depth if not each.is_of_lists), None)
+    of_lists = [each for each in same_depth if each.is_of_lists]
+    beside = ()
+    if second:
+        beside = (
+            Column(second.label, lambda part: second.of(part.valid_ranks).mean(), SCORE, minor="valid"),
+            Column(second.label, lambda part: second.of(part.test_ranks).mean(), SCORE, minor="test"),
+        )
     return (
         Column("model", lambda part: part.name, left=True),
         Column(metric.label, lambda part: metric.of(part.valid_ranks).mean(), SCORE, minor="valid"),
         Column(metric.label, lambda part: level_interval(metric.of(part.test_ranks)), LEVEL, minor=_INTERVAL),
         Column(metric.label, lambda part: metric.of(part.test_unseen_ranks).mean(), SCORE, minor="test, seen removed"),
-        *(beside if second else ()),
+        *beside,
+        *(Column(each.label, lambda part, key=each.key: part.test[key], SCORE, minor="test") for each in of_lists),
     )
 
 
@@ -190,6 +194,10 @@ def _part(name: str, model, run: TrainedRun) -> Part:
     for part, rows in (("valid", run.valid), ("test", run.test)):
         ranks[part], ranks[f"{part}_unseen"] = rank_both(model, rows, rows.dataset.seen, run.config["device"])
     metrics = {kind: _numbers(metrics_of(array, run.config)) for kind, array in ranks.items()}
+    catalogue = catalogue_of(run.train.dataset)
+    for part, rows in (("valid", run.valid), ("test", run.test)):
+        for kind, measures in zip((part, f"{part}_unseen"), list_measures(model, rows, run.config, catalogue)):
+            metrics[kind] |= _numbers(measures)
     return Part(name, **metrics, **{f"{kind}_ranks": array for kind, array in ranks.items()})
 
 

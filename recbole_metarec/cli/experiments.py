@@ -60,17 +60,21 @@ def read_share(comparison: ComparisonRequest, rows: str | None, target_users: st
     target.sources()
     if rows:
         _check_rows(Path(rows))
-        _check_metric(target)
+        _check_depth(target)
     return compare_settings.read_share(target_users, key, target.dataset, target.keys)
 
 
-def _check_metric(target: Target) -> None:
-    """Raises ConfigError where a file of rows, whose figures are of one metric, would get those of another."""
-    chosen = str(target.keys.get("valid_metric", metrics.NDCG_10.label))
-    if metrics.Metric.named(chosen) != metrics.NDCG_10:
-        raise ConfigError(
-            f"--rows: a file holds {metrics.NDCG_10.label}, and these compare by {chosen}; leave --rows out"
-        )
+def _metric(target: Target):
+    """By what the runs are compared."""
+    return metrics.Metric.named(str(target.keys.get("valid_metric", metrics.NDCG_10.label)))
+
+
+def _check_depth(target: Target) -> None:
+    """Raises ConfigError for a metric that the ranks beside a file of rows, which end somewhere, do not tell."""
+    deepest = compare_rows.DEEPEST
+    if _metric(target).depth >= deepest:
+        problem = f"{_metric(target).label} is deeper than the ranks that are kept"
+        raise ConfigError(f"--rows: {problem}; choose one up to {deepest - 1}, or leave --rows out")
 
 
 def _check_rows(file: Path) -> None:
@@ -87,7 +91,7 @@ def run_and_report(
 ) -> int:
     """Prints the cost and the warning, runs what is missing and reports. Returns 0, or 1 if a run has failed."""
     target = comparison.target
-    rows_file = compare_rows.RowsFile(rows) if rows else None
+    rows_file = compare_rows.RowsFile(rows, _metric(target)) if rows else None
     if rows_file:  # a mistake in it is reported before anything is run
         rows_file.rows()
         rows_file.ranks()

@@ -2,7 +2,8 @@
 
 A row says what was trained (the run's recipe, whatever the code), on what data, and with what result. Beside the file,
 ``FILE.ranks.npz`` keeps the ranks of the held-out items, with which two runs are compared user by user. Files of older
-releases do not have the figures of the ranking without seen items; they are read, and get these columns empty.
+releases do not have the figures of the ranking without seen items; they are read, and get these columns empty. All
+figures of a file are of one metric, which its header names.
 """
 
 import csv
@@ -21,7 +22,7 @@ from recbole_metarec.evaluation.results import RunResult
 from recbole_metarec.files import locked, write_atomically
 from recbole_metarec.jobs.job import PlannedRun, Recipe
 
-DEEPEST = 255  # ranks beyond are kept as this one; no metric at 10 or 50 tells them apart
+DEEPEST = 255  # ranks beyond are kept as this one: no metric at a smaller depth tells them apart
 _REMEDY = "free some space or choose another --rows"
 
 
@@ -30,8 +31,8 @@ class Row:
     """One finished run.
 
     experiment, variant: for which it was done. sources: joined by ``+``. config, data, seed: its recipe. code: the
-    version it was done with. best_epoch: None where none was validated. valid, test: by the run's valid_metric, which
-    is NDCG@10 in a file. valid_unseen, test_unseen: the same with seen items removed from the ranking; None in a row of
+    version it was done with. best_epoch: None where none was validated. valid, test: by the run's valid_metric.
+    valid_unseen, test_unseen: the same with seen items removed from the ranking; None in a row of
     an older release. guard: ``fired`` or ``kept``, as the transfer guard would have done with the run that it was
     compared with; "" where it cannot be said. seconds: of the whole run. command: repeats it.
     """
@@ -86,11 +87,14 @@ class Row:
 
 _TITLES = {"config": "config_hash", "data": "data_fingerprint", "code": "code_version"}
 _SCORES = ("valid", "test", "valid_unseen", "test_unseen")
-_TITLES |= {name: f"{name}_{NDCG_10.key}" for name in _SCORES}
-COLUMNS = {_TITLES.get(field.name, field.name): field.name for field in fields(Row)}
-_OLD_COLUMNS = [title for title, name in COLUMNS.items() if not name.endswith("_unseen")]
 _NUMBERS = {"seed": int, "best_epoch": int, "seconds": float, **dict.fromkeys(_SCORES, float)}
 _MAY_BE_EMPTY = {"best_epoch", "valid_unseen", "test_unseen"}
+
+
+def columns_of(metric: Metric) -> dict[str, str]:
+    """Title of each column of a file -> the field of a row."""
+    titles = _TITLES | {name: f"{name}_{metric.key}" for name in _SCORES}
+    return {titles.get(field.name, field.name): field.name for field in fields(Row)}
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,13 @@ class Ranks:
 
 
 class RowsFile:
-    """Rows in one CSV file and ranks beside it, each written whole; several commands may add to it at once."""
+    """Rows in one CSV file and ranks beside it, each written whole; several commands may add to it at once.
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    metric: by which the rows of this file are.
+    """
+
+    def __init__(self, path: str | Path, metric: Metric = NDCG_10):
+        self.path, self.columns, self.metric = Path(path), columns_of(metric), metric
         self.ranks_path = self.path.with_name(f"{self.path.name}.ranks.npz")
 
     def rows(self) -> dict[Recipe, Row]:
@@ -136,9 +143,7 @@ class RowsFile:
                 header, *lines = [*csv.reader(file, strict=True)] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.path}: cannot be read as CSV ({error}); fix it or choose another --rows") from None
-        if header not in (list(COLUMNS), _OLD_COLUMNS):
-            unknown = next((repr(name) for name in header if name not in COLUMNS), None)
-            self._fail(1, f"column {unknown} is unknown" if unknown else f"columns are not {', '.join(COLUMNS)}")
+        self._check_header(header)
         rows: dict[Recipe, Row] = {}
         for number, cells in enumerate(lines, start=2):
             row = self._row(number, header, cells)
@@ -146,20 +151,32 @@ class RowsFile:
                 self._fail(number, f"a second row of {row.variant}, seed {row.seed}, with other figures")
         return rows
 
+    def _check_header(self, header: list[str]) -> None:
+        older = [title for title, name in self.columns.items() if not name.endswith("_unseen")]
+        if header in (list(self.columns), older):
+            return
+        kept = next((name.removeprefix("test_") for name in header if name.startswith("test_") and "@" in name), None)
+        if kept not in (None, self.metric.key):
+            raise DataError(
+                f"{self.path}: its figures are {kept}, and these compare by {self.metric.key}; choose another --rows"
+            )
+        unknown = next((repr(name) for name in header if name not in self.columns), None)
+        self._fail(1, f"column {unknown} is unknown" if unknown else f"columns are not {', '.join(self.columns)}")
+
     def _row(self, line: int, header: list[str], cells: list[str]) -> Row:
         if len(cells) != len(header):
             self._fail(line, f"{len(cells)} fields where the header has {len(header)}")
-        values: dict = dict.fromkeys(COLUMNS.values(), "") | {
-            COLUMNS[title]: cell for title, cell in zip(header, cells)
-        }
+        values: dict = dict.fromkeys(self.columns.values(), "")
+        values |= {self.columns[title]: cell for title, cell in zip(header, cells)}
+        titles = {name: title for title, name in self.columns.items()}
         for name, kind in _NUMBERS.items():
             try:
                 values[name] = None if name in _MAY_BE_EMPTY and not values[name] else kind(values[name])
             except ValueError:
-                self._fail(line, f"{_TITLES.get(name, name)} is {values[name]!r}, not a number")
+                self._fail(line, f"{titles[name]} is {values[name]!r}, not a number")
         scores = [values[name] for name in _SCORES if values[name] is not None]
         if not all(0 <= score <= 1 for score in scores):  # also not a number
-            self._fail(line, f"valid and test {NDCG_10.key} must lie in [0, 1]")
+            self._fail(line, f"valid and test {self.metric.key} must lie in [0, 1]")
         if not (values["config"] and values["data"]):
             self._fail(line, "no config_hash or no data_fingerprint")
         return Row(**values)
@@ -200,13 +217,12 @@ class RowsFile:
                 )
                 write_atomically(self.ranks_path, [packed.getvalue()], _REMEDY)
             if after != before:
-                write_atomically(self.path, [_csv(after.values()).encode()], _REMEDY)
+                write_atomically(self.path, [self._csv(after.values()).encode()], _REMEDY)
             return len(after) - len(before)
 
-
-def _csv(rows: Iterable[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(asdict(row).values() for row in rows)  # None is an empty cell
-    return text.getvalue()
+    def _csv(self, rows: Iterable[Row]) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(asdict(row).values() for row in rows)  # None is an empty cell
+        return text.getvalue()

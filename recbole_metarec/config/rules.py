@@ -16,6 +16,8 @@ from recbole_metarec.config.time_points import TimePoints
 
 # RecBole's metrics that the one ranking gives: they need no more than the rank of each user's held-out item
 RANKING_METRICS = ("hit", "map", "mrr", "ndcg", "precision", "recall")
+# and those of the lists that users are shown, which belong to no single user
+LIST_MEASURES = ("itemcoverage", "averagepopularity", "shannonentropy", "giniindex", "tailpercentage")
 _EVAL = {"order": "TO", "group_by": "user"}
 _LEAVE_ONE_OUT = {"LS": "valid_and_test"}
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
@@ -147,16 +149,19 @@ def _check_split(split, origins: Origins) -> None:
 def _check_metrics(values: Mapping, origins: Origins) -> None:
     metrics = [values["metrics"]] if isinstance(values["metrics"], str) else list(values["metrics"])
     for name in metrics:
-        if name.lower() not in RANKING_METRICS:
-            guess = nearest(name, RANKING_METRICS)
+        if name.lower() not in RANKING_METRICS + LIST_MEASURES:
+            guess = nearest(name, RANKING_METRICS + LIST_MEASURES)
             fail(
                 origins,
                 "metrics",
-                f"{name} is not a metric that the rank of the held-out item gives",
-                f"did you mean {guess}?" if guess else f"use some of {', '.join(RANKING_METRICS)}",
+                f"{name} is not a metric of a ranking with one held-out item",
+                f"did you mean {guess}?" if guess else f"use some of {', '.join(RANKING_METRICS + LIST_MEASURES)}",
             )
     topk = [values["topk"]] if isinstance(values["topk"], int) else list(values["topk"])
-    offered = [f"{name}@{k}" for name in metrics for k in topk]
+    offered = [f"{name}@{k}" for name in metrics for k in topk if name.lower() in RANKING_METRICS]
+    if not offered:
+        problem = f"metrics {', '.join(metrics)} are of whole lists, and validation needs one of each user"
+        fail(origins, ("metrics", "valid_metric"), problem, f"add some of {', '.join(RANKING_METRICS)}")
     if values["valid_metric"].lower() not in [name.lower() for name in offered]:
         fail(
             origins,

@@ -1,13 +1,20 @@
 """The metrics by which models are compared. In a row with one relevant item each is a function of that item's rank.
 
-So the ranks that a run keeps hold every metric of every user, at any depth.
+So the ranks that a run keeps hold every metric of every user, at any depth. Measures of lists are no such metrics: they
+have a name and a depth alone.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-_NAMES = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "hit": "Hit", "precision": "Precision", "map": "MAP"}
+from recbole_metarec.config.rules import LIST_MEASURES
+
+_NAMES = {
+    "ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "hit": "Hit", "precision": "Precision", "map": "MAP",
+    "itemcoverage": "ItemCoverage", "averagepopularity": "AveragePopularity", "shannonentropy": "ShannonEntropy",
+    "giniindex": "GiniIndex", "tailpercentage": "TailPercentage",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,11 @@ class Metric:
     def key(self) -> str:
         """As RecBole prints it: ``ndcg@10``."""
         return f"{self.name}@{self.depth}"
+
+    @property
+    def is_of_lists(self) -> bool:
+        """Whether it measures the lists of all users together, so that ranks do not tell it."""
+        return self.name in LIST_MEASURES
 
     @property
     def label(self) -> str:

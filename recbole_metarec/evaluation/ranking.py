@@ -109,6 +109,23 @@ def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[
     return tuple(ranks.numpy())
 
 
+@torch.no_grad()
+def top_both(model, eval_data, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """The k items that each row's user is shown, best first, of all, and of those that the user has not seen.
+
+    int64 [R, k] each. As in the ranking, the held-out item counts as not seen. Where fewer are left, seen ones follow.
+    """
+    seen = eval_data.dataset.seen
+    lists = torch.empty(2, len(eval_data._dataset.inter_feat), k, dtype=torch.int64)
+    for part, scores, _, _ in _scored(model, eval_data, device):
+        scores = scores.clone()
+        scores[:, 0] = float("-inf")
+        lists[0, part] = scores.topk(k).indices.cpu()
+        scores[tuple(torch.from_numpy(numbers).to(device) for numbers in seen.of_rows(part.numpy()))] = float("-inf")
+        lists[1, part] = scores.topk(k).indices.cpu()
+    return tuple(lists.numpy())
+
+
 def _scored(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
     """(rows int64 [B], their scores [B, n], targets int64 [B], what the loader strikes out) of every row once."""
     for part, interaction, targets, struck_out in _parts(model, eval_data, device, show_progress):

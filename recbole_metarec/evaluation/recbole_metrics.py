@@ -1,15 +1,23 @@
-"""RecBole's metrics of the one ranking."""
+"""RecBole's metrics of the one ranking, and its measures of the lists that users are shown."""
 
-from collections import OrderedDict
+import copy
+from collections import ChainMap, Counter, OrderedDict
 
 import numpy as np
 import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 
+from recbole_metarec.config.rules import LIST_MEASURES
+from recbole_metarec.evaluation.ranking import top_both
+from recbole_metarec.evaluation.seen import events_of
+
 
 def metrics_of(ranks: np.ndarray, config) -> OrderedDict:
-    """RecBole's metrics, by RecBole's evaluator, of ranks int64 [R]; keys as RecBole prints them (``ndcg@10``)."""
+    """RecBole's metrics, by RecBole's evaluator, of ranks int64 [R]; keys as RecBole prints them (``ndcg@10``).
+
+    Measures of lists, which ranks do not tell, are left out.
+    """
     deepest = max(config["topk"])
     hits = np.zeros((len(ranks), deepest + 1), dtype=np.int64)
     hits[:, deepest] = 1  # one relevant item in each row
@@ -17,4 +25,38 @@ def metrics_of(ranks: np.ndarray, config) -> OrderedDict:
     hits[np.flatnonzero(is_hit), ranks[is_hit] - 1] = 1
     struct = DataStruct()
     struct.set("rec.topk", torch.from_numpy(hits))
-    return Evaluator(config).evaluate(struct)
+    return Evaluator(_with_metrics(config, of_lists=False)).evaluate(struct)
+
+
+def catalogue_of(train) -> DataStruct:
+    """What RecBole's measures of lists read of a training part: how many items there are, and each one's events."""
+    struct = DataStruct()
+    struct.set("data.num_items", train.item_num)
+    struct.set("data.count_items", Counter(events_of(train)[1].tolist()))
+    return struct
+
+
+def list_measures(model, eval_data, config, catalogue: DataStruct) -> tuple[OrderedDict, OrderedDict]:
+    """RecBole's measures of lists that the config asks for: with seen items kept, and removed; empty where none is."""
+    asked = _with_metrics(config, of_lists=True)
+    if not asked["metrics"]:
+        return OrderedDict(), OrderedDict()
+    found = []
+    for items in top_both(model, eval_data, max(config["topk"]), config["device"]):
+        struct = copy.deepcopy(catalogue)
+        struct.set("rec.items", torch.from_numpy(items))
+        found.append(Evaluator(asked).evaluate(struct))
+    return tuple(found)
+
+
+def measured_lists(trainer, eval_data) -> OrderedDict:
+    """:func:`list_measures` of a RecBole trainer's model, after its ``fit``, in the protocol that validation reads."""
+    config = trainer.config
+    both = list_measures(trainer.model, eval_data, config, trainer.eval_collector.data_struct)
+    return both[not config["repeatable"]]
+
+
+def _with_metrics(config, of_lists: bool):
+    """The config with those of its metrics alone that are measures of lists, or are none."""
+    names = [config["metrics"]] if isinstance(config["metrics"], str) else config["metrics"]
+    return ChainMap({"metrics": [name for name in names if (name.lower() in LIST_MEASURES) == of_lists]}, config)

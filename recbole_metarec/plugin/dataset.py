@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.config.models import model_spec
+from recbole_metarec.config.rules import LIST_MEASURES
 from recbole_metarec.config.schema import key_table
 from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
@@ -214,13 +215,15 @@ class TransferDataset(SequentialDataset):
 def check_depth(dataset) -> None:
     """Raises ConfigError if ``topk`` asks for more items than there are: RecBole's evaluation would look them up.
 
-    With the default, and a model of this package, it is a warning: every model finds all of them.
+    With the default, a model of this package and no measure of lists, it is a warning: every model finds all of them.
     """
     config, deepest, items = dataset.config, max(dataset.config["topk"]), dataset.item_num - 1
     if deepest <= items:
         return
     told = f"topk: the first {deepest} items are asked for, but {config['dataset']} has {items}"
-    if list(config["topk"]) != key_table()["topk"].default or not model_spec(config["model"]).is_ours:
+    reads_lists = any(name.lower() in LIST_MEASURES for name in config["metrics"])
+    is_default = list(config["topk"]) == key_table()["topk"].default
+    if reads_lists or not is_default or not model_spec(config["model"]).is_ours:
         raise ConfigError(f"{told}; ask for fewer")
     dataset.logger.warning(f"{told}, so every model scores 1 there")
 

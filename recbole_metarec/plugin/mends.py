@@ -4,7 +4,7 @@ One mend is one function; its decorator names RecBole's module and when the mend
 execution of that module. Its docstring names RecBole's fault, since when it shows and when the mend can go.
 ``tests/plugin/test_mends.py`` and ``test_flows.py`` have a test that each works and one that each is still needed.
 
-Those of checkpoints stand in :mod:`.checkpoint_mends`.
+Those of checkpoints stand in :mod:`.checkpoint_mends`, those of evaluation in :mod:`.evaluation_mends`.
 """
 
 import ast

@@ -84,6 +84,7 @@ def install() -> None:
 def _execute(execute: Callable, module) -> None:
     importlib.import_module("recbole_metarec.plugin.mends")
     importlib.import_module("recbole_metarec.plugin.checkpoint_mends")
+    importlib.import_module("recbole_metarec.plugin.evaluation_mends")
     importlib.import_module("recbole_metarec.plugin.registration")
     with ExitStack() as stack:
         for hook in reversed(HOOKS.get(module.__name__, [])):  # what is entered last is left first

@@ -5,7 +5,7 @@ from recbole.trainer import TraditionalTrainer
 
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.evaluation.ranking import rank_all
-from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.evaluation.recbole_metrics import measured_lists, metrics_of
 from recbole_metarec.trainer.checkpoint import write_checkpoint
 
 
@@ -33,6 +33,7 @@ class FittedTrainer(TraditionalTrainer):
         """RecBole's metrics, keys such as ``ndcg@10``; the best model is the one that there is."""
         if not eval_data:
             return None
-        result = metrics_of(rank_all(self.model, eval_data, self.device, show_progress), self.config)
+        ranks = rank_all(self.model, eval_data, self.device, show_progress)
+        result = metrics_of(ranks, self.config) | measured_lists(self, eval_data)
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result

@@ -14,7 +14,7 @@ from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation.ranking import rank_all
-from recbole_metarec.evaluation.recbole_metrics import metrics_of
+from recbole_metarec.evaluation.recbole_metrics import measured_lists, metrics_of
 from recbole_metarec.model.saved_network import network_to_json
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, write_checkpoint
@@ -318,7 +318,7 @@ class TransferTrainer(Trainer):
         if load_best_model:
             self.load_best(model_file or self.saved_model_file)
         try:
-            result = metrics_of(self.rank(eval_data, show_progress), self.config)
+            result = metrics_of(self.rank(eval_data, show_progress), self.config) | measured_lists(self, eval_data)
         except TrainingError as error:
             epoch = self.log.history[-1]["epoch"] if self.log.history else -1
             raise TrainingError(f"after epoch {epoch}: {error}") from error

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
         (["ablate", "--sources", "A,A"], "--sources: source A is given twice; "),
         (["ablate", "--varaints", "uniform"], "--varaints: not an option of recbole-metarec ablate; did you mean "),
         (["ablate", "temperature=1"], "Got unexpected extra argument (temperature=1); see "),
-        (["ablate", "--topk=[20]", "--valid_metric=NDCG@20", "--rows", "r.csv"], "--rows: a file holds NDCG@10, and "),
+        (["ablate", "--topk=[255]", "--valid_metric=MRR@255", "--rows", "r.csv"], "--rows: MRR@255 is deeper than "),
         (["ablate", "--target_users", "2"], "target_users: 2 is not allowed; use a number in (0, 1]"),
         (["ablate", "--target_users", "0.1,0.2"], "--target_users: one share; recbole-metarec sweep "),
         (["ablate", "--rows", "."], "--rows: . is a folder; give a file such as rows.csv"),

@@ -16,9 +16,10 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from recbole_metarec.compare.execution import Execution, portable
-from recbole_metarec.compare.rows import COLUMNS, Ranks, Row, RowsFile
+from recbole_metarec.compare.rows import Ranks, Row, RowsFile, columns_of
 from recbole_metarec.compare.study import Arm, Study
 from recbole_metarec.errors import DataError
+from recbole_metarec.evaluation.metric import NDCG_10, Metric
 from recbole_metarec.jobs.store import RunStore
 
 
@@ -66,7 +67,7 @@ def test_a_row_holds_what_the_run_has_found(tmp_path, rows):
     run = experiment(tmp_path, seeds=(1,)).arms[1].runs[0]
     result = found_by(run)
     row = next(row for row in csv.DictReader(rows.path.open()) if row["variant"] == "B")
-    assert list(row) == list(COLUMNS)
+    assert list(row) == list(columns_of(NDCG_10))
     assert (row["experiment"], row["dataset"], row["seed"]) == ("ablate Shop", "Shop", "1")
     assert float(row["valid_ndcg@10"]) == result.valid["ndcg@10"]
     assert float(row["test_ndcg@10"]) == result.test["ndcg@10"] and float(row["seconds"]) == 1.5
@@ -77,6 +78,21 @@ def test_a_row_holds_what_the_run_has_found(tmp_path, rows):
     for ranks, expected in ((kept.ranks, result.test_ranks), (kept.unseen, result.unseen.test_ranks)):
         by_user = dict(zip(result.test_users, expected))
         np.testing.assert_array_equal(ranks, [min(by_user[user], 255) for user in sorted(by_user)])
+
+
+def test_a_file_is_of_the_metric_of_its_runs_and_of_no_other(tmp_path, rows):
+    mrr = RowsFile(rows.path, Metric("mrr", 5))
+    (tmp_path / "data").write_text("user\n1\n2\n")
+    run = planned(tmp_path / "runs", "A", 1, tmp_path / "data")
+    found, run = found_by(run), replace(run, config={"valid_metric": "MRR@5"})
+    values = {"ndcg@10": 0.5, "mrr@5": 0.25}
+    found = replace(found, valid=values, test=values, unseen=replace(found.unseen, valid=values, test=values))
+    row = Row.of(run, found, "e", "v", "c")
+    mrr.path.parent.mkdir()
+    assert mrr.put([row], {}) == 1 and mrr.rows() == {run.recipe: row} and row.test == 0.25
+    assert {"valid_mrr@5", "test_unseen_mrr@5"} <= set(rows.path.read_text().split("\n")[0].split(","))
+    with pytest.raises(DataError, match=r"rows.csv: its figures are mrr@5, and these compare by ndcg@10; choose anoth"):
+        rows.rows()
 
 
 def test_files_of_an_older_release_are_read_and_get_the_missing_columns_empty(tmp_path, rows):
