@@ -1,77 +1,160 @@
-"""What docs/ shows is done as it stands there: files are saved under their names, commands and programs are run.
+"""What the pages show is true: made parts are as the code says, commands and programs run, links lead somewhere.
 
-Only the data and the sizes are smaller than in the text, and of ``ablate`` and ``sweep`` no more than the plan is made.
+The tutorials are done from end to end, as notebooks; only data and networks are smaller than in the text. Of the other
+pages every command is read by the command line with all its options and keys, and every program is run.
 """
 
+import importlib.util
 import re
-import runpy
-import shlex
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
-from support.worlds import write_shop
+from nbclient import NotebookClient
+from support.pages import PAGES, ROOT, blocks, commands, make_small, run, words_of, write_domains
 
-import recbole_metarec
 from recbole_metarec.cli import main as cli
 from recbole_metarec.config import models
 
-DOCS = Path(recbole_metarec.__file__).resolve().parents[1] / "docs"
-TINY = {"embedding_size": 8, "MAX_ITEM_LIST_LENGTH": 8, "epochs": 1, "topk": 10, "show_progress": False}
-_BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: str) -> tuple[dict[str, str], list[str]]:
-    """The files that a page of docs/ shows, and its commands, each on a line of its own."""
-    found = _BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
-    commands = [line for kind, _, text in found if kind == "bash" for line in text.replace("\\\n", "").splitlines()]
-    return {name: text for _, name, text in found if name}, commands
+DOCS = ROOT / "docs"
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.ipynb"))
+PYTHON = [
+    (page, text)
+    for page in PAGES
+    if page.parent.name != "tutorials"
+    for kind, file, text in blocks(page)
+    if kind == "python" and not file
+]
+EMBEDDED = ["ml-drama", "ml-action", "ml-comedy", "ml-thriller"]
+OTHERS = ["mine", "theirs"]
+MANY = ["Scientific", "Office", "Tools", "Toys", "Yelp"]
 
 
 @pytest.fixture
-def page(monkeypatch, tmp_path, capsys, forked_runs):
-    """A function that saves the files of a page and does its commands, and returns what they have printed."""
+def small(monkeypatch, tmp_path):
+    """Runs are small, and the domains that the pages name are here."""
+    make_small(monkeypatch.setattr)
     monkeypatch.setattr(models, "_REGISTERED", {})
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    shop = str(write_shop(tmp_path / "shop"))
-
-    def do(name: str) -> list[str]:
-        files, commands = blocks(name)
-        for file, text in files.items():
-            Path(file).write_text(text)
-            monkeypatch.delitem(sys.modules, Path(file).stem, raising=False)
-        return [_done(line, shop, capsys) for line in commands]
-
-    return do
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    write_domains(tmp_path / "dataset", EMBEDDED + OTHERS)
+    write_domains(tmp_path / "data", MANY)
 
 
-def _done(line: str, shop: str, capsys) -> str:
-    program, command, *words = shlex.split(line)
-    assert program == "recbole-metarec"
-    fewer = {"leaderboard": ["--seeds=1"], "ablate": ["--cost"], "sweep": ["--cost"], "tune": ["--trials=1"]}
-    words = [word for word in words if word not in ("--trials", "20")] + fewer.get(command, [])
-    tiny = [f"--{key}={value}" for key, value in TINY.items()]
-    sources = ["--sources=Near,Far"] if command == "ablate" or line.find("--gradient_rescaling") > 0 else []
-    assert cli.main([command, *words, "--dataset=Target", f"--data_path={shop}", *sources, *tiny]) == 0
-    return capsys.readouterr().out
+def test_what_is_made_is_as_the_code_says():
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    stale = [str(file) for file, text in reference.made().items() if file.read_text(encoding="utf-8") != text]
+    assert stale == [], "run python docs/make_reference.py"
 
 
-def test_an_own_model(page, tmp_path, capsys):
-    train, leaderboard, tune, sweep, ablate = page("own-model.md")
-    assert "MyModel" in train and re.search(r"^MyModel +\d", leaderboard, re.MULTILINE)
-    assert "MyModel on Target: the best of 1 trials (0 failed)" in tune
-    assert sweep.startswith("cost: 6 runs") and ablate.startswith("cost: 10 runs")
-    program = blocks("own-model.md")[0]["run_it.py"].replace("ml-drama", "Target")
-    small = {**TINY, "data_path": str(tmp_path / "shop")}
-    Path("run_it.py").write_text(program.replace('{"epochs": 5}', repr(small)))
-    sys.path.append(str(tmp_path))
-    runpy.run_path("run_it.py")
-    assert "MyModel" in capsys.readouterr().out and list(Path("saved").glob("MyModel-*.pth"))
+def test_every_command_on_a_page_can_be_given(small, monkeypatch):
+    """With its options and keys; no command does anything here."""
+    given = []
+    group = cli._commands
+    known = type(group).get_command
+
+    def deaf(self, context, name):
+        command = known(self, context, name)
+        monkeypatch.setattr(command, "callback", lambda **options: given.append(name))
+        return command
+
+    monkeypatch.setattr(type(group), "get_command", deaf)
+    _save_files(DOCS / "tutorials" / "own-model.md")
+    _save_files(DOCS / "guides" / "own-transfer.md")
+    for line in (line for page in PAGES for line in commands(page)):
+        assert cli.main(words_of(line)) == 0, line
+    assert set(given) == set(cli.COMMANDS) and len(given) > 80
 
 
-def test_an_own_transfer(page):
-    ablate, train = page("own-transfer.md")
-    assert ablate.startswith("cost: 10 runs") and "MetaRec" in train
-    weights = (next(Path("saved").glob("MetaRec-*")) / "sources.csv").read_text().splitlines()
-    column = weights[0].split(",").index("weight")
-    assert sorted(float(line.split(",")[column]) for line in weights[1:]) == [0.0, 1.0]
+def _save_files(page: Path) -> None:
+    for _, name, text in blocks(page):
+        if name:
+            Path(name).write_text(text)
+            sys.modules.pop(Path(name).stem, None)
+
+
+@pytest.mark.parametrize(
+    ("page", "program"), PYTHON, ids=[f"{page.stem}-{number}" for number, (page, _) in enumerate(PYTHON)]
+)
+def test_the_programs_on_a_page_run(page, program, small, capsys):
+    if "newest" in program:
+        run("recbole-metarec train --model LRURec --dataset ml-drama --data_path dataset")
+    names = {"alice": "ml-drama-u1", "mine-article": "mine-", '"mine"': '"mine"'}
+    for said, here in names.items():
+        program = program.replace(said, here)
+    exec(compile(program, page.name, "exec"), {"__name__": page.stem})
+    printed = capsys.readouterr().out
+    assert printed.count("\n") > 1 or "print(" not in program
+
+
+SETUP = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from pathlib import Path
+from support.pages import make_small, run, write_domains
+make_small()
+write_domains(Path("dataset"), {EMBEDDED!r})
+get_ipython().system = lambda line: print(run(line))
+"""
+# tutorial -> what the outputs of its cells hold, in this order
+SHOWN = {
+    "compare-models": [
+        r"LRURec +\d +\d +0\.\d{4}.*Pop +\d", "LRURec", "the best of 2 trials", "LRURec",
+        r"NDCG@10 0\.\d{4}, Recall@10",
+    ],
+    "does-transfer-pay": [
+        "relatedness  unchanged", "what the sources add on test", r"sim-source-3 +-?\d\.\d+ +\d\.\d+",
+        "cost: ", "cost: ", "cost: ",
+    ],
+    "own-logs": [
+        "1,611 +200 +80", "3,275 +400 +100", "shared with", "the same without transfer.*transfer guard",
+        r"1\tmine-article\d+\t\d+\.\d+\n2", r"1\tmine-article", "^$", r"\[\('mine-article\d+', \d",
+    ],
+    "own-model": [
+        "Writing my_model.py", r"^MyModel +\d", r"^MyModel +\d", "MyModel on ml-drama: the best of 2 trials", "cost: ",
+        r"^MyModel +\d", "Writing my_metarec.py", "cost: ",
+    ],
+}  # fmt: skip
+
+
+def test_the_tutorials_run_as_notebooks(tmp_path, monkeypatch):
+    """In one kernel, one after the other: to start one takes as long as a tutorial."""
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebooks = {file.stem: nbformat.read(file, as_version=4) for file in TUTORIALS}
+    assert notebooks.keys() == SHOWN.keys()
+    whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
+    whole.cells += [cell for notebook in notebooks.values() for cell in notebook.cells]
+    NotebookClient(whole, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for name, notebook in notebooks.items():
+        printed = "\n".join(_printed(cell) for cell in notebook.cells if cell.cell_type == "code")
+        assert re.search(".*?".join(SHOWN[name]), printed, re.DOTALL | re.MULTILINE), printed
+
+
+def _printed(cell) -> str:
+    return "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
+
+
+def test_what_a_page_links_to_is_there():
+    """Also where the site is not built: files, and the headings in them."""
+    broken = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if not target.startswith(("http://", "https://")):
+                file, _, heading = target.partition("#")
+                aim = (page.parent / file).resolve() if file else page
+                if not aim.exists() or (heading and heading not in _headings(aim)):
+                    broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def _headings(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110

@@ -1,7 +1,6 @@
 """The house stays as it was built: what imports show, what lies at the root, and who asks a model for its name."""
 
 import ast
-import re
 from configparser import ConfigParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,12 +47,6 @@ def test_what_is_imported_at_its_first_use_is_there_and_lies_below():
     assert {imported for _, imported in edges if find_spec(imported) is None} == set()
     apart = {edge for edge in edges if edge[0].rpartition(".")[0] != edge[1].rpartition(".")[0]}
     assert {edge for edge in apart if layer_of(edge[0]) >= layer_of(edge[1])} == set()
-
-
-def test_the_readme_names_the_layers_in_their_order():
-    shown = re.search(r"Imports go one way: (.+?);", (PACKAGE.parent / "README.md").read_text(encoding="utf-8"))[1]
-    names = [{name.removeprefix(f"{PACKAGE.name}.") for name in layer} for layer in LAYERS[:0:-1]]  # but __main__
-    assert [set(layer.split(", ")) for layer in shown.split(" → ")] == names
 
 
 def modules_of(node) -> list[str]:

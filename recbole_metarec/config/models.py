@@ -8,7 +8,7 @@ when they are asked for.
 To ship one more model, add its spec here, its class in ``model/NAME.py`` and its keys in
 ``properties/model/NAME.yaml``; one that is fitted has its class in ``baselines/``. A model that is served also has its
 network in ``model/saved_network.py``, one that is tuned its space in ``properties/search/``;
-``docs/make_reference.py`` lists the models whose keys the README shows.
+``docs/make_reference.py`` then shows its keys.
 """
 
 import importlib

@@ -6,9 +6,9 @@ Its one home are the shipped files ``properties/*.yaml``, in RecBole's form, one
 
 ``overall.yaml`` and ``model/NAME.yaml`` hold the keys of this package's models, ``recbole.yaml`` those of RecBole's own
 that are restricted or need a scope. To add a key, add its line (a key that several models share has one in each file)
-and read it where it acts; a test finds a key that nobody reads, and ``docs/make_reference.py`` writes the README's
-table. Rules between keys stand in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); all of them
-stand in ``SCOPES``.
+and read it where it acts; a test finds a key that nobody reads, and ``docs/make_reference.py`` writes the reference
+page. Rules between keys stand in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); all of them stand
+in ``SCOPES``.
 """
 
 import copy
@@ -299,7 +299,8 @@ def unknown_key_error(key: str, origin: str) -> ConfigError:
     """The error for a key that nobody knows, naming the nearest known one; this package's own keys come first."""
     guess = _SYMBOLS.get(key.lower()) or nearest(key, _shipped_keys()) or nearest(key, known_keys([key]))
     unloaded = load_entry_points()  # the key may be of such a model
-    advice = f"did you mean {guess}?" if guess else str(unloaded[0]) if unloaded else "the README lists every key"
+    listed = "docs/reference/config-keys.md lists every key"
+    advice = f"did you mean {guess}?" if guess else str(unloaded[0]) if unloaded else listed
     named = "" if origin == f"--{key}" else f" {key}"
     return ConfigError(f"{origin}: unknown config key{named}; {advice}")
 

@@ -1,7 +1,6 @@
 """The shipped defaults are documented, and no key is read that nobody may set, nor set that nobody reads."""
 
 import dataclasses
-import importlib.util
 import itertools
 import re
 import shutil
@@ -124,11 +123,3 @@ def test_every_key_is_read_somewhere(name):
         return
     readers = [path for path, text in CODE.items() if name in re.findall(READ, text)]
     assert readers, f"{name} stands in properties/ but nothing reads it"
-
-
-def test_the_readme_shows_the_keys_as_they_are():
-    path = PACKAGE.parent / "docs" / "make_reference.py"
-    spec = importlib.util.spec_from_file_location("make_reference", path)
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
-    assert reference.tables() in reference.README.read_text(encoding="utf-8"), "run python docs/make_reference.py"
