@@ -164,9 +164,8 @@ def picture() -> str:
             boxes.append(f'<rect x="{x:.0f}" y="{y}" width="{width - 10:.0f}" height="32" rx="6"/>')
             boxes.append(f'<text x="{x + width / 2 - 5:.0f}" y="{y + 21}">{name}</text>')
     height = 14 + 44 * len(layers())
-    arrow = (
-        f'<path d="M{_WIDTH + 20} 20 V{height - 20} m-5 -9 l5 9 l5 -9"/><text x="{_WIDTH + 62}" y="30">imports</text>'
-    )
+    arrow = f'<path d="M{_WIDTH + 20} 20 V{height - 20} m-5 -9 l5 9 l5 -9"/>'
+    arrow += f'<text x="{_WIDTH + 62}" y="30">imports</text>'
     style = "rect { fill: #e8eaf6; stroke: #3f51b5; } text { text-anchor: middle; } path { stroke: #444; fill: none; }"
     size = f'viewBox="0 0 {_WIDTH + 110} {height}" font-family="monospace" font-size="14"'
     paper = f'<rect width="{_WIDTH + 110}" height="{height}" style="fill: #fff; stroke: none"/>'
