@@ -8,6 +8,7 @@ from time import time
 
 import numpy as np
 
+from recbole_metarec import processes
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.errors import enough_memory
@@ -136,11 +137,12 @@ def run_from_config(run_config: RunConfig, resume=None) -> Experiment:
         if is_complete(run.run_dir):
             metrics = json.loads((run.run_dir / "metrics.json").read_text(encoding="utf-8"))
             return Experiment(run.run_dir, metrics, parts)
-        _write_ranks(run, parts)
-        _draw(run)
         metrics = _metrics(run, parts, time() - started)
-        metrics["warnings"] += _below_the_floor(run, parts, metrics["epochs"])
-        write_json(run.run_dir / "metrics.json", metrics)
+        if processes.is_first():
+            _write_ranks(run, parts)
+            _draw(run)
+            metrics["warnings"] += _below_the_floor(run, parts, metrics["epochs"])
+            write_json(run.run_dir / "metrics.json", metrics)
     for part in parts:
         getLogger().info(f"{part.name}: best valid {part.valid}, test result {part.test}")
     return Experiment(run.run_dir, metrics, parts)

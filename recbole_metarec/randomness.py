@@ -7,7 +7,7 @@ epoch can be opened again without having stored any generator state.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,15 @@ def torch_stream(device: torch.device | str, seed: int, *name: object) -> torch.
     import torch  # here, for commands that draw numbers and train nothing
 
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *name))
+
+
+class RowsOf(NamedTuple):
+    """The generator of ``count`` rows for a tensor of some of them, ``rows``: what is drawn is drawn for all, so that
+    the rows get what they would get among the others."""
+
+    generator: torch.Generator
+    rows: slice
+    count: int
 
 
 class Streams:

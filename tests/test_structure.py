@@ -10,7 +10,8 @@ from recbole_metarec.config.models import SHIPPED_SPECS
 
 PACKAGE = Path(recbole_metarec.__file__).parent
 FILES = {str(file.relative_to(PACKAGE)): ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
-ROOT = ["__init__", "__main__", "errors", "figures", "files", "lazy", "quick_start", "randomness", "serve", "tables"]
+ROOT = ["__init__", "__main__", "errors", "figures", "files", "lazy", "processes", "quick_start"]
+ROOT += ["randomness", "serve", "tables"]
 REGISTRY = "config/models.py"
 NAMES = {spec.name for spec in SHIPPED_SPECS}
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import click
 
-from recbole_metarec import __version__
+from recbole_metarec import __version__, processes
 from recbole_metarec.config.schema import unknown_key_error
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, MetaRecError, Terminated, enough_memory
@@ -52,6 +52,8 @@ class _Commands(click.Group):
             guess = nearest(name, COMMANDS)
             advice = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}"
             raise ConfigError(f"unknown command {name}; {advice}")
+        if processes.count() > 1 and name != "train":
+            raise ConfigError(f"{name} runs in one process; torchrun is for train alone")
         command = importlib.import_module(f"recbole_metarec.cli.{name}").command
         command.help = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
         return command
@@ -106,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         return _report(f"{file}{error.strerror or error}; check the path, its permissions and the space on its disk")
     except KeyboardInterrupt as stop:
         what, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
-        print(f"{what}{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
+        if processes.speaks():
+            print(f"{what}{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return code
 
 
@@ -143,5 +146,6 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _report(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    if processes.speaks():
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2

@@ -2,6 +2,7 @@
 
 import click
 
+from recbole_metarec import processes
 from recbole_metarec.cli.options import ConfigCommand, domain_options, key, option, stand_ins
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import UserKeys
@@ -21,6 +22,8 @@ examples:
         without any data: simulated domains of the same sizes, sim-Scientific and its sources
   recbole-metarec train --dataset Scientific --data_path data --resume
         after a crash: the same command and --resume; or --resume RUN alone, with the folder of the run
+  torchrun --nproc_per_node=2 -m recbole_metarec train --dataset Scientific --data_path data
+        two processes that train one model together, or one for each GPU
 
 Any config key may be given as --key=value or --key value; values are read as YAML. What is typed here wins over
 --config_files, later files win over earlier ones, and files win over the defaults.
@@ -66,4 +69,5 @@ def command(user: UserKeys, simulate, resume, quiet):
     if model_spec(run_config.model).takes_sources and run_config.values.get("meta_transfer") != "none":
         domains.resolve_sources(run_config.dataset, run_config["sources"], run_config["data_path"])
     result = quick_start.run_from_config(run_config, resume)
-    print(result.table())
+    if processes.is_first():
+        print(result.table())

@@ -8,7 +8,13 @@ from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.schema import default_values, keys_in, known_keys
 
 # A key that did not exist when something was saved -> the value with which a run is as it was before.
-BEFORE: dict[str, object] = {"text_space": "all", "text_whitening": True, "seen_offset": False, "item_memory": False}
+BEFORE: dict[str, object] = {
+    "text_space": "all",
+    "text_whitening": True,
+    "seen_offset": False,
+    "item_memory": False,
+    "source_batch_size": "same",
+}
 
 
 def with_later_keys(saved: Mapping, model: str) -> dict:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_metarec import processes
 from recbole_metarec.data.sequences import SequenceStore, Windows
-from recbole_metarec.randomness import numpy_stream
+from recbole_metarec.processes import Portion
+from recbole_metarec.randomness import RowsOf, numpy_stream
 
 # RecBole's Interaction field of training batches: the next item at every position, 0 for none.
 TARGET_LIST = "target_id_list"
@@ -28,6 +30,23 @@ class SequenceBatch:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def whole(self) -> "SequenceBatch":
+        """The batch that these rows are of."""
+        return self
+
+    def portion(self, things: int) -> Portion:
+        """Which of so many like things of the whole batch belong to these rows."""
+        return Portion()
+
+    def drawing(self, generator: torch.Generator | None) -> torch.Generator | RowsOf | None:
+        """What draws a tensor of these rows."""
+        return generator
+
+    def part_of(self, mean: Tensor) -> Tensor:
+        """What the mean over the predicted positions of these rows adds to the mean over those of the whole batch."""
+        return mean
 
     @property
     def lengths(self) -> Tensor:
@@ -55,6 +74,36 @@ class SequenceBatch:
     def to(self, device: torch.device) -> "SequenceBatch":
         """The same on another device."""
         return SequenceBatch(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class BatchShare(SequenceBatch):
+    """The rows of a batch that are this process's: what the processes make of theirs adds up to the whole batch's."""
+
+    batch: SequenceBatch
+
+    @classmethod
+    def of(cls, batch: SequenceBatch) -> SequenceBatch:
+        """This process's rows of a batch, as wide as all of it; for one process alone the batch."""
+        if processes.count() == 1:
+            return batch
+        rows = processes.portion(len(batch)).rows
+        return cls(batch.inputs[rows], batch.targets[rows], batch)
+
+    @property
+    def whole(self) -> SequenceBatch:
+        return self.batch
+
+    def portion(self, things: int) -> Portion:
+        return processes.portion(things)
+
+    def drawing(self, generator: torch.Generator | None) -> torch.Generator | RowsOf | None:
+        return generator and RowsOf(generator, self.portion(len(self.whole)).rows, len(self.whole))
+
+    def part_of(self, mean: Tensor) -> Tensor:
+        share = (self.targets > 0).sum() / (self.whole.targets > 0).sum()
+        # rows that are too few to be shared out are every process's
+        return mean * (share / processes.count() if len(self) == len(self.whole) else share)
 
 
 @dataclass

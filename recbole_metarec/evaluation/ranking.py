@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_metarec import processes
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation.seen import SeenItems
 
@@ -87,10 +88,10 @@ def rank_all(model, eval_data, device: torch.device, show_progress: bool = False
 
     Among what the loader does not strike out: with ``repeatable: False`` a row's seen items.
     """
-    ranks = torch.empty(len(eval_data._dataset.inter_feat), dtype=torch.int64)
+    ranks = torch.zeros(len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, scores, targets, struck_out in _scored(model, eval_data, device, show_progress):
         ranks[part] = _ranks_without(struck_out, scores, targets).cpu()
-    return ranks.numpy()
+    return _of_all_processes(ranks)
 
 
 def _ranks_without(struck_out: tuple[Tensor, Tensor] | None, scores: Tensor, targets: Tensor) -> Tensor:
@@ -102,11 +103,16 @@ def _ranks_without(struck_out: tuple[Tensor, Tensor] | None, scores: Tensor, tar
 @torch.no_grad()
 def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Ranks among all items, and among those that a row's user has not seen; every row is scored once."""
-    ranks = torch.empty(2, len(eval_data._dataset.inter_feat), dtype=torch.int64)
+    ranks = torch.zeros(2, len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, scores, targets, _ in _scored(model, eval_data, device):
         rows, items = (torch.from_numpy(numbers).to(device) for numbers in seen.of_rows(part.numpy()))
         ranks[:, part] = torch.stack(both_ranks_of(scores, targets, rows, items)).cpu()
-    return tuple(ranks.numpy())
+    return tuple(_of_all_processes(ranks))
+
+
+def _of_all_processes(ranks: Tensor) -> np.ndarray:
+    """Ranks of all rows, of which each process has those that it scored, and 0 for the others."""
+    return processes.summed({"ranks": ranks})["ranks"].numpy()
 
 
 @torch.no_grad()
@@ -138,6 +144,7 @@ def _parts(model, eval_data, device: torch.device, show_progress: bool = False) 
     # rows of like length together: a model that trims its padding then has little of it
     lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
     parts = order.split(chunk_sizes(lengths.tolist(), _SCORES_PER_CHUNK // dataset.item_num))
+    parts = parts[processes.number() :: processes.count()]
     for part in tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts:
         interaction, struck_out, _, positives = eval_data.collate_fn(part.numpy())
         yield part, interaction.to(device), positives.to(device), struck_out
@@ -146,12 +153,12 @@ def _parts(model, eval_data, device: torch.device, show_progress: bool = False) 
 @torch.no_grad()
 def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device) -> np.ndarray:
     """As :func:`rank_all` for a model of two experts, with each share of the second one in the scores: [S, R]."""
-    ranks = torch.empty(len(shares), len(eval_data._dataset.inter_feat), dtype=torch.int64)
+    ranks = torch.zeros(len(shares), len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, interaction, targets, struck_out in _parts(model, eval_data, device):
         first, second = model.expert_scores(model(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN]))
         for number, share in enumerate(shares):
             ranks[number, part] = _ranks_without(struck_out, torch.lerp(first, second, share), targets).cpu()
-    return ranks.numpy()
+    return _of_all_processes(ranks)
 
 
 def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:

@@ -220,20 +220,23 @@ class ItemMemory(nn.Module):
         source: another domain's evidence, read by the same head and offsets; such a domain has no item bias.
         """
         evidence = source or Evidence(self.pairs, self.text_vectors)
+        share, batch = batch, batch.whole
         positions, answers = batch.predicted()
         entries = evidence.pairs.lengths(up_to(batch.inputs, positions, REACH)).sum() / max(1, len(positions))
         most = POSITIONS if self.head.network is None else POSITIONS // 4  # a network costs more
         positions, answers = _some(positions, answers, int((ENTRIES / entries.clamp(min=1)).clamp(1, most)))
+        portion = share.portion(len(positions))
+        positions, answers = positions[portion.rows], answers[portion.rows]
         owner = positions // batch.inputs.shape[1]
         own = OwnCounts.of(batch.histories(), evidence.pairs.n_items)
         offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)
         base = self.head.base(evidence.pairs.popularity)
         base = base if source else base + self.item_bias
         if self.texts is None or evidence.texts is None:
-            return sparse_softmax_loss(base, answers, offsets)
+            return portion.of(sparse_softmax_loss(base, answers, offsets))
         states = self.texts(up_to(batch.inputs, positions, REACH), evidence.texts)
         loss = softmax_loss_reference if plain else softmax_loss
-        return loss(states, evidence.texts, base, answers, offsets)
+        return portion.of(loss(states, evidence.texts, base, answers, offsets))
 
     def shared_weights(self) -> dict[str, Tensor]:
         """Those that know no item, by their names: what one domain can teach another."""

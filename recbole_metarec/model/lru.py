@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from recbole_metarec.randomness import RowsOf
+
 
 def scan_reference(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
     """h_k = eigenvalues * h_(k-1) + inputs_k with h_0 = 0, by differentiable operations of any order.
@@ -67,7 +69,7 @@ class _Scan(torch.autograd.Function):
         return into_inputs, into_eigenvalues
 
 
-def dropout(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
+def dropout(x: Tensor, probability: float, generator: torch.Generator | RowsOf | None) -> Tensor:
     """Inverted dropout whose mask comes from the given generator; without one (evaluation) x itself.
 
     Sixteen random bits decide each element (drawing a float for each costs more than the layer that it follows),
@@ -76,13 +78,22 @@ def dropout(x: Tensor, probability: float, generator: torch.Generator | None) ->
     if generator is None or probability == 0.0:
         return x
     kept = min(max(round((1.0 - probability) * 65536), 1), 65535)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-    words.random_(-(2**63), None, generator=generator)
-    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+    bits = _random_bits(x.shape, x.device, generator)
     # whole numbers: kept - 32768 - bits is at least 1 where kept and at most 0 where dropped. A comparison would say
     # the same, but booleans are not vectorised
     mask = torch.sub(kept - 32768, bits.to(x.dtype)).clamp_(0, 1).mul_(65536 / kept)
     return x * mask
+
+
+def _random_bits(shape: torch.Size, device: torch.device, generator: torch.Generator | RowsOf) -> Tensor:
+    """Sixteen for each element, int16."""
+    if isinstance(generator, RowsOf):
+        whole = torch.Size((generator.count, *shape[1:]))
+        return _random_bits(whole, device, generator.generator)[generator.rows]
+    count = shape.numel()
+    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
+    words.random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[:count].view(shape)
 
 
 class LinearRecurrence(nn.Module):

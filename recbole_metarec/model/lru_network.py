@@ -114,10 +114,10 @@ class LRUNetwork(SequenceNetwork):
         """
         table, bias = self.item_table(parameters, generator), parameters["item_bias"]
         vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
-        states = self.encode(parameters, vectors, generator, plain)
+        states = self.encode(parameters, vectors, batch.drawing(generator), plain)
         items = table, bias, self.popularity
         draws = self.target_negatives, generator
-        loss = self.item_loss(parameters, states, batch, items, *draws, plain, rows_only)
+        loss = batch.part_of(self.item_loss(parameters, states, batch, items, *draws, plain, rows_only))
         return loss if self.memory is None else loss + self._call("memory", parameters, batch, None, plain)
 
     def item_loss(self, parameters, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:

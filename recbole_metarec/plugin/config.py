@@ -5,12 +5,14 @@ This is imported while RecBole itself is, so RecBole is imported inside function
 
 import functools
 import logging
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from recbole_metarec import processes
 from recbole_metarec.config.model_names import model_name
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
@@ -139,14 +141,29 @@ def _find_data(original, config) -> None:
 
 def _choose_device(original, config):
     """RecBole reads gpu_id alone; here ``use_gpu: False`` and ``device`` mean what they say."""
-    device = config.final_config_dict.get("device")
-    original(config)
     if not _is_checked(config):
-        return
+        return original(config)
+    values = config.final_config_dict
+    device, visible = values.get("device"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    torch.cuda.is_available()  # the driver reads CUDA_VISIBLE_DEVICES once: now, before RecBole overwrites it
+    original(config)
+    os.environ.pop("CUDA_VISIBLE_DEVICES")
+    os.environ |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     if device is not None:
-        config.final_config_dict["device"] = torch.device(device)
-    elif not config.final_config_dict["use_gpu"]:
-        config.final_config_dict["device"] = torch.device("cpu")
+        values["device"] = torch.device(device)
+    elif not values["use_gpu"]:
+        values["device"] = torch.device("cpu")
+    if values["device"] == torch.device("cuda"):
+        values["device"] = _gpu(config)
+
+
+def _gpu(config) -> torch.device:
+    """Of several processes on a machine each has its own; else the one that the user asked for, or any."""
+    if processes.count() > 1:
+        torch.cuda.set_device(processes.on_machine())
+        return torch.device("cuda", processes.on_machine())
+    first = str(config.external_config_dict.get("gpu_id", "")).split(",")[0].strip("()[] ")
+    return torch.device("cuda", int(first)) if first.isdigit() else torch.device("cuda")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import functools
 import inspect
 import sys
 
+from recbole_metarec import processes
 from recbole_metarec.config.model_names import check_model, model_name
 from recbole_metarec.config.models import ModelSpec, load, model_spec
 from recbole_metarec.config.schema import keys_in
@@ -62,6 +63,19 @@ def _add_trainers(package) -> None:
 @after("recbole.data.dataset")
 def _add_datasets(package) -> None:
     _also_knows(package, "Dataset", lambda spec: load(_DATASET) if spec.is_ours else None)
+
+
+@after("recbole.trainer.trainer")
+def _curves_of_the_first_process(trainer) -> None:
+    """Of several processes that train one model, the first keeps the curves."""
+    original = trainer.get_tensorboard
+    from torch.utils.tensorboard import SummaryWriter
+
+    @functools.wraps(original)
+    def get_tensorboard(logger):
+        return original(logger) if processes.is_first() else SummaryWriter(processes.folder_of_its_own())
+
+    trainer.get_tensorboard = get_tensorboard
 
 
 @after("recbole.utils.argument_list")
@@ -141,7 +155,8 @@ def _refuse_more_processes(quick_start) -> None:
         if _is_ours(model) and (given.arguments["nproc"] != 1 or given.arguments["world_size"] > 0):
             raise ConfigError(
                 "nproc: RecBole starts further processes without importing recbole_metarec, so they would not know "
-                f"{model}; use nproc=1 and leave world_size alone"
+                f"{model}; use nproc=1 and leave world_size alone; for several processes use "
+                "torchrun --nproc_per_node=N -m recbole_metarec train"
             )
         return original(*args, **kwargs)
 

@@ -9,6 +9,8 @@ from recbole.data.dataset import Dataset
 from recbole.utils import init_logger
 from recbole.utils.logger import RemoveColorFilter
 
+from recbole_metarec import processes
+
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _TRAINED = re.compile(r"epoch \d+ training \[time: ([\d.]+)s, (?:train )?(.*)\]", re.DOTALL)
 _VALIDATED = re.compile(r"epoch (\d+) evaluating \[time: ([\d.]+)s, valid_score: (\S+)\]")
@@ -19,6 +21,9 @@ _LEFT_OUT = ("valid result", "Saving current", "Loading model structure", "[Trai
 def open_log(config) -> None:
     """The log of this run; the file of an earlier run in this process would swallow it."""
     close_log()
+    if not processes.is_first():
+        logging.disable()
+        return
     init_logger(config)
     if config["long_log"]:
         return

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -10,10 +10,11 @@ from pathlib import Path
 from recbole.config import Config
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_metarec import processes
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.sources import source_names
-from recbole_metarec.errors import DataError
+from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import data_fingerprint, write_csv
 from recbole_metarec.plugin.baseline_resume import RecBoleProgress
 from recbole_metarec.plugin.baselines import load_data, prepare_pretrained, warn_of_unread_keys
@@ -23,6 +24,7 @@ from recbole_metarec.runs.log import open_log
 from recbole_metarec.runs.resume import RunStart, opened_run
 from recbole_metarec.runs.settings import make_run_config, memory_files, repeatable_settings
 from recbole_metarec.trainer.trainer import TransferTrainer
+from recbole_metarec.trainer.weighting import WEIGHTINGS
 
 
 @dataclass
@@ -45,18 +47,55 @@ class TrainedRun:
 
 @contextmanager
 def trained(run_config: RunConfig, resume=None) -> Iterator[TrainedRun]:
-    """A run whose training is done; while this is open, its folder is no other process's."""
+    """A run whose training is done; while this is open, its folder is no other process's.
+
+    Several processes that were started together train one model: the first writes and speaks.
+    """
+    _check_processes(run_config)
     config = recbole_config(run_config)
+    with processes.joined(config["device"]):
+        yield from _trained(run_config, config, resume)
+
+
+def _trained(run_config: RunConfig, config, resume) -> Iterator[TrainedRun]:
     user = dict(run_config.user.values)
     settings = repeatable_settings(config.final_config_dict, user)
     user |= {key: settings[key] for key in ("data_path",) if key in user}  # absolute
     warn_of_unread_keys(run_config)
     open_log(config)
     run = _read(config)
-    opened = opened_run(config["checkpoint_dir"], RunStart(settings, user, run.data), resume)
-    with opened as run.run_dir, _with_resume_hint(run.run_dir):
+    with ExitStack() as stack:
+        opened = opened_run(config["checkpoint_dir"], RunStart(settings, user, run.data), resume)
+        run.run_dir = processes.from_first(lambda: stack.enter_context(opened))
+        stack.enter_context(_with_resume_hint(run.run_dir))
+        _check_shares(run)
         _fit(run)
         yield run
+
+
+def _check_processes(run_config: RunConfig) -> None:
+    """Raises ConfigError for what several processes cannot train together."""
+    spec = model_spec(run_config.model)
+    if processes.count() == 1:
+        return
+    if spec.is_own or spec.load_trainer() is not TransferTrainer:
+        raise ConfigError(f"{spec.name} trains in one process; start it without torchrun")
+    name = run_config.values.get("gradient_rescaling", "uniform")
+    if name not in WEIGHTINGS:
+        raise ConfigError(
+            f"gradient_rescaling: {name} may ask for the gradients of all sources, which stand in several processes; "
+            "start it without torchrun, or use similarity or uniform"
+        )
+
+
+def _check_shares(run: TrainedRun) -> None:
+    """Raises ConfigError where a process would have no source, DataError where they do not read the same data."""
+    if 0 < len(run.sources) < processes.count():
+        raise ConfigError(
+            f"{processes.count()} processes share out {len(run.sources)} sources: start at most so many processes"
+        )
+    if len(set(processes.gathered(run.data))) > 1:
+        raise DataError(f"{run.config['data_path']}: not the same on all machines; copy the domains to each of them")
 
 
 def _read(config) -> TrainedRun:
@@ -106,9 +145,10 @@ def _fit(run: TrainedRun) -> None:
     run.trainer = trainer = get_trainer(config["MODEL_TYPE"], model)(config, net)
     trainer.saved_model_file = str(file)
     if isinstance(trainer, TransferTrainer):
-        if state.exists():
+        if processes.from_first(state.exists):
             trainer.resume_checkpoint(file)
-        trainer.log.on_change = lambda: _write_histories(run_dir, trainer.log.history, trainer.log.source_history)
+        if processes.is_first():
+            trainer.log.on_change = lambda: _write_histories(run_dir, trainer.log.history, trainer.log.source_history)
         trainer.fit(run.train, run.valid, show_progress=config["show_progress"])
         return
     bars = config["show_progress"] and sys.stderr.isatty()

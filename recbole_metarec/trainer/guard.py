@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from recbole_metarec import processes
 from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.transfer_guard import LEVEL, deploys_transfer, p_of_gain, verdict
 from recbole_metarec.files import copy_atomically
@@ -43,7 +44,8 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     """
     deployed = Path(trainer.saved_model_file)
     files = {kind: deployed.with_name(f"{deployed.stem}-{kind}.pth") for kind in ("transfer", "no_transfer")}
-    if not (trainer.resumed and files["transfer"].exists()):  # else the other one may be deployed already
+    kept = trainer.resumed and files["transfer"].exists()
+    if processes.is_first() and not kept:  # else the other one may be deployed already
         copy_atomically(deployed, files["transfer"])
     config = copy.copy(trainer.config)
     config.final_config_dict = {**config.final_config_dict, "meta_transfer": "none", "transfer_guard": False}
@@ -54,7 +56,7 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     other.saved_model_file = str(files["no_transfer"])
     # the second run of this process would write its curves into the first one's
     other.tensorboard = SummaryWriter(str(Path(trainer.tensorboard.log_dir) / "no_transfer"))
-    if trainer.resumed and other.training_state_file.exists():
+    if trainer.resumed and processes.from_first(other.training_state_file.exists):
         other.resume_checkpoint(other.saved_model_file)
     other.fit(train_data, valid_data, verbose=verbose, show_progress=show_progress)
     trainer.spent_before += other.spent_before
@@ -64,7 +66,7 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     metric = Metric.named(config["valid_metric"])
     p = p_of_gain(*ranks, metric)
     fired = not deploys_transfer(p)
-    if fired:
+    if fired and processes.is_first():
         copy_atomically(files["no_transfer"], deployed)
     trainer.log.no_transfer_history = other.log.history
     if (loss := p_of_gain(*reversed(ranks), metric)) <= LEVEL:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from recbole_metarec import processes
 from recbole_metarec.model.quantizer import codebook_use
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.weighting import similarities
@@ -20,18 +21,22 @@ class StepMeasurer:
         """Whether :meth:`of_trials` is called in the step after ``steps`` steps."""
         return steps % self.settings.diagnostics_every == 0
 
-    def of_step(self, trials, weights, counted: Tensor, scores: dict[str, Tensor | None]) -> dict[str, Tensor]:
-        """What every step knows anyway. counted: what each share counts, float [M]. scores: by where they were made."""
+    def of_step(self, trials, weights, counted: Tensor, scores: dict[str, Tensor | None], own) -> dict[str, Tensor]:
+        """What every step knows anyway. counted: what each share counts, float [M]. scores: by where they were made.
+
+        own: numbers of the measured sources among those that ``weights``, ``counted`` and ``scores`` are of.
+        """
         measured = {f"similarity_{point}": value for point, value in scores.items() if value is not None}
         measured |= {"weight": weights.values, "share": counted, "skipped": ~weights.usable}
-        measured["entropy"] = meta.entropy(weights.values).expand(len(trials))
+        measured["entropy"] = meta.entropy(weights.values).expand(len(counted))
+        measured = {name: value[own] for name, value in measured.items()}
         return measured | {"loss": torch.stack([trial.loss for trial in trials])}
 
     @torch.no_grad()
     def of_trials(self, parameters, trials, shares, outers, at_theta, streams) -> dict[str, Tensor]:
         """Both similarities of each source, and the gain L_tgt(theta) - L_tgt(phi) on the same share and masks."""
         gains = []
-        for side, trial, share in zip(self.sources, trials, shares.batches, strict=True):
+        for side, trial, share in zip(self.sources, trials, shares, strict=True):
             generator = streams("gain", side.name)
             before = generator.get_state()
             at_phi = self.model.target_loss(trial.phi, share, generator)
@@ -74,6 +79,12 @@ class EpochRecord:
             for row, value in zip(rows, (self._sums[quantity] / scale).tolist(), strict=True):
                 row[quantity] = value
         return rows
+
+
+def of_all_sources(rows: list[dict], names: list[str]) -> list[dict]:
+    """The rows of all processes, in the order of the sources' names; each gives those of its own sources."""
+    everywhere = [row for part in processes.gathered(rows) for row in part]
+    return sorted(everywhere, key=lambda row: names.index(row["source"]))
 
 
 def add_codebook_use(rows: list[dict], sources, model) -> None:

@@ -93,3 +93,43 @@ class RowwiseOptimizer:
         """Restores :meth:`state_dict`."""
         self.dense.load_state_dict(state["dense"])
         self.rows.load_state_dict(state["rows"])
+
+
+# -- several processes, each with some of the tables -------------------------------------------------------------------
+
+
+def joined_states(parts: Sequence[tuple[Sequence[int], dict]]) -> dict:
+    """The state that one optimiser of all tables would have, of optimisers that have some of them each.
+
+    parts: numbers of an optimiser's tables, and its ``state_dict``: each of its groups has one tensor of each table.
+    """
+    if not parts:
+        return {}
+    first, things = parts[0][1], sum(len(numbers) for numbers, _ in parts)
+    if "state" not in first:  # of a RowwiseOptimizer
+        return {name: joined_states([(numbers, state[name]) for numbers, state in parts]) for name in first}
+    states = {}
+    for numbers, state in parts:
+        places = _places(numbers, things, len(state["param_groups"]))
+        states |= {places[index]: moments for index, moments in state["state"].items()}
+    return {"state": dict(sorted(states.items())), "param_groups": _numbered(first["param_groups"], things)}
+
+
+def part_of_state(state: dict, numbers: Sequence[int], things: int) -> dict:
+    """What the optimiser of the tables ``numbers``, of so many, has of the state of an optimiser of all."""
+    if "state" not in state:
+        return {name: part_of_state(part, numbers, things) for name, part in state.items()}
+    groups = _numbered(state["param_groups"], len(numbers))
+    indices = {place: index for index, place in _places(numbers, things, len(groups)).items()}
+    kept = {indices[place]: moments for place, moments in state["state"].items() if place in indices}
+    return {"state": kept, "param_groups": groups}
+
+
+def _places(numbers: Sequence[int], things: int, groups: int) -> dict[int, int]:
+    """Index of each tensor among those of its optimiser -> its index among those of an optimiser of all tables."""
+    pairs = [(group, number) for group in range(groups) for number in numbers]
+    return {index: group * things + number for index, (group, number) in enumerate(pairs)}
+
+
+def _numbered(groups: list[dict], things: int) -> list[dict]:
+    return [group | {"params": list(range(n * things, (n + 1) * things))} for n, group in enumerate(groups)]

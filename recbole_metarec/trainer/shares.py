@@ -1,5 +1,6 @@
 """Which rows of the target batch each source is tried on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,10 @@ class Shares:
 
     batches: list[SequenceBatch]
     events: Tensor | None = None
+
+    def of(self, numbers: Iterable[int]) -> list[SequenceBatch]:
+        """Those of some sources."""
+        return [self.batches[number] for number in numbers]
 
     def counted(self, weights: Tensor, usable: Tensor) -> Tensor:
         """What each share counts in the update, float [M]: as the source's weight.

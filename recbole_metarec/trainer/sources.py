@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
+from recbole_metarec import processes
 from recbole_metarec.data.batches import BatchStream, SequenceBatches
 from recbole_metarec.data.source import Source
 from recbole_metarec.model.losses import negatives_distribution
@@ -14,6 +16,19 @@ from recbole_metarec.model.metarec_network import SourceBatch, SourceItems
 from recbole_metarec.randomness import torch_stream
 from recbole_metarec.trainer.forms import COUNT, Dependent, optimizer_form
 from recbole_metarec.trainer.lessons import Lessons
+from recbole_metarec.trainer.optimizers import joined_states, part_of_state
+
+
+def events_of_a_source(config, transfer: str, sources: int) -> int:
+    """How many events make a batch of each of so many sources, one at least: ``source_batch_size``.
+
+    auto: with all sources in each step they have the target's batch between them; pre-training, which has no target
+    beside, keeps its own number of steps.
+    """
+    wanted, target = config["source_batch_size"], config["train_batch_size"]
+    if wanted == "auto":
+        return max(1, target // max(1, sources)) if transfer in ("meta", "joint") else target
+    return target if wanted == "same" else wanted
 
 
 class SourceSide:
@@ -89,11 +104,13 @@ def _stream_form(stream: BatchStream) -> dict:
 
 
 class SourceSides:
-    """All sources, and the optimiser that steps their tables once per outer step."""
+    """This process's sources, and the optimiser that steps their tables once per outer step."""
 
-    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable):
-        """optimizer_for: makes an optimiser for a list of tables and a list of biases."""
+    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable, own: Sequence[int] | None = None):
+        """optimizer_for: makes an optimiser for a list of tables and a list of biases. own: numbers of the sides among
+        those of all processes; None for one process, which has them all."""
         self.sides = tuple(sides)
+        self.own = own
         self.optimizer = optimizer_for([s.table for s in sides], [s.bias for s in sides]) if sides else None
 
     def __len__(self) -> int:
@@ -114,9 +131,27 @@ class SourceSides:
         self.optimizer.step()
 
     def state_dict(self) -> dict:
-        """Tables, biases, streams and optimiser: tensors and plain values only."""
+        """Tables, biases, streams and optimiser: tensors and plain values only.
+
+        Of several processes each has to ask; the first gets the state of all sources, the others that of none.
+        """
         sides = {side.name: side.state_dict() for side in self.sides}
-        return {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
+        state = {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
+        if self.own is None:
+            return state
+        parts = processes.gathered_by_first((list(self.own), _on_cpu(state)))
+        by_number = {
+            number: side for own, part in parts for number, side in zip(own, part["sides"].items(), strict=True)
+        }
+        optimizer = joined_states([(own, part["optimizer"]) for own, part in parts])
+        return {"sides": dict(by_number[number] for number in sorted(by_number)), "optimizer": optimizer}
+
+    def part_of(self, state: dict, things: int) -> dict:
+        """What :meth:`load_state_dict` takes of the state of all sources, as a file has it; ``things``: how many."""
+        if self.own is None:
+            return state
+        sides = {name: side for name, side in state["sides"].items() if name in self.names}
+        return {"sides": sides, "optimizer": part_of_state(state["optimizer"], self.own, things)}
 
     def form(self, steps: int) -> dict:
         """The form of :meth:`state_dict` after at most ``steps`` steps."""
@@ -129,3 +164,8 @@ class SourceSides:
             side.load_state_dict(state["sides"][side.name])
         if self.sides:
             self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _on_cpu(value):
+    """The same with all its tensors there."""
+    return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, value)

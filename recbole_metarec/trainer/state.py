@@ -1,6 +1,7 @@
 """All that a training resumes from, in memory and in ``<model>-last.pth``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -94,6 +95,8 @@ class TrainingState:
         of_a_run = {name: getattr(fresh, name) for name in _OF_A_RUN}
         read_as(file, {name: content.pop(name, None) for name in ("format", *_OF_A_RUN)}, {"format": FORMAT} | of_a_run)
         _without_unused_rows(content, trainer)
+        with suppress(KeyError, TypeError, AttributeError):  # of another form, as is said below
+            content["source_sides"] = trainer.sources.part_of(content["source_sides"], len(trainer.source_names))
         return cls(**of_a_run, **read_as(file, content, _form(trainer, fresh)))
 
     def restore(self, trainer) -> None:
@@ -111,7 +114,8 @@ class TrainingState:
 
 def _form(trainer, fresh: TrainingState) -> dict:
     """Of all else that this trainer would write, whenever in its run. Entries are checked in this order."""
-    planned, metric, names = trainer.pretrain_epochs, trainer.valid_metric, trainer.sources.names
+    planned, metric = trainer.pretrain_epochs, trainer.valid_metric
+    names = trainer.source_names if len(trainer.sources) else []
     form = {
         "epoch": range(-1 if planned else 0, COUNT.stop),
         "pretrained": Dependent(lambda state: planned if state["epoch"] >= 0 else range(1, planned + 1)),

@@ -9,6 +9,7 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_metarec import processes
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.saved_config import config_to_json
 from recbole_metarec.data.batches import SequenceBatch
@@ -21,15 +22,15 @@ from recbole_metarec.trainer.checkpoint import load_weights, read_checkpoint, wr
 from recbole_metarec.trainer.diagnostics import TransferMonitor
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.lessons import start_from
-from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use
+from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use, of_all_sources
 from recbole_metarec.trainer.meta_step import finite
 from recbole_metarec.trainer.mixing import choose_share
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, slow_memory, steps_by_rows
-from recbole_metarec.trainer.sources import SourceSide, SourceSides
+from recbole_metarec.trainer.sources import SourceSide, SourceSides, events_of_a_source
 from recbole_metarec.trainer.state import TrainingState
 from recbole_metarec.trainer.step import StepResult, joint_step, plain_step
 from recbole_metarec.trainer.training_log import TrainingLog
-from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
+from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState, source_weight
 from recbole_metarec.trainer.transfer_step import TransferStep
 from recbole_metarec.trainer.weighting import weighting_of
 
@@ -133,15 +134,14 @@ class TransferTrainer(Trainer):
         self.text_digest = vectors.digest if vectors else None
         if len(self.sources) or self.transfer == "none":
             return
-        size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
+        events = events_of_a_source(config, self.transfer, len(dataset.sources))
+        size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], events, self.seed, self.device
         texts = vectors.sources if vectors else [None] * len(dataset.sources)
         neighbours = 0 if memory is None else config["memory_neighbours"]
-        sides = [
-            SourceSide(source, *size, self.seed, self.device, vectors_of_source, self.sources_by_rows, neighbours)
-            for source, vectors_of_source in zip(dataset.sources, texts, strict=True)
-        ]
-        self.sources = SourceSides(sides, self._optimizer_for_sources)
-        self.source_names = self.sources.names
+        own = processes.own([source.store.n_items for source in dataset.sources])
+        sides = [SourceSide(dataset.sources[k], *size, texts[k], self.sources_by_rows, neighbours) for k in own]
+        self.sources = SourceSides(sides, self._optimizer_for_sources, own if processes.count() > 1 else None)
+        self.source_names = [source.name for source in dataset.sources]
         self._set_up_transfer()
 
     @property
@@ -149,18 +149,12 @@ class TransferTrainer(Trainer):
         return getattr(getattr(self.model, "memory", None), "texts", None) is not None
 
     def _set_up_transfer(self) -> None:
-        config = self.config
-        keys = TransferSettings.__dataclass_fields__.keys() - {"source_weight"}
-        settings = TransferSettings(**{key: config[key] for key in keys}, source_weight=self._source_weight())
+        config, settings = self.config, TransferSettings.of(self.config, self.transfer)
         names = [name for name, _ in self.model.named_parameters()]
         alphas = {name: config["inner_learning_rate"] * self.model.trial_scale(name) for name in names}
         rate = config["learn_inner_learning_rate"]
-        self.transfer_state = TransferState.initial(alphas, rate, len(self.sources), self.device)
-        self.meta_step = TransferStep(self.model, self.sources, settings, self.transfer_state)
-
-    def _source_weight(self) -> float:
-        weight = self.config["source_weight"]
-        return (1.0 if self.transfer == "joint" else 0.0) if weight == "auto" else weight
+        self.transfer_state = TransferState.initial(alphas, rate, len(self.source_names), self.device)
+        self.meta_step = TransferStep(self.model, self.sources, settings, self.transfer_state, self.sources.own)
 
     # -- an epoch ----------------------------------------------------------------------------------------------
 
@@ -196,7 +190,8 @@ class TransferTrainer(Trainer):
 
     def _pretrain_steps(self, number: int) -> tuple[int, Iterator[StepResult]]:
         """One pass over the sources: how many steps it has, and each step's result, to be applied before the next."""
-        steps = sum(len(side.stream.batches.plan(number)) for side in self.sources) // len(self.sources)
+        steps = int(processes.total(sum(len(side.stream.batches.plan(number)) for side in self.sources)))
+        steps //= len(self.source_names)
         streams = Streams(self.device, self.seed, "pretrain", number)
         parameters = dict(self.model.named_parameters())
         return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
@@ -213,7 +208,7 @@ class TransferTrainer(Trainer):
         rows = record.rows(epoch, self.sources.names)
         if rows:
             add_codebook_use(rows, self.sources, self.model)
-        self.log.add_sources(rows, self.tensorboard, self.saved_model_file)
+        self.log.add_sources(of_all_sources(rows, self.source_names), self.tensorboard, self.saved_model_file)
         return total
 
     def _one_step(self, batch: SequenceBatch, streams) -> StepResult:
@@ -222,7 +217,7 @@ class TransferTrainer(Trainer):
         if len(self.sources) and self.transfer == "meta":
             return self.meta_step(parameters, batch, streams)
         if len(self.sources) and self.transfer == "joint":
-            weight = self._source_weight()
+            weight = source_weight(self.config, self.transfer)
             return joint_step(self.model, parameters, batch, self.sources, streams, weight)
         return plain_step(self.model, parameters, batch, streams, self.rows_only)
 
@@ -239,16 +234,13 @@ class TransferTrainer(Trainer):
             self.sources.step(result.source_gradients)
 
     def _check_finite(self, result: StepResult, epoch: int) -> None:
-        per_source = zip(self.sources, result.source_gradients, strict=False)
-        skipped = [side.name for side, gradients in per_source if gradients is None]
         # the loss may be finite where its gradient no longer is
         is_finite = bool(finite((*result.gradient.values(), result.loss)))
-        none_left = 0 < len(self.sources) == len(skipped)
-        if is_finite and not none_left:
+        if is_finite and not result.none_usable:
             return
         # the meta step asks the target after every trial: a target that fails makes every source look failed
-        sources_failed = none_left and (is_finite or self.transfer != "meta")
-        cause = f"every source ({', '.join(skipped)})" if sources_failed else "the target's loss"
+        sources_failed = result.none_usable and (is_finite or self.transfer != "meta")
+        cause = f"every source ({', '.join(self.source_names)})" if sources_failed else "the target's loss"
         raise TrainingError(
             f"epoch {epoch}, step {self.steps_done} of this run: {cause} is not finite; lower learning_rate or "
             f"inner_learning_rate; the best model so far is {self.saved_model_file}"
@@ -264,6 +256,8 @@ class TransferTrainer(Trainer):
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         """The deployable model: the target's weights, its network's sizes and the config. No source is in it."""
+        if not processes.is_first():
+            return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         content = {
             "config": config_to_json(self.config, text_alignment=False, memory_texts=self._compares_texts),
@@ -288,7 +282,9 @@ class TransferTrainer(Trainer):
         return self.spent_before + time() - self._started
 
     def _save_training_state(self, epoch: int) -> None:
-        write_checkpoint(self.training_state_file, TrainingState.of(self, epoch).to_checkpoint())
+        state = TrainingState.of(self, epoch)
+        if processes.is_first():
+            write_checkpoint(self.training_state_file, state.to_checkpoint())
 
     def resume_checkpoint(self, resume_file):
         """:meth:`fit` will resume after the last validation of the run whose model is ``resume_file``.
@@ -297,7 +293,7 @@ class TransferTrainer(Trainer):
         state is not one of this run.
         """
         self.saved_model_file = str(resume_file)
-        self._unrestored = read_checkpoint(self.training_state_file, self.device)
+        self._unrestored = self._read(self.training_state_file)
         self.resumed = True
 
     def _restore(self) -> None:
@@ -337,8 +333,12 @@ class TransferTrainer(Trainer):
 
     def load_best(self, model_file) -> None:
         """Puts a saved model's weights into this trainer's model. Raises CheckpointError."""
-        load_weights(self.model, read_checkpoint(model_file, self.device), model_file)
+        load_weights(self.model, self._read(model_file), model_file)
         self.logger.info(f"Loading model structure and parameters from {model_file}")
+
+    def _read(self, file) -> dict:
+        device = self.device if processes.count() == 1 else "cpu"
+        return processes.from_first(lambda: read_checkpoint(file, device))
 
 
 def _unused(path: Path) -> str:

@@ -10,6 +10,12 @@ from recbole_metarec.trainer.forms import Dependent, optimizer_form
 from recbole_metarec.trainer.meta_step import Tensors
 
 
+def source_weight(config, transfer: str) -> float:
+    """What the sources' own gradients weigh; auto: as much as the target's in joint training, else nothing."""
+    weight = config["source_weight"]
+    return (1.0 if transfer == "joint" else 0.0) if weight == "auto" else weight
+
+
 @dataclass(frozen=True)
 class TransferSettings:
     """The config keys of the meta transfer, by their names."""
@@ -25,6 +31,12 @@ class TransferSettings:
     temperature: float
     source_weight: float
     diagnostics_every: int
+
+    @classmethod
+    def of(cls, config, transfer: str) -> "TransferSettings":
+        """Those of a config."""
+        values = {name: config[name] for name in cls.__dataclass_fields__}
+        return cls(**values | {"source_weight": source_weight(config, transfer)})
 
     def compared(self, names: list[str]) -> list[str]:
         """Names of the parameters that the similarity runs over."""

@@ -1,25 +1,26 @@
 """The bi-level step of MetaRec: try an update on each source, ask the target whether it helped, weigh, update."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from recbole_metarec.data.batches import SequenceBatch
+from recbole_metarec import processes
+from recbole_metarec.data.batches import BatchShare, SequenceBatch
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.measuring import StepMeasurer
 from recbole_metarec.trainer.meta_step import Tensors
 from recbole_metarec.trainer.shares import Shares, deal
 from recbole_metarec.trainer.sources import SourceSide, SourceSides
-from recbole_metarec.trainer.step import StepResult
+from recbole_metarec.trainer.step import StepResult, of_all_processes
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.weighting import weighting_of
 
 
 class Passes(list):
-    """The results of a pass for each source. usable: bool [M], whether all of it is finite."""
+    """The results of a pass for each source of this process. usable: bool of each, whether all of it is finite."""
 
     def __init__(self, passes: Iterable, is_finite: Callable[..., Tensor]):
         super().__init__(passes)
@@ -49,10 +50,23 @@ class TransferStep:
     gets rows in proportion to w_i, and c_i is its share of the events: every event of T counts alike.
     With ``similarity_at: theta`` the scores read grad L_tgt(theta; T) instead of g_i. They are made before T is
     dealt out; the second call of ``_weigh`` then only leaves out sources whose g_i is not finite.
+
+    Of several processes each makes the trials and outers of its own sources, and its rows of T at theta; they tell each
+    other what the weights are made of, and sum the update.
     """
 
-    def __init__(self, model, sources: SourceSides, settings: TransferSettings, state: TransferState):
+    def __init__(
+        self,
+        model,
+        sources: SourceSides,
+        settings: TransferSettings,
+        state: TransferState,
+        own: Sequence[int] | None = None,
+    ):
+        """own: numbers of ``sources`` among the M of all processes; None for all."""
         self.model, self.sources, self.settings, self.state = model, sources, settings, state
+        self.own = range(len(sources)) if own is None else own
+        self._rows = slice(None) if own is None else list(own)  # of a tensor of all M
         self.weighting = weighting_of(settings.gradient_rescaling)(settings)
         self.measurer = StepMeasurer(model, sources, settings)
 
@@ -62,21 +76,22 @@ class TransferStep:
         at_theta = self._target_at_theta(parameters, batch, streams)
         prior = self._weigh("theta", trials, [at_theta] * len(trials), trials.usable)
         shares = self._shares(batch, prior, streams)
-        outers = self._outers(parameters, trials, shares, streams)
+        outers = self._outers(parameters, trials, shares.of(self.own), streams)
         weights = self._weigh("phi", trials, outers, trials.usable & outers.usable)
         counted = shares.counted(weights.values, weights.usable)
-        gradient = self._update(counted, weights.values, trials, outers)
-        measured = self.measurer.of_step(trials, weights, counted, {"theta": prior.scores, "phi": weights.scores})
+        scores = {"theta": prior.scores, "phi": weights.scores}
+        measured = self.measurer.of_step(trials, weights, counted, scores, self._rows)
         if self.measurer.is_due(self.state.steps):
-            rare = self.measurer.of_trials(parameters, trials, shares, outers, at_theta, streams)
+            rare = self.measurer.of_trials(parameters, trials, shares.of(self.own), outers, at_theta, streams)
             measured = measured | {name: value for name, value in rare.items() if name not in measured}
-        self.state.learn_rates(meta.weighted_sum(counted, [outer.rates for outer in outers]))
+        loss, gradient = self._update(counted[self._rows], weights.values[self._rows], trials, outers)
+        loss = at_theta.loss if self.weighting.scores_at == "theta" else loss
         self.state.steps += 1
-        loss = at_theta.loss if self.weighting.scores_at == "theta" else _weighted_loss(counted, outers)
+        usable = weights.usable.tolist()
         source_gradients = [
-            trial.own if ok else None for trial, ok in zip(trials, weights.usable.tolist(), strict=True)
+            trial.own if usable[number] else None for number, trial in zip(self.own, trials, strict=True)
         ]
-        return StepResult(loss, gradient, source_gradients, measured)
+        return StepResult(loss, gradient, source_gradients, measured, none_usable=not any(usable))
 
     def _trials(self, parameters: Tensors, streams: Streams) -> Passes:
         return Passes([self._trial(parameters, side, streams) for side in self.sources], meta.finite_trial)
@@ -96,28 +111,32 @@ class TransferStep:
             return None
         compared = {name: parameters[name] for name in self.settings.compared(list(parameters))}
         spared = {name: value.detach() for name, value in parameters.items()}
-        loss = self.model.target_loss(spared | compared, batch, streams("target"))
-        return StepResult(loss.detach(), meta.gradients(loss, compared))
+        loss = self.model.target_loss(spared | compared, BatchShare.of(batch), streams("target"))
+        return StepResult(*of_all_processes(loss, meta.gradients(loss, compared)))
 
     def _weigh(self, point: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:
         """Makes and smooths new scores, if they are taken at this ``point``, and weighs by the smoothed scores.
 
-        point: "theta" or "phi". target: per source what holds the target's gradient there.
+        point: "theta" or "phi". target: per source what holds the target's gradient there. usable: of the own sources.
         """
-        scores = None
+        scores, usable = None, self._of_all(usable)
         if self.weighting.scores_at == point:
-            scores = self.weighting.scores(trials, [one.gradient for one in target])
+            scores = self._of_all(self.weighting.scores(trials, [one.gradient for one in target]))
             self.state.smooth(scores, usable, self.settings.similarity_momentum)
         values = self.weighting.weights(self.state.smoothed, usable, self.state.steps)
         return SourceWeights(values, usable, scores)
 
+    def _of_all(self, values: Tensor) -> Tensor:
+        """[M] of what is known here of the own sources."""
+        return processes.of_all(values, self.own, len(self.state.smoothed))
+
     def _shares(self, batch: SequenceBatch, weights: SourceWeights, streams: Streams) -> Shares:
         if self.settings.target_batch == "shared":
-            return Shares([batch] * len(self.sources))
+            return Shares([batch] * len(self.state.smoothed))
         return deal(batch, weights.values, streams("share"))
 
-    def _outers(self, parameters: Tensors, trials: Passes, shares: Shares, streams: Streams) -> Passes:
-        sides = zip(self.sources, trials, shares.batches, strict=True)
+    def _outers(self, parameters: Tensors, trials: Passes, shares: list[SequenceBatch], streams: Streams) -> Passes:
+        sides = zip(self.sources, trials, shares, strict=True)
         return Passes([self._outer(parameters, *side, streams) for side in sides], meta.finite_outer)
 
     def _outer(
@@ -130,12 +149,18 @@ class TransferStep:
 
         return meta.outer_gradient(parameters, trial, target_loss, self.state.log_rates, exact)
 
-    def _update(self, counted: Tensor, weights: Tensor, trials: Passes, outers: Passes) -> Tensors:
+    def _update(self, counted: Tensor, weights: Tensor, trials: Passes, outers: Passes) -> tuple[Tensor, Tensors]:
+        """The loss, and the gradient of theta; alpha has learned. counted, weights: of the own sources."""
         gradient = self.weighting.combined(counted, [outer.gradient for outer in outers])
-        if not self.settings.source_weight:
-            return gradient
-        along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
-        return {name: value + self.settings.source_weight * along[name] for name, value in gradient.items()}
+        if self.settings.source_weight:
+            along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
+            gradient = {name: value + self.settings.source_weight * along[name] for name, value in gradient.items()}
+        rates = meta.weighted_sum(counted, [outer.rates for outer in outers])
+        loss, found = of_all_processes(
+            _weighted_loss(counted, outers), gradient | {f"rate.{name}": value for name, value in rates.items()}
+        )
+        self.state.learn_rates({name: found.pop(f"rate.{name}") for name in rates})
+        return loss, found
 
 
 def _weighted_loss(counted: Tensor, outers: Passes) -> Tensor:
