@@ -135,7 +135,8 @@ WHAT = {
     "prepare": "what makes a domain: logs, texts, simulation, splits", "data": "what reads a domain: stores, batches",
     "config": "every key: its table, rules, files; the registry of models", "figures": "matplotlib's settings",
     "tables": "one table for terminal, Markdown, CSV and HTML", "files": "atomic writes, cache, locks",
-    "errors": "the errors", "lazy": "imports at first use", "randomness": "streams of random numbers",
+    "errors": "the errors", "lazy": "imports at first use", "processes": "several processes that train one model",
+    "randomness": "streams of random numbers",
 }  # fmt: skip
 
 
