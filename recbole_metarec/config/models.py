@@ -207,6 +207,7 @@ def register_model(
             f"register_model: {model!r} is neither a SequentialRecommender nor a GeneralRecommender; derive it from "
             "one of these classes of RecBole's"
         )
+    _check_methods(model, kinds[0])
     parent = _parent(model)
     name, known = model.__name__, _known_to_others()
     if name in known or (name in _REGISTERED and _path(_REGISTERED[name].model) != _path(model)):
@@ -237,6 +238,14 @@ def register_model(
     )
     _REGISTERED[name] = spec
     return spec
+
+
+def _check_methods(model: type, kind: str) -> None:
+    """Raises ConfigError where a class lacks what a run would miss after an epoch."""
+    for names in (("calculate_loss",), ("full_sort_predict", "predict")[: 1 + (kind == "general")]):
+        if all(getattr(model, name).__qualname__.startswith("AbstractRecommender.") for name in names):
+            absent = f"{model.__name__} has no {' and no '.join(names)}"
+            raise ConfigError(f"register_model: {absent}; write it, as docs/own-model.md shows")
 
 
 def known_as(model: type, reference: str) -> ModelSpec:

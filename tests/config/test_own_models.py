@@ -129,6 +129,7 @@ def test_what_lies_in_the_current_folder_never_stands_in_for_what_is_installed(m
         ("lacks.py:Mean", r"lacks.py:Mean cannot be imported \(ModuleNotFoundError.*; mend .*/lacks.py:2$"),
         ("typo.py:Mean", r"typo.py:Mean cannot be imported \(SyntaxError.*; mend .*/typo.py:1$"),
         ("json.py:Mean", "json.py has the name of another module, json; give the file another name"),
+        ("half.py:Half", "register_model: Half has no full_sort_predict; write it, as docs/own-model.md shows"),
         ("other.py:Other", "register_model: .* is neither a SequentialRecommender nor a GeneralRecommender"),
         ("other.py:SASRec", "register_model: there is a model SASRec already; give the class another name"),
     ],
@@ -137,6 +138,8 @@ def test_what_names_no_model_is_one_line_that_says_where(given, said, mean):
     write("lacks.py", "\nimport absent_module_of_this_test\n")
     write("typo.py", "def f(:\n")
     write("json.py", "")
+    half = "class Half(SequentialRecommender):\n    def calculate_loss(self, interaction): pass\n"
+    write("half.py", f"from recbole.model.abstract_recommender import SequentialRecommender\n{half}")
     write("other.py", "from mean_model import Mean\n\nclass SASRec(Mean): pass\n\nclass Other: pass\n")
     sys.path.append(str(mean.parent))
     with pytest.raises(ConfigError, match=f"^(--model: )?{said}"):
