@@ -26,13 +26,14 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
     users, groups = target_segments(data.store, data.split)
     if len(users) < 2:
         raise DataError(f"{dataset}: models are compared over its test users, and there is but one; use more data")
+    words = data.split_words if data.event_times is not None else f"{data.split_words} in time order"
     unseen = "" if config["repeatable"] else " with seen items removed"
     protocol = Protocol(
         dataset=dataset,
         users=data.user_num - 1,
         items=data.item_num - 1,
         interactions=len(data.store.items),
-        split=f"{data.split_words}, whole catalogue ranked",
+        split=f"{words}, whole catalogue ranked",
         metric=f"{config['valid_metric']} on validation{unseen} chooses, test is looked at once",
         validated=KEPT if config["repeatable"] else REMOVED,
         measure=Metric.named(config["valid_metric"]),

@@ -245,7 +245,7 @@ def _check_methods(model: type, kind: str) -> None:
     for names in (("calculate_loss",), ("full_sort_predict", "predict")[: 1 + (kind == "general")]):
         if all(getattr(model, name).__qualname__.startswith("AbstractRecommender.") for name in names):
             absent = f"{model.__name__} has no {' and no '.join(names)}"
-            raise ConfigError(f"register_model: {absent}; write it, as docs/own-model.md shows")
+            raise ConfigError(f"register_model: {absent}; write it, as docs/tutorials/own-model.md does")
 
 
 def known_as(model: type, reference: str) -> ModelSpec:

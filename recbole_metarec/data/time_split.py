@@ -51,14 +51,13 @@ def starts(points: TimePoints, times: np.ndarray, path: Path) -> tuple[float, fl
 def split_by_time(store: SequenceStore, times: np.ndarray, points: TimePoints, path: Path) -> tuple[HistorySplit, str]:
     """The split of a target, and what it is in words. times [N]: when each event of the store was."""
     first, second = starts(points, times, path)
-    told = [_told(start, times) for start in (first, second)]
+    before = (events_before(store, times, start) for start in (first, second))
+    split = HistorySplit.by_time(store.lengths, *before)
     words = (
-        f"by time: training before {told[0]}, then validation, from {told[1]} on the test, in each period a user's "
-        "first event"
+        f"by time: training before {_told(first, times)}, then validation ({len(split.valid)} rows), from "
+        f"{_told(second, times)} on the test ({len(split.test)} rows), in each period a user's first event"
     )
-    return HistorySplit.by_time(
-        store.lengths, events_before(store, times, first), events_before(store, times, second)
-    ), words
+    return split, words
 
 
 class TrainingEnd(NamedTuple):

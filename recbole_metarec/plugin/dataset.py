@@ -168,8 +168,8 @@ class TransferDataset(SequentialDataset):
                 fail_without_held_out(self, name)
         if self.event_times is not None:
             self.logger.info(
-                f"{self.dataset_name}: split {self.split_words}: {int(split.trained.sum())} of {len(self.store.items)} "
-                f"events train; {len(split.valid)} validation rows, {len(split.test)} test rows"
+                f"{self.dataset_name}: split {self.split_words}; {int(split.trained.sum())} of {len(self.store.items)} "
+                "events train"
             )
             return
         short = len(self.store.users) - len(split.valid)

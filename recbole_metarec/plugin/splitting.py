@@ -10,7 +10,7 @@ from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 from recbole_metarec.data.time_split import split_by_time
 from recbole_metarec.errors import DataError
 
-LEAVE_ONE_OUT = "leave-one-out in time order"
+LEAVE_ONE_OUT = "leave-one-out"
 
 
 def split_of(dataset, store: SequenceStore, event_times: np.ndarray | None) -> tuple[HistorySplit, str]:

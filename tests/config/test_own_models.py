@@ -129,7 +129,10 @@ def test_what_lies_in_the_current_folder_never_stands_in_for_what_is_installed(m
         ("lacks.py:Mean", r"lacks.py:Mean cannot be imported \(ModuleNotFoundError.*; mend .*/lacks.py:2$"),
         ("typo.py:Mean", r"typo.py:Mean cannot be imported \(SyntaxError.*; mend .*/typo.py:1$"),
         ("json.py:Mean", "json.py has the name of another module, json; give the file another name"),
-        ("half.py:Half", "register_model: Half has no full_sort_predict; write it, as docs/own-model.md shows"),
+        (
+            "half.py:Half",
+            "register_model: Half has no full_sort_predict; write it, as docs/tutorials/own-model.md does",
+        ),
         ("other.py:Other", "register_model: .* is neither a SequentialRecommender nor a GeneralRecommender"),
         ("other.py:SASRec", "register_model: there is a model SASRec already; give the class another name"),
     ],
