@@ -18,6 +18,8 @@ from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.ranking import rank_all, rank_both
 from recbole_metarec.evaluation.seen import events_of
+from recbole_metarec.jobs.competitors import competitors
+from recbole_metarec.jobs.plan import make_plan
 from recbole_metarec.plugin.baselines import load_data
 from recbole_metarec.plugin.config import read_dataset, recbole_config, split_dataset
 
@@ -218,6 +220,20 @@ def test_a_comparison_says_how_its_events_are_split(shop):
     assert plain.split == "leave-one-out in time order, whole catalogue ranked"
     assert timed.split.startswith("by time: training before 2017-09-12 00:00 UTC, then validation (")
     assert "NDCG@3 on validation with seen items removed chooses" in timed.line and timed.validated == "removed"
+
+
+def test_a_result_of_one_protocol_is_never_taken_for_that_of_another(shop):
+    """By its recipe a run is found again, in a store and in a file of rows."""
+    given = {"data_path": str(shop), "topk": [3], "valid_metric": "NDCG@3"}
+    protocols = {}, by_time(0.8, 0.1, 0.1), by_time(0.7, 0.2, 0.1), by_time("2017-09-12", "2017-10-02")
+    plans = [
+        make_plan(competitors(["LRURec", "SASRec"]), "Target", [1], given | protocol)
+        for protocol in (*protocols, {"repeatable": False})
+    ]
+    for runs in zip(*plans, strict=True):
+        assert len({run.recipe for run in runs}) == len(plans)
+    (again,) = make_plan(competitors(["LRURec"]), "Target", [1], given)
+    assert again.recipe == plans[0][0].recipe
 
 
 # -- validation without seen items -------------------------------------------------------------------------------------
