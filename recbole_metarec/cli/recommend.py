@@ -98,7 +98,9 @@ def _newest_model(dataset: str | None) -> Path:
     fitting = [file for file, name in done.items() if dataset in (None, name)]
     if not fitting:
         which = f"finished run on {dataset}" if dataset else "finished run"
-        raise CheckpointError(f"saved: there is no {which}; train one, or give its folder")
+        compared = sorted(Path("saved").glob("*/*/*/model.pth"), key=lambda file: file.stat().st_mtime)
+        example = f", such as {compared[-1].parent} of a comparison" if compared else ""
+        raise CheckpointError(f"saved: there is no {which}; train one, or give its folder{example}")
     return fitting[0]
 
 

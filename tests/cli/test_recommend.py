@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -132,7 +133,11 @@ def test_the_newest_run_is_of_one_dataset(trained, capsys, monkeypatch, tmp_path
     assert cli.main(["recommend", "--history", "Shop-3", "--dataset", "Shop"]) == 0
     assert "by saved/old; items seen before" in capsys.readouterr().err
     assert cli.main(["recommend", "--history", "Shop-3", "--dataset", "None"]) == 2
-    assert "saved: there is no finished run on None; " in capsys.readouterr().err
+    assert "saved: there is no finished run on None; train one, or give its folder\n" in capsys.readouterr().err
+    compared = Path("saved/leaderboard/LRURec-Shop-1/LRURec-Shop")
+    shutil.copytree(run_dir, compared)
+    assert cli.main(["recommend", "--history", "Shop-3", "--dataset", "None"]) == 2
+    assert f"or give its folder, such as {compared} of a comparison\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
