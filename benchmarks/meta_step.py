@@ -21,6 +21,7 @@ def measure(options) -> Result:
     for number, name in enumerate(names):
         write_relabelled(plain, folder, name, number)
     settings = {"sources": names, "second_order": False, "target_batch": "split"}
+    settings["source_batch_size"] = options.source_batch_size
     proof = same_gradient(str(folder), settings)
     meta = build("MetaRec", str(folder), source_negatives=options.source_negatives, **settings)
     sizes = [len(side.table) for side in meta.trainer.sources]
@@ -74,5 +75,6 @@ if __name__ == "__main__":
     main(
         measure,
         sources={"type": int, "default": 7},
+        source_batch_size={"default": "same", "help": "events of a source's batch, as the config key of that name"},
         source_negatives={"type": int, "default": 0, "help": "0: full softmax on the sources"},
     )

@@ -23,10 +23,14 @@ _BATCHES_PER_POOL = 16
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """inputs, targets: int64 [B, W], 0 where padded; a target of 0 beside a real input carries no loss."""
+    """inputs, targets: int64 [B, W], 0 where padded; a target of 0 beside a real input carries no loss.
+
+    positions: flat positions that are predicted, int64 [T], where they are known: a GPU would have to be waited for.
+    """
 
     inputs: Tensor
     targets: Tensor
+    positions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -56,7 +60,7 @@ class SequenceBatch:
     def predicted(self) -> tuple[Tensor, Tensor]:
         """Flat positions in [B * W] that are predicted, and the item of each: two int64 [T]."""
         flat = self.targets.flatten()
-        positions = flat.nonzero()[:, 0]
+        positions = flat.nonzero()[:, 0] if self.positions is None else self.positions
         return positions, flat[positions]
 
     def histories(self) -> Tensor:
@@ -68,19 +72,24 @@ class SequenceBatch:
     def rows(self, which: Tensor) -> "SequenceBatch":
         """The rows ``which``, no wider than their longest."""
         inputs, targets = self.inputs[which], self.targets[which]
+        if inputs.is_cuda:  # to ask for the width is to wait; rows of a batch are of like length
+            return SequenceBatch(inputs, targets)
         width = max(1, int((inputs > 0).any(dim=0).sum()))
         return SequenceBatch(inputs[:, :width], targets[:, :width])
 
     def to(self, device: torch.device) -> "SequenceBatch":
         """The same on another device."""
-        return SequenceBatch(self.inputs.to(device), self.targets.to(device))
+        if torch.device(device).type == "cpu":
+            return SequenceBatch(self.inputs.to(device), self.targets.to(device))
+        parts = self.inputs, self.targets, self.predicted()[0]
+        return SequenceBatch(*(part.to(device) for part in parts))
 
 
 @dataclass(frozen=True)
 class BatchShare(SequenceBatch):
     """The rows of a batch that are this process's: what the processes make of theirs adds up to the whole batch's."""
 
-    batch: SequenceBatch
+    batch: SequenceBatch = field(kw_only=True)
 
     @classmethod
     def of(cls, batch: SequenceBatch) -> SequenceBatch:
@@ -88,7 +97,7 @@ class BatchShare(SequenceBatch):
         if processes.count() == 1:
             return batch
         rows = processes.portion(len(batch)).rows
-        return cls(batch.inputs[rows], batch.targets[rows], batch)
+        return cls(batch.inputs[rows], batch.targets[rows], batch=batch)
 
     @property
     def whole(self) -> SequenceBatch:

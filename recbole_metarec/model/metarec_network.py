@@ -33,9 +33,17 @@ class SourceItems:
 @dataclass(frozen=True)
 class SourceBatch(SequenceBatch):
     """A batch of a source. lesson: beside it what the item memory's head learns from, a batch of some of the source's
-    users and the evidence of these users alone."""
+    users and the evidence of these users alone. distinct: see :meth:`distinct_inputs`, where it is known."""
 
     lesson: tuple[SequenceBatch, Evidence] | None = None
+    distinct: tuple[Tensor, Tensor, int] | None = None
+
+    def distinct_inputs(self) -> tuple[Tensor, Tensor, int]:
+        """The items of the inputs, ascending, which of them each input is, and how many of them are padding."""
+        if self.distinct is not None:
+            return self.distinct
+        items, places = torch.unique(self.inputs, return_inverse=True)
+        return items, places, int(items[0] == 0)
 
 
 class MetaRecNetwork(LRUNetwork):
@@ -81,8 +89,7 @@ class MetaRecNetwork(LRUNetwork):
         tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
         """
         whole = self.source_table(parameters, source)
-        items, places = torch.unique(batch.inputs, return_inverse=True)
-        padded = int(items[0] == 0)  # items are sorted: padding, where there is any, comes first
+        items, places, padded = batch.distinct_inputs()
         raw = self._read(parameters, source, whole, items[padded:], generator, rows_only)
         codebook = self.item_table(parameters)
         vectors, penalty = self._through_codebook(codebook, raw)

@@ -64,11 +64,11 @@ def _trained(run_config: RunConfig, config, resume) -> Iterator[TrainedRun]:
     warn_of_unread_keys(run_config)
     open_log(config)
     run = _read(config)
+    _check_shares(run)
     with ExitStack() as stack:
         opened = opened_run(config["checkpoint_dir"], RunStart(settings, user, run.data), resume)
         run.run_dir = processes.from_first(lambda: stack.enter_context(opened))
         stack.enter_context(_with_resume_hint(run.run_dir))
-        _check_shares(run)
         _fit(run)
         yield run
 

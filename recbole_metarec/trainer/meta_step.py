@@ -67,6 +67,7 @@ def trial_update(
     steps. log_rates: log(alpha), a scalar for each parameter. second_order keeps the graph of phi on theta.
     """
     phi, moved, first = parameters, None, None
+    alphas = dict(zip(log_rates, torch.stack([*log_rates.values()]).exp().unbind(), strict=True))
     for loss_of in losses:
         loss = loss_of(phi)
         wanted = {**phi, **{f"own.{i}": tensor for i, tensor in enumerate(own if first is None else ())}}
@@ -75,9 +76,10 @@ def trial_update(
         if first is None:
             own_gradients = tuple(found[f"own.{i}"].detach() for i in range(len(own)))
             first = {name: value.detach() for name, value in gradient.items()}, own_gradients, loss.detach()
-        step = {name: log_rates[name].exp() * value for name, value in gradient.items()}
+        step = {name: alphas[name] * value for name, value in gradient.items()}
         moved = step if moved is None else {name: moved[name] + value for name, value in step.items()}
-        phi = {name: parameters[name] - value for name, value in moved.items()}
+        differences = torch._foreach_sub([parameters[name] for name in moved], list(moved.values()))
+        phi = dict(zip(moved, differences, strict=True))
         if not second_order:
             phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
     return TrialUpdate(phi, {name: value.detach() for name, value in moved.items()}, *first)
@@ -148,14 +150,14 @@ def finite_outer(outer: Outer) -> Tensor:
 def finite(values: Iterable[Tensor]) -> Tensor:
     """bool scalar: whether there is neither an infinity nor a NaN in them, nor a sum of squares that overflows: an
     optimiser's second moment would be infinite from then on, and what it belongs to would never move again."""
-    dense = (value._values() if value.is_sparse else value for value in values)
-    return torch.stack([torch.linalg.vector_norm(value) for value in dense]).isfinite().all()
+    dense = [value._values() if value.is_sparse else value for value in values]
+    return torch.stack(torch._foreach_norm(dense)).isfinite().all()
 
 
 def weighted_sum(weights: Tensor, terms: Sequence[Tensors]) -> Tensors:
     """sum_i weights[i] * terms[i]; a term of weight 0 is left out even where it is not finite."""
     total = {name: torch.zeros_like(value) for name, value in terms[0].items()}
     for weight, term in zip(weights.tolist(), terms, strict=True):
-        for name, value in term.items() if weight > 0 else ():
-            total[name].add_(value, alpha=weight)
+        if weight > 0 and total:
+            torch._foreach_add_(list(total.values()), [term[name] for name in total], alpha=weight)
     return total

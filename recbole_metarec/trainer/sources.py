@@ -74,8 +74,12 @@ class SourceSide:
 
     def next_batch(self) -> SourceBatch:
         """A fresh batch, on the training device."""
-        batch = next(self.stream).to(self.device)
-        return SourceBatch(batch.inputs, batch.targets, next(self.lessons) if self.lessons else None)
+        batch, lesson = next(self.stream), next(self.lessons) if self.lessons else None
+        # worked out before it is moved: a GPU would have to be waited for
+        items, places, padded = SourceBatch(batch.inputs, batch.targets).distinct_inputs()
+        batch = batch.to(self.device)
+        distinct = items.to(self.device), places.to(self.device), padded
+        return SourceBatch(batch.inputs, batch.targets, batch.positions, lesson, distinct)
 
     def state_dict(self) -> dict:
         """Table, bias and the stream's position."""

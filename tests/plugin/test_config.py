@@ -1,5 +1,6 @@
 """RecBole's Config as it is made of a RunConfig: GPUs that were asked for, and what a pickle of it holds."""
 
+import os
 import pickle
 
 import pytest
@@ -32,6 +33,31 @@ def test_a_gpu_number_beyond_the_last_is_an_error(monkeypatch):
     with pytest.raises(ConfigError, match="gpu_id is 2, but there are 2 GPUs"):
         check_gpu(run(gpu_id="2"))
     check_gpu(run(gpu_id="0,1"))
+
+
+@pytest.mark.parametrize("visible", ["2,3", "", None])
+@pytest.mark.parametrize("user", [{}, {"gpu_id": "1"}, {"use_gpu": False}], ids=str)
+def test_the_gpus_that_the_user_lets_be_seen_stay_those(monkeypatch, visible, user):
+    """RecBole's Config would write its gpu_id, 0 by default, over them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = recbole_config(run(**user))
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    expected = "cpu" if "use_gpu" in user else f"cuda:{user['gpu_id']}" if user else "cuda"
+    assert config["device"] == torch.device(expected)
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: chosen.append(number))
+    chosen = []
+    for word, value in {"RANK": 5, "WORLD_SIZE": 8, "LOCAL_RANK": 1, "MASTER_ADDR": "here", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(word, str(value))
+    assert recbole_config(run())["device"] == torch.device("cuda:1") and chosen == [1]
+    assert recbole_config(run(device="cpu"))["device"] == torch.device("cpu") and chosen == [1]
 
 
 @pytest.mark.parametrize("model", ["MetaRec", "SASRec"])

@@ -1,0 +1,85 @@
+"""What a GPU would refuse or wait for, seen without one: see support/pretended_gpu.py."""
+
+import pytest
+import torch
+from support.pretended_gpu import GPU, Mixed, pretended_gpu
+from support.worlds import TINY, Run
+
+from recbole_metarec.evaluation.best import best_items
+from recbole_metarec.randomness import Streams
+
+MEMORY = {"item_memory": True, "seen_offset": True, "memory_neighbours": 6}
+WAYS = {
+    "LRURec": ("LRURec", MEMORY),
+    "LRURec, sampled": ("LRURec", {"target_negatives": 6}),
+    "MetaRec": ("MetaRec", MEMORY | {"source_weight": 0.5, "learn_inner_learning_rate": 0.05}),
+    "MetaRec, exact": ("MetaRec", {"second_order": True, "source_negatives": 6, "similarity_at": "phi"}),
+    "joint": ("MetaRec", MEMORY | {"meta_transfer": "joint"}),
+    "published LRURec": ("LRURec", {}),
+    "published MetaRec": ("MetaRec", {}),
+}
+# kernels and waits of a step, which are a GPU's time where they are small; the first four of two sources
+CEILINGS = {
+    "MetaRec": (3900, 190), "joint": (2200, 112), "published MetaRec": (1300, 18), "MetaRec, exact": (2500, 26),
+    "LRURec": (680, 38), "published LRURec": (200, 2), "LRURec, sampled": (240, 8),
+}  # fmt: skip
+
+
+def on_gpu(shop, name: str) -> Run:
+    model, given = WAYS[name]
+    keys = {key: value for key, value in TINY.items() if model == "MetaRec" or key != "vq_heads"}
+    sources = {"sources": ["Near", "Far"]} if model == "MetaRec" else {}
+    made = Run(shop, model, **keys | sources | given | {"epochs": 1})
+    made.config.final_config_dict["device"] = torch.device("cuda")
+    made.model.to("cuda")
+    made.trainer = type(made.trainer)(made.config, made.model)
+    return made
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses():
+    with pretended_gpu() as counts:
+        here, there = torch.ones(3), torch.ones(3, device="cuda")
+        assert there.device == GPU and there.is_cuda and (there + 1).is_cuda and there[1:].is_cuda and not here.is_cuda
+        assert not there.cpu().is_cuda and here.to("cuda").is_cuda and (there * torch.tensor(2.0)).is_cuda
+        for mixed in (lambda: here + there, lambda: torch.cat([here, there]), there.numpy, lambda: here[there.long()]):
+            with pytest.raises(Mixed):
+                mixed()
+        with pytest.raises(Mixed):
+            torch.rand(2, device="cuda", generator=torch.Generator("cpu"))
+        before = counts.waits.total()
+        assert float(there.sum()) == 3 and there.nonzero().is_cuda and len(there[there > 0]) == 3
+        assert counts.waits.total() == before + 3  # a number, a shape, and a mask, which asks for a shape
+        parameter = torch.nn.Parameter(there)
+        kernels = counts.kernels.total()
+        (parameter * 2).sum().backward()
+        assert parameter.grad.is_cuda and counts.kernels.total() >= kernels + 4
+
+
+@pytest.mark.parametrize("name", list(WAYS)[:5])
+def test_training_evaluating_and_serving_mix_no_devices(shop, name):
+    with pretended_gpu():
+        made = on_gpu(shop, name)
+        made.fit(saved=True)
+        assert made.trainer.evaluate(made.test)
+        assert all(parameter.is_cuda for parameter in made.model.parameters())
+        store = made.train.dataset.store
+        made.model.eval()
+        assert sum(len(best.items) for best in best_items(made.model, store, 3, False, torch.device("cuda"))) > 0
+        state, memory = made.model.memory_of([1, 2, 3])
+        state, _ = made.model.next_memory(memory, 4)
+        assert made.model.score(state).is_cuda
+
+
+@pytest.mark.parametrize("name", CEILINGS)
+def test_a_step_starts_and_waits_for_no_more_kernels_than_it_did(shop, name):
+    kernels, waits = CEILINGS[name]
+    with pretended_gpu() as counts:
+        made = on_gpu(shop, name)
+        made.trainer._set_up(made.train)
+        streams, found = Streams(made.trainer.device, 1, "dropout", 0), []
+        for interaction in list(made.train)[:3]:
+            batch = made.model.batch_of(interaction).to(made.trainer.device)
+            before = counts.kernels.total(), counts.waits.total()
+            made.trainer._apply(made.trainer._one_step(batch, streams), 0)
+            found.append((counts.kernels.total() - before[0], counts.waits.total() - before[1]))
+    assert found[-1][0] <= kernels and found[-1][1] <= waits, (found, counts.waits.most_common(20))
