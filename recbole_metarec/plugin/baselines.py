@@ -64,6 +64,7 @@ def _build(dataset) -> list:
     times = getattr(dataset, "event_times", None)
     split, words = split_of(dataset, store, None if times is None else times[order])
     dataset._change_feat_format()
+    dataset._drop_unused_col()
     first = store.offsets[:-1] - np.arange(len(store.users))  # a user of n events has n - 1 rows, from the second on
     user, place = store.places()
     is_trained = (place > 0) & (place < split.trained[user])
