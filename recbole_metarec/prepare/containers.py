@@ -21,17 +21,22 @@ from recbole_metarec.errors import DataError
 from recbole_metarec.files import cache_dir
 
 PARQUET, ARROW, EXCEL = "parquet", "arrow", "excel"
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_PACKINGS = {_GZIP: gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+_GZIP, _ZIP, _EMPTY_ZIP = b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06"
+_PACKINGS = {_GZIP: gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"]\0\0": lzma.open}
 _TABLES = {b"PAR1": PARQUET, b"ARROW1": ARROW}
 _UTF16_MARKS = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 _MAC_END = re.compile(rb"\r[^\n]")
 _HEAD = 512
+_FIRST_LINE = 1 << 16  # as much of it as a stream has at hand is looked at for the end of a line
 _WORKBOOK = "xl/workbook.xml"
+_MAC_FOLDER = "__MACOSX/"  # what macOS adds to an archive, a shadow of every file
 _TAR_MARK, _TAR_PLACE = b"ustar", 257
 # what is no text: its first bytes -> (what it is, what to do)
 _OTHERS = {
     b"(\xb5/\xfd": ("packed by zstd", "unpack it: zstd -d {name}"),
+    b"\x04\x22M\x18": ("packed by lz4", "unpack it: lz4 -d {name}"),
+    b"\x1f\x9d": ("packed by compress", "unpack it: gunzip {name}"),
+    _EMPTY_ZIP: ("a zip archive with nothing in it", "fetch it again, or pack it anew"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it: 7z x {name}"),
     b"Rar!": ("a RAR archive", "unpack it: unrar x {name}"),
     b"SQLite format 3": ("an SQLite database", "export its table: sqlite3 -header -csv {name} 'SELECT * FROM ...'"),
@@ -41,6 +46,9 @@ _OTHERS = {
     b"\x80\x04": ("a Python pickle", "write its table as CSV or Parquet; a pickle could run anything when it is read"),
     b"\x80\x05": ("a Python pickle", "write its table as CSV or Parquet; a pickle could run anything when it is read"),
     b"\x93NUMPY": ("a NumPy array", "write it as CSV with a header"),
+    b"\xff\xff\xff\xff": ("an Arrow stream", "write it as Parquet, or as an Arrow file"),
+    b"FEA1": ("a Feather file of the first version", "write it as Parquet"),
+    b"version https://git-lfs": ("a pointer of Git LFS and not the file", "fetch the file: git lfs pull"),
     b"ORC": ("an ORC file", "write it as Parquet"),
     b"Obj\x01": ("an Avro file", "write it as Parquet"),
     b"%PDF": ("a PDF", "give a file of events"),
@@ -69,7 +77,8 @@ def members(path: Path) -> list[str]:
     """The names of the files in a zip archive; ``[]`` for any other file."""
     try:
         with open(path, "rb") as file:
-            return zipfile.ZipFile(file).namelist() if file.read(4) == _ZIP else []
+            names = zipfile.ZipFile(file).namelist() if file.read(4) == _ZIP else []
+            return [name for name in names if not name.startswith(_MAC_FOLDER)]
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: is no complete zip archive ({error}); {again(path)}") from None
     except OSError as error:
@@ -144,7 +153,8 @@ def _text(path: Path, stream: BinaryIO, encoding: str) -> BinaryIO:
         raise DataError(f"{path}: is a packed table; unpack it, and give the file itself")
     if encoding or head.startswith(_UTF16_MARKS):
         decoder = codecs.getincrementaldecoder(encoding or "utf-16")()
-        return _Changed(stream, lambda data: decoder.decode(data, final=not data).encode("utf-8"))
+        stream = _Changed(stream, lambda data: decoder.decode(data, final=not data).encode("utf-8"))
+        head = _peek(path, stream)
     if head.count(0) * 4 > len(head):
         todo = f"save it as UTF-8, for example: iconv -f UTF-16LE -t UTF-8 {path.name} > NEW"
         fail(path, 1, "has zero bytes, so it is no text, or UTF-16 without a mark that says so", todo)
@@ -155,19 +165,34 @@ def _text(path: Path, stream: BinaryIO, encoding: str) -> BinaryIO:
         if form.match(text):
             todo = f"write one object a line: jq -c '{program}' {path.name} > NEW.jsonl"
             fail(path, 1, f"the file is {what}", f'{todo} (pandas: to_json(orient="records", lines=True))')
-    if b"\n" not in head and _MAC_END.search(head):
+    if _has_mac_ends(path, stream):
         return _Changed(stream, lambda data: data.replace(b"\r", b"\n"))
     return stream
+
+
+def _has_mac_ends(path: Path, stream: BinaryIO) -> bool:
+    """Whether lines end with a carriage return alone."""
+    with reading(path, 1):
+        start = stream.peek(_FIRST_LINE)
+    return b"\n" not in start and _MAC_END.search(start) is not None
 
 
 class _Changed:
     """A stream whose bytes are changed on the way; the change may keep some for the next call, until it gets none."""
 
     def __init__(self, stream: BinaryIO, change: Callable[[bytes], bytes]):
-        self._stream, self._change = stream, change
+        self._stream, self._change, self._waiting = stream, change, b""
+
+    def peek(self, size: int) -> bytes:
+        """About ``size`` bytes or less, which the next ``read`` gives again."""
+        self._waiting = self._waiting or self.read(max(size, _FIRST_LINE))
+        return self._waiting
 
     def read(self, size: int) -> bytes:
         """About ``size`` bytes; none at the end only."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, b""
+            return waiting
         while True:
             data = self._stream.read(size)
             changed = self._change(data)
@@ -186,16 +211,26 @@ def _only_member(path: Path, archive: zipfile.ZipFile, member: str) -> BinaryIO:
     if _WORKBOOK in names:
         raise DataError(f"{path}: is a packed Excel workbook; unpack it, and give the file itself")
     inside = [name for name in names if name.endswith(member) and not name.endswith("/")]
+    inside = [name for name in inside if not name.startswith(_MAC_FOLDER)]
     if len(inside) != 1:
         raise DataError(
             f"{path}: the archive holds {len(inside)} files *{member}, not one; unpack it and give the file"
         )
-    return archive.open(inside[0])
+    try:
+        return archive.open(inside[0])
+    except (RuntimeError, NotImplementedError):  # a password; a way of packing that Python does not know
+        raise DataError(
+            f"{path}: {inside[0]} in the archive needs a password, or is packed in an unusual way; unpack it and give "
+            "the file"
+        ) from None
 
 
 def _fail_tar(path: Path, stream: BinaryIO) -> NoReturn:
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        names = [entry.name for _, entry in zip(range(5), archive) if entry.isfile()]
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            names = [entry.name for _, entry in zip(range(5), archive) if entry.isfile()]
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError):  # damaged after its first bytes
+        names = []
     held = f" that holds {', '.join(names)}" if names else ""
     raise DataError(f"{path}: is a tar archive{held}; unpack it (tar xf {path.name}) and give the file of events")
 

@@ -216,9 +216,10 @@ def _share(rows: list, column: int, pattern: re.Pattern) -> float:
 
 
 def _separated(path, names, separator, columns, quotes, member="", header=True, edition="") -> Form:
-    absent = [name for name in columns.values() if name not in names]
+    absent = [(role, name) for role, name in columns.items() if name not in names]
     if absent:
-        fail(path, 1, f"no column {absent[0]}; the header has {', '.join(names)}", "name the columns as they are there")
+        what = f"no column {absent[0][1]}; the header has {', '.join(names)}"
+        fail(path, 1, what, _how_to_name(absent[0][0], columns))
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         fail(path, 1, f"column {twice[0]} stands twice in the header", "rename one of them")
@@ -232,6 +233,15 @@ def _separated(path, names, separator, columns, quotes, member="", header=True, 
         member=member,
         edition=edition,
     )
+
+
+def _how_to_name(role: str, columns: Mapping[str, str]) -> str:
+    """What to do about a column that is not there."""
+    if columns.get(role) == _ATOMIC.get(role):
+        return "say --user, --item and --time, named as they are there"
+    if role == ITEM and USER not in columns:
+        return "say with --id_column which one names the item"
+    return "name the columns as they are there"
 
 
 def _member(path: Path, member: str) -> str:

@@ -3,11 +3,11 @@
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from recbole_metarec.data.faults import fail, show
-from recbole_metarec.prepare.times import looks_like_time
+from recbole_metarec.prepare.times import fitting_formats, looks_like_time
 
 NOT_UTF8 = "a file of Western Europe: iconv -f LATIN1 -t UTF-8 FILE > NEW"
 _SEPARATORS = ("::", ",", "\t", ";", "|", " ")
@@ -26,14 +26,14 @@ def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str]
     if not text.strip():
         fail(path, 1, "the first line is blank", "put the names of the columns there")
     for candidate in (separator, *_SEPARATORS):
-        names = tuple(_name(field) for field in _fields(text, candidate))
+        names = _names(_fields(text, candidate))
         if len(names) > 1 and set(wanted) <= set(names):
             return names, candidate
     likely = max((separator, *_SEPARATORS), key=text.count)
     fields = _fields(text, likely)
     if not fields:
         fail(path, 1, "the header cannot be cut into names", "check its quotation marks")
-    return tuple(_name(field) for field in fields), likely
+    return _names(fields), likely
 
 
 def find_separator(path: Path, line: bytes, separator: str, columns: int) -> str:
@@ -53,8 +53,11 @@ def find_separator(path: Path, line: bytes, separator: str, columns: int) -> str
 def check_header(path: Path, names: Collection[str], wanted: Collection[str], time: str | None, separator: str) -> None:
     """Raises DataError if the names look like the fields of an event. time: the column that holds times."""
     is_event = time is not None and looks_like_time(time)
-    if not is_event and (set(wanted) <= set(names) or not any(map(looks_like_time, names))):
+    if not is_event and (set(wanted) <= set(names) or not any(map(_may_be_time, names))):
         return
+    if time is None:
+        told = f"{show(separator.join(names))} looks like an item, not a header"
+        fail(path, 1, told, "put the names of the columns on top")
     told = f"{show(separator.join(names))} looks like an event, not a header"
     todo = "put the names of the columns on top, or say all of them in their order, such as --columns "
     fail(path, 1, told, todo + ",".join(_likely_names(names)))
@@ -62,10 +65,15 @@ def check_header(path: Path, names: Collection[str], wanted: Collection[str], ti
 
 def _likely_names(fields: Collection[str]) -> list[str]:
     """What the columns may be called: the time is the last one that can be one, the first two others user and item."""
-    times = [place for place, text in enumerate(fields) if looks_like_time(text) and not _SHORT.fullmatch(text)]
+    times = [place for place, text in enumerate(fields) if _may_be_time(text) and not _SHORT.fullmatch(text)]
     names = iter(("user", "item", *(f"x{number}" for number in range(3, len(fields) + 3))))
     time = times[-1] if times else len(fields) - 1
     return ["time" if place == time else next(names) for place in range(len(fields))]
+
+
+def _may_be_time(text: str) -> bool:
+    """Whether a text is a time in any form that is known, or a number."""
+    return looks_like_time(text) or bool(fitting_formats(text))
 
 
 def _decoded(path: Path, line: bytes) -> str:
@@ -85,6 +93,7 @@ def _fields(text: str, separator: str) -> list[str]:
         return []
 
 
-def _name(field: str) -> str:
-    """The name in a header, without RecBole's type."""
-    return re.sub(r":(token|float|token_seq|float_seq)$", "", field.strip())
+def _names(fields: Sequence[str]) -> tuple[str, ...]:
+    """The names in a header, without RecBole's types; a column without a name is called by its place."""
+    bare = (re.sub(r":(token|float|token_seq|float_seq)$", "", field.strip()) for field in fields)
+    return tuple(name or f"column {place}" for place, name in enumerate(bare, 1))

@@ -10,6 +10,7 @@ import polars as pl
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.data.domains import check_name
 from recbole_metarec.data.embedded import EMBEDDED_DOMAINS
+from recbole_metarec.data.item_texts import NoTextError
 from recbole_metarec.data.time_units import mixed_units, told_units
 from recbole_metarec.data.writer import ITEM, TIME, USER, check_free, write_domain
 from recbole_metarec.errors import ConfigError, DataError
@@ -152,6 +153,8 @@ def _check_request(request: Request) -> None:
     if request.items and request.metadata:
         raise ConfigError("--metadata: item texts come from --items already; leave out one of the two")
     for path, option in ((request.raw, "raw"), (request.metadata, "metadata"), (request.items, "items")):
+        if path and path.is_dir():
+            raise DataError(f"--{option}: {path} is a folder; name the one file in it, or make one file of its parts")
         if path and not path.is_file():
             raise DataError(f"--{option}: there is no file {path}; check the path")
 
@@ -216,6 +219,17 @@ def _named(events: RawEvents, users: Vocabulary, items: Vocabulary) -> tuple[dic
     return names, pl.DataFrame(columns)
 
 
+def _texts_beside(path: Path, wanted: frozenset, *how: bool) -> tuple[pl.DataFrame | None, str]:
+    """The texts in a file that nobody has named, or why it has none. Raises DataError for one that cannot be read."""
+    try:
+        unknown = no_known_texts(path)
+        return (None, unknown) if unknown else (metadata_texts(path, wanted, *how), "")
+    except NoTextError:
+        return None, "has no text for any item of the events"
+    except DataError as error:
+        raise DataError(f"{error}; or do without item texts: --without_text") from None
+
+
 def _texts(
     request: Request, files: RawFiles, items: pl.Series, show_progress: bool
 ) -> tuple[pl.DataFrame | None, str, str]:
@@ -237,9 +251,12 @@ def _texts(
         path = files.metadata or (beside(files.reviews) if request.with_text else None)
         if path is None:
             return None, "", ""
-        if path != files.metadata and (unknown := no_known_texts(path)):
-            return None, "", f"no item texts: {path.name} {unknown}"
-        texts = metadata_texts(path, wanted, *how)
+        if path == files.metadata:
+            texts = metadata_texts(path, wanted, *how)
+        else:
+            texts, why_none = _texts_beside(path, wanted, *how)
+            if texts is None:
+                return None, "", f"no item texts: {path.name} {why_none}"
     # an item without a text has a line, too: RecBole drops the events of those that have none
     everything = items.rename(ITEM).to_frame().join(texts, on=ITEM, how="left", maintain_order="left")
     return everything.with_columns(pl.col(TEXT).fill_null("")), path.name, ""

@@ -139,8 +139,9 @@ class RowReader:
     def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Ids as they are written everywhere; times and ratings as numbers, null where they are none."""
         cleaned = [ids.cleaned(frame[role], self.changes) for role in (USER, ITEM) if role in frame.columns]
-        casts = [pl.col(role).cast(pl.Float64, strict=False) for role in self.form.numbers if role in frame.columns]
-        frame = frame.with_columns(*cleaned, *casts)
+        numbers = [role for role in self.form.numbers if role in frame.columns]
+        frame = frame.with_columns(*cleaned, *(pl.col(role).cast(pl.Float64, strict=False) for role in numbers))
+        frame = frame.with_columns(pl.when(pl.col(role).is_finite()).then(pl.col(role)) for role in numbers)
         if TIME in frame.columns:
             if self._dates is None:
                 self._dates = are_dates(frame[TIME])

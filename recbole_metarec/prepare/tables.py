@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from recbole_metarec.config.suggestions import nearest
@@ -42,6 +44,8 @@ def read_parts(path: Path, form: Form) -> Iterator[tuple[pl.DataFrame, int]]:
         for start in range(0, rows, PART_ROWS):
             part = table.select(columns).slice(start, PART_ROWS).collect()
             _check_exact(path, form, part)
+            if not start:
+                _tell_rounded_times(path, form, part)
             texts = [role for role in part.columns if role not in (TIME, RATING)]
             yield part.with_columns(pl.col(texts).cast(pl.String, strict=False)), start
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -104,3 +108,13 @@ def _check_exact(path: Path, form: Form, part: pl.DataFrame) -> None:
                 f"{path}: column {name} holds floats up to {largest:.0f}, which have lost digits; write it as integers "
                 "or text"
             )
+
+
+def _tell_rounded_times(path: Path, form: Form, part: pl.DataFrame) -> None:
+    """Warns of times whose last digits a short float has lost: those of different events may have become one."""
+    if TIME not in part.columns or part[TIME].dtype != pl.Float32:
+        return
+    largest = part[TIME].abs().max()
+    if largest is not None and largest >= _EXACT[pl.Float32]:
+        told = f"column {form.columns[TIME]} holds 32-bit floats, which round times such as {largest:.0f}"
+        getLogger().warning(f"{path}: {told} to {np.spacing(np.float32(largest)):.0f}; write it as integers")

@@ -11,12 +11,13 @@ import polars as pl
 
 from recbole_metarec.data.faults import fail, show
 from recbole_metarec.data.ids import without_their_zeros
+from recbole_metarec.data.item_texts import NoTextError
 from recbole_metarec.data.writer import ITEM
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.containers import members
 from recbole_metarec.prepare.forms import ITEM as ITEM_ROLE
 from recbole_metarec.prepare.forms import Form, atomic_columns, own_form, read_object
-from recbole_metarec.prepare.lines import Block, read_blocks
+from recbole_metarec.prepare.lines import Block, first_lines, read_blocks
 from recbole_metarec.prepare.rows import RowReader
 
 TEXT = "text"
@@ -63,7 +64,7 @@ def no_known_texts(path: Path) -> str:
     names = atomic_columns(path)
     if ITEM in names and set(names) & set(_ATOMIC_TEXTS):
         return ""
-    others = [name for name in names if name != ITEM]
+    others = [name for name in names if name != ITEM] or ["nothing else"]
     guess = next((name for name in others if re.search("title|name|text|descr", name)), "COLUMN")
     known = f"has none of the columns {', '.join(_ATOMIC_TEXTS)}" if ITEM in names else f"has no column {ITEM}"
     id_column = "" if ITEM in names else f" --id_column {names[0]}"
@@ -98,6 +99,8 @@ def form_texts(path: Path, form: Form, wanted: Collection[str], skip_bad: bool, 
         _fail_without_zeros(path, form, wanted)
     schema = {ITEM: pl.String, TEXT: pl.String}
     table = pl.concat([pl.DataFrame(schema=schema), *parts]).filter(pl.col(TEXT) != "").unique(maintain_order=True)
+    if table.is_empty() and form.kind == "json":
+        _fail_without_field(path, form)
     first = table.unique(ITEM, keep="first", maintain_order=True)
     if len(table) > len(first):
         item = table.filter(~pl.col(ITEM).is_first_distinct())[ITEM][0]
@@ -115,10 +118,18 @@ def _fail_without_zeros(path: Path, form: Form, wanted: Collection[str]) -> None
         raise DataError(f"{path}: {what}; write the ids as text in both files")
 
 
+def _fail_without_field(path: Path, form: Form) -> None:
+    """Raises DataError if the first object of a file has none of the fields of texts."""
+    line = first_lines(path, form.member)[0]
+    record, names = read_object(path, line), [name for role, name in form.columns.items() if role != ITEM_ROLE]
+    if not set(names) & set(record):
+        fail(path, 1, f"there is no field {names[0]}; the line has {', '.join(record)}", "name one of them")
+
+
 def _table(path: Path, rows: Iterable[tuple[str, str]]) -> pl.DataFrame:
     rows = [row for row in rows if row[1]]
     if not rows:
-        raise DataError(f"{path}: has no text for any item of the events; give the file that belongs to them")
+        raise NoTextError(f"{path}: has no text for any item of the events; give the file that belongs to them")
     return pl.DataFrame(rows, schema={ITEM: pl.String, TEXT: pl.String}, orient="row")
 
 

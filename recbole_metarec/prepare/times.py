@@ -84,6 +84,10 @@ def whole_if_exact(times: pl.Series) -> pl.Series:
 def check_format(time_format: str) -> None:
     """Raises ConfigError for a ``--time_format`` that cannot tell a day."""
     told = {"%s"} & {*re.findall("%.", time_format)} or re.search("%[yYcGxDF]", time_format)
+    if "%Z" in re.findall("%.", time_format):
+        raise ConfigError(
+            "--time_format: names of zones (%Z) are not read, as one name stands for several; write zones as +0100 (%z)"
+        )
     try:
         if told and len(_formatted(pl.Series(["x"]), time_format)):
             return

@@ -36,6 +36,22 @@ def tarred(data, name="set/log.csv"):
     return file.getvalue()
 
 
+def locked(data, name="log.csv"):
+    """A zip archive that says of its file that it needs a password."""
+    archive = bytearray(zipped(data, name))
+    archive[6] |= 1
+    archive[archive.find(b"PK\1\2") + 8] |= 1
+    return bytes(archive)
+
+
+def zipped_on_a_mac(data):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("log.csv", data)
+        archive.writestr("__MACOSX/._log.csv", b"\0\5\x16\7")
+    return file.getvalue()
+
+
 READ = {
     "gzip": gzip.compress(LOG),
     "gzip twice": gzip.compress(gzip.compress(LOG)),
@@ -43,6 +59,11 @@ READ = {
     "xz": lzma.compress(LOG),
     "zip": zipped(LOG),
     "gzip in zip": zipped(gzip.compress(LOG)),
+    "zip of a Mac": zipped_on_a_mac(LOG),
+    "lzma": lzma.compress(LOG, format=lzma.FORMAT_ALONE),
+    "carriage returns in utf-16": LOG.replace(b"\n", b"\r").decode().encode("utf-16"),
+    "carriage returns and a long header": LOG.replace(b"\n", b"," + b"n" * 600 + b"\r"),
+    "columns without names": LOG.replace(b"\n", b",,\n"),
     "utf-8 with its mark": codecs.BOM_UTF8 + LOG,
     "utf-16": LOG.decode().encode("utf-16"),
     "utf-16 of the other order": codecs.BOM_UTF16_BE + LOG.decode().encode("utf-16-be"),
@@ -64,6 +85,16 @@ def test_packed_and_encoded_files_are_read(tmp_path, form, name):
 TOLD = {
     "tar": (tarred(LOG), "is a tar archive that holds set/log.csv; unpack it (tar xf log.csv)"),
     "tar.gz": (gzip.compress(tarred(LOG)), "is a tar archive that holds set/log.csv; unpack it (tar xf"),
+    "cut tar": (tarred(LOG)[:400], "is a tar archive; unpack it (tar xf log.csv)"),
+    "damaged tar": (tarred(LOG)[:148] + b"9" * 8 + tarred(LOG)[156:], "is a tar archive; unpack it"),
+    "cut tar.gz": (gzip.compress(tarred(LOG), 0)[:700], "is a tar archive; unpack it"),
+    "locked zip": (locked(LOG), "log.csv in the archive needs a password"),
+    "empty zip": (b"PK\x05\x06" + bytes(18), "is a zip archive with nothing in it"),
+    "lz4": (b"\x04\x22M\x18" + LOG, "is packed by lz4; unpack it: lz4 -d log.csv"),
+    "compress": (b"\x1f\x9d" + LOG, "is packed by compress; unpack it: gunzip log.csv"),
+    "arrow stream": (b"\xff" * 4 + LOG, "is an Arrow stream; write it as Parquet"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS and not the file"),
+    "json array in utf-16": ('[{"u": "a"}]'.encode("utf-16"), "the file is one JSON array"),
     "zstd": (b"(\xb5/\xfd" + LOG, "is packed by zstd; unpack it: zstd -d log.csv"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + LOG, "is a 7z archive"),
     "two in a zip": (None, "the archive holds 2 files"),
@@ -82,6 +113,8 @@ TOLD = {
     "cut bz2": (bz2.compress(LOG * 999)[:40], "the compressed file ends in the middle"),
     "damaged bz2": (bz2.compress(LOG)[:20] + b"x" * 30, "the compressed file is damaged from here on"),
     "damaged xz": (lzma.compress(LOG)[:40] + b"x" * 30, "the compressed file is damaged from here on"),
+    "half a letter in json": (b'{"u": "\\ud83d", "i": "x", "t": 3}', "log.csv:1: u '\\ud83d' holds half a letter"),
+    "a form of times and no header": (b"a,x,01/31/2020\nb,y,02/01/2020\n", "'a,x,01/31/2020' looks like an event"),
     "cut utf-16": (LOG.decode().encode("utf-16") + b"a", "the file is not utf-16"),
     "blank first line": (b"\n" + LOG, "log.csv:1: the first line is blank"),
     "columns of JSON": (b'{"u": {"0": "a"}, "i": {"0": "x"}, "t": {"0": 3}}', "write one event a line, with plain"),
@@ -246,6 +279,15 @@ def test_columns_of_other_types_are_read_alike(tmp_path, form, ending):
     path = tmp_path / f"log.{ending}"  # a table is told by what is in it
     table.write_ipc(path) if ending == "arrow" else table.write_parquet(path)
     assert read(path) == ROWS
+
+
+def test_short_floats_that_round_times_are_told(tmp_path, caplog):
+    for stamps, is_told in (([3, 4], False), ([1600000001, 1600000002], True)):
+        caplog.clear()
+        columns = {"u": ["a", "b"], "i": ["x", "y"], "t": pl.Series(stamps, dtype=pl.Float32)}
+        pl.DataFrame(columns).write_parquet(tmp_path / "log.parquet")
+        read(tmp_path / "log.parquet")
+        assert ("column t holds 32-bit floats, which round times such as 1600000000 to 128" in caplog.text) == is_told
 
 
 def test_ids_of_columns_with_gaps_are_whole_again(tmp_path):

@@ -15,7 +15,7 @@ from recbole_metarec.prepare.rows import RowReader
 
 # -- ids -----------------------------------------------------------------------------------------------------------
 
-SPELLINGS = ["alice", " alice", "alice ", "\talice", "alice\u00a0", "  alice  "]
+SPELLINGS = ["alice", " alice", "alice ", "\talice", "alice\u00a0", "  alice  ", "alice\u200b", "\ufeffalice"]
 FORMS = {
     "csv": lambda ids: "u,i,t\n" + "".join(f'"{name}",x,{at}\n' for at, name in enumerate(ids)),
     "jsonl": lambda ids: "".join(json.dumps({"u": name, "i": "x", "t": at}) + "\n" for at, name in enumerate(ids)),
@@ -32,14 +32,23 @@ def ids_read(tmp_path, form, ids):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_one_id_is_one_id_however_it_is_spelled(tmp_path, form):
-    assert ids_read(tmp_path, form, SPELLINGS) == (["alice"] * 6, {"trimmed": 5, "composed": 0, "whole": 0})
+    assert ids_read(tmp_path, form, SPELLINGS) == (["alice"] * 8, {"trimmed": 7, "composed": 0, "whole": 0})
     names, changes = ids_read(tmp_path, form, ["\u00e9", "e\u0301", "12", "12.0", "-3.00", "1.5", "v1.0"])
     assert names == ["\u00e9", "\u00e9", "12", "12", "-3", "1.5", "v1.0"]
     assert changes == {"trimmed": 0, "composed": 1, "whole": 2}
     assert ids_read(tmp_path, form, ["a", "b c", "007"]) == (["a", "b c", "007"], {})
 
 
-@pytest.mark.parametrize("name, told", [("  ", "u is missing"), ("1.23457E+12", "is a rounded number that has lost")])
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("  ", "u is missing"),
+        ("\\N", "u is missing"),
+        ("1.23457E+12", "is a rounded number that has lost"),
+        ("1,23457E+12", "is a rounded number that has lost"),
+        ("1E+12", "is a rounded number that has lost"),
+    ],
+)
 @pytest.mark.parametrize("form", FORMS)
 def test_ids_that_are_none_are_refused(tmp_path, form, name, told):
     with pytest.raises(DataError, match=told):
@@ -97,6 +106,11 @@ def test_other_forms_are_told_once_with_the_option_that_reads_them(tmp_path, tex
 def test_a_time_format_that_tells_no_time_is_refused(form):
     with pytest.raises(ConfigError, match="--time_format: .* cannot be used"):
         times.check_format(form)
+
+
+def test_names_of_zones_are_not_taken_for_zones():
+    with pytest.raises(ConfigError, match="--time_format: names of zones .%Z. are not read"):
+        times.check_format("%Y-%m-%d %H:%M:%S %Z")
 
 
 def test_the_fast_way_to_read_dates_is_the_slow_one(monkeypatch):
@@ -193,6 +207,35 @@ class TestCommand:
             capsys, "F", "--raw", raw, "--metadata", tmp_path / "m.item"
         )
         assert read_about(tmp_path / "dataset", "D")["texts_from"] is None
+
+    @pytest.mark.parametrize("lines", ["", "z\tq\n", "1\t\n"])
+    def test_recbole_s_copy_beside_an_item_file_without_texts_is_prepared(self, tmp_path, capsys, lines):
+        written(tmp_path / "m.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\t1\t3\n")
+        written(tmp_path / "m.item", "item_id:token\ttitle:token_seq\n" + lines)
+        out = prepared(capsys, "shop", "--raw", tmp_path / "m.inter", "--data_path", tmp_path / "out")
+        assert "no item texts: m.item has no text for any item of the events" in out
+
+    def test_what_to_say_about_columns_of_other_names(self, tmp_path, capsys):
+        out = "--data_path", tmp_path / "out"
+        written(tmp_path / "m.inter", "session_id:token\titem_id:token\ttimestamp:float\nu\t1\t3\n")
+        assert "say --user, --item and --time" in error_of(capsys, "shop", "--raw", tmp_path / "m.inter", *out)
+        log = "--raw", written(tmp_path / "log.csv", LOG), *OPTIONS, *out, "--text", "title", "--items"
+        told = error_of(capsys, "shop", *log, written(tmp_path / "items.csv", "sku,title\nx,A\n"))
+        assert "say with --id_column which one names the item" in told
+        told = error_of(capsys, "shop", *log, written(tmp_path / "items.csv", "1,A\n2,B\n"))
+        assert "'1,A' looks like an item, not a header; put the names of the columns on top" in told
+        told = error_of(capsys, "shop", *log, written(tmp_path / "items.jsonl", '{"i": "x", "name": "A"}\n'))
+        assert "items.jsonl:1: there is no field title; the line has i, name" in told
+
+    def test_a_rating_that_is_no_number_is_refused(self, tmp_path, capsys):
+        for rating in ("nan", "inf"):
+            log = written(tmp_path / "log.csv", f"u,i,t,r\na,x,3,{rating}\n")
+            told = error_of(capsys, "shop", "--raw", log, *OPTIONS, "--rating", "r", "--data_path", tmp_path / "out")
+            assert f"r is '{rating}', which is no number" in told
+
+    def test_a_folder_of_parts_is_told(self, tmp_path, capsys):
+        told = error_of(capsys, "shop", "--raw", tmp_path, *OPTIONS, "--data_path", tmp_path / "out")
+        assert f"--raw: {tmp_path} is a folder; name the one file in it" in told
 
     def test_options_that_do_not_go_together(self, tmp_path, capsys):
         raw = written(tmp_path / "log.csv", LOG)
