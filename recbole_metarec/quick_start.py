@@ -263,8 +263,8 @@ def _below_the_floor(run: TrainedRun, parts: list[Part], epochs: int) -> list[st
     if not higher:
         return []
     return [
-        f"{config['model']} has {config['valid_metric']} {ours:.4f} on validation after {epochs} epochs, and without "
-        f"any training {' and '.join(higher)} more: try more epochs or another learning_rate, or --model ItemKNNDecay"
+        f"on validation {config['model']} has {config['valid_metric']} {ours:.4f} after {epochs} epochs, less than "
+        f"{' and '.join(higher)} without training: try more epochs, another learning_rate, or --model ItemKNNDecay"
     ]
 
 

@@ -43,7 +43,7 @@ Any config key may be given as --key=value or --key value; it holds for every mo
     metavar="A,B,C",
     type=NAMES,
     help=f"some of {', '.join(COMPETITORS)}, other models of RecBole, or my_model.py:MyModel (default: "
-    f"{','.join(DEFAULT_MODELS)})",
+    f"{', '.join(DEFAULT_MODELS)})",
 )
 @comparison_options(
     "model",

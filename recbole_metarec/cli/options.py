@@ -217,14 +217,14 @@ domain_options = together(
     key(
         "--sources",
         metavar="A,B,C",
-        help="source domains of models that use some; auto (default): those the target comes with; none",
+        help="source domains, for models that use them: names, none, or auto (default), the target's default sources",
     ),
     key("--data_path", metavar="DIR", help="folder that holds NAME/NAME.inter for every domain"),
     click.option("--config_files", metavar="FILE...", multiple=True, help="YAML files with config keys"),
     click.option(
         "--simulate",
         is_flag=True,
-        help="run on simulated domains, sim-NAME, of the sizes of the target and its sources; made once, in the cache",
+        help="run on simulated domains (sim-NAME) of the same sizes as the target and its sources; they are kept in the cache",
     ),
 )
 

@@ -31,7 +31,7 @@ Items that a user has seen are left out; --include_seen lets them be recommended
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.argument("run", metavar="[RUN]", required=False)
-@option("--model", metavar="CLASS", help="of a run of your own class: my_model.py:MyModel")
+@option("--model", metavar="CLASS", help="your own class, for a run of it: my_model.py:MyModel")
 @option("--user", metavar="U", help="a user of the dataset that the model was trained on")
 @click.option(
     "--history",

@@ -53,7 +53,7 @@ Any config key may be given as --key=value or --key value; values are read as YA
     help="resume the run in this folder, bit for bit; without RUN: resume the newest unfinished run of this very "
     "command, or start it if there is none",
 )
-@click.option("--quiet", is_flag=True, help="show warnings and the table alone (--long_log True: RecBole's whole log)")
+@click.option("--quiet", is_flag=True, help="show only warnings and the table (--long_log True: RecBole's whole log)")
 def command(user: UserKeys, simulate, resume, quiet):
     """Trains, evaluates and prints the table. Raises MetaRecError before any training."""
     if quiet:

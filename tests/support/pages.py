@@ -14,6 +14,7 @@ from support.worlds import cluster_histories, write_domain, write_items
 
 from recbole_metarec import quick_start
 from recbole_metarec.cli import main as cli
+from recbole_metarec.config.models import model_spec
 from recbole_metarec.jobs import pool, train
 from recbole_metarec.jobs.process import RunProcess, log_file, run_file
 from recbole_metarec.tuning import tuner, validate
@@ -26,6 +27,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SMALL = {
     "embedding_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "epochs": 1, "topk": 10, "show_progress": False,
 }  # fmt: skip
+NETWORK = {"embedding_size", "n_layers", "epochs"}  # of which a fitted baseline reads none
 TRAINS = ("train", "leaderboard", "ablate", "sweep", "tune")
 FEWER = {"--seeds": "1", "--trials": "2"}  # than the pages say
 PLANNED = ("ablate", "sweep")  # of which no more than the plan is made: tests/cli/test_experiments.py does some
@@ -66,7 +68,8 @@ def words_of(line: str) -> list[str]:
     typed = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
     while "--epochs" in words:
         del words[words.index("--epochs") : words.index("--epochs") + 2]
-    small = [f"--{key}={value}" for key, value in SMALL.items() if key == "epochs" or key not in typed | {"metrics"}]
+    unread = NETWORK if command == "tune" and model_spec(words[words.index("--model") + 1]).is_fitted else set()
+    small = [f"--{key}={value}" for key, value in SMALL.items() if key not in (typed - {"epochs"}) | unread]
     return [command, *words, *small]
 
 
