@@ -175,10 +175,12 @@ def picture() -> str:
 
 
 def notebook(page: str) -> dict:
-    """A tutorial as a notebook: commands and programs are cells, the rest is text between them."""
+    """A tutorial as a notebook: commands, programs and files are cells, the rest is text between them."""
     cells = []
-    for number, part in enumerate(re.split(r"^(```(?:bash|python)\b.*?^```)$", page, flags=re.MULTILINE | re.DOTALL)):
-        block = re.match(r"```(bash|python) ?(\S*)\n(.*)\n```", part, re.DOTALL)
+    for number, part in enumerate(
+        re.split(r"^(```(?:bash|python|\w+ \S+)\n.*?^```)$", page, flags=re.MULTILINE | re.DOTALL)
+    ):
+        block = re.match(r"```(\w+) ?(\S*)\n(.*)\n```$", part, re.DOTALL)
         lines = _code(*block.groups()) if block else _prose(part)
         if lines:
             kind = {"cell_type": "code", "execution_count": None, "outputs": []} if block else {"cell_type": "markdown"}
@@ -194,7 +196,7 @@ def _code(language: str, file: str, text: str) -> list[str]:
 
 
 def _prose(text: str) -> list[str]:
-    """Without the box that names the notebook; links point to the pages' sources."""
+    """Without the box that names the notebook."""
     text = re.sub(r'^!!! tip "As a notebook"\n(?:    .*\n)+', "", text, flags=re.MULTILINE)
     return text.strip().splitlines()
 

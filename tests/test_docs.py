@@ -96,7 +96,7 @@ from pathlib import Path
 from support.pages import make_small, run, write_domains
 make_small()
 write_domains(Path("dataset"), {EMBEDDED!r})
-get_ipython().system = lambda line: print(run(line))
+get_ipython().system = lambda line, run=run: print(run(line))  # cells may use the name
 """
 # tutorial -> what the outputs of its cells hold, in this order
 SHOWN = {
@@ -113,7 +113,7 @@ SHOWN = {
         r"1\tmine-article\d+\t\d+\.\d+\n2", r"1\tmine-article", "^$", r"\[\('mine-article\d+', \d",
     ],
     "own-model": [
-        "Writing my_model.py", r"^MyModel +\d", r"^MyModel +\d", "MyModel on ml-drama: the best of 2 trials", "cost: ",
+        "Writing my_model.py", "Writing MyModel.yaml", r"^MyModel +\d", r"^MyModel +\d", "MyModel on ml-drama: the best of 2 trials", "cost: ",
         r"^MyModel +\d", "Writing my_metarec.py", "cost: ",
     ],
 }  # fmt: skip

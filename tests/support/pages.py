@@ -41,8 +41,13 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
 
 
 def commands(page: Path) -> list[str]:
-    """Each command of the page on a line of its own, as it is typed."""
-    lines = [line for kind, _, text in blocks(page) if kind == "bash" for line in text.replace("\\\n", "").splitlines()]
+    """Each command of the page on a line of its own, as it is typed, but without what starts several processes."""
+    lines = [
+        re.sub("^torchrun .*-m recbole_metarec ", "recbole-metarec ", line)
+        for kind, _, text in blocks(page)
+        if kind == "bash"
+        for line in text.replace("\\\n", "").splitlines()
+    ]
     return [line for line in lines if line.startswith("recbole-metarec ")]
 
 
