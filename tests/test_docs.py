@@ -113,8 +113,8 @@ SHOWN = {
         r"1\tmine-article\d+\t\d+\.\d+\n2", r"1\tmine-article", "^$", r"\[\('mine-article\d+', \d",
     ],
     "own-model": [
-        "Writing my_model.py", "Writing MyModel.yaml", r"^MyModel +\d", r"^MyModel +\d", "MyModel on ml-drama: the best of 2 trials", "cost: ",
-        r"^MyModel +\d", "Writing my_metarec.py", "cost: ",
+        "Writing my_model.py", "Writing MyModel.yaml", r"^MyModel +\d", r"^MyModel +\d",
+        "MyModel on ml-drama: the best of 2 trials", "cost: ", r"^MyModel +\d", "Writing my_metarec.py", "cost: ",
     ],
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ front with 0 to the length that items.json tells; a user without any event has a
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.argument("run", metavar="RUN")
-@option("--format", metavar="onnx", type=click.Choice(["onnx"]), default="onnx", help="format of the files (default: onnx)")
+@option("--format", metavar="onnx", type=click.Choice(["onnx"]), default="onnx", help="format (default: onnx)")
 @option("--output", metavar="DIR", help="a new folder (default: RUN/onnx)")
 def command(run, format, output):
     """Writes the folder. Raises MetaRecError for a run that holds no such model, and where it cannot be written."""

@@ -224,7 +224,7 @@ domain_options = together(
     click.option(
         "--simulate",
         is_flag=True,
-        help="run on simulated domains (sim-NAME) of the same sizes as the target and its sources; they are kept in the cache",
+        help="run on simulated domains (sim-NAME) of the same sizes as the target and its sources, kept in the cache",
     ),
 )
 

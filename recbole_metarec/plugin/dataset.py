@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.config.models import model_spec
+from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.rules import LIST_MEASURES
 from recbole_metarec.config.schema import key_table
 from recbole_metarec.config.time_points import TimePoints
@@ -28,6 +29,7 @@ from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_dom
 from recbole_metarec.data.time_split import TrainingEnd
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.evaluation.seen import SeenItems
+from recbole_metarec.files import cache_dir
 from recbole_metarec.plugin.frames import check_counts, load_feat, settle_rows, tell
 from recbole_metarec.plugin.splitting import fail_without_held_out, split_of
 
@@ -258,7 +260,9 @@ def read_sources(config, until: TrainingEnd | None = None) -> tuple[Source, ...]
     if spec.requires_texts and not config["pretrain_epochs"]:
         return ()
     # config["data_path"] is where the target was found, which may be the cache; sources are sought where the user said
-    folder = Path(config.external_config_dict.get("data_path") or Path(config["data_path"]).parent)
+    beside = Path(config["data_path"]).parent
+    usual = DEFAULT_DATA_PATH if beside == cache_dir().absolute() else beside
+    folder = Path(config.external_config_dict.get("data_path") or usual)
     present, missing = resolve_sources(config["dataset"], config["sources"], folder)
     if missing:
         getLogger().warning(f"sources without data, left out: {', '.join(missing)}")

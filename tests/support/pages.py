@@ -17,6 +17,7 @@ from recbole_metarec.cli import main as cli
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.jobs import pool, train
 from recbole_metarec.jobs.process import RunProcess, log_file, run_file
+from recbole_metarec.reports import html
 from recbole_metarec.tuning import tuner, validate
 
 # isort: split
@@ -25,9 +26,9 @@ from recbole import quick_start as recbole_quick_start
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SMALL = {
-    "embedding_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "epochs": 1, "topk": 10, "show_progress": False,
+    "embedding_size": 8, "MAX_ITEM_LIST_LENGTH": 8, "epochs": 1, "topk": 10, "show_progress": False,
 }  # fmt: skip
-NETWORK = {"embedding_size", "n_layers", "epochs"}  # of which a fitted baseline reads none
+NETWORK = {"embedding_size", "epochs"}  # of which a fitted baseline reads none
 TRAINS = ("train", "leaderboard", "ablate", "sweep", "tune")
 FEWER = {"--seeds": "1", "--trials": "2"}  # than the pages say
 PLANNED = ("ablate", "sweep")  # of which no more than the plan is made: tests/cli/test_experiments.py does some
@@ -120,6 +121,7 @@ def make_small(patch=setattr) -> None:
     patch(quick_start, "run_experiment", small)
     patch(recbole_quick_start, "run_recbole", small_recbole)
     patch(quick_start, "_draw", lambda *_: None)
+    patch(html, "_picture", lambda *_: html.Picture("", ""))
     for module in (pool, tuner):
         patch(module, "RunProcess", SameProcess)
         patch(module, "POLL_SECONDS", 0.0)
