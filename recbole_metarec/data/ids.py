@@ -12,7 +12,8 @@ READ_AS_MISSING = tuple(
     "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")  # noqa: SIM905
 )
 
-SPACED = r"^\s|\s$"  # what looks like another id and is not
+_SPACE = r"[\s\x{200b}\x{2060}\x{feff}]"  # also one of no width, and a byte order mark
+SPACED = f"^{_SPACE}|{_SPACE}$"  # what looks like another id and is not
 
 
 def is_missing(texts: pl.Series) -> pl.Series:

@@ -271,7 +271,7 @@ def test_a_filter_that_the_file_cannot_answer_is_refused(values, tmp_path):
     assert next(iter(values)) in str(refused.value)
 
 
-@pytest.mark.parametrize("row", ["ann \tx\t1", "ann\t x\t1", "ann\tx\u00a0\t1", "\u3000\tx\t1"])
+@pytest.mark.parametrize("row", ["ann \tx\t1", "ann\t x\t1", "ann\tx\u00a0\t1", "\u3000\tx\t1", "ann\tx\u200b\t1"])
 def test_a_space_around_an_id_is_refused_with_its_line(row, tmp_path):
     file = write(tmp_path, f"user_id:token\titem_id:token\ttimestamp:float\nann\tx\t0\n{row}\n") / "World.inter"
     with pytest.raises(DataError, match="World.inter:3: (user|item)_id .* has a space around it"):
