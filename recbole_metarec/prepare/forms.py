@@ -52,6 +52,8 @@ class Form:
     edition: of a public set, where the file tells (Yelp's is called latest). atomic: whether it is RecBole's, so that
     somebody has chosen its events already. encoding: "" for UTF-8. time_format: of times that are text, "" for numbers
     and ISO 8601. picked: a pattern for fields that hold several items: one event for each that it finds.
+    plain_quotes: whether ids are names in which a quotation mark is a sign like any other; it is written as an
+    apostrophe, since RecBole takes a field that begins with it for a quoted one.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Form:
     encoding: str = ""
     time_format: str = ""
     picked: str = ""
+    plain_quotes: bool = False
 
     @property
     def is_table(self) -> bool:

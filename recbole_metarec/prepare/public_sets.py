@@ -77,8 +77,9 @@ PUBLIC_SETS = {
     "lastfm": PublicSet(  # an item is an artist, by name: one of five has no other id
         "http://ocelma.net/MusicRecommendationDataset/lastfm-1K.html",
         _plain(
-            ("user", "time", "artist_id", "artist", "track_id", "track"), "user", "artist", "time", separator="\t"
-        ),
+            ("user", "time", "artist_id", "artist", "track_id", "track"), "user", "artist", "time", separator="\t",
+            plain_quotes=True,
+        ),  # fmt: skip
     ),
     "hm": PublicSet(
         "https://www.kaggle.com/competitions/h-and-m-personalized-fashion-recommendations",

@@ -138,6 +138,8 @@ class RowReader:
 
     def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Ids as they are written everywhere; times and ratings as numbers, null where they are none."""
+        if self.form.plain_quotes:
+            frame = frame.with_columns(pl.col(ITEM).str.replace_all('"', "'", literal=True))
         cleaned = [ids.cleaned(frame[role], self.changes) for role in (USER, ITEM) if role in frame.columns]
         numbers = [role for role in self.form.numbers if role in frame.columns]
         frame = frame.with_columns(*cleaned, *(pl.col(role).cast(pl.Float64, strict=False) for role in numbers))

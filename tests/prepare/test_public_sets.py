@@ -77,9 +77,9 @@ SAMPLES = {
     "lastfm": (
         {
             "userid-timestamp-artid-artname-traid-traname.tsv": "user_000001\t2009-05-04T23:08:57Z\tf1b1cf71-bd35\t"
-            'Dee "Dee" Ray\t\tLive\nuser_000001\t2009-05-04T13:54:10Z\t\tU\u0308ber\t\tA, b\n'.encode()
+            '"Weird Al" Yankovic\t\tLive\nuser_000001\t2009-05-04T13:54:10Z\t\tU\u0308ber\t\tA, b\n'.encode()
         },
-        [("user_000001", "\u00dcber", 1241445250), ("user_000001", 'Dee "Dee" Ray', 1241478537)],
+        [("user_000001", "\u00dcber", 1241445250), ("user_000001", "'Weird Al' Yankovic", 1241478537)],
         None,
     ),
     "hm": (
