@@ -79,7 +79,7 @@ PUBLIC_SETS = {
         _plain(
             ("user", "time", "artist_id", "artist", "track_id", "track"), "user", "artist", "time", separator="\t",
             plain_quotes=True,
-        ),  # fmt: skip
+        ),
     ),
     "hm": PublicSet(
         "https://www.kaggle.com/competitions/h-and-m-personalized-fashion-recommendations",
