@@ -17,23 +17,29 @@ if TYPE_CHECKING:  # commands that train nothing need no torch
 
 _Made = TypeVar("_Made")
 _WORDS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells each process
-_together = False  # whether this process has met the others
+_met = False  # whether this process has met the others: until then it works for itself, whoever started it
+_together = False  # whether they still can talk to each other
 _store = None  # where they have met; whoever started them keeps it, so that it outlives each of them
 
 
-def count() -> int:
+def started() -> int:
     """How many processes were started together."""
     return int(os.environ["WORLD_SIZE"]) if all(word in os.environ for word in _WORDS) else 1
+
+
+def on_machine() -> int:
+    """Which of those on its machine this one is, from 0."""
+    return int(os.environ["LOCAL_RANK"]) if started() > 1 else 0
+
+
+def count() -> int:
+    """How many processes share the work out: those that were started together, once they have met."""
+    return started() if _met else 1
 
 
 def number() -> int:
     """Which of them this one is, from 0."""
     return int(os.environ["RANK"]) if count() > 1 else 0
-
-
-def on_machine() -> int:
-    """Which of those on its machine it is, from 0."""
-    return int(os.environ["LOCAL_RANK"]) if count() > 1 else 0
 
 
 def is_first() -> bool:
@@ -44,17 +50,17 @@ def is_first() -> bool:
 @contextmanager
 def joined(device: Any) -> Iterator[None]:
     """Within, the processes can talk to each other; tensors on ``device`` go the way that is fastest for them."""
-    if count() == 1:
+    if started() == 1:
         yield
         return
-    global _together, _store
+    global _met, _together, _store
     from torch import distributed
 
     _store, *_ = next(distributed.rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if str(device).startswith("cuda") else "gloo"
     with _nobody_lost():
-        distributed.init_process_group(backend, store=_store, rank=number(), world_size=count())
-    _together = True
+        distributed.init_process_group(backend, store=_store, rank=int(os.environ["RANK"]), world_size=started())
+    _met = _together = True
     yield
     _together = False  # after an error the others may be gone: there is nobody to part from
     distributed.destroy_process_group()
@@ -66,19 +72,18 @@ def _nobody_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ConnectionError(f"another of the {count()} processes of this run is gone") from error
+        raise ConnectionError(f"another of the {started()} processes of this run is gone") from error
 
 
 def speaks() -> bool:
     """Whether this process tells why the run ends: the first that knows, and that one once."""
-    if count() == 1:
-        return True
+    is_first_started = started() == 1 or os.environ["RANK"] == "0"
     if _store is None:  # what each of them finds wrong by itself
-        return is_first()
+        return is_first_started
     try:
         return _store.add("told", 1) == 1
     except RuntimeError:
-        return is_first()
+        return is_first_started
 
 
 # -- who does what -----------------------------------------------------------------------------------------------------

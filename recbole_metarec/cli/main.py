@@ -52,7 +52,7 @@ class _Commands(click.Group):
             guess = nearest(name, COMMANDS)
             advice = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}"
             raise ConfigError(f"unknown command {name}; {advice}")
-        if processes.count() > 1 and name != "train":
+        if processes.started() > 1 and name != "train":
             raise ConfigError(f"{name} runs in one process; torchrun is for train alone")
         command = importlib.import_module(f"recbole_metarec.cli.{name}").command
         command.help = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."

@@ -159,7 +159,7 @@ def _choose_device(original, config):
 
 def _gpu(config) -> torch.device:
     """Of several processes on a machine each has its own; else the one that the user asked for, or any."""
-    if processes.count() > 1:
+    if processes.started() > 1:
         torch.cuda.set_device(processes.on_machine())
         return torch.device("cuda", processes.on_machine())
     first = str(config.external_config_dict.get("gpu_id", "")).split(",")[0].strip("()[] ")

@@ -76,7 +76,7 @@ def _trained(run_config: RunConfig, config, resume) -> Iterator[TrainedRun]:
 def _check_processes(run_config: RunConfig) -> None:
     """Raises ConfigError for what several processes cannot train together."""
     spec = model_spec(run_config.model)
-    if processes.count() == 1:
+    if processes.started() == 1:
         return
     if spec.is_own or spec.load_trainer() is not TransferTrainer:
         raise ConfigError(f"{spec.name} trains in one process; start it without torchrun")

@@ -157,7 +157,7 @@ def finite(values: Iterable[Tensor]) -> Tensor:
 def weighted_sum(weights: Tensor, terms: Sequence[Tensors]) -> Tensors:
     """sum_i weights[i] * terms[i]; a term of weight 0 is left out even where it is not finite."""
     total = {name: torch.zeros_like(value) for name, value in terms[0].items()}
-    for weight, term in zip(weights.tolist(), terms, strict=True):
-        if weight > 0 and total:
+    for weight, term in zip(weights.tolist(), terms, strict=True) if total else ():
+        if weight > 0:
             torch._foreach_add_(list(total.values()), [term[name] for name in total], alpha=weight)
     return total

@@ -38,8 +38,7 @@ def deal(batch: SequenceBatch, weights: Tensor, generator: torch.Generator) -> S
     count, device = len(weights), batch.inputs.device
     if len(batch) < 2 * count:
         return Shares([batch] * count)
-    if not bool(weights.any()):  # no source is usable: the step will say so
-        weights = torch.ones_like(weights)
+    weights = torch.where(weights.any(), weights, 1.0)  # where no source is usable, the step will say so
     start = torch.rand(1, generator=generator, device=device)
     # systematic sampling: the expected number of rows is exactly in proportion
     dealt = len(batch) - count

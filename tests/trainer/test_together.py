@@ -156,10 +156,20 @@ def among(monkeypatch):
     """This process as if it were one of several, without the others."""
 
     def be(number: int, count: int) -> None:
+        monkeypatch.setattr(processes, "_met", True)
         for word, value in zip(processes._WORDS, (number, count, number, "127.0.0.1", 1), strict=True):
             monkeypatch.setenv(word, str(value))
 
     return be
+
+
+def test_processes_that_have_not_met_each_do_all_of_the_work(among, monkeypatch):
+    among(1, 3)
+    assert (processes.count(), processes.number(), processes.is_first()) == (3, 1, False)
+    monkeypatch.setattr(processes, "_met", False)  # as in a program of the user's own that torchrun starts
+    assert (processes.count(), processes.number(), processes.is_first()) == (1, 0, True)
+    assert processes.portion(10) == (slice(None), 1.0) and processes.own([1, 2]) == [0, 1]
+    assert processes.started() == 3 and not processes.speaks()
 
 
 @pytest.mark.parametrize("things", [0, 1, 2, 3, 10, 11])
