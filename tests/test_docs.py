@@ -11,9 +11,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 from support.pages import PAGES, ROOT, blocks, commands, make_small, run, words_of, write_domains
 
+import recbole_metarec
 from recbole_metarec.cli import main as cli
 from recbole_metarec.config import models
 
@@ -154,6 +156,11 @@ def test_what_a_page_links_to_is_there():
 def _headings(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == recbole_metarec.__version__ and len(cited["references"]) == 2
 
 
 def test_the_readme_is_short():
