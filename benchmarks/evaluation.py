@@ -6,7 +6,6 @@ from harness import Figure, Result, alternate, main, ratios, seconds
 from sides import build
 
 from recbole_metarec.evaluation.ranking import rank_all, rank_both
-from recbole_metarec.evaluation.seen import seen_items
 
 _CHECKED = 512
 
@@ -15,10 +14,11 @@ def measure(options) -> Result:
     side = build("LRURec", options.data_path)
     side.epoch()
     proof = same_ranks(side)
-    train, valid = side.train.dataset, side.valid.dataset
+    valid = side.valid.dataset
 
-    def both_protocols():  # what was seen is found anew, and for the test rows, too, here as many
-        rank_both(side.model, side.valid, seen_items(train, valid, valid)[0], side.trainer.device)
+    def both_protocols():  # what was seen is found anew
+        valid.__dict__.pop("seen", None)
+        rank_both(side.model, side.valid, valid.seen, side.trainer.device)
 
     found = alternate(
         {

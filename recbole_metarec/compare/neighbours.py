@@ -86,7 +86,7 @@ def read_mappings(run_folder: str | Path, names: list[str] | None = None, k: int
     mappings = []
     for name in names or list(sides):
         folder = find_domain(name, domains)
-        store, items = read_source_items(dataset, name, folder)
+        store, items = read_source_items(config, name, folder, dataset.training_end)
         table, bias = sides[name]["table"], sides[name]["bias"]
         if len(table) != len(items):
             raise DataError(f"{name}: {len(items) - 1} items, but the run has read {len(table) - 1}; use its data")

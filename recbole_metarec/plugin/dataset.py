@@ -285,10 +285,11 @@ def _source_config(config, name: str, folder: Path):
     return source
 
 
-def read_source_items(target: TransferDataset, name: str, folder: Path) -> tuple[SequenceStore, list[str]]:
-    """A source's events beside a target, and its items' names by id, padding first."""
-    config = _source_config(target.config, name, folder)
-    store, names = _read_store(config, folder / name / f"{name}.inter", target.training_end)
+def read_source_items(
+    config, name: str, folder: Path, until: TrainingEnd | None = None
+) -> tuple[SequenceStore, list[str]]:
+    """A source's events beside the target of ``config``, and its items' names by id, padding first."""
+    store, names = _read_store(_source_config(config, name, folder), folder / name / f"{name}.inter", until)
     return store, [str(item) for item in names()]
 
 

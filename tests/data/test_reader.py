@@ -18,6 +18,7 @@ from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.data import text_file
 from recbole_metarec.data.ids import factorize
 from recbole_metarec.data.reader import Domain, NeedsRecBole, ReadSpec, read_domain
+from recbole_metarec.data.time_split import TrainingEnd
 from recbole_metarec.data.time_units import mixed_units
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin import dataset
@@ -249,8 +250,12 @@ def test_what_only_recbole_does_is_left_to_it(asked, base, tmp_path):
 def test_a_source_whose_keys_only_recbole_knows_is_filtered_by_it(base, tmp_path):
     rows = "".join(f"u{row % 3}\ti{row % 4}\t{row}e2\t1\ta\n" for row in (*range(12), 0, 1))
     config = config_for(base, write(tmp_path, HEADER + rows), dataset="World", rm_dup_inter="first")
-    store, names = dataset._read_store(config, tmp_path / "World" / "World.inter")
+    file = tmp_path / "World" / "World.inter"
+    store, names = dataset._read_store(config, file, None)
     assert len(store.items) == 12 and list(names()) == ["[PAD]", "i0", "i1", "i2", "i3"]
+    config["eval_args"] = config["eval_args"] | {"split": {"TS": [500, 900]}}
+    store, names = dataset._read_store(config, file, TrainingEnd(500.0, None))
+    assert len(store.items) == 5 and len(names()) == 5, "beside a target whose training ends at that time"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
