@@ -30,7 +30,7 @@ class TransferMonitor:
             return {}
         # the mean of the steps' entropies: sources that take turns have even mean weights, but are not uniform
         if rows[0]["entropy"] > 0.99 * math.log(len(weights)):
-            return {"uniform": "source weights were nearly even for a whole epoch; lower temperature"}
+            return {"uniform": "source weights were nearly uniform for a whole epoch; lower temperature"}
         if max(weights) > 0.95:
             name = max(rows, key=lambda row: row.get("weight", 0.0))["source"]
             return {"collapsed": f"nearly all weight is on {name}; raise temperature to give the other sources more"}
