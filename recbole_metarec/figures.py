@@ -42,8 +42,9 @@ def label(name: str) -> str:
 
 
 def colour(number: int, count: int) -> tuple[float, float, float]:
-    """Of line ``number`` of ``count``."""
-    palette = colormaps["tab10" if count <= 10 else "tab20"].colors
+    """Of line ``number`` of ``count``; never grey, which is the reference's."""
+    palette = colormaps["tab10" if count < 10 else "tab20"].colors
+    palette = [shade for shade in palette if max(shade) - min(shade) > 0.1]
     return palette[number % len(palette)]
 
 

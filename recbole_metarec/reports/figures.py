@@ -159,7 +159,7 @@ def _sweep(findings: Findings) -> Figure:
     width = max(places.values(), default=1.0) - min(places.values(), default=0.0) or 1.0
     for number, model in enumerate(models):
         arms = [arm for arm in findings.arms if arm.arm.model == model and arm.test is not None]
-        shade = GREY if number == 0 else colour(number - 1, 10)
+        shade = GREY if number == 0 else colour(number - 1, len(models) - 1)
         _levels_of_sweep(left, arms, model, places, shade)
         for arm in arms:
             if arm.arm.value in places:  # beside one another, not on each other
@@ -173,7 +173,8 @@ def _sweep(findings: Findings) -> Figure:
         axis.set_xticks(list(places.values()), texts)
         axis.minorticks_off()
         axis.tick_params(axis="x", labelrotation=30 if max(map(len, texts), default=0) > 6 else 0)
-    left.legend(frameon=False, fontsize=8)
+    lines, names = left.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False, fontsize=8)
     return figure
 
 
