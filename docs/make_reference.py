@@ -54,7 +54,7 @@ def _command(name: str) -> str:
         with command.make_context(name, [], parent=group, resilient_parsing=True) as context:
             usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
             records = filter(None, (option.get_help_record(context) for option in command.get_params(context)))
-            rows = [f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records]
+            rows = [f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records if text]
     table = "\n".join(["| option | meaning |", "|---|---|", *rows])
     return f"## {name}\n\n{command.help}\n\n```text\n{usage}\n```\n\n{table}\n\n```text\n{command.epilog.strip()}\n```"
 
@@ -96,7 +96,7 @@ def _raised(function: ast.FunctionDef) -> list[tuple[str, str]]:
 def _text(node: ast.AST, names: dict[str, ast.AST]) -> str:
     """What a string or f-string says; … for what it fills in, unless ``names`` has a text for that."""
     if isinstance(node, ast.Constant):
-        return str(node.value)
+        return "" if node.value is None else str(node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(_text(part, names) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -225,4 +225,6 @@ def made() -> dict[Path, str]:
 
 if __name__ == "__main__":
     for file, text in made().items():
-        file.write_text(text, encoding="utf-8")
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+            print(f"written: {file.relative_to(DOCS.parent)}")

@@ -177,7 +177,7 @@ def _parse_spec(spec: str, line: str) -> tuple[str, str, frozenset[str]]:
     is_type = bool(set(kind.split(" or ")) & _TYPES) or kind in _UNCHECKED
     is_rule = not rule or rule.startswith("one of: ") or _INTERVAL.match(rule) or re.match(r"^>=? -?[\d.]+$", rule)
     if not is_type or not is_rule:
-        raise ValueError(f"{line}: ({spec}) is not a type and a range that can be checked")
+        raise ValueError(f"{line}: ({spec}) cannot be checked; write (TYPE, RANGE), such as (float or none, in [0, 1))")
     unknown = sorted(set(scopes.split()) - set(SCOPES))
     if unknown:
         raise ValueError(f"{line}: {unknown[0]} is no scope; use some of {', '.join(SCOPES)}")

@@ -222,12 +222,13 @@ def check_depth(dataset) -> None:
     config, deepest, items = dataset.config, max(dataset.config["topk"]), dataset.item_num - 1
     if deepest <= items:
         return
-    told = f"topk: the first {deepest} items are asked for, but {config['dataset']} has {items}"
+    told = f"topk is {list(config['topk'])}, but {config['dataset']} has {items} items"
     reads_lists = any(name.lower() in LIST_MEASURES for name in config["metrics"])
     is_default = list(config["topk"]) == key_table()["topk"].default
     if reads_lists or not is_default or not model_spec(config["model"]).is_ours:
-        raise ConfigError(f"{told}; ask for fewer")
-    dataset.logger.warning(f"{told}, so every model scores 1 there")
+        fitting = [depth for depth in config["topk"] if depth <= items] or [items]
+        raise ConfigError(f"{told}; ask for fewer, such as topk: {fitting}")
+    dataset.logger.warning(f"{told}, so every model has the right one among the first {deepest}")
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
