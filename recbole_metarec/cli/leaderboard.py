@@ -79,6 +79,8 @@ def _compare(comparison: ComparisonRequest, models: list) -> int:
     planned = plan.make_plan(models, target.dataset, comparison.seeds, target.keys, tuned, target.origins)
     without_transfer = plan.read_by(COMPETITORS[WITHOUT_TRANSFER], target.keys)
     protocol, segments, users = compare_target.describe(target.dataset, without_transfer)
+    ours = {model.name for model in models if model.spec.is_ours}
+    compare_target.check_depth((run for run in planned if run.model not in ours), protocol.items)
     compare_target.check_sources(planned)
     if any(model.spec.takes_sources for model in models):
         warn_of_sources(target.dataset, target.keys)

@@ -7,13 +7,14 @@ import numpy as np
 from recbole_metarec.compare.leaderboard import KEPT, REMOVED, Protocol
 from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.run_config import RunConfig
+from recbole_metarec.config.schema import key_table
 from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.segments import Segment, target_segments
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.plugin.config import read_dataset, recbole_config
-from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, user_names
+from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, too_deep, user_names
 
 
 def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment, ...], np.ndarray]:
@@ -49,6 +50,16 @@ def read_target(dataset: str, overrides: Mapping) -> TransferDataset:
     data = read_dataset(recbole_config(RunConfig.read(WITHOUT_TRANSFER, dataset, (), overrides)))
     data.build()  # refuses data without a row to rank
     return data
+
+
+def check_depth(runs: Iterable[PlannedRun], items: int) -> None:
+    """Raises ConfigError before any run where one of ``runs``, of models that are not this package's, would end in it:
+    its ``topk`` is beyond the target's items."""
+    for run in runs:
+        topk = run.config.get("topk", key_table()["topk"].default)
+        topk = [topk] if isinstance(topk, int) else topk
+        if max(topk) > items:
+            raise too_deep(topk, run.dataset, items)
 
 
 def check_sources(runs: Iterable[PlannedRun]) -> None:

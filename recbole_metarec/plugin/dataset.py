@@ -222,13 +222,18 @@ def check_depth(dataset) -> None:
     config, deepest, items = dataset.config, max(dataset.config["topk"]), dataset.item_num - 1
     if deepest <= items:
         return
-    told = f"topk is {list(config['topk'])}, but {config['dataset']} has {items} items"
     reads_lists = any(name.lower() in LIST_MEASURES for name in config["metrics"])
     is_default = list(config["topk"]) == key_table()["topk"].default
     if reads_lists or not is_default or not model_spec(config["model"]).is_ours:
-        fitting = [depth for depth in config["topk"] if depth <= items] or [items]
-        raise ConfigError(f"{told}; ask for fewer, such as topk: {fitting}")
+        raise too_deep(config["topk"], config["dataset"], items)
+    told = f"topk is {list(config['topk'])}, but {config['dataset']} has {items} items"
     dataset.logger.warning(f"{told}, so every model has the right one among the first {deepest}")
+
+
+def too_deep(topk, name: str, items: int) -> ConfigError:
+    """The error of a ``topk`` beyond the items of a domain."""
+    fitting = [depth for depth in topk if depth <= items] or [items]
+    return ConfigError(f"topk is {list(topk)}, but {name} has {items} items; ask for fewer, such as topk: {fitting}")
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:

@@ -63,6 +63,13 @@ def test_a_key_that_none_of_the_models_reads_and_a_bad_store_are_said_before_any
     assert "no validation row is left" in capsys.readouterr().err
 
 
+def test_fewer_items_than_topk_asks_for_are_said_before_any_run(refused, tmp_path_factory):
+    shops = tmp_path_factory.mktemp("shops")
+    write_domain(shops, "Few", [[1, 2, 3, 4, 5]] * 3)
+    words = ["leaderboard", "--dataset", "Few", "--data_path", str(shops), "--models", "Pop,SASRec"]
+    refused(words, "topk is [10, 50], but Few has 5 items; ask for fewer, such as topk: [5]")
+
+
 def test_help_names_the_models_and_their_variants(capsys):
     assert cli.main(["leaderboard", "--help"]) == 0
     out = capsys.readouterr().out
