@@ -69,6 +69,11 @@ class SequenceBatch:
         last = self.targets.gather(1, (lengths - 1).clamp(min=0))
         return F.pad(self.inputs, (0, 1)).scatter(1, lengths, last)
 
+    def distinct_inputs(self) -> tuple[Tensor, Tensor, int]:
+        """The items of the inputs, ascending, which of them each input is, and how many of them are padding."""
+        items, places = torch.unique(self.inputs, return_inverse=True)
+        return items, places, int(items[0] == 0)
+
     def rows(self, which: Tensor) -> "SequenceBatch":
         """The rows ``which``, no wider than their longest."""
         inputs, targets = self.inputs[which], self.targets[which]

@@ -39,11 +39,7 @@ class SourceBatch(SequenceBatch):
     distinct: tuple[Tensor, Tensor, int] | None = None
 
     def distinct_inputs(self) -> tuple[Tensor, Tensor, int]:
-        """The items of the inputs, ascending, which of them each input is, and how many of them are padding."""
-        if self.distinct is not None:
-            return self.distinct
-        items, places = torch.unique(self.inputs, return_inverse=True)
-        return items, places, int(items[0] == 0)
+        return super().distinct_inputs() if self.distinct is None else self.distinct
 
 
 class MetaRecNetwork(LRUNetwork):
@@ -77,7 +73,7 @@ class MetaRecNetwork(LRUNetwork):
         self,
         parameters: Parameters,
         source: SourceItems,
-        batch: SourceBatch,
+        batch: SequenceBatch,
         generator: torch.Generator | None = None,
         plain: bool = False,
         rows_only: bool = False,

@@ -55,8 +55,9 @@ def read_parts(path: Path, form: Form) -> Iterator[tuple[pl.DataFrame, int]]:
 
 def check_readable(path: Path, form: Form) -> None:
     """Raises DataError for a file that another process cannot read: some damage ends the process that meets it."""
-    columns = [str(PART_ROWS), *form.columns.values()]
-    trial = subprocess.run([sys.executable, "-c", _TRIAL, form.kind, path, *columns], capture_output=True, text=True)
+    columns = dict.fromkeys(form.columns.values())
+    words = [sys.executable, "-c", _TRIAL, form.kind, path, str(PART_ROWS), *columns]
+    trial = subprocess.run(words, capture_output=True, text=True)
     if trial.returncode:
         lines = trial.stderr.strip().splitlines() if trial.returncode > 0 else []
         reason = lines[-1] if lines else "reading it ends the process"

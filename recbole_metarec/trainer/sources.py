@@ -76,7 +76,7 @@ class SourceSide:
         """A fresh batch, on the training device."""
         batch, lesson = next(self.stream), next(self.lessons) if self.lessons else None
         # worked out before it is moved: a GPU would have to be waited for
-        items, places, padded = SourceBatch(batch.inputs, batch.targets).distinct_inputs()
+        items, places, padded = batch.distinct_inputs()
         batch = batch.to(self.device)
         distinct = items.to(self.device), places.to(self.device), padded
         return SourceBatch(batch.inputs, batch.targets, batch.positions, lesson, distinct)

@@ -22,7 +22,7 @@ from recbole_metarec.config import recbole_files
 from recbole_metarec.config.dataset_files import known_domains
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.data.embedded import EMBEDDED_DOMAINS
-from recbole_metarec.plugin import checkpoint_mends, mends
+from recbole_metarec.plugin import checkpoint_mends, evaluation_mends, mends
 
 ROOT = Path(recbole_metarec.__file__).resolve().parents[1]
 
@@ -76,7 +76,7 @@ def test_a_command_without_recbole_says_that_it_is_not_installed(monkeypatch):
 def test_every_mend_is_listed_with_its_reason_and_in_force_once_recbole_is_imported():
     assert next(doctor.check_plugin()).level == OK
     found = {mend.name: mend for mend in mends.mends()}
-    functions = {**vars(mends), **vars(checkpoint_mends)}
+    functions = {**vars(mends), **vars(checkpoint_mends), **vars(evaluation_mends)}
     told = [
         name for name, one in functions.items() if re.search("an go (when|with)", getattr(one, "__doc__", "") or "")
     ]

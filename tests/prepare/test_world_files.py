@@ -282,6 +282,7 @@ def test_columns_of_other_types_are_read_alike(tmp_path, form, ending):
 
 
 def test_short_floats_that_round_times_are_told(tmp_path, caplog):
+    caplog.set_level("WARNING")
     for stamps, is_told in (([3, 4], False), ([1600000001, 1600000002], True)):
         caplog.clear()
         columns = {"u": ["a", "b"], "i": ["x", "y"], "t": pl.Series(stamps, dtype=pl.Float32)}
