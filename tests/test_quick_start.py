@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from support.ndcg import ndcg_at
 from support.worlds import cluster_histories, write_domain
 
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 from recbole_metarec.cli.main import main
 from recbole_metarec.errors import CheckpointError, ConfigError, DataError, TrainingError
-from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.transfer_guard import LEVEL, p_of_gain
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.serve import Recommender

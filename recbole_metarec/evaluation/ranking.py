@@ -159,8 +159,3 @@ def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device)
         for number, share in enumerate(shares):
             ranks[number, part] = _ranks_without(struck_out, torch.lerp(first, second, share), targets).cpu()
     return _of_all_processes(ranks)
-
-
-def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:
-    """NDCG@k of each row, float64 [R]: one relevant item, so 1 / log2(rank + 1) within the cut-off, else 0."""
-    return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)

@@ -237,8 +237,8 @@ def too_deep(topk, name: str, items: int) -> ConfigError:
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:
-    position = np.arange(len(store.items)) - np.repeat(store.offsets[:-1], store.lengths)
-    return torch.from_numpy(np.flatnonzero(position < np.repeat(kept, store.lengths)))
+    user, place = store.places()
+    return torch.from_numpy(np.flatnonzero(place < kept[user]))
 
 
 def reads_texts(config) -> bool:

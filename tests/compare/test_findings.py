@@ -11,6 +11,7 @@ import recbole_metarec  # noqa: F401  (mends recbole, which could not be importe
 
 # isort: split
 from support.made_up import PROTOCOL
+from support.ndcg import ndcg_at
 from support.parsed import csv_rows, markdown_tables
 
 from recbole_metarec.compare.cost import estimate
@@ -18,7 +19,6 @@ from recbole_metarec.compare.execution import StudyResults
 from recbole_metarec.compare.findings import SEEDS, USERS, findings
 from recbole_metarec.compare.rows import Ranks, Row
 from recbole_metarec.compare.study import Arm, Study
-from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.significance import differences, holm
 from recbole_metarec.reports.study import markdown, notes, table_csv, terminal_table, write_reports
 from recbole_metarec.tables import percent, probability, score, signed, signed_interval

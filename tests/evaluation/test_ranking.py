@@ -10,10 +10,11 @@ from support.worlds import Run, cluster_histories, write_domain
 # isort: split
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
+from support.ndcg import ndcg_at
 
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation import ranking
-from recbole_metarec.evaluation.ranking import both_ranks_of, chunk_sizes, ndcg_at, rank_all, rank_both, ranks_of
+from recbole_metarec.evaluation.ranking import both_ranks_of, chunk_sizes, rank_all, rank_both, ranks_of
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 
 

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy import stats
+from support.ndcg import ndcg_at
 
-from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.transfer_guard import LEVEL, deploys_transfer, p_of_gain, verdict
 
 MISS = 11  # a rank beyond the cut-off

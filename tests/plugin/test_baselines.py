@@ -11,9 +11,10 @@ from support.item_worlds import OF_MODEL, ONE_LAYER, TRIMMED, named_rows, write_
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from support.ndcg import ndcg_at
+
 from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import CheckpointError
-from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.plugin.baselines import load_data
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.prefix_rows import PrefixLoader

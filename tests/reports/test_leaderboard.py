@@ -11,9 +11,10 @@ from support.parsed import csv_rows, html_tables, markdown_tables
 import recbole_metarec  # noqa: F401
 
 # isort: split
+from support.ndcg import ndcg_at
+
 from recbole_metarec.compare.leaderboard import Protocol, compare, compare_both
 from recbole_metarec.errors import DataError
-from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.results import FailedRun, RunResult
 from recbole_metarec.evaluation.segments import Segment
 from recbole_metarec.reports import html as page_module

@@ -5,8 +5,9 @@ import numpy as np
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from support.ndcg import ndcg_at
+
 from recbole_metarec.compare.leaderboard import Comparison, Protocol, compare_both
-from recbole_metarec.evaluation.ranking import ndcg_at
 from recbole_metarec.evaluation.results import FailedRun, RunResult, UnseenResult
 from recbole_metarec.evaluation.segments import segments
 
