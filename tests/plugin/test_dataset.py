@@ -65,6 +65,17 @@ def test_the_training_histories_are_in_the_order_of_the_full_times(world, monkey
         ]
 
 
+def test_the_training_part_holds_no_event_that_is_held_out(tmp_path):
+    """RecBole's collector and its general models count what stands in it."""
+    histories = [[1, 2, 3, 4, 5], [2, 3, 1], [4, 5, 2, 1, 3, 2], [5, 4]]
+    write_domain(tmp_path, "Clock", histories)
+    train = made(tmp_path, topk=[3], valid_metric="NDCG@3").train.dataset
+    fields = (train.id2token(field, train.inter_feat[field]) for field in ("user_id", "item_id"))
+    trained = [row[: -min(2, max(0, len(row) - 2)) or None] for row in histories]
+    expected = [(f"Clock-u{user}", f"Clock-{item}") for user, row in enumerate(trained) for item in row]
+    assert sorted(zip(*fields, strict=True)) == sorted(expected)
+
+
 def test_equal_times_and_repeated_rows_are_logged(tmp_path, caplog):
     write_domain(tmp_path, "Clock", [[1, 1, 2, 3, 4]] * 3, [[1, 1, 1, 2, 3]] * 3)
     with caplog.at_level(logging.INFO):
