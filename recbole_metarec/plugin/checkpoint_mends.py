@@ -1,6 +1,6 @@
 """Mends of RecBole 1.2.1 in what it does with checkpoints, which are pickles. See :mod:`.mends`.
 
-``tests/plugin/test_mends.py`` and ``test_flows.py`` test these, too.
+``tests/plugin/test_checkpoint_mends.py`` and ``test_flows.py`` test these.
 """
 
 import functools

@@ -1,10 +1,11 @@
-"""The place that mends RecBole 1.2.1 for today's NumPy, SciPy, PyTorch, setuptools and Python.
+"""Mends RecBole 1.2.1 for today's NumPy, SciPy, PyTorch, setuptools and Python.
 
 One mend is one function; its decorator names RecBole's module and when the mend is made: before, after or around the
 execution of that module. Its docstring names RecBole's fault, since when it shows and when the mend can go.
-``tests/plugin/test_mends.py`` and ``test_flows.py`` have a test that each works and one that each is still needed.
+In ``tests/plugin``, ``test_mends.py``, ``test_library_mends.py`` and ``test_flows.py`` test that each works and that
+each is still needed.
 
-Those of checkpoints stand in :mod:`.checkpoint_mends`, those of evaluation in :mod:`.evaluation_mends`.
+Those of checkpoints are in :mod:`.checkpoint_mends`, those of evaluation in :mod:`.evaluation_mends`.
 """
 
 import ast

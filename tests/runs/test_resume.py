@@ -7,16 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.item_worlds import OF_MODEL, ONE_LAYER, write_shop_with_kinds
-from support.same_runs import assert_same_run
+from support.same_runs import assert_same_run, runs, stop_after
 from support.worlds import TINY
 
 from recbole_metarec.cli.main import main
-from recbole_metarec.errors import CheckpointError, DataError, MetaRecError
+from recbole_metarec.errors import CheckpointError, DataError
 from recbole_metarec.files import locked
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.train import train
-from recbole_metarec.plugin.baseline_resume import RecBoleProgress
 from recbole_metarec.quick_start import run_experiment
 from recbole_metarec.trainer.trainer import TransferTrainer
 
@@ -40,19 +38,6 @@ def uninterrupted(shop):
     return of
 
 
-def stop_after(monkeypatch, validations: int, of=TransferTrainer, method="_after_validation") -> None:
-    """Ctrl-C right after so many validations of this process."""
-    original, seen = getattr(of, method), []
-
-    def stopping(self, *args):
-        original(self, *args)
-        seen.append(1)
-        if len(seen) == validations:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(of, method, stopping)
-
-
 def epochs_trained(monkeypatch) -> list[tuple[str, int]]:
     """Grows by (meta_transfer, epoch) of each epoch that is trained."""
     trained, original = [], TransferTrainer._train_epoch
@@ -69,10 +54,6 @@ def command(shop, *more, model="LRURec", **keys) -> list[str]:
     values = SMALL | keys
     place = ["--model", model, "--dataset", "Target", "--data_path", str(shop)]
     return ["train", *place, *(f"--{key}={value}" for key, value in values.items()), *more]
-
-
-def runs() -> list[Path]:
-    return sorted(Path("saved").iterdir()) if Path("saved").exists() else []
 
 
 def test_the_same_command_starts_goes_on_and_is_done(shop, capsys, monkeypatch):
@@ -233,34 +214,6 @@ def test_a_pretrained_run_that_hardly_validates_is_resumed(shop, monkeypatch, gi
     (run_dir,) = runs()
     run_experiment(resume=run_dir)
     assert_same_run(whole.run_dir, run_dir)
-
-
-@pytest.mark.parametrize("model", ["BERT4Rec", "S3Rec", "FDSA", "SRGNN"])
-def test_recboles_own_models_go_on_to_the_bit(tmp_path, monkeypatch, model):
-    shop = write_shop_with_kinds(tmp_path)
-    given = ONE_LAYER | {"epochs": 4, "pretrain_epochs": 1, "stopping_step": 2, "hidden_dropout_prob": 0.3}
-    given |= {"data_path": str(shop), "checkpoint_dir": "saved"} | OF_MODEL.get(model, {})
-    whole = run_experiment(model, "Target", overrides=given | {"checkpoint_dir": "whole"})
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2, RecBoleProgress, "__call__")
-        with pytest.raises(KeyboardInterrupt):
-            run_experiment(model, "Target", overrides=given)
-    (run_dir,) = runs()
-    run_experiment(resume=run_dir)
-    assert_same_run(whole.run_dir, run_dir)
-
-
-def test_a_model_of_attributes_does_not_go_on_with_others(tmp_path, monkeypatch):
-    shop = write_shop_with_kinds(tmp_path)
-    given = ONE_LAYER | {"epochs": 4, "data_path": str(shop), "checkpoint_dir": "saved"} | OF_MODEL["FDSA"]
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2, RecBoleProgress, "__call__")
-        with pytest.raises(KeyboardInterrupt):
-            run_experiment("FDSA", "Target", overrides=given)
-    attributes = shop / "Target" / "Target.item"
-    attributes.write_text(attributes.read_text().replace("k1", "k2"))
-    with pytest.raises(MetaRecError, match="data have changed|data"):
-        run_experiment(resume=runs()[0])
 
 
 # -- a disk that is full, a folder that may not be written -------------------------------------------------------------

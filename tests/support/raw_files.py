@@ -2,7 +2,11 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
+
+from recbole_metarec.prepare.forms import public_form
+from recbole_metarec.prepare.rows import RowReader
 
 # user, item, time in seconds, rating, in no order of time; the fifth repeats the first
 EVENTS = [
@@ -157,3 +161,15 @@ ATOMIC_ITEMS = (
     b"item_id:token\tsales_type:token\tcategories:token_seq\ttitle:token\tprice:float\tbrand:token\n"
     b"B000GKXY4S\tToys\tToys Games\tSome toy\t3.5\tWhirl\nB0NOTHERE0\t\t\tunused\t\t\n0439886341\t\tBooks\t\t\t\n"
 )
+
+
+def read(path, form=None, **settings) -> list[tuple]:
+    frames = list(RowReader(path, form or public_form(path), **settings).frames())
+    return [row for frame in frames for row in frame.rows()]
+
+
+def zipped(path, **files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(f"set/{name.replace('_', '.')}", data)
+    return path

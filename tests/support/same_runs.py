@@ -1,4 +1,4 @@
-"""Whether two run folders hold the same run, to the bit."""
+"""Runs that are stopped on purpose, and whether two run folders hold the same run, to the bit."""
 
 import csv
 import json
@@ -8,8 +8,26 @@ import torch
 
 from recbole_metarec.config.models import SHIPPED_MODELS
 from recbole_metarec.trainer.checkpoint import read_checkpoint
+from recbole_metarec.trainer.trainer import TransferTrainer
 
 UNREPEATABLE = {"git_commit", "seconds", "peak_memory_mib", "checkpoint_dir"}
+
+
+def stop_after(monkeypatch, validations: int, of=TransferTrainer, method="_after_validation") -> None:
+    """Ctrl-C right after so many validations of this process."""
+    original, seen = getattr(of, method), []
+
+    def stopping(self, *args):
+        original(self, *args)
+        seen.append(1)
+        if len(seen) == validations:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(of, method, stopping)
+
+
+def runs() -> list[Path]:
+    return sorted(Path("saved").iterdir()) if Path("saved").exists() else []
 
 
 def assert_same(one, other, where: str) -> None:
