@@ -34,15 +34,17 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 def both_ranks_of(scores: Tensor, targets: Tensor, rows: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`ranks_of`, and the ranks among the items that a row has not seen; the catalogue is gone through once.
 
-    rows, seen: int64 [N], row rows[k] has seen item seen[k]; each pair once, never a row's target. Returns int64 [B]
-    twice.
+    rows, seen: int64 [N], row rows[k] has seen item seen[k]; each pair once. Returns int64 [B] twice; a target that its
+    row has seen is not found among the others, and gets rank n, one more than there are items.
     """
     leads, candidates = _leads(scores, targets), scores.shape[1] - 1
     own = scores.gather(1, targets[:, None])[:, 0]
     signs = (scores[rows, seen] - own[rows]).sign_().to(torch.int64)
     unseen_leads = leads.index_add(0, rows, signs, alpha=-1)
     unseen = candidates - torch.bincount(rows, minlength=len(scores))
-    return _ranks(leads, candidates), _ranks(unseen_leads, unseen)
+    removed = _ranks(unseen_leads, unseen)
+    removed[rows[seen == targets[rows]]] = scores.shape[1]
+    return _ranks(leads, candidates), removed
 
 
 def _leads(scores: Tensor, targets: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def _of_all_processes(ranks: Tensor) -> np.ndarray:
 def top_both(model, eval_data, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """The k items that each row's user is shown, best first, of all, and of those that the user has not seen.
 
-    int64 [R, k] each. As in the ranking, the held-out item counts as not seen. Where fewer are left, seen ones follow.
+    int64 [R, k] each. Where fewer are left, seen ones follow.
     """
     seen = eval_data.dataset.seen
     lists = torch.empty(2, len(eval_data._dataset.inter_feat), k, dtype=torch.int64)

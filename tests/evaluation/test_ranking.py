@@ -19,9 +19,12 @@ from recbole_metarec.evaluation.recbole_metrics import metrics_of
 
 
 def brute_force(scores, targets, seen=None):
-    """seen: for each row the items that are no candidates, a set."""
+    """seen: for each row the items that are no candidates, a set; a target among them comes after all items."""
     ranks = []
     for n, (row, target) in enumerate(zip(scores.tolist(), targets.tolist(), strict=True)):
+        if seen and target in seen[n]:
+            ranks.append(len(row))
+            continue
         rivals = [score for item, score in enumerate(row) if item not in {0, target} | (seen[n] if seen else set())]
         higher, equal = (sum(map(one, rivals)) for one in (row[target].__lt__, row[target].__eq__))
         ranks.append(1 + higher + -(-equal // 2))  # half of the ties, rounded up
@@ -56,11 +59,13 @@ def test_ranks_among_unseen_items_are_those_of_scores_from_which_the_seen_are_re
         monkeypatch.setattr(ranking, "_ROWS_IN_CACHE", blocks[1])
     scores = torch.randn(50, 21) if levels is None else torch.randint(0, levels, (50, 21)).float()
     targets = torch.randint(1, 21, (50,))
-    seen = [set(torch.randperm(20)[: n % 20].add(1).tolist()) - {targets[n].item()} for n in range(50)]
+    seen = [set(torch.randperm(20)[: n % 20].add(1).tolist()) for n in range(50)]
+    repeated = torch.tensor([target in items for target, items in zip(targets.tolist(), seen)])
     kept, removed = both_ranks_of(scores, targets, *flat(seen))
     assert torch.equal(kept, ranks_of(scores, targets))
     assert removed.tolist() == brute_force(scores, targets, seen) and removed.dtype == torch.int64
-    assert (removed <= kept).all() and (removed < kept).any()
+    assert (removed <= kept)[~repeated].all() and (removed < kept).any()
+    assert (removed[repeated] == 21).all() and repeated.any()
     order = torch.randperm(sum(map(len, seen)))
     assert torch.equal(both_ranks_of(scores, targets, *(part[order] for part in flat(seen)))[1], removed)
 
@@ -69,8 +74,9 @@ def test_rows_that_have_seen_nothing_or_everything():
     scores, targets = torch.randn(3, 9), torch.tensor([4, 1, 8])
     nothing = both_ranks_of(scores, targets, *flat([set()] * 3))
     assert torch.equal(nothing[0], nothing[1])
-    everything = [set(range(1, 9)) - {target} for target in targets.tolist()]
-    assert both_ranks_of(scores, targets, *flat(everything))[1].tolist() == [1, 1, 1]
+    all_others = [set(range(1, 9)) - {target} for target in targets.tolist()]
+    assert both_ranks_of(scores, targets, *flat(all_others))[1].tolist() == [1, 1, 1]
+    assert both_ranks_of(scores, targets, *flat([set(range(1, 9))] * 3))[1].tolist() == [9, 9, 9]
 
 
 def test_scores_whose_sum_overflows_are_ranked_all_the_same():
@@ -150,7 +156,7 @@ def test_metrics_equal_recboles_own_where_there_are_no_ties(shop):
 
 
 def test_metrics_equal_recboles_own_with_seen_items_masked(shop):
-    """RecBole's collector over scores in which each row's seen items, but the target, were set to minus infinity."""
+    """RecBole's collector over scores in which each row's seen items were set to minus infinity, repeats among them."""
     metrics = ["NDCG", "Recall", "MRR"]
     run = Run(shop, model="LRURec", embedding_size=8, metrics=metrics, topk=[1, 5, 10], valid_metric="NDCG@5")
     with torch.no_grad():
@@ -161,8 +167,8 @@ def test_metrics_equal_recboles_own_with_seen_items_masked(shop):
 
         def masked(interaction, held_out=held_out):
             scores = plain(interaction).view(len(interaction), -1)
-            for row, user, target in zip(scores, interaction["user_id"].tolist(), interaction["item_id"].tolist()):
-                row[list(set(histories[user][:-held_out]) - {target})] = -np.inf
+            for row, user in zip(scores, interaction["user_id"].tolist()):
+                row[histories[user][:-held_out]] = -np.inf
             return scores
 
         seen = loader.dataset.seen
