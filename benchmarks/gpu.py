@@ -109,7 +109,7 @@ class _Walk:
             if (interaction := next(self.batches, None)) is None:
                 self.batches = iter(self.side.train)
                 interaction = next(self.batches)
-            batch = self.side.model.batch_of(interaction).to(trainer.device)
+            batch = self.side.model.batch_of(interaction)
             trainer._apply(trainer._one_step(batch, self.streams), 0)
 
 
@@ -120,7 +120,7 @@ def _off_the_cpu(model: str, given: dict, device: str) -> float | None:
     gradients = []
     for place in ("cpu", device):
         side = build(model, "domains", **given | {"device": place, "dropout_prob": 0.0, "target_batch": "shared"})
-        batch = side.model.batch_of(next(iter(side.train))).to(side.trainer.device)
+        batch = side.model.batch_of(next(iter(side.train)))
         streams = Streams(side.trainer.device, side.config["seed"], "dropout", 0)
         found = side.trainer._one_step(batch, streams).gradient
         gradients.append(torch.cat([value.detach().cpu().flatten() for value in found.values()]))

@@ -1,12 +1,13 @@
 """Batches of similar length, padded on the right, cut anew from the windows in every epoch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from recbole_metarec import processes
 from recbole_metarec.data.sequences import SequenceStore, Windows
@@ -26,11 +27,13 @@ class SequenceBatch:
     """inputs, targets: int64 [B, W], 0 where padded; a target of 0 beside a real input carries no loss.
 
     positions: flat positions that are predicted, int64 [T], where they are known: a GPU would have to be waited for.
+    facts: what else a network has worked out for its loss: nested tuples with tensors in them.
     """
 
     inputs: Tensor
     targets: Tensor
     positions: Tensor | None = None
+    facts: tuple | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -77,17 +80,16 @@ class SequenceBatch:
     def rows(self, which: Tensor) -> "SequenceBatch":
         """The rows ``which``, no wider than their longest."""
         inputs, targets = self.inputs[which], self.targets[which]
-        if inputs.is_cuda:  # to ask for the width is to wait; rows of a batch are of like length
-            return SequenceBatch(inputs, targets)
         width = max(1, int((inputs > 0).any(dim=0).sum()))
         return SequenceBatch(inputs[:, :width], targets[:, :width])
 
     def to(self, device: torch.device) -> "SequenceBatch":
-        """The same on another device."""
-        if torch.device(device).type == "cpu":
-            return SequenceBatch(self.inputs.to(device), self.targets.to(device))
-        parts = self.inputs, self.targets, self.predicted()[0]
-        return SequenceBatch(*(part.to(device) for part in parts))
+        """The same on another device, facts included."""
+        if self.inputs.device == torch.device(device):
+            return self
+        parts = self.inputs, self.targets, self.predicted()[0], self.facts
+        moved = tree_map(lambda part: part.to(device) if isinstance(part, Tensor) else part, parts)
+        return replace(self, **dict(zip(("inputs", "targets", "positions", "facts"), moved, strict=True)))
 
 
 @dataclass(frozen=True)

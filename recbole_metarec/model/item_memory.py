@@ -10,7 +10,8 @@ them, and in a small shop most of what n_j says is its own event. Nothing in the
 be taught by one domain and serve another; how often people come back to an item, which differs most between domains, it
 reads from the domain's counts (:mod:`recbole_metarec.data.repeats`).
 
-Letters: n catalogue size with padding in row 0, P kept pairs, R rows that are scored, E entries of evidence.
+Letters: n catalogue size with padding in row 0, R rows that are scored, E entries of evidence, C cells
+(:mod:`recbole_metarec.model.memory_cells`).
 """
 
 from collections.abc import Mapping
@@ -21,110 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.data.pair_lags import GROUPS, LAGS, REACH
-from recbole_metarec.data.repeats import LAG_STARTS
+from recbole_metarec.data.pair_lags import GROUPS, REACH
 from recbole_metarec.model.losses import Offsets, softmax_loss, softmax_loss_reference
+from recbole_metarec.model.memory_cells import Cells, Entries, PairTable, cells_of
 from recbole_metarec.model.seen_offset import SeenOffset, up_to
+from recbole_metarec.processes import Portion
 
 POSITIONS = 256  # that teach the scalars in a batch: so few numbers do not need all, and evidence costs time
 HIDDEN = 16  # width of a head's network
 ENTRIES = 1 << 17  # of evidence at these, about: where all items are neighbours, fewer positions say as much
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-
-
-class Entries(NamedTuple):
-    """The neighbours of the latest items of each row. place: int64 [E], row * REACH + the lag of the item that they are
-    near; item: int64 [E]; counts: int [E, 4]."""
-
-    place: Tensor
-    item: Tensor
-    counts: Tensor
-
-
-class OwnCounts(NamedTuple):
-    """What rows have themselves added to the counts: ascending keys (row * n + i) * n + j of their pairs, int64 [K],
-    with counts int [K, 4]; ascending keys row * n + i of their events, int64 [I], with counts int64 [I]."""
-
-    pairs: Tensor
-    pair_counts: Tensor
-    events: Tensor
-    event_counts: Tensor
-
-    @classmethod
-    def of(cls, histories: Tensor, n_items: int) -> "OwnCounts":
-        """Of each row of int64 [B, L], padded on the right."""
-        row, column = histories.nonzero(as_tuple=True)
-        events = torch.unique(row * n_items + histories[row, column], return_counts=True)
-        return cls(*own_pairs(histories, n_items), *events)
-
-    def events_of(self, owner: Tensor, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The events of the owner int64 [R] of each scored row, one by one: row, item and count."""
-        starts, ends = (torch.searchsorted(self.events, (owner + shift) * n_items) for shift in (0, 1))
-        row, at = _ranges(starts, ends - starts)
-        return row, self.events[at] % n_items, self.event_counts[at]
-
-
-class PairTable(nn.Module):
-    """A domain's pair counts as tensors, of the shapes of :class:`~recbole_metarec.data.pair_counts.PairCounts`."""
-
-    def __init__(self, n_items: int, n_pairs: int):
-        super().__init__()
-        self.n_items = n_items
-        self.register_buffer("starts", torch.zeros(n_items + 1, dtype=torch.int64))
-        self.register_buffer("neighbours", torch.zeros(n_pairs, dtype=torch.int32))
-        self.register_buffer("counts", torch.zeros(n_pairs, GROUPS, dtype=torch.int16))
-        self.register_buffer("popularity", torch.zeros(n_items, dtype=torch.int64))
-        self.register_buffer("lift", torch.zeros(len(LAG_STARTS)))
-
-    def lengths(self, items: Tensor) -> Tensor:
-        """How many neighbours each of these items has."""
-        return self.starts[items + 1] - self.starts[items]
-
-    def fill(self, pairs) -> None:
-        """With a domain's PairCounts of the same sizes."""
-        for name in ("starts", "neighbours", "counts", "popularity", "lift"):
-            getattr(self, name).copy_(torch.from_numpy(getattr(pairs, name)))
-
-    def entries(self, latest: Tensor, owner: Tensor, own: OwnCounts) -> Entries:
-        """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose own pairs are out."""
-        near = latest.flatten()
-        start = self.starts[near]
-        place, pair = _ranges(start, self.starts[near + 1] - start)
-        item = self.neighbours.index_select(0, pair).long()
-        counts = self.counts.index_select(0, pair).int()
-        if len(own.pairs):
-            of_owner = (owner.repeat_interleave(REACH) * self.n_items + near) * self.n_items
-            key = of_owner.index_select(0, place) + item
-            at = torch.searchsorted(own.pairs, key).clamp(max=len(own.pairs) - 1)
-            hit = (own.pairs.index_select(0, at) == key).nonzero()[:, 0]
-            counts[hit] = (counts[hit] - own.pair_counts[at[hit]]).clamp(min=0)
-        return Entries(place, item, counts)
-
-
-def _ranges(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Which range each element stands in, and the element: of starts[k] .. starts[k] + lengths[k] - 1 in turn."""
-    which = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
-    shift = starts - lengths.cumsum(0) + lengths
-    return which, torch.arange(len(which), device=starts.device) + shift[which]
-
-
-def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
-    """The pairs inside each row of int64 [B, L], padded on the right.
-
-    Returns ascending keys (row * n + i) * n + j, int64 [K], and their counts, int [K, 4].
-    """
-    keys, groups = [histories.new_zeros(0)], [histories.new_zeros(0)]
-    row = torch.arange(len(histories), device=histories.device)[:, None] * n_items
-    for group, (nearest, furthest) in enumerate(LAGS):
-        for lag in range(nearest, min(furthest, histories.shape[1] - 1) + 1):
-            first, second = histories[:, :-lag], histories[:, lag:]
-            real = second > 0
-            ways = (row + first) * n_items + second, (row + second) * n_items + first
-            keys += [way[real] for way in ways]
-            groups += [torch.full_like(keys[-2], group), torch.full_like(keys[-1], GROUPS - 1)]
-    unique, inverse = torch.unique(torch.cat(keys), return_inverse=True)
-    places = inverse * GROUPS + torch.cat(groups)
-    return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).int()
 
 
 class Evidence(NamedTuple):
@@ -214,29 +121,40 @@ class ItemMemory(nn.Module):
         self.texts = TextEvidence() if text_width else None
         self.register_buffer("text_vectors", torch.zeros(n_items, text_width) if text_width else None)
 
-    def forward(self, batch: SequenceBatch, source: Evidence | None = None, plain: bool = False) -> Tensor:
+    def forward(
+        self, batch: "SequenceBatch | MemoryBatch", source: Evidence | None = None, plain: bool = False
+    ) -> Tensor:
         """The next-item loss of the memory alone, mean over some of the predicted positions of a batch.
 
         source: another domain's evidence, read by the same head and offsets; such a domain has no item bias.
         """
-        evidence = source or Evidence(self.pairs, self.text_vectors)
+        read = batch if isinstance(batch, MemoryBatch) else self.batch_of(batch, source)
+        evidence = source or self.evidence
+        offsets = self.offsets(read.cells, evidence.pairs.lift)
+        base = self.head.base(evidence.pairs.popularity)
+        base = base if source else base + self.item_bias
+        if self.texts is None or evidence.texts is None:
+            return read.portion.of(sparse_softmax_loss(base, read.answers, offsets))
+        states = self.texts(read.cells.latest, evidence.texts)
+        loss = softmax_loss_reference if plain else softmax_loss
+        return read.portion.of(loss(states, evidence.texts, base, read.answers, offsets))
+
+    def batch_of(self, batch: SequenceBatch, source: Evidence | None = None) -> "MemoryBatch":
+        """What :meth:`forward` reads of a batch, worked out where the batch is."""
+        pairs = (source or self.evidence).pairs.beside(batch.inputs)
         share, batch = batch, batch.whole
         positions, answers = batch.predicted()
-        entries = evidence.pairs.lengths(up_to(batch.inputs, positions, REACH)).sum() / max(1, len(positions))
+        entries = pairs.lengths(up_to(batch.inputs, positions, REACH)).sum() / max(1, len(positions))
         most = POSITIONS if self.head.network is None else POSITIONS // 4  # a network costs more
         positions, answers = _some(positions, answers, int((ENTRIES / entries.clamp(min=1)).clamp(1, most)))
         portion = share.portion(len(positions))
         positions, answers = positions[portion.rows], answers[portion.rows]
-        owner = positions // batch.inputs.shape[1]
-        own = OwnCounts.of(batch.histories(), evidence.pairs.n_items)
-        offsets = self.offsets(evidence.pairs, batch.inputs, positions, owner, own)
-        base = self.head.base(evidence.pairs.popularity)
-        base = base if source else base + self.item_bias
-        if self.texts is None or evidence.texts is None:
-            return portion.of(sparse_softmax_loss(base, answers, offsets))
-        states = self.texts(up_to(batch.inputs, positions, REACH), evidence.texts)
-        loss = softmax_loss_reference if plain else softmax_loss
-        return portion.of(loss(states, evidence.texts, base, answers, offsets))
+        return MemoryBatch(answers, cells_of(pairs, batch.histories(), batch.inputs, positions, answers), portion)
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of the memory's own domain."""
+        return Evidence(self.pairs, self.text_vectors)
 
     def shared_weights(self) -> dict[str, Tensor]:
         """Those that know no item, by their names: what one domain can teach another."""
@@ -248,35 +166,29 @@ class ItemMemory(nn.Module):
 
     def scores(self, histories: Tensor) -> Tensor:
         """Of every item after each history int64 [B, L], padded on the right: [B, n]."""
-        rows = torch.arange(len(histories), device=histories.device)
-        last = rows * histories.shape[1] + (histories > 0).sum(dim=1) - 1
-        offsets = self.offsets(self.pairs, histories, last, rows, OwnCounts.of(histories, self.pairs.n_items))
+        last = torch.arange(len(histories), device=histories.device) * histories.shape[1] - 1
+        cells = cells_of(self.pairs, histories, histories, last + (histories > 0).sum(dim=1))
         base = self.head.base(self.pairs.popularity) + self.item_bias
         if self.texts is None:
             dense = base.repeat(len(histories), 1)
         else:
-            states = self.texts(up_to(histories, last, REACH), self.text_vectors)
-            dense = F.linear(states, self.text_vectors, base)
-        return offsets.added_to(dense)
+            dense = F.linear(self.texts(cells.latest, self.text_vectors), self.text_vectors, base)
+        return self.offsets(cells, self.pairs.lift).added_to(dense)
 
-    def offsets(self, pairs: PairTable, inputs: Tensor, positions: Tensor, owner: Tensor, own: OwnCounts) -> Offsets:
-        """What the history up to each flat position of ``inputs`` adds to the logits; owner, own: of ``entries``."""
-        n = pairs.n_items
-        latest = up_to(inputs, positions, REACH)
-        entries = pairs.entries(latest, owner, own)
-        rows, items, counts = own.events_of(owner, n)
-        place = torch.arange(latest.numel(), device=latest.device) // REACH * n
-        keys = torch.cat([place.index_select(0, entries.place) + entries.item, rows * n + items])
-        keys, inverse = torch.unique(keys, return_inverse=True)
-        cell, of_owner = inverse.split([len(entries.item), len(rows)])
-        places = keys % n
-        popularity = pairs.popularity[places]
-        left = popularity.index_add(0, of_owner, counts, alpha=-1).clamp(min=0)
-        values = self.head.logit(self.head(entries, pairs.popularity[latest.flatten()], cell, left))
-        values = values + self.head.base(left) - self.head.base(popularity)
-        seen = self.seen(inputs, positions, n, pairs.lift)  # of the owner's own events
-        values = values.index_add(0, torch.searchsorted(keys, seen.rows * n + seen.items), seen.values)
-        return Offsets(keys // n, places, values)
+    def offsets(self, cells: Cells, lift: Tensor) -> Offsets:
+        """What is added to the logits of the cells. lift: of the table that they are of."""
+        values = self.head.logit(self.head(cells.entries, cells.near, cells.cell, cells.left))
+        values = values + self.head.base(cells.left) - self.head.base(cells.popularity)
+        return Offsets(cells.places, values.index_add(0, cells.seen_cell, self.seen.values(cells.seen_group, lift)))
+
+
+class MemoryBatch(NamedTuple):
+    """Some of the predicted positions of a batch as the memory reads them. answers: int64 [R]; portion: of this process
+    among all."""
+
+    answers: Tensor
+    cells: Cells
+    portion: Portion
 
 
 def without_lift(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -318,10 +230,11 @@ def sparse_softmax_loss(base: Tensor, targets: Tensor, offsets: Offsets) -> Tens
     The partition of all rows is that of the base, corrected at the few places that have an offset.
     """
     total = torch.logsumexp(base[1:], dim=0)
-    share = torch.exp(base[offsets.items] - total)
+    rows, items = offsets.places.rows, offsets.places.items
+    share = torch.exp(base[items] - total)
     # the largest exponent of each row, so that nothing overflows
-    top = base.new_zeros(len(targets)).scatter_reduce(0, offsets.rows, offsets.values.detach(), "amax")
-    untouched = 1.0 - torch.zeros_like(top).index_add(0, offsets.rows, share)
-    corrected = share * torch.exp(offsets.values - top[offsets.rows])
-    partition = (untouched.clamp(min=1e-6) * torch.exp(-top)).index_add(0, offsets.rows, corrected)
-    return (total + top + torch.log(partition) - base[targets] - offsets.at(targets)).mean()
+    top = base.new_zeros(len(targets)).scatter_reduce(0, rows, offsets.values.detach(), "amax")
+    untouched = 1.0 - torch.zeros_like(top).index_add(0, rows, share)
+    corrected = share * torch.exp(offsets.values - top[rows])
+    partition = (untouched.clamp(min=1e-6) * torch.exp(-top)).index_add(0, rows, corrected)
+    return (total + top + torch.log(partition) - base[targets] - offsets.at_targets(len(targets))).mean()

@@ -18,21 +18,52 @@ _LARGEST_EXPONENT = 80.0  # exp(88.7) is the largest float32
 _LOG2_E = 1.0 / math.log(2.0)  # exp2 is much faster than exp on a CPU, and as accurate
 
 
-class Offsets(NamedTuple):
-    """What is added to a few logits: rows int64 [E] ascending, items int64 [E], values [E]; each place once."""
+class Places(NamedTuple):
+    """A few places of logits [R, n], each once: rows int64 [E] ascending, items int64 [E].
+
+    starts: int64 [R + 1], where the places of each row start. answered: int64, which places are their row's target,
+    where there are targets. Both are found without asking a GPU if they are found before the places go there.
+    """
 
     rows: Tensor
     items: Tensor
+    starts: np.ndarray
+    answered: Tensor | None = None
+
+    @classmethod
+    def of(cls, rows: Tensor, items: Tensor, count: int, targets: Tensor | None = None) -> "Places":
+        """Of so many rows. targets: int64 [R]."""
+        starts = torch.searchsorted(rows, torch.arange(count + 1, device=rows.device)).cpu().numpy()
+        answered = None if targets is None else (targets[rows] == items).nonzero()[:, 0]
+        return cls(rows, items, starts, answered)
+
+
+class Offsets(NamedTuple):
+    """What is added to a few logits: values [E]."""
+
+    places: Places
     values: Tensor
 
     def added_to(self, logits: Tensor) -> Tensor:
         """logits [R, n] and the offsets."""
-        return logits.index_put((self.rows, self.items), self.values.to(logits.dtype), accumulate=True)
+        at = self.places.rows, self.places.items
+        return logits.index_put(at, self.values.to(logits.dtype), accumulate=True)
 
-    def at(self, targets: Tensor) -> Tensor:
-        """The offset of one item of each row, int64 [R], 0 where it has none: [R]."""
-        hit = (targets[self.rows] == self.items).nonzero()[:, 0]
-        return self.values.new_zeros(len(targets)).index_put((self.rows[hit],), self.values[hit])
+    def at_targets(self, count: int) -> Tensor:
+        """The offset of the target of each of so many rows, 0 where it has none: [R]."""
+        hit = self.places.answered
+        return self.values.new_zeros(count).index_put((self.places.rows[hit],), self.values[hit])
+
+    def at_columns(self, items: Tensor, n_items: int) -> Tensor:
+        """The offsets of these items, int64 [m] in any order, in every row: [R, m]."""
+        rows = len(self.places.starts) - 1
+        # of equal items one column has the offsets, and the others read it
+        column = items.new_full((n_items,), -1)
+        column[items] = torch.arange(len(items), device=items.device)
+        at = column[self.places.items]
+        values = torch.where(at >= 0, self.values, 0.0)
+        dense = values.new_zeros(rows, len(items)).index_put((self.places.rows, at.clamp(min=0)), values, True)
+        return dense.index_select(1, column[items])
 
 
 def softmax_loss_reference(
@@ -44,7 +75,7 @@ def softmax_loss_reference(
     """
     logits = F.linear(states, table[1:], bias[1:])
     if offsets is not None:
-        logits = Offsets(offsets.rows, offsets.items - 1, offsets.values).added_to(logits)
+        logits = Offsets(offsets.places._replace(items=offsets.places.items - 1), offsets.values).added_to(logits)
     return F.cross_entropy(logits, targets - 1)
 
 
@@ -55,7 +86,7 @@ def softmax_loss(
 
     Gradients that nobody asked for are not made: a table that is detached saves a third of the work.
     """
-    places, values = (None, None) if offsets is None else ((offsets.rows, offsets.items), offsets.values)
+    places, values = (None, None) if offsets is None else offsets
     if not torch.is_grad_enabled():
         states, table, bias = states.detach(), table.detach(), bias.detach()
         values = None if values is None else values.detach()
@@ -85,14 +116,14 @@ class _ChunkedSoftmax(torch.autograd.Function):
         partitions = states.new_empty(count)
         starts = range(0, count, rows)
         if values is not None:
-            cuts = torch.searchsorted(places[0], torch.tensor([*starts, count], device=places[0].device)).tolist()
+            cuts = places.starts[[*starts, count]]
             into_values = torch.empty_like(values) if ctx.wanted[2] else None
         for number, part in enumerate(slice(start, start + rows) for start in starts):
             chunk = states[part]
             masses = torch.mm(chunk, scaled, out=buffer[: len(chunk)])
             if values is not None:
                 few = slice(cuts[number], cuts[number + 1])
-                at = places[0][few] - part.start, places[1][few] - 1
+                at = places.rows[few] - part.start, places.items[few] - 1
                 masses.index_put_(at, values[few] * _LOG2_E, accumulate=True)
             if shift is not None:
                 masses.add_(bias[1:], alpha=_LOG2_E)
@@ -118,8 +149,8 @@ class _ChunkedSoftmax(torch.autograd.Function):
         log_partitions = partitions.log() if shift is None else partitions.log() + shift / _LOG2_E
         losses = log_partitions - (states * answers).sum(dim=1) - bias[targets]
         if values is not None:
-            answered = (targets[places[0]] == places[1]).nonzero()[:, 0]
-            losses.index_add_(0, places[0][answered], values[answered], alpha=-1.0)
+            answered = places.answered
+            losses.index_add_(0, places.rows[answered], values[answered], alpha=-1.0)
             if ctx.wanted[2]:
                 into_values[answered] -= 1.0 / count
         ctx.save_for_backward(into_states, into_table, into_bias, into_values if values is not None else None)
@@ -175,17 +206,12 @@ def sampled_softmax_loss(
     shown = bias[negatives] - torch.log(probabilities[negatives])
     logits = F.linear(states, F.embedding(negatives, table, sparse=rows_only), shown)
     if offsets is not None:
-        positive = positive + offsets.at(targets)
-        drawn = torch.isin(offsets.items, negatives).nonzero()[:, 0]
-        place, column = (offsets.items[drawn, None] == negatives).nonzero(as_tuple=True)
-        few = drawn[place]
-        logits = logits.index_put((offsets.rows[few], column), offsets.values[few], accumulate=True)
-    # few positions meet their own target among the negatives: only there is anything to mask
-    meeting = torch.isin(targets, negatives).nonzero()[:, 0]
-    place, column = (targets[meeting, None] == negatives).nonzero(as_tuple=True)
-    logits = logits.index_put((meeting[place], column), logits.new_tensor(float("-inf")))
+        positive = positive + offsets.at_targets(len(targets))
+        logits = logits + offsets.at_columns(negatives, len(table))
+    meets = targets[:, None] == negatives
+    logits = logits.masked_fill_(meets, float("-inf"))
     # m draws include some of the target itself: the mean over the others is what estimates the rest of the sum
-    others = torch.full_like(positive, count).index_add(0, meeting[place], -torch.ones_like(positive[place]))
+    others = (count - meets.sum(dim=1)).to(positive.dtype)
     rest = torch.logsumexp(logits, dim=1) + torch.log1p(-probabilities[targets]) - torch.log(others.clamp(min=1))
     return F.softplus(rest - positive).mean()
 

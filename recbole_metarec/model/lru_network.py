@@ -1,6 +1,7 @@
 """The network of LRURec: item table, linear recurrent encoder, scores by inner product (WSDM 2024)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -9,11 +10,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
-from recbole_metarec.model.item_memory import ItemMemory, without_lift
+from recbole_metarec.model.item_memory import ItemMemory, MemoryBatch, without_lift
 from recbole_metarec.model.losses import sampled_softmax_loss, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.lru import LRUEncoder
 from recbole_metarec.model.network import Memory, SequenceNetwork
-from recbole_metarec.model.seen_offset import SeenOffset
+from recbole_metarec.model.seen_offset import SeenOffset, SeenPlaces, seen_places
 from recbole_metarec.model.text_map import TextMap
 
 Parameters = Mapping[str, Tensor]
@@ -25,6 +26,15 @@ class Reading(NamedTuple):
 
     state: Tensor
     history: Tensor
+
+
+class Facts(NamedTuple):
+    """What losses read of a batch beside its items: the items seen at its predicted positions, what an item memory
+    reads, and :meth:`~recbole_metarec.data.batches.SequenceBatch.distinct_inputs`."""
+
+    seen: SeenPlaces | None = None
+    memory: MemoryBatch | None = None
+    distinct: tuple[Tensor, Tensor, int] | None = None
 
 
 class LRUNetwork(SequenceNetwork):
@@ -98,6 +108,22 @@ class LRUNetwork(SequenceNetwork):
             return table
         return self.text_map.added(table, parameters["text_map.weight"], self.text_map.texts, generator)
 
+    def prepared(self, batch: SequenceBatch) -> SequenceBatch:
+        """A batch of the target where the network is, with the facts that its loss reads.
+
+        They are worked out where the batch is: a GPU would have to be waited for.
+        """
+        if batch.facts is not None:
+            return batch
+        memory = None if self.memory is None else self.memory.batch_of(batch)
+        return self._with(Facts(self._seen_in(batch), memory), batch)
+
+    def _seen_in(self, batch: SequenceBatch) -> SeenPlaces | None:
+        return None if self.seen is None else seen_places(batch.inputs, *batch.predicted())
+
+    def _with(self, facts: Facts, batch: SequenceBatch) -> SequenceBatch:
+        return replace(batch, positions=batch.predicted()[0], facts=facts).to(self.item_bias.device)
+
     def target_loss(
         self,
         parameters: Parameters,
@@ -112,20 +138,21 @@ class LRUNetwork(SequenceNetwork):
         plain: use operations that can be differentiated twice. rows_only: the gradient of the item table is a sparse
         tensor of the rows that were read; needs a sampled softmax, and a table that is not read through a text map.
         """
+        batch = self.prepared(batch)
         table, bias = self.item_table(parameters, generator), parameters["item_bias"]
         vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
         states = self.encode(parameters, vectors, batch.drawing(generator), plain)
         items = table, bias, self.popularity
         draws = self.target_negatives, generator
         loss = batch.part_of(self.item_loss(parameters, states, batch, items, *draws, plain, rows_only))
-        return loss if self.memory is None else loss + self._call("memory", parameters, batch, None, plain)
+        return loss if self.memory is None else loss + self._call("memory", parameters, batch.facts.memory, None, plain)
 
     def item_loss(self, parameters, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
         """Loss of states [B, L, d] against items: their table [n, d], bias [n] and distribution of negatives [n]."""
         positions, answers = batch.predicted()
         states = states.flatten(0, 1).index_select(0, positions)
         table, bias, popularity = items
-        seen = None if self.seen is None else self._call("seen", parameters, batch.inputs, positions, len(table))
+        seen = None if self.seen is None else self._call("seen", parameters, batch.facts.seen)
         if negatives:
             return sampled_softmax_loss(states, table, bias, answers, popularity, negatives, generator, rows_only, seen)
         return (softmax_loss_reference if plain else softmax_loss)(states, table, bias, answers, seen)
@@ -159,7 +186,7 @@ class LRUNetwork(SequenceNetwork):
         scores = F.linear(state, self.table, self.item_bias)
         if self.seen is not None:
             last = torch.arange(len(history), device=history.device) * history.shape[1] + (history > 0).sum(dim=1) - 1
-            scores = self.seen(history, last, self.n_items).added_to(scores)
+            scores = self.seen(seen_places(history, last)).added_to(scores)
         return None if self.memory is None else self.memory.scores(history), scores
 
     def score_of(self, states: Tensor | Reading, items: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.item_memory import Evidence
-from recbole_metarec.model.lru_network import LRUNetwork, Parameters
+from recbole_metarec.model.lru_network import Facts, LRUNetwork, Parameters
 from recbole_metarec.model.quantizer import quantize
 
 
@@ -33,13 +33,9 @@ class SourceItems:
 @dataclass(frozen=True)
 class SourceBatch(SequenceBatch):
     """A batch of a source. lesson: beside it what the item memory's head learns from, a batch of some of the source's
-    users and the evidence of these users alone. distinct: see :meth:`distinct_inputs`, where it is known."""
+    users and the evidence of these users alone."""
 
     lesson: tuple[SequenceBatch, Evidence] | None = None
-    distinct: tuple[Tensor, Tensor, int] | None = None
-
-    def distinct_inputs(self) -> tuple[Tensor, Tensor, int]:
-        return super().distinct_inputs() if self.distinct is None else self.distinct
 
 
 class MetaRecNetwork(LRUNetwork):
@@ -69,11 +65,18 @@ class MetaRecNetwork(LRUNetwork):
         self.source_negatives = source_negatives
         self.register_buffer("candidate_codes", None, persistent=False)
 
+    def prepared_source(self, batch: SourceBatch) -> SourceBatch:
+        """As :meth:`prepared`, for the loss of a source."""
+        if batch.facts is not None:
+            return batch
+        memory = self.memory.batch_of(*batch.lesson) if self.memory is not None and batch.lesson else None
+        return self._with(Facts(self._seen_in(batch), memory, batch.distinct_inputs()), batch)
+
     def source_loss(
         self,
         parameters: Parameters,
         source: SourceItems,
-        batch: SequenceBatch,
+        batch: SourceBatch,
         generator: torch.Generator | None = None,
         plain: bool = False,
         rows_only: bool = False,
@@ -84,8 +87,9 @@ class MetaRecNetwork(LRUNetwork):
         losses are means over the unique items of the batch. rows_only: the gradient of the source's table is a sparse
         tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
         """
+        batch = self.prepared_source(batch)
         whole = self.source_table(parameters, source)
-        items, places, padded = batch.distinct_inputs()
+        items, places, padded = batch.facts.distinct
         raw = self._read(parameters, source, whole, items[padded:], generator, rows_only)
         codebook = self.item_table(parameters)
         vectors, penalty = self._through_codebook(codebook, raw)
@@ -97,9 +101,9 @@ class MetaRecNetwork(LRUNetwork):
         answers = table, source.bias, source.popularity
         draws = self.source_negatives, generator
         loss = self.item_loss(parameters, states, batch, answers, *draws, plain, rows_only) + penalty
-        if self.memory is None or batch.lesson is None:
+        if batch.facts.memory is None:
             return loss
-        return loss + self._call("memory", parameters, *batch.lesson, plain)
+        return loss + self._call("memory", parameters, batch.facts.memory, batch.lesson[1], plain)
 
     def source_table(self, parameters: Parameters, source: SourceItems) -> Tensor:
         """Vectors of a source's items under trial weights, before quantization: [n_i, d]."""

@@ -1,10 +1,19 @@
 """A learned offset for items that are in the history already: whether, and how soon, people come back to an item."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from recbole_metarec.data.repeats import LAG_STARTS
-from recbole_metarec.model.losses import Offsets
+from recbole_metarec.model.losses import Offsets, Places
+
+
+class SeenPlaces(NamedTuple):
+    """The items of each row's history. group: int64 [E], which group of lags the latest lag of each is in."""
+
+    places: Places
+    group: Tensor
 
 
 class SeenOffset(nn.Module):
@@ -19,14 +28,23 @@ class SeenOffset(nn.Module):
         super().__init__()
         self.by_lag = nn.Parameter(torch.full((len(LAG_STARTS),), start))
         self.lift_weight = None if lift_weight is None else nn.Parameter(torch.tensor(lift_weight))
-        self.register_buffer("starts", torch.tensor(LAG_STARTS[1:]), persistent=False)
 
-    def forward(self, inputs: Tensor, positions: Tensor, n_items: int, lift: Tensor | None = None) -> Offsets:
-        """Of the items up to flat ``positions`` int64 [R], ascending, of ``inputs`` int64 [B, L]. lift: float [G]."""
-        keys, lags = seen_items(inputs, positions, n_items)
-        by_lag = self.by_lag if lift is None else self.by_lag + self.lift_weight * lift
-        values = by_lag[torch.bucketize(lags, self.starts, right=True)]
-        return Offsets(keys // n_items, keys % n_items, values)
+    def forward(self, seen: SeenPlaces) -> Offsets:
+        """Of the items that are seen."""
+        return Offsets(seen.places, self.values(seen.group))
+
+    def values(self, group: Tensor, lift: Tensor | None = None) -> Tensor:
+        """Of lags of these groups, int64 [E], in a domain of this lift, float [G]."""
+        return (self.by_lag if lift is None else self.by_lag + self.lift_weight * lift)[group]
+
+
+def seen_places(inputs: Tensor, positions: Tensor, targets: Tensor | None = None) -> SeenPlaces:
+    """The items up to flat ``positions`` int64 [R], ascending, of ``inputs`` int64 [B, W]. targets: int64 [R], the item
+    that each of these rows is to predict."""
+    n = int(inputs.max()) + 1 if len(inputs) else 1
+    keys, lags = seen_items(inputs, positions, n)
+    group = torch.bucketize(lags, lags.new_tensor(LAG_STARTS[1:]), right=True)
+    return SeenPlaces(Places.of(keys // n, keys % n, len(positions), targets), group)
 
 
 def seen_items(inputs: Tensor, positions: Tensor, n_items: int) -> tuple[Tensor, Tensor]:

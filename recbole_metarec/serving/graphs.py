@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_metarec.data.pair_lags import LAGS, REACH
-from recbole_metarec.model.item_memory import Entries, ItemMemory
+from recbole_metarec.data.repeats import LAG_STARTS
+from recbole_metarec.model.item_memory import ItemMemory
 from recbole_metarec.model.lru import RecurrentBlock
 from recbole_metarec.model.lru_network import LRUNetwork
+from recbole_metarec.model.memory_cells import Entries
 from recbole_metarec.model.network import SequenceNetwork
 from recbole_metarec.model.seen_offset import SeenOffset
 from recbole_metarec.model.unisrec_network import UniSRecNetwork
@@ -167,7 +169,7 @@ class DenseSeenOffset(nn.Module):
         super().__init__()
         by_lag = offset.by_lag if lift is None else offset.by_lag + offset.lift_weight * lift
         self.register_buffer("by_lag", by_lag.detach())
-        self.register_buffer("starts", offset.starts)
+        self.register_buffer("starts", torch.tensor(LAG_STARTS[1:]))
 
     def forward(self, history: Tensor) -> Tensor:
         length = history.shape[1]

@@ -8,7 +8,8 @@ from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.sequences import HistorySplit, SequenceStore, training_windows
 from recbole_metarec.errors import CheckpointError
 from recbole_metarec.files import model_file
-from recbole_metarec.model.item_memory import Evidence, ItemMemory, PairTable, without_lift
+from recbole_metarec.model.item_memory import Evidence, ItemMemory, without_lift
+from recbole_metarec.model.memory_cells import PairTable
 from recbole_metarec.randomness import numpy_stream
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
@@ -51,8 +52,9 @@ class Lessons:
         device: torch.device,
         texts: torch.Tensor | None = None,
     ):
-        """budget: events of a batch. most: neighbours of an item that are kept. texts [n, w] of length 1."""
-        self.device, self.given = device, 0
+        """budget: events of a batch. most: neighbours of an item that are kept. texts [n, w] of length 1. device: of
+        the evidence; batches are on the CPU."""
+        self.given = 0
         self.evidence, self.streams = [], []
         for part, items in _subsamples(store, name, seed):
             kept = HistorySplit.leave_one_out(part.lengths).trained
@@ -66,7 +68,7 @@ class Lessons:
     def __next__(self) -> tuple[SequenceBatch, Evidence]:
         number = self.given % len(self.streams)
         self.given += 1
-        return next(self.streams[number]).to(self.device), self.evidence[number]
+        return next(self.streams[number]), self.evidence[number]
 
     def state_dict(self) -> dict:
         """How many were given, and where the streams stand."""

@@ -35,16 +35,20 @@ def deal(batch: SequenceBatch, weights: Tensor, generator: torch.Generator) -> S
     So none of the target's events is wasted on a source that hardly counts; each source gets one row at least, so that
     it is still measured. A batch of few long histories cannot be dealt out: every source gets the whole of it.
     """
-    count, device = len(weights), batch.inputs.device
+    count = len(weights)
     if len(batch) < 2 * count:
         return Shares([batch] * count)
-    weights = torch.where(weights.any(), weights, 1.0)  # where no source is usable, the step will say so
-    start = torch.rand(1, generator=generator, device=device)
+    # drawn where the generator is, and brought here with the weights: the one time that a GPU is waited for
+    drawn = torch.rand(1, generator=generator, device=weights.device)
+    order = torch.randperm(len(batch), generator=generator, device=weights.device)
+    known = torch.cat([weights.double(), drawn.double(), order.double()]).cpu()
+    shown, start, order = known[:count].to(weights.dtype), known[count].to(drawn.dtype), known[count + 1 :].long()
+    shown = torch.where(shown.any(), shown, 1.0)  # where no source is usable, the step will say so
     # systematic sampling: the expected number of rows is exactly in proportion
     dealt = len(batch) - count
-    ends = (start + weights.cumsum(0) / weights.sum() * dealt).floor().long().clamp(max=dealt).tolist()
+    ends = (start + shown.cumsum(0) / shown.sum() * dealt).floor().long().clamp(max=dealt).tolist()
     sizes = [1 + end - before for before, end in zip([0, *ends[:-1]], ends, strict=True)]
     sizes[-1] = len(batch) - sum(sizes[:-1])
-    order = torch.randperm(len(batch), generator=generator, device=device)
     batches = [batch.rows(rows) for rows in order.split(sizes)]
-    return Shares(batches, torch.stack([(share.targets > 0).sum() for share in batches]).to(weights.dtype))
+    events = torch.stack([(share.targets > 0).sum() for share in batches])
+    return Shares(batches, events.to(weights.device, weights.dtype))

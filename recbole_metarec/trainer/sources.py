@@ -60,7 +60,7 @@ class SourceSide:
         counts = source.store.item_counts(source.store.lengths)
         texts = None if texts is None else torch.from_numpy(texts).to(device)
         self.items = SourceItems(self.table, self.bias, negatives_distribution(counts, device), texts)
-        self.rows_only, self.device = rows_only, device
+        self.rows_only = rows_only
         self.lessons = None
         if memory_neighbours:
             sizes = longest, budget, seed, memory_neighbours, device
@@ -73,13 +73,9 @@ class SourceSide:
         return self.table, self.bias
 
     def next_batch(self) -> SourceBatch:
-        """A fresh batch, on the training device."""
+        """A fresh batch, on the CPU as its stream has it."""
         batch, lesson = next(self.stream), next(self.lessons) if self.lessons else None
-        # worked out before it is moved: a GPU would have to be waited for
-        items, places, padded = batch.distinct_inputs()
-        batch = batch.to(self.device)
-        distinct = items.to(self.device), places.to(self.device), padded
-        return SourceBatch(batch.inputs, batch.targets, batch.positions, lesson, distinct)
+        return SourceBatch(batch.inputs, batch.targets, lesson=lesson)
 
     def state_dict(self) -> dict:
         """Table, bias and the stream's position."""

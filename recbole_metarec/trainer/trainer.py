@@ -161,7 +161,7 @@ class TransferTrainer(Trainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         train_data.epoch = epoch_idx
         streams = Streams(self.device, self.seed, "dropout", epoch_idx)
-        batches = (self.model.batch_of(interaction).to(self.device) for interaction in train_data)
+        batches = (self.model.batch_of(interaction) for interaction in train_data)
         results = (self._one_step(batch, streams) for batch in batches)
         label = f"Train {epoch_idx:>5}" if show_progress else None
         return self._epoch(epoch_idx, len(train_data.batches.plan(epoch_idx)), results, label)

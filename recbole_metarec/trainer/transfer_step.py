@@ -76,18 +76,21 @@ class TransferStep:
         at_theta = self._target_at_theta(parameters, batch, streams)
         prior = self._weigh("theta", trials, [at_theta] * len(trials), trials.usable)
         shares = self._shares(batch, prior, streams)
-        outers = self._outers(parameters, trials, shares.of(self.own), streams)
+        own_shares = self._prepared(shares.of(self.own))
+        outers = self._outers(parameters, trials, own_shares, streams)
         weights = self._weigh("phi", trials, outers, trials.usable & outers.usable)
         counted = shares.counted(weights.values, weights.usable)
         scores = {"theta": prior.scores, "phi": weights.scores}
         measured = self.measurer.of_step(trials, weights, counted, scores, self._rows)
         if self.measurer.is_due(self.state.steps):
-            rare = self.measurer.of_trials(parameters, trials, shares.of(self.own), outers, at_theta, streams)
+            rare = self.measurer.of_trials(parameters, trials, own_shares, outers, at_theta, streams)
             measured = measured | {name: value for name, value in rare.items() if name not in measured}
-        loss, gradient = self._update(counted[self._rows], weights.values[self._rows], trials, outers)
+        # what the host must know of the weights: the one time that a GPU is waited for after they are made
+        known = torch.stack([counted, weights.values, weights.usable.to(counted.dtype)]).cpu()
+        loss, gradient = self._update(*known[:2, self._rows], trials, outers)
         loss = at_theta.loss if self.weighting.scores_at == "theta" else loss
         self.state.steps += 1
-        usable = weights.usable.tolist()
+        usable = known[2].bool().tolist()
         source_gradients = [
             trial.own if usable[number] else None for number, trial in zip(self.own, trials, strict=True)
         ]
@@ -135,6 +138,10 @@ class TransferStep:
             return Shares([batch] * len(self.state.smoothed))
         return deal(batch, weights.values, streams("share"))
 
+    def _prepared(self, shares: list[SequenceBatch]) -> list[SequenceBatch]:
+        different = {id(share): self.model.prepared(share) for share in shares}  # all sources may have the same
+        return [different[id(share)] for share in shares]
+
     def _outers(self, parameters: Tensors, trials: Passes, shares: list[SequenceBatch], streams: Streams) -> Passes:
         sides = zip(self.sources, trials, shares, strict=True)
         return Passes([self._outer(parameters, *side, streams) for side in sides], meta.finite_outer)
@@ -150,7 +157,7 @@ class TransferStep:
         return meta.outer_gradient(parameters, trial, target_loss, self.state.log_rates, exact)
 
     def _update(self, counted: Tensor, weights: Tensor, trials: Passes, outers: Passes) -> tuple[Tensor, Tensors]:
-        """The loss, and the gradient of theta; alpha has learned. counted, weights: of the own sources."""
+        """The loss, and the gradient of theta; alpha has learned. counted, weights: of the own sources, on the CPU."""
         gradient = self.weighting.combined(counted, [outer.gradient for outer in outers])
         if self.settings.source_weight:
             along = meta.weighted_sum(weights, [trial.source_gradient for trial in trials])
@@ -166,4 +173,5 @@ class TransferStep:
 def _weighted_loss(counted: Tensor, outers: Passes) -> Tensor:
     """sum_i counted_i L_tgt(phi_i; T_i); the loss of a source that does not count may be anything."""
     losses = torch.stack([outer.loss for outer in outers])
+    counted = counted.to(losses.device)
     return torch.where(counted > 0, counted * losses, 0.0).sum()

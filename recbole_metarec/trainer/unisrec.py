@@ -71,7 +71,7 @@ class TextTrainer(TransferTrainer):
 
     def _one_step(self, batch: SequenceBatch, streams) -> StepResult:
         self.model.train()
-        loss = self.model.next_item_loss(batch)
+        loss = self.model.next_item_loss(batch.to(self.device))
         return StepResult(
             loss.detach(), meta.gradients(loss, self.model.target_parameters(pretrained=self.pretrained > 0))
         )

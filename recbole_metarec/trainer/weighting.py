@@ -52,8 +52,8 @@ class SourceWeighting(ABC):
     def combined(self, counted: Tensor, gradients: Sequence[Tensors]) -> Tensors:
         """The gradient by which the shared parameters move: sum_i counted_i g_i.
 
-        counted: float [M], what each source counts, 0 for one that is not usable and may hold anything. gradients: g_i
-        of each, by parameter: the target's gradient after the trial update on it.
+        counted: float [M] on the CPU, what each source counts, 0 for one that is not usable and may hold anything.
+        gradients: g_i of each, by parameter: the target's gradient after the trial update on it.
         """
         return meta.weighted_sum(counted, gradients)
 

@@ -12,15 +12,17 @@ from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.pair_lags import GROUPS, LAGS
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.model import item_memory
-from recbole_metarec.model.item_memory import Evidence, ItemMemory, own_pairs, sparse_softmax_loss
+from recbole_metarec.model.item_memory import Evidence, ItemMemory, sparse_softmax_loss
 from recbole_metarec.model.losses import (
     Offsets,
+    Places,
     negatives_distribution,
     sampled_softmax_loss,
     softmax_loss,
     softmax_loss_reference,
 )
-from recbole_metarec.model.seen_offset import LAG_STARTS, SeenOffset
+from recbole_metarec.model.memory_cells import own_pairs
+from recbole_metarec.model.seen_offset import LAG_STARTS, SeenOffset, seen_places
 
 N, USERS = 14, 25
 NEAR = {"rtol": 1e-9, "atol": 1e-9}
@@ -270,7 +272,7 @@ class TestOffsets:
         (states, table, bias, values), targets, rows, items = problem
         logits = (states @ table.T + bias).index_put((rows, items), values, accumulate=True)
         expected = torch.autograd.grad(self.dense_loss(logits, targets), (states, table, bias, values))
-        ours = loss(states, table, bias, targets, Offsets(rows, items, values))
+        ours = loss(states, table, bias, targets, Offsets(Places.of(rows, items, len(targets), targets), values))
         torch.testing.assert_close(ours, self.dense_loss(logits, targets))
         for one, other in zip(torch.autograd.grad(ours, (states, table, bias, values)), expected, strict=True):
             torch.testing.assert_close(one, other)
@@ -279,7 +281,7 @@ class TestOffsets:
         (_, _, base, values), targets, rows, items = problem
         logits = base.repeat(len(targets), 1).index_put((rows, items), values, accumulate=True)
         expected = torch.autograd.grad(self.dense_loss(logits, targets), (base, values))
-        ours = sparse_softmax_loss(base, targets, Offsets(rows, items, values))
+        ours = sparse_softmax_loss(base, targets, Offsets(Places.of(rows, items, len(targets), targets), values))
         torch.testing.assert_close(ours, self.dense_loss(logits, targets))
         for one, other in zip(torch.autograd.grad(ours, (base, values)), expected, strict=True):
             torch.testing.assert_close(one, other)
@@ -291,7 +293,7 @@ class TestOffsets:
             torch.randint(1, 9, (7,)),
             (torch.randint(0, 7, (20,)) * 9 + torch.randint(1, 9, (20,))).unique(),
         )
-        offsets = Offsets(keys // 9, keys % 9, torch.randn(len(keys), dtype=torch.float64))
+        offsets = Offsets(Places.of(keys // 9, keys % 9, 7, targets), torch.randn(len(keys), dtype=torch.float64))
         drawn = negatives_distribution(np.r_[0, np.arange(1, 9)], torch.device("cpu")).double()
         generator = torch.Generator().manual_seed(0)
         sampled = sampled_softmax_loss(states, table, bias, targets, drawn, 200_000, generator, offsets=offsets)
@@ -304,8 +306,9 @@ def test_an_item_seen_several_times_has_the_offset_of_its_latest_lag_alone():
     with torch.no_grad():
         seen.by_lag.copy_(torch.arange(1.0, 1.0 + len(LAG_STARTS)))
     inputs = torch.tensor([[5, 6, 5, 7], [8, 0, 0, 0]])
-    offsets = seen(inputs, torch.tensor([3, 4]), N)
-    assert list(zip(offsets.rows.tolist(), offsets.items.tolist(), offsets.values.tolist(), strict=True)) == [
+    places, values = seen(seen_places(inputs, torch.tensor([3, 4]), torch.tensor([6, 9])))
+    assert places.starts.tolist() == [0, 3, 4] and places.answered.tolist() == [1]
+    assert list(zip(places.rows.tolist(), places.items.tolist(), values.tolist(), strict=True)) == [
         (0, 5, 2.0),
         (0, 6, 3.0),
         (0, 7, 1.0),

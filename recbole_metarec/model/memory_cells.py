@@ -1,0 +1,175 @@
+"""What an item memory reads of a batch before any weight counts: whole numbers alone, out of histories and pair counts.
+
+A cell is an item of the catalogue in a row that is scored: one that stood near an item of the row's history, or is in
+it. All of this may be worked out beside the loader, so that a GPU, which has the weights, is not waited for.
+
+Letters: n catalogue size with padding in row 0, P kept pairs, R rows that are scored, E entries of evidence, C cells.
+"""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recbole_metarec.data.pair_lags import GROUPS, LAGS, REACH
+from recbole_metarec.data.repeats import LAG_STARTS
+from recbole_metarec.model.losses import Places
+from recbole_metarec.model.seen_offset import seen_places, up_to
+
+
+class Entries(NamedTuple):
+    """The neighbours of the latest items of each row. place: int64 [E], row * REACH + the lag of the item that they are
+    near; item: int64 [E]; counts: int [E, 4]."""
+
+    place: Tensor
+    item: Tensor
+    counts: Tensor
+
+
+class OwnCounts(NamedTuple):
+    """What rows have themselves added to the counts: ascending keys (row * n + i) * n + j of their pairs, int64 [K],
+    with counts int [K, 4]; ascending keys row * n + i of their events, int64 [I], with counts int64 [I]."""
+
+    pairs: Tensor
+    pair_counts: Tensor
+    events: Tensor
+    event_counts: Tensor
+
+    @classmethod
+    def of(cls, histories: Tensor, n_items: int) -> "OwnCounts":
+        """Of each row of int64 [B, L], padded on the right."""
+        row, column = histories.nonzero(as_tuple=True)
+        events = torch.unique(row * n_items + histories[row, column], return_counts=True)
+        return cls(*own_pairs(histories, n_items), *events)
+
+    def events_of(self, owner: Tensor, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The events of the owner int64 [R] of each scored row, one by one: row, item and count."""
+        starts, ends = (torch.searchsorted(self.events, (owner + shift) * n_items) for shift in (0, 1))
+        row, at = _ranges(starts, ends - starts)
+        return row, self.events[at] % n_items, self.event_counts[at]
+
+
+class PairTable(nn.Module):
+    """A domain's pair counts as tensors, of the shapes of :class:`~recbole_metarec.data.pair_counts.PairCounts`."""
+
+    def __init__(self, n_items: int, n_pairs: int):
+        super().__init__()
+        self.n_items = n_items
+        self.register_buffer("starts", torch.zeros(n_items + 1, dtype=torch.int64))
+        self.register_buffer("neighbours", torch.zeros(n_pairs, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(n_pairs, GROUPS, dtype=torch.int16))
+        self.register_buffer("popularity", torch.zeros(n_items, dtype=torch.int64))
+        self.register_buffer("lift", torch.zeros(len(LAG_STARTS)))
+        self._on_cpu: tuple[PairTable, ...] = ()  # no module of this one: its tensors are no state of their own
+
+    def lengths(self, items: Tensor) -> Tensor:
+        """How many neighbours each of these items has."""
+        return self.starts[items + 1] - self.starts[items]
+
+    def fill(self, pairs) -> None:
+        """With a domain's PairCounts of the same sizes."""
+        self._on_cpu = ()
+        for name in ("starts", "neighbours", "counts", "popularity", "lift"):
+            getattr(self, name).copy_(torch.from_numpy(getattr(pairs, name)))
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        """PyTorch's hook for a table that is given a state."""
+        self._on_cpu = ()
+        return super()._load_from_state_dict(*args, **kwargs)
+
+    def beside(self, batch: Tensor) -> "PairTable":
+        """The table where a batch is: for one of the CPU a copy that is made once."""
+        if batch.device == self.starts.device:
+            return self
+        if not self._on_cpu:
+            self._on_cpu = (copy.deepcopy(self).to("cpu"),)
+        return self._on_cpu[0]
+
+    def entries(self, latest: Tensor, owner: Tensor, own: OwnCounts) -> Entries:
+        """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose own pairs are out."""
+        near = latest.flatten()
+        start = self.starts[near]
+        place, pair = _ranges(start, self.starts[near + 1] - start)
+        item = self.neighbours.index_select(0, pair).long()
+        counts = self.counts.index_select(0, pair).int()
+        if len(own.pairs):
+            of_owner = (owner.repeat_interleave(REACH) * self.n_items + near) * self.n_items
+            key = of_owner.index_select(0, place) + item
+            at = torch.searchsorted(own.pairs, key).clamp(max=len(own.pairs) - 1)
+            hit = (own.pairs.index_select(0, at) == key).nonzero()[:, 0]
+            counts[hit] = (counts[hit] - own.pair_counts[at[hit]]).clamp(min=0)
+        return Entries(place, item, counts)
+
+
+def _ranges(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Which range each element stands in, and the element: of starts[k] .. starts[k] + lengths[k] - 1 in turn."""
+    which = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
+    shift = starts - lengths.cumsum(0) + lengths
+    return which, torch.arange(len(which), device=starts.device) + shift[which]
+
+
+def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
+    """The pairs inside each row of int64 [B, L], padded on the right.
+
+    Returns ascending keys (row * n + i) * n + j, int64 [K], and their counts, int [K, 4].
+    """
+    keys, groups = [histories.new_zeros(0)], [histories.new_zeros(0)]
+    row = torch.arange(len(histories), device=histories.device)[:, None] * n_items
+    for group, (nearest, furthest) in enumerate(LAGS):
+        for lag in range(nearest, min(furthest, histories.shape[1] - 1) + 1):
+            first, second = histories[:, :-lag], histories[:, lag:]
+            real = second > 0
+            ways = (row + first) * n_items + second, (row + second) * n_items + first
+            keys += [way[real] for way in ways]
+            groups += [torch.full_like(keys[-2], group), torch.full_like(keys[-1], GROUPS - 1)]
+    unique, inverse = torch.unique(torch.cat(keys), return_inverse=True)
+    places = inverse * GROUPS + torch.cat(groups)
+    return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).int()
+
+
+class Cells(NamedTuple):
+    """The cells of R rows, and what speaks for each.
+
+    places: where they are, [C]. entries: the evidence; near: int64 [R * REACH], events of the item at each place; cell:
+    int64 [E], which cell an entry speaks for. popularity, left: int64 [C], events of each cell's item, and without the
+    row's own. seen_cell, seen_group: int64 [S], the cells whose item is in the history, and the group of its latest
+    lag. latest: int64 [R, REACH], the latest items.
+    """
+
+    places: Places
+    entries: Entries
+    near: Tensor
+    cell: Tensor
+    popularity: Tensor
+    left: Tensor
+    seen_cell: Tensor
+    seen_group: Tensor
+    latest: Tensor
+
+
+def cells_of(
+    pairs: PairTable, histories: Tensor, inputs: Tensor, positions: Tensor, targets: Tensor | None = None
+) -> Cells:
+    """Of the rows that stand for flat ``positions`` int64 [R], ascending, of ``inputs`` [B, W], and know what came up
+    to there.
+
+    histories: int64 [B, L], all events of each row of ``inputs``, which are taken out of the counts. targets: int64
+    [R], the item that each scored row is to predict.
+    """
+    n, owner = pairs.n_items, positions // inputs.shape[1]
+    own = OwnCounts.of(histories, n)
+    latest = up_to(inputs, positions, REACH)
+    entries = pairs.entries(latest, owner, own)
+    rows, items, counts = own.events_of(owner, n)
+    place = torch.arange(latest.numel(), device=latest.device) // REACH * n
+    keys = torch.cat([place.index_select(0, entries.place) + entries.item, rows * n + items])
+    keys, inverse = torch.unique(keys, return_inverse=True)
+    cell, of_owner = inverse.split([len(entries.item), len(rows)])
+    places = Places.of(keys // n, keys % n, len(positions), targets)
+    popularity = pairs.popularity[places.items]
+    left = popularity.index_add(0, of_owner, counts, alpha=-1).clamp(min=0)
+    seen = seen_places(inputs, positions)  # of the owner's own events
+    seen_cell = torch.searchsorted(keys, seen.places.rows * n + seen.places.items)
+    near = pairs.popularity[latest.flatten()]
+    return Cells(places, entries, near, cell, popularity, left, seen_cell, seen.group, latest)
