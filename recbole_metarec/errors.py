@@ -11,13 +11,20 @@ from contextlib import contextmanager
 _NO_MEMORY = re.compile(
     "out of memory|not enough memory|can't allocate|cannot allocate|bad_alloc|storage size calculation overflowed", re.I
 )
+_PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
+
+
+def without_passwords(text: str) -> str:
+    """Text in which no URL shows its password."""
+    return _PASSWORD.sub(r"\1@", text)
 
 
 class MetaRecError(ValueError):
     """Any mistake in what the user gave: arguments, configuration, data or a checkpoint."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())  # a value that is quoted may hold line ends
+        """In one line, whatever is quoted in it, and without secrets."""
+        return without_passwords(" ".join(super().__str__().splitlines()))
 
 
 class ConfigError(MetaRecError):

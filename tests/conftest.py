@@ -35,6 +35,23 @@ def data_dir() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server that is running."""
+    from support.postgres import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "server"])
+def place(request, tmp_path) -> str:
+    """Where a store of runs can be: a file, and a database on a server."""
+    if request.param == "file":
+        return str(tmp_path / "runs.sqlite")
+    return request.getfixturevalue("postgres").new_database()
+
+
 @pytest.fixture
 def empty_cache(tmp_path_factory, monkeypatch):
     """No prepared domain anywhere, and no embedded one made on the way: what is only asked for costs nothing."""

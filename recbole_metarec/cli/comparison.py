@@ -45,12 +45,12 @@ class _TunedIn(click.ParamType):
 @dataclass(frozen=True)
 class ComparisonRequest:
     """What to compare on. tuned_in: a storage or YAML file of tuned configurations; "" for the usual storage, None for
-    none. command: as typed."""
+    none. store: a file or URL. command: as typed, a password aside."""
 
     target: Target
     seeds: range
     jobs: int
-    store: Path
+    store: str
     output: str | None
     tuned_in: str | None
     command: str
@@ -118,7 +118,12 @@ def _options(compared: str, output: str) -> Callable:
             help=f"runs at once, which share the processors (default: {_DEFAULT_JOBS}, or 1 with one processor)",
         ),
         domain_options,
-        option("--store", metavar="FILE", help="SQLite file of results (default: saved/leaderboard.sqlite)"),
+        option(
+            "--store",
+            metavar="FILE or URL",
+            help="where results are kept: an SQLite file, or postgresql://user@host/database, which several machines "
+            "can reach (default: saved/leaderboard.sqlite)",
+        ),
         option(
             "--tuned",
             metavar="[URL or FILE]",
@@ -148,7 +153,7 @@ def comparison_options(compared: str, output: str, fixed: Collection[str], reaso
                 target,
                 range(target.seed, target.seed + seeds),
                 jobs or min(_DEFAULT_JOBS, process.processors()),
-                Path(store or target.folder / "leaderboard.sqlite"),
+                store or str(target.folder / "leaderboard.sqlite"),
                 output,
                 tuned,
                 typed_command(),

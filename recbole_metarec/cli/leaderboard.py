@@ -84,8 +84,8 @@ def _compare(comparison: ComparisonRequest, models: list) -> int:
     compare_target.check_sources(planned)
     if any(model.spec.takes_sources for model in models):
         warn_of_sources(target.dataset, target.keys)
-    folder = comparison.report_folder(f"leaderboard-{target.dataset}", planned)
     with store.RunStore(comparison.store) as opened:
+        folder = comparison.report_folder(f"leaderboard-{target.dataset}", planned)
         pool.Runner(opened, comparison.jobs, say).run(planned)
         results, failures = plan.with_guards(models, planned, opened.results(planned)), opened.failures(planned)
     baselines = tuple(model.name for model in models if model.is_baseline)

@@ -17,7 +17,7 @@ import click
 from recbole_metarec import __version__, processes
 from recbole_metarec.config.schema import unknown_key_error
 from recbole_metarec.config.suggestions import nearest
-from recbole_metarec.errors import ConfigError, MetaRecError, Terminated, enough_memory
+from recbole_metarec.errors import ConfigError, MetaRecError, Terminated, enough_memory, without_passwords
 
 # name of a command, which stands in the file of this name and is imported only if it is typed -> what it does
 COMMANDS = {
@@ -147,5 +147,5 @@ def _usage(error: click.UsageError) -> str:
 
 def _report(message: str) -> int:
     if processes.speaks():
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {without_passwords(' '.join(message.split()))}", file=sys.stderr)
     return 2

@@ -22,7 +22,7 @@ from recbole_metarec.config.run_config import RunConfig, UserKeys
 from recbole_metarec.config.schema import check_keys, keys_in, known_keys
 from recbole_metarec.config.sources import source_names
 from recbole_metarec.config.yaml_files import parse_value, read_yaml
-from recbole_metarec.errors import ConfigError
+from recbole_metarec.errors import ConfigError, without_passwords
 from recbole_metarec.lazy import LazyModule
 from recbole_metarec.plugin.gpu import check_gpu
 
@@ -134,8 +134,8 @@ class Command(click.Command):
 
 
 def typed_command() -> str:
-    """The command that is running, as it was typed."""
-    return click.get_current_context().meta[__name__]
+    """The command that is running, as it was typed, a password aside."""
+    return without_passwords(click.get_current_context().meta[__name__])
 
 
 class ConfigCommand(Command):

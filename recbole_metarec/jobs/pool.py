@@ -7,7 +7,7 @@ from time import sleep
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.jobs.process import POLL_SECONDS, RunProcess, end_all, environment, python_module
 from recbole_metarec.jobs.store import RunStore
-from recbole_metarec.jobs.worker import FAILED
+from recbole_metarec.jobs.worker import FAILED, IN_OTHER_HANDS
 
 WORKER = python_module("recbole_metarec.jobs.train")
 
@@ -16,7 +16,8 @@ class Runner:
     """Runs a plan to its end, in ``jobs`` processes at once.
 
     store: the home of results. say: gets one line of progress at a time. worker: the command that does one run, to
-    which the run's file, the store's and this process's number are added. done: called after each run that has ended.
+    which the run's file, the store's name and this process's number are added. done: called after each run that has
+    ended.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Runner:
         done: Callable[[], None] = lambda: None,
     ):
         self.store, self.jobs, self.say, self.worker, self.done = store, jobs, say, tuple(worker), done
-        self._environment = environment(jobs)
+        self._environment = environment(jobs) | store.environment
         self._active: dict[RunProcess, int] = {}  # -> number in the plan, for messages
         self._total = 0
 
@@ -41,7 +42,7 @@ class Runner:
         self._total = len(plan)
         waiting = deque((n, run) for n, run in enumerate(plan, 1) if not self.store.is_done(run))
         if len(waiting) < self._total:
-            self.say(f"{self._total - len(waiting)} of {self._total} runs are done already: {self.store.path}")
+            self.say(f"{self._total - len(waiting)} of {self._total} runs are done already: {self.store.name}")
         elsewhere: set[str] = set()
         try:
             while waiting or self._active:
@@ -54,7 +55,7 @@ class Runner:
                 raise
             done = sum(map(self.store.is_done, plan))
             raise type(stop)(
-                f"{done} of {self._total} runs are in {self.store.path}; the same command does the rest"
+                f"{done} of {self._total} runs are in {self.store.name}; the same command does the rest"
             ) from None
 
     def _start_some(self, waiting: deque, elsewhere: set[str]) -> None:
@@ -72,7 +73,7 @@ class Runner:
             elif status == "done" or (status == "failed" and run.key in elsewhere):  # meanwhile
                 self._tell(number, run, f"{status} by another command")
             else:
-                self._active[RunProcess(run, self.worker, [str(self.store.path)], self._environment)] = number
+                self._active[RunProcess(run, self.worker, [self.store.name], self._environment)] = number
                 self._tell(number, run, "started")
 
     def _collect(self) -> list[tuple[int, PlannedRun]]:
@@ -93,11 +94,10 @@ class Runner:
     def _report_end(self, process: RunProcess, number: int) -> bool:
         """Says what came of a run, and records its death if it had no time to. False if it is in progress elsewhere."""
         run = process.run
-        status = self.store.status(run)
-        if status == "running":
-            return False
-        if status == "missing" or (status == "failed" and process.exit_code != FAILED):
+        if process.exit_code not in (FAILED, IN_OTHER_HANDS):
             self.store.record_death(run, process.last_words())
+        if self.store.status(run) in ("running", "missing"):
+            return False
         for result in self.store.results([run]):
             metric = run.config["valid_metric"].lower()
             self._tell(number, run, f"{metric} {result.valid[metric]:.4f} on validation, {process.lasted}")

@@ -22,12 +22,12 @@ STORED, FAILED, IN_OTHER_HANDS = 0, 3, 4  # exit codes
 def work(arguments: list[str], experiment: Callable[[PlannedRun], Path]) -> int:
     """Does one run and returns one of the exit codes above.
 
-    arguments: the run's file, the store's, and the number of the process that waits for this one. experiment: trains
-    and evaluates the run, and returns its run folder. The process that trains is the one that claims the run, so that
-    a run whose process was killed is known to be nobody's.
+    arguments: the run's file, the store's name, and the number of the process that waits for this one. experiment:
+    trains and evaluates the run, and returns its run folder. The process that trains is the one that claims the run, so
+    that a run whose process was killed is known to be nobody's.
     """
-    run, store_file, parent = PlannedRun.read(Path(arguments[0])), Path(arguments[1]), int(arguments[2])
-    with RunStore(store_file) as store, store.claimed(run) as mine:
+    run, place, parent = PlannedRun.read(Path(arguments[0])), arguments[1], int(arguments[2])
+    with RunStore(place) as store, store.claimed(run) as mine:
         if not mine:
             return IN_OTHER_HANDS
         try:
@@ -39,7 +39,7 @@ def work(arguments: list[str], experiment: Callable[[PlannedRun], Path]) -> int:
                 store.finish(run, result, run_dir, versions)
         except KeyboardInterrupt:
             return INTERRUPTED
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             traceback.print_exc()
             store.fail(run, str(error) if isinstance(error, MetaRecError) else f"{type(error).__name__}: {error}")
             return FAILED

@@ -13,11 +13,13 @@ from recbole_metarec.jobs.process import log_file, python_module
 from recbole_metarec.jobs.store import RunStore
 
 
-@pytest.mark.parametrize("who", ["command", "run"])
-def test_killed_in_the_middle_and_typed_again_only_what_is_missing_runs(tmp_path, who):
+@pytest.mark.parametrize(
+    ("place", "who"), [("file", "command"), ("file", "run"), ("server", "run")], indirect=["place"]
+)
+def test_killed_in_the_middle_and_typed_again_only_what_is_missing_runs(tmp_path, place, who):
     go = tmp_path / "go"
     plan = [planned(tmp_path, "A"), planned(tmp_path, "B", waits=str(go)), planned(tmp_path, "C")]
-    first = command(tmp_path, plan)
+    first = command(tmp_path, plan, store=place)
     _, run = until(lambda: [item for item in executed(tmp_path) if item[0] == "B 1"])[0]
     os.kill(first.pid if who == "command" else run, signal.SIGKILL)
     output = first.communicate(timeout=180)[0]
@@ -25,14 +27,14 @@ def test_killed_in_the_middle_and_typed_again_only_what_is_missing_runs(tmp_path
     if who == "run":
         assert first.returncode == 1 and begun(tmp_path)["C 1"] == 1, "the others go on"
         assert "[2/3] B seed 1: FAILED after" in output and "killed by SIGKILL, possibly out of memory" in output
-    with RunStore(tmp_path / "runs.sqlite") as store:
+    with RunStore(place) as store:
         assert store.status(plan[0]) == "done" and store.status(plan[1]) == {"command": "missing", "run": "failed"}[who]
     go.touch()
-    second = command(tmp_path, plan)
+    second = command(tmp_path, plan, store=place)
     output = second.communicate(timeout=180)[0]
     assert second.returncode == 0, output
     assert begun(tmp_path) == {"A 1": 1, "B 1": 2, "C 1": 1}
-    assert_complete(tmp_path, plan)
+    assert_complete(tmp_path, plan, place)
 
 
 def test_interrupted_it_ends_its_runs_and_says_what_is_kept(tmp_path):
@@ -49,21 +51,21 @@ def test_interrupted_it_ends_its_runs_and_says_what_is_kept(tmp_path):
         assert [store.status(run) for run in plan] == ["done", "missing"]
 
 
-def test_two_commands_at_once_do_nothing_twice(tmp_path):
+def test_two_commands_at_once_do_nothing_twice(tmp_path, place):
     plan = [planned(tmp_path, model, seed) for seed in (1, 2) for model in "AB"]
-    processes = [command(tmp_path, plan, jobs) for jobs in (1, 2)]
+    processes = [command(tmp_path, plan, jobs, place) for jobs in (1, 2)]
     outputs = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert begun(tmp_path) == {"A 1": 1, "B 1": 1, "A 2": 1, "B 2": 1}
-    assert_complete(tmp_path, plan)
+    assert_complete(tmp_path, plan, place)
 
 
-def test_what_another_command_has_in_hand_is_taken_over_when_that_is_killed(tmp_path):
+def test_what_another_command_has_in_hand_is_taken_over_when_that_is_killed(tmp_path, place):
     go = tmp_path / "go"
     plan = [planned(tmp_path, "A", waits=str(go))]
-    first = command(tmp_path, plan)
+    first = command(tmp_path, plan, store=place)
     until(lambda: executed(tmp_path))
-    second = command(tmp_path, plan)
+    second = command(tmp_path, plan, store=place)
     until(lambda: "already running in another process" in second.stdout.readline())
     first.kill()
     first.communicate(timeout=180)
@@ -71,7 +73,7 @@ def test_what_another_command_has_in_hand_is_taken_over_when_that_is_killed(tmp_
     go.touch()
     second.communicate(timeout=180)
     assert second.returncode == 0
-    assert_complete(tmp_path, plan)
+    assert_complete(tmp_path, plan, place)
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import fake_runs
-from support.fake_runs import found_by, planned, same
+from support.fake_runs import found_by, planned, same, until
 
 from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.results import UnseenResult
@@ -17,8 +17,8 @@ from recbole_metarec.jobs.store import SCHEMA_VERSION, RunStore
 
 
 @pytest.fixture
-def store(tmp_path):
-    with RunStore(tmp_path / "runs.sqlite") as opened:
+def store(place):
+    with RunStore(place) as opened:
         yield opened
 
 
@@ -82,21 +82,21 @@ def test_ranks_that_belong_to_nobody_are_refused_and_leave_nothing(store, tmp_pa
     assert store.results([run]) == [] and store.status(run) == "missing"
 
 
-def test_two_processes_write_at_once_and_none_is_lost(tmp_path):
-    file, script = tmp_path / "runs.sqlite", str(Path(fake_runs.__file__))
+def test_two_processes_write_at_once_and_none_is_lost(tmp_path, place):
+    script = str(Path(fake_runs.__file__))
     parts = [("0", "50"), ("50", "50")]
-    writers = [subprocess.Popen([sys.executable, script, "write", tmp_path, file, *part]) for part in parts]
+    writers = [subprocess.Popen([sys.executable, script, "write", tmp_path, place, *part]) for part in parts]
     assert [writer.wait(300) for writer in writers] == [0, 0]
     runs = [planned(tmp_path, seed=seed) for seed in range(100)]
-    with RunStore(file) as store:
+    with RunStore(place) as store:
         results = store.results(runs)
     assert len(results) == 100
     assert all(same(found_by(run), result) for run, result in zip(runs, results, strict=True))
 
 
-def test_a_run_is_one_process_s_until_that_is_gone(store, tmp_path):
+def test_a_run_is_one_process_s_until_that_is_gone(store, place, tmp_path):
     run, script = planned(tmp_path), str(Path(fake_runs.__file__))
-    words = [sys.executable, script, "hold", tmp_path, store.path]
+    words = [sys.executable, script, "hold", tmp_path, place]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"True\n"
         assert store.status(run) == "running"
@@ -105,11 +105,11 @@ def test_a_run_is_one_process_s_until_that_is_gone(store, tmp_path):
         store.record_death(run, "is not true")
         assert store.status(run) == "running" and store.failures([run]) == []
         holder.kill()
-    assert store.status(run) == "missing"
-    with store.claimed(run) as mine, RunStore(store.path) as other:
+    until(lambda: store.status(run) == "missing", 10)
+    with store.claimed(run) as mine, RunStore(place) as other:
         assert mine and other.status(run) == "running"
         store.finish(run, found_by(run))
-    assert store.status(run) == "done" and list(store.path.parent.glob("*.running/*")) == []
+    assert store.status(run) == "done" and list(tmp_path.glob("*.running/*")) == []
 
 
 def test_failures_are_kept_in_one_line_and_may_be_tried_again(store, tmp_path):

@@ -151,14 +151,14 @@ def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def results(folder, plan):
-    with RunStore(folder / "runs.sqlite") as store:
+def results(folder, plan, place=None):
+    with RunStore(place or folder / "runs.sqlite") as store:
         return store.results(plan)
 
 
-def assert_complete(folder, plan):
+def assert_complete(folder, plan, place=None):
     """All runs of the plan are there, each as if nothing had ever been killed."""
-    found = results(folder, plan)
+    found = results(folder, plan, place)
     assert len(found) == len(plan)
     assert all(same(found_by(run), result) for run, result in zip(plan, found, strict=True))
 

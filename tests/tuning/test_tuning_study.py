@@ -43,6 +43,14 @@ def search(storage, total, run, space=EASY) -> TuningStudy:
     return study
 
 
+@pytest.fixture(params=["file", "server"])
+def kept(request, monkeypatch):
+    """Trials are kept in a file, or on a server."""
+    if request.param == "server":
+        url = request.getfixturevalue("postgres").new_database()
+        monkeypatch.setenv("TRIALS_ARE_KEPT_IN", url.replace("://", "+psycopg://"))
+
+
 @pytest.fixture
 def memory():
     return optuna.storages.InMemoryStorage()
@@ -96,7 +104,7 @@ def test_trials_run_in_processes_a_failing_one_counts_and_the_same_command_goes_
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_trial_is_tried_again_and_the_budget_is_kept_to_the_trial(tmp_path, how):
+def test_an_interrupted_trial_is_tried_again_and_the_budget_is_kept_to_the_trial(tmp_path, how, kept):
     tune(tmp_path, 1)
     (tmp_path / "hold").touch()
     first = command(tmp_path, 4)
@@ -134,7 +142,7 @@ def test_a_killed_trial_alone_has_failed_and_the_next_one_is_begun(tmp_path):
     assert best is None and errors == ["killed by SIGKILL, possibly out of memory"] * 2
 
 
-def test_two_commands_at_once_share_the_budget(tmp_path):
+def test_two_commands_at_once_share_the_budget(tmp_path, kept):
     processes = [command(tmp_path, 6, nursery.python(), forked_worker()) for _ in range(2)]
     outputs = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
@@ -272,6 +280,9 @@ def test_the_storage_holds_one_number_of_a_trial_and_it_is_validations(tmp_path)
     ("address", "error", "message"),
     [
         ("tuning.sqlite", ConfigError, "--storage: tuning.sqlite is not the URL of a storage; use one such as sqlite"),
+        ("postgresql://me:x@host:port/x", ConfigError, "--storage: postgresql://me@host:port/x is not the URL of a "),
+        ("postgresql://me@host/x?password=x", ConfigError, "--storage: a password is no part of a query; set PGPASSW"),
+        ("postgresql://me:x@127.0.0.1:1/x", DataError, "postgresql://me@127.0.0.1:1/x: .*refused.*; check that it is"),
         ("nobase://host/x", DataError, "nobase://host/x: .*nobase; check that it is a storage of trials"),
         ("sqlite:///notes.txt", DataError, "sqlite:///notes.txt: file is not a database; check"),
     ],
@@ -286,4 +297,6 @@ def test_a_storage_that_is_none_is_said_in_one_line(tmp_path, address, error, me
 
 
 def test_a_password_is_not_shown():
-    assert storage_name("postgresql://me:secret@host/trials") == "postgresql://me:***@host/trials"
+    assert storage_name("postgresql://me:secret@host/trials?sslmode=require") == (
+        "postgresql://me@host/trials?sslmode=require"
+    )
