@@ -204,7 +204,7 @@ def from_first(make: Callable[[], _Made]) -> _Made:
 
 def folder_of_its_own() -> str:
     """A folder for what a library writes in every process; that of the others than the first is thrown away."""
-    folder = tempfile.TemporaryDirectory(prefix="recbole-metarec-")
+    folder = tempfile.TemporaryDirectory(prefix="recbole-metarec-", ignore_cleanup_errors=True)
     _kept.append(folder)
     return folder.name
 
