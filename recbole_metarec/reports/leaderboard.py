@@ -112,7 +112,7 @@ def notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     validated = "first" if comparisons[0].protocol.validated == KEPT else "second"
     sentences = [
         "Seen items: those of the user's whole history before the held-out item. RecBole keeps them in the ranking; "
-        "the other table removes them, but never the held-out item itself, from the same scores. Early stopping and "
+        "the other table removes them from the same scores, so that a repeat is missed. Early stopping and "
         f"the transfer guard see the {validated} ranking alone.",
         f"{measure.label}: test, mean ± standard deviation over seeds (n/a: one seed has none).",
         "Tier: the best model leads tier 1; every model that is not significantly worse than this leader is in it. The "
