@@ -14,6 +14,7 @@ from recbole_metarec.lazy import LazyModule
 
 serve = LazyModule("recbole_metarec.serve")
 bulk = LazyModule("recbole_metarec.serving.bulk")
+resume = LazyModule("recbole_metarec.runs.resume")
 
 EXAMPLES = """\
 examples:
@@ -98,6 +99,9 @@ def _newest_model(dataset: str | None) -> Path:
     fitting = [file for file, name in done.items() if dataset in (None, name)]
     if not fitting:
         which = f"finished run on {dataset}" if dataset else "finished run"
+        if begun := resume.unfinished_run("saved", dataset):
+            advice = f"recbole-metarec train --resume {begun} finishes the newest that was begun"
+            raise CheckpointError(f"saved: there is no {which}; {advice}")
         compared = sorted(Path("saved").glob("*/*/*/model.pth"), key=lambda file: file.stat().st_mtime)
         example = f", such as {compared[-1].parent} of a comparison" if compared else ""
         raise CheckpointError(f"saved: there is no {which}; train one, or give its folder{example}")

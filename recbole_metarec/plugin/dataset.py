@@ -232,8 +232,9 @@ def check_depth(dataset) -> None:
 
 def too_deep(topk, name: str, items: int) -> ConfigError:
     """The error of a ``topk`` beyond the items of a domain."""
-    fitting = [depth for depth in topk if depth <= items] or [items]
-    return ConfigError(f"topk is {list(topk)}, but {name} has {items} items; ask for fewer, such as topk: {fitting}")
+    fitting = ",".join(str(depth) for depth in topk if depth <= items)
+    fewer = f"--topk=[{fitting}]" if fitting else f"--topk=[{items}] --valid_metric=NDCG@{items}"
+    return ConfigError(f"topk is {list(topk)}, but {name} has {items} items; ask for fewer, such as {fewer}")
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:

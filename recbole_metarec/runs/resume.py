@@ -70,9 +70,10 @@ def is_complete(run_dir: Path) -> bool:
     return (run_dir / "metrics.json").exists()
 
 
-def unfinished_run(parent: str | Path) -> Path | None:
-    """The newest run under ``parent`` that has not come to its end, whatever run it is."""
-    return next((path for path in _runs(Path(parent)) if not is_complete(path)), None)
+def unfinished_run(parent: str | Path, dataset: str | None = None) -> Path | None:
+    """The newest run under ``parent`` that has not come to its end, on this dataset or on any."""
+    runs = (path for path in _runs(Path(parent)) if not is_complete(path))
+    return next((path for path in runs if dataset in (None, _read_start(path)["given"].get("dataset"))), None)
 
 
 def given_to_run(run_dir: str | Path) -> dict:

@@ -67,7 +67,7 @@ def test_fewer_items_than_topk_asks_for_are_said_before_any_run(refused, tmp_pat
     shops = tmp_path_factory.mktemp("shops")
     write_domain(shops, "Few", [[1, 2, 3, 4, 5]] * 3)
     words = ["leaderboard", "--dataset", "Few", "--data_path", str(shops), "--models", "Pop,SASRec"]
-    refused(words, "topk is [10, 50], but Few has 5 items; ask for fewer, such as topk: [5]")
+    refused(words, "topk is [10, 50], but Few has 5 items; ask for fewer, such as --topk=[5] --valid_metric=NDCG@5")
 
 
 def test_help_names_the_models_and_their_variants(capsys):

@@ -134,6 +134,12 @@ def test_the_newest_run_is_of_one_dataset(trained, capsys, monkeypatch, tmp_path
     assert "by saved/old; items seen before" in capsys.readouterr().err
     assert cli.main(["recommend", "--history", "Shop-3", "--dataset", "None"]) == 2
     assert "saved: there is no finished run on None; train one, or give its folder\n" in capsys.readouterr().err
+    (tmp_path / "saved" / "old" / "metrics.json").unlink()
+    begun = (
+        "there is no finished run on Shop; recbole-metarec train --resume saved/old finishes the newest that was begun"
+    )
+    assert cli.main(["recommend", "--history", "Shop-3", "--dataset", "Shop"]) == 2
+    assert f"error: saved: {begun}\n" == capsys.readouterr().err
     compared = Path("saved/leaderboard/LRURec-Shop-1/LRURec-Shop")
     shutil.copytree(run_dir, compared)
     assert cli.main(["recommend", "--history", "Shop-3", "--dataset", "None"]) == 2

@@ -91,7 +91,7 @@ def test_more_items_than_there_are_cannot_be_asked_for(model, tmp_path, monkeypa
     (tmp_path / "Clock" / "Clock.item").write_text("item_id:token\ttext:token_seq\nClock-1\ta hat\n")
     columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]}
     more = {"load_col": columns, "selected_features": ["text"]} if model == "FDSA" else {}
-    told = re.escape("topk is [5, 6], but Clock has 5 items; ask for fewer, such as topk: [5]")
+    told = re.escape("topk is [5, 6], but Clock has 5 items; ask for fewer, such as --topk=[5]")
     given = {"data_path": str(tmp_path), "state": "ERROR", "topk": [5, 6], "valid_metric": "NDCG@5", **more}
     config = recbole_config(RunConfig.read(model, "Clock", (), given))
     with pytest.raises(ConfigError, match=told):
