@@ -14,7 +14,8 @@ from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.segments import Segment, target_segments
 from recbole_metarec.jobs.job import PlannedRun
 from recbole_metarec.plugin.config import read_dataset, recbole_config
-from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, too_deep, user_names
+from recbole_metarec.plugin.dataset import TransferDataset, read_sources, reads_texts, user_names
+from recbole_metarec.plugin.depth import too_deep
 
 
 def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment, ...], np.ndarray]:

@@ -5,9 +5,10 @@ dataset becomes a store of histories here, with the numbers and in the order tha
 cannot hold. ``tests/data/test_reader.py`` compares the two.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +72,20 @@ class ReadSpec:
         values = config["val_interval"] or {}
         if not set(values) <= set(config["load_col"]["inter"]):
             raise NeedsRecBole
-        counts = [config[f"{side}_inter_num_interval"] for side in ("user", "item")]
-        rules = [None if text is None else Intervals.parse(text) for text in counts]
-        if any(rule is None and text is not None for rule, text in zip(rules, counts)):
-            raise NeedsRecBole
-        return replace(cls.unfiltered(config), values=values, users=rules[0], items=rules[1])
+        users, items = count_rules(config)
+        return replace(cls.unfiltered(config), values=values, users=users, items=items)
+
+
+def count_rules(config) -> tuple[Intervals | None, Intervals | None]:
+    """How many events a user and an item may have by a RecBole Config; None for any number.
+
+    Raises NeedsRecBole for an interval that RecBole alone reads.
+    """
+    counts = [config[f"{side}_inter_num_interval"] for side in ("user", "item")]
+    rules = tuple(None if text is None else Intervals.parse(text) for text in counts)
+    if any(rule is None and text is not None for rule, text in zip(rules, counts)):
+        raise NeedsRecBole
+    return rules
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class Events:
     """All events of a file, in its order. users, items: int32 [n], numbers from 0 in the order of first appearance.
 
     user_names, item_names: by number. times: exact. also: times of a further column, None unless all events have one.
-    kept: bool [n], which events pass the filters by value; None for all. others: further columns.
+    kept: bool [n], which events pass the filters by value; None for all. others: what was made of the others, by block.
     """
 
     users: np.ndarray
@@ -93,7 +103,7 @@ class Events:
     times: Times
     also: Times | None
     kept: np.ndarray | None
-    others: Sequence[TextColumns]
+    others: Sequence
 
     def summary(self) -> EventSummary:
         """What the file holds."""
@@ -146,7 +156,7 @@ class _Part:
     times: Times | None
     also: Times | None
     kept: np.ndarray | None
-    others: TextColumns | None
+    others: object = None
 
 
 def read_domain(path: Path, spec: ReadSpec, block_bytes: int | None = None) -> Domain:
@@ -186,9 +196,16 @@ def read_domain(path: Path, spec: ReadSpec, block_bytes: int | None = None) -> D
     return Domain(store, user_names, item_names, by_time, also, None if when is None else when[order])
 
 
-def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_bytes: int | None = None) -> Events:
-    """All events of a file, with the columns ``others`` as text; the filters by value are looked at, not applied.
+def read_events(
+    path: Path,
+    spec: ReadSpec,
+    others: Sequence[str] = (),
+    made: Callable[[TextColumns], object] = attrgetter("frame"),
+    block_bytes: int | None = None,
+) -> Events:
+    """All events of a file; the filters by value are looked at, not applied.
 
+    made: makes something of the columns ``others`` of a block, whose text is not kept.
     Raises DataError ("PATH:LINE: what is wrong; what to do") for a malformed file.
     """
     header, blocks = read_blocks(Path(path), spec.separator, spec.encoding, block_bytes)
@@ -197,26 +214,27 @@ def read_events(path: Path, spec: ReadSpec, others: Sequence[str] = (), block_by
     filters = value_filters(header, spec.values or {})
     also = [spec.also] if spec.also in header.types else []
     names = list(dict.fromkeys([*spec.fields, *filters, *also, *others]))
-    parts = [_read_part(columns, spec, filters, others) for lines in blocks if len(columns := lines.columns(names))]
+    parts = []
+    for lines in blocks:
+        if len(columns := lines.columns(names)):
+            chosen = TextColumns(columns.lines, columns.frame.select(others))
+            parts.append(replace(_read_part(columns, spec, filters), others=made(chosen) if others else None))
     if not parts:
         fail(path, 1, "no rows after the header", "write one event on each line")
     times = join_times([part.times for part in parts]) or _compare_column(path, spec, spec.fields[2])
     more = join_times([part.also for part in parts]) or (_compare_column(path, spec, spec.also) if also else None)
     kept = np.concatenate([part.kept for part in parts]) if filters else None
     _check_units(path, spec, times)
-    text = [part.others for part in parts if part.others]
     users, user_names = _joined([part.users for part in parts])
     items, item_names = _joined([part.items for part in parts])
     for field, names in zip(spec.fields, (user_names, item_names)):
         if pair := twins(names):
             told = f"{field}s {pair[0]!a} and {pair[1]!a} look the same and count as two"
             getLogger().warning(f"{path}: {told}; recbole-metarec prepare NAME --raw FILE makes them one")
-    return Events(users, items, user_names, item_names, times, more, kept, text)
+    return Events(users, items, user_names, item_names, times, more, kept, [part.others for part in parts])
 
 
-def _read_part(
-    columns: TextColumns, spec: ReadSpec, filters: Mapping[str, ValueFilter], others: Sequence[str]
-) -> _Part:
+def _read_part(columns: TextColumns, spec: ReadSpec, filters: Mapping[str, ValueFilter]) -> _Part:
     ids = []
     for field in spec.fields[:2]:
         codes, names = factorize(columns[field])
@@ -229,8 +247,7 @@ def _read_part(
     for passes in filters.values():
         kept &= passes(columns)
     also = read_times(columns[spec.also]) if spec.also in columns.header.types else None
-    text = TextColumns(columns.lines, columns.frame.select(others)) if others else None
-    return _Part(*ids, times, also, kept, text)
+    return _Part(*ids, times, also, kept)
 
 
 def _check_units(path: Path, spec: ReadSpec, times: Times) -> None:

@@ -16,7 +16,8 @@ from recbole_metarec.data.order import in_time
 from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.plugin.config import read_dataset, split_dataset
-from recbole_metarec.plugin.dataset import TransferDataset, check_depth
+from recbole_metarec.plugin.dataset import TransferDataset
+from recbole_metarec.plugin.depth import check_depth
 from recbole_metarec.plugin.frames import check_counts, filled_by_our_reader
 from recbole_metarec.plugin.loaders import HistoryEvalLoader
 from recbole_metarec.plugin.prefix_rows import can_trim, trimmed_loaders

@@ -15,8 +15,6 @@ from recbole.data.interaction import Interaction
 from recbole_metarec.config.dataset_files import domain_settings
 from recbole_metarec.config.models import model_spec
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
-from recbole_metarec.config.rules import LIST_MEASURES
-from recbole_metarec.config.schema import key_table
 from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.data.domains import find_domain, resolve_sources, sources_warning
 from recbole_metarec.data.filters import value_fault
@@ -27,10 +25,13 @@ from recbole_metarec.data.sequences import HistorySplit, SequenceStore, training
 from recbole_metarec.data.source import Source
 from recbole_metarec.data.text_vectors import TextSpace, TextVectors, encode_domains
 from recbole_metarec.data.time_split import TrainingEnd
-from recbole_metarec.errors import ConfigError, DataError
+from recbole_metarec.errors import DataError
 from recbole_metarec.evaluation.seen import SeenItems
 from recbole_metarec.files import cache_dir
+from recbole_metarec.plugin.categories import filter_by_counts, number_names
+from recbole_metarec.plugin.depth import check_depth
 from recbole_metarec.plugin.frames import check_counts, load_feat, settle_rows, tell
+from recbole_metarec.plugin.held_out_rows import HeldOutRows
 from recbole_metarec.plugin.splitting import fail_without_held_out, split_of
 
 
@@ -62,16 +63,24 @@ class TransferDataset(SequentialDataset):
         raise DataError(f"{self.dataset_path}: there is no such folder; check the name and data_path")
 
     def _load_feat(self, filepath, source):
-        feat = load_feat(self, filepath, source)
+        feat = load_feat(self, filepath, source, categories=True)
         columns = set() if feat is None else self._get_load_and_unload_col(source)[0] or set()
         absent = sorted(columns - set(feat.columns)) if columns else ()
         if absent:
             raise DataError(f"{filepath}:1: no column {absent[0]}, which load_col asks for; remove it there, or add it")
         return feat
 
+    def _filter_by_inter_num(self):
+        if not filter_by_counts(self):
+            super()._filter_by_inter_num()
+
     def _reset_index(self):
         settle_rows(self)
         super()._reset_index()
+
+    def _remap(self, remap_list):
+        if not number_names(self, remap_list):
+            super()._remap(remap_list)
 
     def _filter_by_field_value(self):
         """RecBole takes intervals for names where a column holds names, and leaves out those that it cannot read."""
@@ -105,7 +114,9 @@ class TransferDataset(SequentialDataset):
         split = self.split
         self._check_rows(split)
         check_depth(self)
-        train = self.copy(self.inter_feat[_events_before(self.store, split.trained)])
+        trained = _events_before(self.store, split.trained)
+        # RecBole would make a Python list of the rows first
+        train = self.copy(Interaction({name: self.inter_feat[name][trained] for name in self.inter_feat}))
         train.trained = split.trained
         return [train, self._part(split.valid, split.valid_at), self._part(split.test, split.test_at)]
 
@@ -174,7 +185,7 @@ class TransferDataset(SequentialDataset):
                 "events train"
             )
             return
-        short = len(self.store.users) - len(split.valid)
+        short = int((self.store.lengths < 4).sum())
         if short:
             self.logger.warning(
                 f"{self.dataset_name}: {short} of {len(self.store.users)} users have fewer than 4 events: "
@@ -183,24 +194,32 @@ class TransferDataset(SequentialDataset):
             )
 
     def _part(self, which: np.ndarray, places: np.ndarray) -> "TransferDataset":
-        part = self.copy(self._rows(which, places))
+        lengths = torch.from_numpy(np.minimum(places, self.max_item_list_len))
+        targets = self._targets(which, places)
+        names = [self.item_list_length_field]
+        for field in targets:
+            names += [field] if field == self.uid_field else [field, getattr(self, f"{field}_list_field")]
+        held = {self.item_list_length_field: lengths, **targets}
+        part = self.copy(HeldOutRows(names, held, lambda rows: self._rows(which[rows], places[rows])))
         part.store = None  # its rows stand in inter_feat
         part._held_out = self.store, which, places
         return part
 
-    def _rows(self, which: np.ndarray, ends: np.ndarray) -> Interaction:
-        """RecBole's prefix rows with target ``ends`` of users ``which``: every column and its list, and the length."""
-        index, real = self.store.prefix_rows(which, ends, self.max_item_list_len)
+    def _targets(self, which: np.ndarray, ends: np.ndarray) -> dict[str, torch.Tensor]:
+        """Every column of events ``ends`` of users ``which``."""
         target = torch.from_numpy(self.store.offsets[which] + ends)
-        index, real = torch.from_numpy(index), torch.from_numpy(real)
+        return {field: self.inter_feat[field][target] for field in self.inter_feat}
+
+    def _rows(self, which: np.ndarray, ends: np.ndarray) -> dict[str, torch.Tensor]:
+        """RecBole's prefix rows with target ``ends`` of users ``which``: every column and its list, and the length."""
+        index, real = map(torch.from_numpy, self.store.prefix_rows(which, ends, self.max_item_list_len))
         columns = {self.item_list_length_field: real.sum(dim=1)}
-        for field in self.inter_feat.columns:
-            values = self.inter_feat.interaction[field]
-            columns[field] = values[target]
+        for field, values in self._targets(which, ends).items():
+            columns[field] = values
             if field != self.uid_field:
                 mask = real.view(real.shape + (1,) * (values.dim() - 1))
-                columns[getattr(self, f"{field}_list_field")] = values[index] * mask.to(values.dtype)
-        return Interaction(columns)
+                columns[getattr(self, f"{field}_list_field")] = self.inter_feat[field][index] * mask.to(values.dtype)
+        return columns
 
     def __getitem__(self, index, join=True):
         """Rows as RecBole has them; before the split row r is the r-th of all prefix rows."""
@@ -210,31 +229,8 @@ class TransferDataset(SequentialDataset):
         ends = np.cumsum(np.maximum(self.store.lengths - 1, 0))
         which = np.searchsorted(ends, rows, side="right")
         before = ends[which] - np.maximum(self.store.lengths - 1, 0)[which]
-        prefixes = self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1))
+        prefixes = Interaction(self._rows(np.atleast_1d(which), np.atleast_1d(rows - before + 1)))
         return self.join(prefixes) if join else prefixes
-
-
-def check_depth(dataset) -> None:
-    """Raises ConfigError if ``topk`` asks for more items than there are: RecBole's evaluation would look them up.
-
-    With the default, a model of this package and no measure of lists, it is a warning: every model finds all of them.
-    """
-    config, deepest, items = dataset.config, max(dataset.config["topk"]), dataset.item_num - 1
-    if deepest <= items:
-        return
-    reads_lists = any(name.lower() in LIST_MEASURES for name in config["metrics"])
-    is_default = list(config["topk"]) == key_table()["topk"].default
-    if reads_lists or not is_default or not model_spec(config["model"]).is_ours:
-        raise too_deep(config["topk"], config["dataset"], items)
-    told = f"topk is {list(config['topk'])}, but {config['dataset']} has {items} items"
-    dataset.logger.warning(f"{told}, so every model has the right one among the first {deepest}")
-
-
-def too_deep(topk, name: str, items: int) -> ConfigError:
-    """The error of a ``topk`` beyond the items of a domain."""
-    fitting = ",".join(str(depth) for depth in topk if depth <= items)
-    fewer = f"--topk=[{fitting}]" if fitting else f"--topk=[{items}] --valid_metric=NDCG@{items}"
-    return ConfigError(f"topk is {list(topk)}, but {name} has {items} items; ask for fewer, such as {fewer}")
 
 
 def _events_before(store: SequenceStore, kept: np.ndarray) -> torch.Tensor:

@@ -44,10 +44,11 @@ def filled_by_our_reader():
         Dataset._load_feat, Dataset._reset_index = originals
 
 
-def load_feat(dataset: Dataset, filepath, source) -> pd.DataFrame | None:
+def load_feat(dataset: Dataset, filepath, source, categories: bool = False) -> pd.DataFrame | None:
     """Stands in for ``Dataset._load_feat``: the columns of a file that ``load_col`` asks for, as RecBole wants them.
 
     token: text, NaN where RecBole reads none. float: float64, NaN where there is none. token_seq, float_seq: arrays.
+    categories: whether users and items of events are pandas's categories, see :mod:`.categories`, instead of text.
     Raises DataError with file and line for a malformed file.
     """
     path, config = Path(filepath), dataset.config
@@ -63,16 +64,16 @@ def load_feat(dataset: Dataset, filepath, source) -> pd.DataFrame | None:
         return None
     _describe(dataset, header, names, source)
     if source is FeatureSource.INTERACTION:
-        return _events_frame(dataset, path, names)
+        return _events_frame(dataset, path, names, categories)
     id_field = {FeatureSource.USER: dataset.uid_field, FeatureSource.ITEM: dataset.iid_field}.get(source)
     if id_field:
         header.require(id_field, "token")
     if id_field not in names:
-        return _frame(dataset, [read_columns(path, *form, names)], names)
+        return _frame(dataset, read_columns(path, *form, names), names)
     columns = read_features(path, id_field, names, *form)
     if not len(columns):
         fail(path, 1, "no rows after the header", f"write a line for each {id_field}, or take it out of load_col")
-    return _with_every_id(_frame(dataset, [columns], names), dataset, id_field, path)
+    return _with_every_id(_frame(dataset, columns, names), dataset, id_field, path)
 
 
 def settle_rows(dataset: Dataset) -> None:
@@ -135,13 +136,14 @@ def _describe(dataset: Dataset, header: Header, names: Sequence[str], source) ->
                 dataset.field2bucketnum[name] = 2
 
 
-def _events_frame(dataset: Dataset, path: Path, names: Sequence[str]) -> pd.DataFrame:
+def _events_frame(dataset: Dataset, path: Path, names: Sequence[str], categories: bool) -> pd.DataFrame:
     spec, is_ours = ReadSpec.unfiltered(dataset.config), False
     with suppress(NeedsRecBole):
         spec, is_ours = ReadSpec.of(dataset.config), True
     others = [name for name in names if name not in spec.fields[:2]]
     is_timed = TimePoints.of(dataset.config["eval_args"]) is not None
-    events = read_events(path, replace(spec, also=ORIGINAL_TIME) if is_timed else spec, others)
+    spec_of_file = replace(spec, also=ORIGINAL_TIME) if is_timed else spec
+    events = read_events(path, spec_of_file, others, lambda block: _frame(dataset, block, others))
     if is_timed:
         dataset.event_times = clock(path, events.users, events.times, events.also)
     if is_ours:
@@ -149,23 +151,24 @@ def _events_frame(dataset: Dataset, path: Path, names: Sequence[str]) -> pd.Data
     tell(path.stem, events.summary(), spec.exact_time)
     if spec.exact_time:
         dataset._history_ranks = history_ranks(events.users, events.times.units)
-    frame = _frame(dataset, events.others, others)
+    columns = {name: np.concatenate([block[name].to_numpy() for block in events.others]) for name in others}
     for field, codes, texts in zip(spec.fields, (events.users, events.items), (events.user_names, events.item_names)):
         if field in names:
-            frame[field] = texts.to_numpy()[codes]
-    return frame[list(names)]
+            words = texts.to_numpy()
+            columns[field] = pd.Categorical.from_codes(codes, words) if categories else words[codes]
+    return pd.DataFrame({name: columns[name] for name in names}, copy=False)
 
 
-def _frame(dataset: Dataset, blocks: Sequence[TextColumns], names: Sequence[str]) -> pd.DataFrame:
+def _frame(dataset: Dataset, block: TextColumns, names: Sequence[str]) -> pd.DataFrame:
     columns = {}
     for name in names:
         kind = dataset.field2type[name]
         if kind is FeatureType.FLOAT:
-            columns[name] = np.concatenate([numbers_of(block, name) for block in blocks])
+            columns[name] = numbers_of(block, name)
         elif kind is FeatureType.TOKEN:
-            columns[name] = _tokens(pl.concat([block[name] for block in blocks]))
+            columns[name] = _tokens(block[name])
         else:
-            columns[name] = _sequences(dataset, blocks, name)
+            columns[name] = _sequences(dataset, block, name)
     return pd.DataFrame(columns)
 
 
@@ -177,20 +180,19 @@ def _tokens(texts: pl.Series) -> np.ndarray:
     return values[codes]
 
 
-def _sequences(dataset: Dataset, blocks: Sequence[TextColumns], name: str) -> pd.Series:
-    """Arrays of words or numbers; notes the longest, or what ``seq_len`` cuts them to."""
+def _sequences(dataset: Dataset, block: TextColumns, name: str) -> pd.Series:
+    """Arrays of words or numbers; notes the longest so far, or what ``seq_len`` cuts them to."""
     config, as_numbers = dataset.config, dataset.field2type[name] is FeatureType.FLOAT_SEQ
     values = []
-    for block in blocks:
-        texts = block[name].set(is_missing(block[name]), "")
-        for row, text in enumerate(texts.to_list()):
-            words = list(filter(None, text.split(config["seq_separator"])))
-            try:
-                values.append(np.array(list(map(float, words)) if as_numbers else words))
-            except ValueError:
-                block.fail(row, f"{name} {show(text)} is no list of numbers", "write numbers, separated by spaces")
-    longest = max(map(len, values))
+    texts = block[name].set(is_missing(block[name]), "")
+    for row, text in enumerate(texts.to_list()):
+        words = list(filter(None, text.split(config["seq_separator"])))
+        try:
+            values.append(np.array(list(map(float, words)) if as_numbers else words))
+        except ValueError:
+            block.fail(row, f"{name} {show(text)} is no list of numbers", "write numbers, separated by spaces")
     cut = (config["seq_len"] or {}).get(name)
+    longest = max(dataset.field2seqlen.get(name, 0), *map(len, values))
     dataset.field2seqlen[name] = min(cut, longest) if cut else longest
     return pd.Series([value[:cut] for value in values] if cut else values, dtype=object)
 

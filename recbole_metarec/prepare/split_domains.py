@@ -89,7 +89,7 @@ def read_frames(name: str, data_path=None) -> Dataset:
     if TIME in types:
         fail(path, 1, f"a column is named {TIME}, which is kept for the times of {STAMP}", "rename it in the header")
     events = read_events(path, ReadSpec(also=ORIGINAL_TIME), list(types))
-    frame = pl.concat([columns.frame for columns in events.others]).select(list(types))
+    frame = pl.concat(events.others).select(list(types))
     items, item_file = None, path.with_suffix(".item")
     if item_file.is_file():
         types |= read_header(item_file).types
