@@ -128,6 +128,14 @@ class HistorySplit:
         test = np.flatnonzero((before_test > 0) & (lengths > before_test))
         return cls(before_valid, valid, before_valid[valid], test, before_test[test])
 
+    def measured_on(self, most: int, place: np.ndarray) -> "HistorySplit":
+        """The same events train; of validation and of test the ``most`` rows are left whose users come first.
+
+        place: int [U], that of each user in an order of all of them.
+        """
+        valid, test = (np.sort(np.argsort(place[rows])[:most]) for rows in (self.valid, self.test))
+        return HistorySplit(self.trained, self.valid[valid], self.valid_at[valid], self.test[test], self.test_at[test])
+
 
 @dataclass(frozen=True)
 class Windows:

@@ -74,6 +74,14 @@ def test_leave_one_out_by_hand():
     assert split.test.tolist() == [2, 3, 4] and split.valid.tolist() == [3, 4]
 
 
+def test_some_users_are_measured_and_all_train():
+    split = HistorySplit.leave_one_out(np.array([5, 4, 3, 9, 6]))
+    some = split.measured_on(2, np.array([3, 4, 0, 1, 2]))
+    assert some.trained.tolist() == split.trained.tolist()
+    assert some.valid.tolist() == [3, 4] and some.valid_at.tolist() == [7, 4], "user 2 has no validation row"
+    assert some.test.tolist() == [2, 3] and some.test_at.tolist() == [2, 8]
+
+
 # -- against RecBole ---------------------------------------------------------------------------------------------------
 
 

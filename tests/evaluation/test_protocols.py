@@ -236,6 +236,24 @@ def test_a_result_of_one_protocol_is_never_taken_for_that_of_another(shop):
     assert again.recipe == plans[0][0].recipe
 
 
+@pytest.mark.parametrize("points", [(), (0.7, 0.15, 0.15)])
+def test_every_model_is_measured_on_the_same_users_where_some_are_enough(shop, points):
+    given = by_time(*points) if points else {}
+    everybody = [len(loader._dataset.inter_feat) for loader in loaders_of(shop, "LRURec", **given)[1]]
+    found = {}
+    for model, seed, most in (("LRURec", 1, 7), ("LRURec", 2, 7), ("SASRec", 1, 7), ("STAMP", 1, 7), ("LRURec", 1, 9)):
+        _, loaders = loaders_of(shop, model, seed=seed, eval_users=most, **given)
+        if model == "LRURec":
+            assert len(loaders[0]._dataset.inter_feat) == everybody[0] and most < min(everybody[1:])
+        rows = [loader._dataset.inter_feat[["user_id", "item_id"][at]] for loader in loaders[1:] for at in (0, 1)]
+        found[model, seed, most] = [values.tolist() for values in rows]
+    first, *others = (rows for (_, _, most), rows in found.items() if most == 7)
+    assert all(rows == first for rows in others) and len(first[0]) == len(first[2]) == 7
+    assert all(set(few) < set(more) for few, more in zip(first[::2], found["LRURec", 1, 9][::2]))
+    told = describe("Target", {"data_path": str(shop), "topk": [3], "valid_metric": "NDCG@3", "eval_users": 7} | given)
+    assert "measured on 7 users" in told[0].split and len(told[2]) == 7
+
+
 # -- validation without seen items -------------------------------------------------------------------------------------
 
 
