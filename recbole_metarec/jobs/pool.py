@@ -94,7 +94,7 @@ class Runner:
     def _report_end(self, process: RunProcess, number: int) -> bool:
         """Says what came of a run, and records its death if it had no time to. False if it is in progress elsewhere."""
         run = process.run
-        if process.exit_code not in (FAILED, IN_OTHER_HANDS):
+        if process.exit_code not in (FAILED, IN_OTHER_HANDS) and not self.store.is_done(run):
             self.store.record_death(run, process.last_words())
         if self.store.status(run) in ("running", "missing"):
             return False
