@@ -275,16 +275,18 @@ def _floor(run: TrainedRun, kind: str, metric: str) -> dict[str, float]:
 
 
 def _write_ranks(run: TrainedRun, parts: list[Part]) -> None:
-    """A row per test user; who has no validation row has no ``valid_rank``, which is the rank that validation read."""
+    """A row per user with a held-out event; ``valid_rank`` is the rank that validation read. Where a user has no row
+    in one part, its ranks are missing."""
     columns = {name: part.test_ranks for name, part in zip(("rank", "rank_no_transfer"), parts)}
     columns |= {f"{name}_unseen": part.test_unseen_ranks for name, part in zip(tuple(columns), parts)}
     ranks = np.stack(list(columns.values()), axis=1).tolist()
     chosen_by = parts[0].valid_ranks if run.config["repeatable"] else parts[0].valid_unseen_ranks
     valid = dict(zip(_users_of(run.valid), chosen_by.tolist(), strict=True))
     rows = [
-        {"user_id": user, **dict(zip(columns, row, strict=True)), "valid_rank": valid.get(user)}
+        {"user_id": user, **dict(zip(columns, row, strict=True)), "valid_rank": valid.pop(user, None)}
         for user, row in zip(_users_of(run.test), ranks, strict=True)
     ]
+    rows += [{"user_id": user, "valid_rank": rank} for user, rank in valid.items()]
     write_csv(run.run_dir / "ranks.csv", rows)
 
 

@@ -12,7 +12,7 @@ from recbole_metarec.evaluation.metric import Metric
 from recbole_metarec.evaluation.results import FailedRun
 from recbole_metarec.evaluation.transfer_guard import deploys_transfer, p_of_gain
 from recbole_metarec.jobs.job import PlannedRun, Recipe
-from recbole_metarec.jobs.plan import same_backbone, shows_validation
+from recbole_metarec.jobs.plan import same_backbone
 from recbole_metarec.jobs.pool import WORKER, Runner
 from recbole_metarec.jobs.store import RunStore
 
@@ -108,7 +108,7 @@ def _guard(run: PlannedRun, without: PlannedRun, ranks: dict[Recipe, Ranks]) -> 
     ours, theirs = ranks.get(run.recipe), ranks.get(without.recipe)
     if ours is None or theirs is None or run.recipe == without.recipe or not same_backbone(run.config, without.config):
         return ""
-    if ours.valid is None or theirs.valid is None or not shows_validation(run.config):
+    if ours.valid is None or theirs.valid is None:
         return ""
     has_row, metric = ours.valid > 0, Metric.named(run.config["valid_metric"])
     return "kept" if deploys_transfer(p_of_gain(ours.valid[has_row], theirs.valid[has_row], metric)) else "fired"

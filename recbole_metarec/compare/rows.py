@@ -102,7 +102,7 @@ class Ranks:
     """Ranks of the held-out items of the test users, sorted by token: uint8 [U]. users: a digest of the tokens.
 
     unseen: those of the ranking without seen items, None of a run of an older release. valid: those on validation, 0
-    for a user without a validation row; None likewise.
+    for a user without a validation row, and then of users without a test row, sorted by token; None likewise.
     """
 
     users: str
@@ -115,13 +115,25 @@ class Ranks:
         """The ranks of a finished run, as they are kept."""
         order = np.argsort(result.test_users, kind="stable")
         tokens = "\n".join(map(str, np.asarray(result.test_users)[order].tolist()))
-        ranks = np.stack([result.test_ranks, result.unseen.test_ranks, result.valid_ranks])[:, order]
-        return cls(hashlib.sha256(tokens.encode()).hexdigest()[:16], *np.minimum(ranks, DEEPEST).astype(np.uint8))
+        only_valid = [rank for _, rank in sorted(result.only_valid.items())]
+        valid = np.concatenate([result.valid_ranks[order], np.array(only_valid, dtype=np.int64)])
+        ranks = result.test_ranks[order], result.unseen.test_ranks[order], valid
+        packed = (np.minimum(each, DEEPEST).astype(np.uint8) for each in ranks)
+        return cls(hashlib.sha256(tokens.encode()).hexdigest()[:16], *packed)
 
     @property
     def packed(self) -> np.ndarray:
-        """As the file keeps it: uint8 [n, U], of ranks, those among unseen items, and those on validation."""
-        return np.stack([each for each in (self.ranks, self.unseen, self.valid) if each is not None])
+        """As the file keeps it: uint8 [n, V], of ranks, those among unseen items, and those on validation, 0 where a
+        user has none."""
+        kept = [each for each in (self.ranks, self.unseen, self.valid) if each is not None]
+        return np.stack([np.pad(each, (0, len(kept[-1]) - len(each))) for each in kept])
+
+    @classmethod
+    def unpacked(cls, users: str, packed: np.ndarray) -> "Ranks":
+        """What :attr:`packed` has packed."""
+        ranks, *others = np.atleast_2d(packed)
+        tested = ranks > 0
+        return cls(users, ranks[tested], *(each[tested] for each in others[:1]), *others[1:])
 
 
 class RowsFile:
@@ -193,7 +205,7 @@ class RowsFile:
             with np.load(self.ranks_path, allow_pickle=False) as packed:
                 for name in packed.files:
                     config, data, seed, users = name.split("-")
-                    ranks[config, data, int(seed)] = Ranks(users, *np.atleast_2d(packed[name]))
+                    ranks[config, data, int(seed)] = Ranks.unpacked(users, packed[name])
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.ranks_path}: not a file of ranks ({error}); remove it or restore it") from None
         return ranks

@@ -23,6 +23,7 @@ class RunResult:
     (``ndcg@10``), of the unguarded model. guarded_test: those of the model that the transfer guard deploys, None
     without a guard. test_users: str [R], tokens of the users that have a test row; test_ranks: int [R], rank of each
     one's held-out item, 1 = best; valid_ranks: int [R], the same on validation, 0 for a user without a validation row.
+    only_valid: rank on validation of each user that has no test row, by token, as there are with a split by time.
     seconds: of the whole run. peak_memory_mib: resident memory at most.
     unseen: the same of the ranking without seen items. history: per epoch ``epoch``, ``train_loss``, ``valid_score``
     and ``seconds``. command: repeats the run.
@@ -44,6 +45,7 @@ class RunResult:
     guarded_test: dict[str, float] | None = None
     history: list[dict] = field(default_factory=list)
     trials: int = 0
+    only_valid: dict[str, int] = field(default_factory=dict)
 
     def among_unseen(self) -> "RunResult":
         """The same run with the figures of the ranking without seen items in their places."""

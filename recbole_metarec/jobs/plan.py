@@ -14,7 +14,6 @@ from recbole_metarec.config.models import WITHOUT_TRANSFER
 from recbole_metarec.config.origins import Origins, located
 from recbole_metarec.config.resources import DEFAULT_DATA_PATH
 from recbole_metarec.config.schema import default_values, key_reference, key_table, keys_in, keys_read_by
-from recbole_metarec.config.time_points import TimePoints
 from recbole_metarec.config.yaml_files import as_text
 from recbole_metarec.data.domains import find_domain, resolve_sources
 from recbole_metarec.data.item_texts import NoTextError, attribute_columns, check_text_columns
@@ -208,7 +207,7 @@ def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: l
 def _guarded(run: PlannedRun, result: RunResult, without: list[tuple[PlannedRun, RunResult]]) -> RunResult:
     same = (other for its, other in without if its.seed == run.seed and same_backbone(run.config, its.config))
     other = next(same, None)
-    if other is None or not shows_validation(run.config):
+    if other is None:
         return result
     metric = Metric.named(run.config["valid_metric"])
     chosen = result if deploys_transfer(guards_p(result, other, metric)) else other
@@ -217,15 +216,12 @@ def _guarded(run: PlannedRun, result: RunResult, without: list[tuple[PlannedRun,
 
 def guards_p(ours: RunResult, without: RunResult, metric: Metric = NDCG_10) -> float:
     """What the transfer guard decides by: p of the gain on validation of a run over the one without transfer."""
-    by_user = [dict(zip(run.test_users.tolist(), run.valid_ranks.tolist(), strict=True)) for run in (ours, without)]
+    by_user = [
+        dict(zip(run.test_users.tolist(), run.valid_ranks.tolist(), strict=True)) | run.only_valid
+        for run in (ours, without)
+    ]
     users = [user for user, rank in by_user[0].items() if rank]
     return p_of_gain(*(np.array([ranks[user] for user in users]) for ranks in by_user), metric)
-
-
-def shows_validation(config: Mapping) -> bool:
-    """Whether what is kept of a run has every validation rank: it is kept by test users, and with a split by time some
-    have a validation row alone."""
-    return TimePoints.of(config["eval_args"]) is None
 
 
 def same_backbone(ours: Mapping, without: Mapping) -> bool:

@@ -62,7 +62,7 @@ _RUNS = Table(
     *(Column(name, kind) for name, kind in (("seconds", Double), ("peak_memory_mib", Double), ("parameters", Integer))),
     *(Column(name, Text) for name in ("folder", "versions")),
     Column("user_list", ForeignKey(_USER_LISTS.c.id)),
-    # int32, little endian, in the list's order; 0 for a user without a validation row
+    # int32, little endian, in the list's order; 0 for a user without a test row, or without a validation row
     *(Column(name, LargeBinary) for name in ("test_ranks", "unseen_test_ranks", "valid_ranks")),
 )
 _EPOCH_COLUMNS = ("epoch", "train_loss", "valid_score", "seconds")
@@ -161,11 +161,14 @@ class RunStore:
     def finish(self, run: PlannedRun, result: RunResult, folder: str | Path = "", versions: dict | None = None) -> None:
         """Ends a claimed run with all that it found. Raises DataError if ranks and users do not belong together."""
         values: dict = {}
+        more = result.only_valid
+        users, order = _sorted_users([*np.asarray(result.test_users, dtype=str).tolist(), *more])
         for prefix, figures in (("", result), ("unseen_", result.unseen)):
-            users, ranks = _sorted_by_user(result.test_users, figures.test_ranks)
             values |= {prefix + name: json.dumps(getattr(figures, name)) for name in _METRICS}
-            values[f"{prefix}test_ranks"] = ranks.tobytes()
-        values["valid_ranks"] = _sorted_by_user(result.test_users, result.valid_ranks, least=0)[1].tobytes()
+            ranks = _checked(figures.test_ranks, len(users) - len(more))
+            values[f"{prefix}test_ranks"] = np.pad(ranks, (0, len(more)))[order].tobytes()
+        ranks = _checked(result.valid_ranks, len(users) - len(more), least=0), _checked([*more.values()], len(more))
+        values["valid_ranks"] = np.concatenate(ranks)[order].tobytes()
         history = [{column: row.get(column) for column in _EPOCH_COLUMNS} for row in result.history]
         values |= {name: getattr(result, name) for name in _PLAIN} | {"history": json.dumps(history)}
         values |= {"folder": str(folder), "versions": json.dumps(versions or {})}
@@ -204,16 +207,18 @@ class RunStore:
         if number not in users:
             (found,) = self._rows(select(_USER_LISTS.c.users).where(_USER_LISTS.c.id == number))
             users[number] = np.array(json.loads(zlib.decompress(found["users"])))
+        everybody, valid, tested = users[number], _unpacked(row["valid_ranks"]), _unpacked(row["test_ranks"]) > 0
         return RunResult(
             model=run.model,
             seed=run.seed,
             command=run.command,
             trials=run.trials,
-            test_users=users[number],
+            test_users=everybody if tested.all() else everybody[tested],
             history=json.loads(row["history"]),
-            unseen=UnseenResult(**_figures(row, "unseen_")),
-            valid_ranks=_unpacked(row["valid_ranks"]),
-            **_figures(row),
+            unseen=UnseenResult(**_figures(row, tested, "unseen_")),
+            valid_ranks=valid[tested],
+            only_valid=dict(zip(everybody[~tested].tolist(), valid[~tested].tolist())),
+            **_figures(row, tested),
             **{name: row[name] for name in _PLAIN},
         )
 
@@ -229,26 +234,32 @@ class RunStore:
         return [FailedRun(run.model, run.seed, error, run.command) for run, error in errors if error is not None]
 
 
-def _figures(row: RowMapping, prefix: str = "") -> dict:
-    """Metrics and ranks of one protocol."""
+def _figures(row: RowMapping, tested: np.ndarray, prefix: str = "") -> dict:
+    """Metrics and ranks of one protocol. tested: bool [U], who of the list has a test row."""
     metrics = {name: json.loads(row[prefix + name]) for name in _METRICS}
-    return metrics | {"test_ranks": _unpacked(row[f"{prefix}test_ranks"])}
+    return metrics | {"test_ranks": _unpacked(row[f"{prefix}test_ranks"])[tested]}
 
 
 def _unpacked(ranks: bytes) -> np.ndarray:
     return np.frombuffer(ranks, dtype="<i4").astype(np.int64)
 
 
-def _sorted_by_user(users: np.ndarray, ranks: np.ndarray, least: int = 1) -> tuple[list[str], np.ndarray]:
-    """Users in one order whichever model ranked them, with their ranks as int32."""
-    users = np.asarray(users, dtype=str)
-    if users.shape != np.shape(ranks) or len(np.unique(users)) != len(users):
-        raise DataError(f"{len(users)} test users for {np.size(ranks)} ranks; each user must have one rank")
-    order = np.argsort(users, kind="stable")
-    packed = np.asarray(ranks)[order].astype("<i4")
-    if not np.array_equal(packed, np.asarray(ranks)[order]) or (packed < least).any():
+def _sorted_users(users: list[str]) -> tuple[list[str], np.ndarray]:
+    """Users in one order whichever model ranked them, and where each stood."""
+    if len(set(users)) != len(users):
+        raise DataError(f"{len(users)} users, but {len(set(users))} names; each user must have one rank")
+    order = np.argsort(np.array(users, dtype=str), kind="stable")
+    return [users[place] for place in order.tolist()], order
+
+
+def _checked(ranks: np.ndarray | list[int], users: int, least: int = 1) -> np.ndarray:
+    """Ranks of so many users as int32."""
+    if np.shape(ranks) != (users,):
+        raise DataError(f"{users} users for {np.size(ranks)} ranks; each user must have one rank")
+    packed = np.asarray(ranks).astype("<i4")
+    if not np.array_equal(packed, ranks) or (packed < least).any():
         raise DataError(f"ranks must be whole numbers from {least} to 2147483647")
-    return users[order].tolist(), packed
+    return packed
 
 
 def _user_list(base: Connection, users: list[str]) -> int:

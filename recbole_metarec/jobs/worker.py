@@ -57,7 +57,8 @@ def check_versions(run: PlannedRun) -> None:
 def read_result(run: PlannedRun, run_dir: Path) -> tuple[RunResult, dict]:
     """What a finished run left in its folder, and the versions it ran with."""
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
-    ranks = _rows(run_dir / "ranks.csv")
+    rows = _rows(run_dir / "ranks.csv")
+    ranks = [row for row in rows if row["rank"]]
     epochs = _rows(run_dir / "history.csv") if (run_dir / "history.csv").exists() else []
     guard = metrics.get("guard") or {}
     deployed = {None: None, True: "no_transfer_test", False: "transfer_test"}[guard.get("fired")]
@@ -82,6 +83,7 @@ def read_result(run: PlannedRun, run_dir: Path) -> tuple[RunResult, dict]:
         ),
         history=[_numbers(row) for row in epochs],
         trials=run.trials,
+        only_valid={row["user_id"]: int(row["valid_rank"]) for row in rows if not row["rank"]},
     )
     versions = {**metrics["versions"], "git_commit": metrics["git_commit"], "device": metrics.get("device")}
     return result, versions

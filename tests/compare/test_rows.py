@@ -80,6 +80,18 @@ def test_a_row_holds_what_the_run_has_found(tmp_path, rows):
         np.testing.assert_array_equal(ranks, [min(by_user[user], 255) for user in sorted(by_user)])
 
 
+def test_ranks_of_users_who_have_a_row_in_one_part_alone_are_kept(tmp_path, rows):
+    """As with a split by time: those on validation come after the test users', each sorted by token."""
+    run = planned(tmp_path)
+    found = replace(found_by(run), only_valid={"z": 4, "u1 too": 300})
+    rows.path.parent.mkdir()
+    rows.put([Row.of(run, found, "e", "v", "c")], {run.recipe: Ranks.of(found)})
+    kept, alone = rows.ranks()[run.recipe], Ranks.of(found_by(run))
+    np.testing.assert_array_equal(kept.valid, [*alone.valid, 255, 4])
+    assert kept.users == alone.users
+    np.testing.assert_array_equal([kept.ranks, kept.unseen], [alone.ranks, alone.unseen])
+
+
 def test_a_file_is_of_the_metric_of_its_runs_and_of_no_other(tmp_path, rows):
     mrr = RowsFile(rows.path, Metric("mrr", 5))
     (tmp_path / "data").write_text("user\n1\n2\n")

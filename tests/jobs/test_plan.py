@@ -26,6 +26,7 @@ from recbole_metarec.quick_start import run_experiment
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 SMALL = {key: value for key, value in TINY.items() if key not in ("seed", "vq_heads", *PLAIN)}
+START, DAY = 1_500_000_000, 86400
 QUIET = {"state": "ERROR", "device": "cpu"}
 
 
@@ -208,9 +209,19 @@ def test_a_planned_run_its_file_and_its_command_are_one_run(given, tmp_path):
     assert [row["epoch"] for row in ours.history] == [0, 1, 2] and ours.history[-1]["valid_score"] is not None
 
 
-def test_the_guard_that_is_worked_out_is_the_guard_that_is_trained(given, tmp_path):
+@pytest.mark.parametrize("split", ["leave one out", "by time"])
+def test_the_guard_that_is_worked_out_is_the_guard_that_is_trained(given, tmp_path, split):
+    """Also by the validation rows of users who have no test row."""
+    if split == "by time":
+        shops, random = tmp_path / "shops", np.random.default_rng(5)
+        for name, seed in (("Target", 1), ("Near", 2), ("Far", 3)):
+            made = cluster_histories(seed, 50, 24, 4, 0.8)
+            days = [np.sort(random.integers(0, 100, len(items))) * DAY + START for items in made]
+            write_domain(shops, name, made, [each.tolist() for each in days])
+        given = given | {"data_path": str(shops), "eval_args": {"split": {"TS": [START + 60 * DAY, START + 80 * DAY]}}}
     plan = plan_of("LRURec,MetaRec", given)
     results = [done(run) for run in plan]
+    assert bool(results[0].only_valid) == (split == "by time")
     without, ours = with_guards(competitors(["LRURec", "MetaRec"]), plan, results)
     assert without.guarded_test is None
     overrides = {**plan[1].overrides, "transfer_guard": True, "seed": 7, "checkpoint_dir": str(tmp_path / "guarded")}

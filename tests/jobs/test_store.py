@@ -38,7 +38,7 @@ def test_a_result_comes_back_as_it_went_in(store, tmp_path):
     users = np.array(["9", "10", "ü x", "a,b", "A"])
     unseen = UnseenResult({"ndcg@10": 0.1}, {"ndcg@10": 0.2}, np.array([1, 1, 2**31 - 2, 3, 4]), {"ndcg@10": 0.3})
     put = replace(found_by(run), test_users=users, test_ranks=ranks, history=history, guarded_test={"ndcg@10": 0.5})
-    put = replace(put, unseen=unseen, valid_ranks=np.array([3, 0, 1, 2**31 - 1, 0]))
+    put = replace(put, unseen=unseen, valid_ranks=np.array([3, 0, 1, 2**31 - 1, 0]), only_valid={"A b": 7, "0": 1})
     finish(store, run, put)
     (got,) = store.results([run])
     assert same(put, got)
