@@ -1,5 +1,6 @@
 """What every test starts from: no command-line words, an empty folder of its own, equal seeds."""
 
+import gc
 import logging
 import os
 import random
@@ -9,6 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+gc.disable()  # until all is imported and collected
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays: the garbage collector need not look through it again and again."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

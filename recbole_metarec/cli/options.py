@@ -299,10 +299,10 @@ def warn_of_sources(dataset: str, keys: Mapping) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def train_command(dataset: str, data_path: str | Path, sources: Sequence[str] = ()) -> str:
-    """What to type, in a shell, to train on a domain whose files lie in ``data_path``."""
+def train_command(dataset: str, data_path: str | Path, sources: Sequence[str] = (), *more: str) -> str:
+    """What to type, in a shell, to train on a domain whose files are in ``data_path``. more: further words."""
     words = ["recbole-metarec", "train", "--dataset", dataset, *(["--sources", ",".join(sources)] if sources else [])]
-    return shlex.join([*words, "--data_path", str(data_path)])
+    return shlex.join([*words, "--data_path", str(data_path), *more])
 
 
 def say(line: str) -> None:

@@ -72,8 +72,11 @@ def command(names, **options):
         raise ConfigError(f"{twice[0]} is named twice; name each domain once")
     request = _request(options)
     for name in names:
-        print(preparing.prepare_domain(preparing.Request(name, **request)).text(), flush=True)
-    print("next:", train_command(names[0], request["data_path"], names[1:]))
+        report = preparing.prepare_domain(preparing.Request(name, **request))
+        print(report.text(), flush=True)
+    # a domain alone has no sources to learn from
+    alone = ("--model", "LRURec", *(("--text_alignment", "True") if report.texts else ())) if len(names) == 1 else ()
+    print("next:", train_command(names[0], request["data_path"], names[1:], *alone))
     print("as source:", train_command("TARGET", request["data_path"], names))
 
 

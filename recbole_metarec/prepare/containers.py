@@ -29,6 +29,7 @@ _MAC_END = re.compile(rb"\r[^\n]")
 _HEAD = 512
 _FIRST_LINE = 1 << 16  # as much of it as a stream has at hand is looked at for the end of a line
 _WORKBOOK = "xl/workbook.xml"
+_OPEN_DOCUMENT = {"mimetype", "content.xml"}
 _MAC_FOLDER = "__MACOSX/"  # what macOS adds to an archive, a shadow of every file
 _TAR_MARK, _TAR_PLACE = b"ustar", 257
 # what is no text: its first bytes -> (what it is, what to do)
@@ -210,6 +211,8 @@ def _only_member(path: Path, archive: zipfile.ZipFile, member: str) -> BinaryIO:
     names = archive.namelist()
     if _WORKBOOK in names:
         raise DataError(f"{path}: is a packed Excel workbook; unpack it, and give the file itself")
+    if _OPEN_DOCUMENT.issubset(names):
+        raise DataError(f"{path}: is an OpenDocument file, such as LibreOffice's .ods; save it as CSV in UTF-8")
     inside = [name for name in names if name.endswith(member) and not name.endswith("/")]
     inside = [name for name in inside if not name.startswith(_MAC_FOLDER)]
     if len(inside) != 1:

@@ -104,7 +104,9 @@ def _transfer(url: str, part: Path) -> None:
         except requests.RequestException as error:  # an OSError, too, but of the network
             raise _Interrupted(f"the connection broke in the middle of the file ({error})") from None
         except OSError as error:
-            raise DataError(f"{part}: cannot be written ({error.strerror}); free some space there") from None
+            raise DataError(
+                f"{part}: cannot be written ({error.strerror}); check its permissions and the space on its disk"
+            ) from None
     size = part.stat().st_size
     if total is not None and size > total:
         _drop(part)

@@ -11,6 +11,7 @@ from recbole_metarec.prepare.times import fitting_formats, looks_like_time
 
 NOT_UTF8 = "a file of Western Europe: iconv -f LATIN1 -t UTF-8 FILE > NEW"
 _SEPARATORS = ("::", ",", "\t", ";", "|", " ")
+_EXCEL_HINT = re.compile(r"\"?sep=.\"?\s*", re.IGNORECASE)
 _SHORT = re.compile("[0-9]{1,8}")  # more likely an id or a count than a time
 
 
@@ -25,6 +26,8 @@ def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str]
     text = _decoded(path, line)
     if not text.strip():
         fail(path, 1, "the first line is blank", "put the names of the columns there")
+    if _EXCEL_HINT.fullmatch(text):
+        fail(path, 1, f"{show(text)} names the separator for Excel", f"remove the line: sed -i 1d {path.name}")
     for candidate in (separator, *_SEPARATORS):
         names = _names(_fields(text, candidate))
         if len(names) > 1 and set(wanted) <= set(names):

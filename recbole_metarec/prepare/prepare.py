@@ -25,12 +25,12 @@ from recbole_metarec.prepare.report import Report, Stage
 from recbole_metarec.prepare.rows import RowReader
 from recbole_metarec.prepare.sources import RawFiles, beside, find_raw
 from recbole_metarec.prepare.texts import TEXT, column_texts, form_texts, metadata_texts, no_known_texts
-from recbole_metarec.prepare.times import are_written_days, check_format
+from recbole_metarec.prepare.times import check_format, written_form
 from recbole_metarec.prepare.vocabulary import Vocabulary
 
 PUBLIC_CORE = 5
 _RECBOLE_EXAMPLE = "ml-100k"
-_DAYS_AS_NUMBERS = "times such as 20230131 stay numbers, in the right order; --time_format %Y%m%d makes them days"
+_WRITTEN_DATES = "times such as {:.0f} stay numbers, in the right order; --time_format {} reads them as dates"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def prepare_domain(request: Request, show_progress: bool = True) -> Report:
         raise DataError(_nothing_read(files.reviews, reader))
     _check_units(files.reviews, form, events)
     stages = [Stage("read", len(events), len(users), len(items))]
-    notes = [_DAYS_AS_NUMBERS] if are_written_days(events.times) else []
+    form_of_dates = written_form(events.times)
+    notes = [_WRITTEN_DATES.format(events.times[0], form_of_dates)] if form_of_dates else []
     events = steps.without_repetitions(events)
     stages.append(Stage("repetitions left out", len(events), len(users), len(items)))
     if max(least) > 1:

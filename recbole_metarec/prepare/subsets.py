@@ -107,9 +107,8 @@ def _publish(cut: str, about: Mapping, write: Callable[[Path], Path]) -> None:
                 replace_folders({built: check_free(cache, cut, overwrite=True)})
     except OSError as error:
         if not _is_cut(cut, about):  # else another process was just faster
-            raise DataError(
-                f"{cache / cut}: cannot be written ({error.strerror or error}); check the space on its disk"
-            ) from None
+            what = f"{cache / cut}: cannot be written ({error.strerror or error})"
+            raise DataError(f"{what}; check its permissions and the space on its disk") from None
 
 
 def _is_cut(cut: str, about: Mapping) -> bool:

@@ -112,8 +112,13 @@ def _check_exact(path: Path, form: Form, part: pl.DataFrame) -> None:
 
 
 def _tell_rounded_times(path: Path, form: Form, part: pl.DataFrame) -> None:
-    """Warns of times whose last digits a short float has lost: those of different events may have become one."""
-    if TIME not in part.columns or part[TIME].dtype != pl.Float32:
+    """Warns of times whose last digits are lost, in a short float or below a microsecond: two may become one."""
+    if TIME not in part.columns:
+        return
+    if part[TIME].dtype == pl.Datetime("ns") and (part[TIME].dt.nanosecond() % 1000 != 0).any():
+        told = f"column {form.columns[TIME]} holds nanoseconds, which are read to the microsecond"
+        getLogger().warning(f"{path}: {told}; write it as integers to keep them")
+    if part[TIME].dtype != pl.Float32:
         return
     largest = part[TIME].abs().max()
     if largest is not None and largest >= _EXACT[pl.Float32]:

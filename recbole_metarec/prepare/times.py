@@ -28,6 +28,8 @@ _KNOWN_FORMATS = (
     "%d/%b/%Y:%H:%M:%S %z",
 )  # fmt: skip
 
+_WRITTEN = {"%Y%m%d": 1, "%Y%m%d%H%M": 10**4, "%Y%m%d%H%M%S": 10**6}  # as one number, which is the day times this
+
 
 def looks_like_time(text: str) -> bool:
     """Whether a text is a number or a date, such as no column is called."""
@@ -99,12 +101,15 @@ def check_format(time_format: str) -> None:
     )
 
 
-def are_written_days(times: np.ndarray) -> bool:
-    """Whether numbers look like days that are written as one, such as 20230131."""
-    if not len(times) or times.min() < 1900_00_00 or times.max() > 2100_12_31:
-        return False
-    month, day = times // 100 % 100, times % 100
-    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
+def written_form(times: np.ndarray) -> str:
+    """The ``--time_format`` of numbers that are dates written as one number, such as 20230131; "" if they are not.
+
+    times: [n] of any numeric dtype. With a clock they look like 202301311230 or 20230131123005.
+    """
+    for form, unit in _WRITTEN.items():
+        if len(times) and times.min() >= 1900_00_00 * unit and times.max() < 2101_00_00 * unit:
+            return "" if as_numbers(pl.Series(times), dates=False, time_format=form).null_count() else form
+    return ""
 
 
 def fitting_formats(value: str) -> list[str]:

@@ -267,7 +267,7 @@ class TestStandIns:
         assert calls == []
 
 
-def test_a_leaderboard_on_stand_ins_shows_their_names(empty_cache, tmp_path, capsys):
+def test_a_leaderboard_on_stand_ins_shows_their_names(empty_cache, tmp_path, capsys, forked_runs):
     words = ["leaderboard", "--simulate", "--dataset", "ml-drama", "--models", "Pop", "--seeds", "1", "--device=cpu"]
     assert cli.main(words) == 0
     assert "sim-ml-drama" in capsys.readouterr().out

@@ -50,8 +50,9 @@ def test_no_warning_floods_a_run():
 def test_quiet_warnings_still_needed():
     out = python(
         f"""
-        from recbole.quick_start import run_recbole
-        run_recbole(model="Pop", dataset="ml-100k", config_dict={SMALL!r})
+        from recbole.config import Config
+        from recbole.data import create_dataset
+        create_dataset(Config(model="Pop", dataset="ml-100k", config_dict={SMALL!r}))
         """,
         without="quiet_warnings",
     )

@@ -94,7 +94,7 @@ def test_named_domains_are_reduced_to_the_core_of_their_rule(tmp_path, capsys, n
     assert {"read 38 7 7", "repetitions left out 38 7 7", "5-core 36 6 6"} <= lines
     known = domain_settings("Scientific")["statistics"]
     assert f"published (2018) {known['interactions']:,d} {known['users']:,d} {known['items']:,d}" in lines
-    assert "next: recbole-metarec train --dataset Scientific --data_path dataset\n" in out
+    assert "next: recbole-metarec train --dataset Scientific --data_path dataset --model LRURec\n" in out
     assert "as source: recbole-metarec train --dataset TARGET --sources Scientific --data_path dataset\n" in out
     out = prepared(capsys, "Scientific", "--raw", raw, "--overwrite", "--user_core", 1, "--item_core", 6)
     # whoever is left without an item is gone; whoever bought one that stays is not

@@ -41,6 +41,15 @@ def locked(data, name="log.csv"):
     return bytes(archive)
 
 
+def spreadsheet():
+    """What LibreOffice packs into an .ods file, by its names."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("mimetype", "content.xml", "styles.xml"):
+            archive.writestr(name, "")
+    return file.getvalue()
+
+
 def zipped_on_a_mac(data):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -94,6 +103,8 @@ TOLD = {
     "json array in utf-16": ('[{"u": "a"}]'.encode("utf-16"), "the file is one JSON array"),
     "zstd": (b"(\xb5/\xfd" + LOG, "is packed by zstd; unpack it: zstd -d log.csv"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + LOG, "is a 7z archive"),
+    "open document": (spreadsheet(), "is an OpenDocument file, such as LibreOffice's .ods; save it as CSV in UTF-8"),
+    "hint for Excel": (b"sep=;\r\n" + LOG.replace(b",", b";"), "names the separator for Excel; remove the line"),
     "two in a zip": (None, "the archive holds 2 files"),
     "sqlite": (b"SQLite format 3\0" + LOG, "is an SQLite database; export its table: sqlite3 -header -csv log.csv"),
     "pickle": (b"\x80\x04\x95" + LOG, "is a Python pickle; write its table as CSV or Parquet"),

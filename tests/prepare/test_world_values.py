@@ -150,9 +150,19 @@ class TestCommand:
         assert "t 1700000000 would be a time in seconds, but 1600000000000 in a line before in milliseconds" in told
         assert not (tmp_path / "dataset").exists()
 
-    def test_days_that_are_written_as_numbers_are_noted(self, tmp_path, capsys):
+    @pytest.mark.parametrize(("form", "clock"), [("%Y%m%d", ""), ("%Y%m%d%H%M", "2359"), ("%Y%m%d%H%M%S", "235959")])
+    def test_dates_that_are_written_as_numbers_are_noted(self, form, clock, tmp_path, capsys):
+        raw = written(tmp_path / "log.csv", f"u,i,t\na,x,20230131{clock}\na,y,20230201{clock}\n")
+        told = f"times such as 20230131{clock} stay numbers, in the right order; --time_format {form} reads them"
+        assert told in prepared(capsys, "D", "--raw", raw, *OPTIONS)
+        prepared(capsys, "D", "--raw", raw, *OPTIONS, "--time_format", form, "--overwrite")
+        second = sum(int(clock[at : at + 2] or 0) * size for at, size in ((0, 3600), (2, 60), (4, 1)))
+        assert table(tmp_path / "dataset" / "D", "inter")[0][3] == str(1675123200 + second)
+        written(raw, f"u,i,t\na,x,20230131{clock}\na,y,20230231{clock}\n")  # there is no such day
+        assert "stay numbers" not in prepared(capsys, "D", "--raw", raw, *OPTIONS, "--overwrite")
+
+    def test_dates_that_are_written_as_numbers_are_read(self, tmp_path, capsys):
         raw = written(tmp_path / "log.csv", "u,i,t\na,x,20230131\na,y,20230201\n")
-        assert "--time_format %Y%m%d makes them days" in prepared(capsys, "D", "--raw", raw, *OPTIONS)
         pl.DataFrame({"u": ["a"], "i": ["x"], "t": [20230131]}).write_parquet(tmp_path / "log.parquet")
         for file in (raw, tmp_path / "log.parquet"):
             more = ["--time_format", "%Y%m%d", "--overwrite"]

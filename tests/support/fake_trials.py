@@ -73,12 +73,12 @@ def executed(folder: Path) -> list[dict]:
     return [{"a": float(a), "b": b} for a, b in rows]
 
 
-def tune(folder: Path, total: int, run: PlannedRun | None = None, space=SPACE, say=print, worker=WORKER):
-    """The study after a command that brought it to so many trials: (best, count, errors)."""
+def tune(folder: Path, total: int, run: PlannedRun | None = None, space=SPACE, say=print, worker=()):
+    """The study after a command that brought it to so many trials, forks by default: (best, count, errors)."""
     run = run or base(folder)
     with storage_at(url(folder)) as trials:
         study = TuningStudy(trials, run, space)
-        Tuner(study, lambda overrides: plan(run, overrides), Path(folder), say, worker).run(total)
+        Tuner(study, lambda overrides: plan(run, overrides), Path(folder), say, worker or forked_worker()).run(total)
         return study.best(), study.count(), study.failed()
 
 

@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from support import fake_trials, nursery
 from support.fake_runs import until
-from support.fake_trials import DEFAULTS, SPACE, WORKER, base, executed, forked_worker, tune, url, value
+from support.fake_trials import DEFAULTS, SPACE, base, executed, forked_worker, tune, url, value
 
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.jobs.plan import Tuned
@@ -26,8 +26,8 @@ from recbole_metarec.tuning.study import TuningStudy
 EASY = {"a": SPACE["a"], "b": CategoricalDistribution(["wrong", "right"])}
 
 
-def command(folder, total, python=(sys.executable,), worker=WORKER) -> subprocess.Popen:
-    words = [*python, str(Path(fake_trials.__file__)), "tune", str(folder), str(total), *worker]
+def command(folder, total) -> subprocess.Popen:
+    words = [*nursery.python(), str(Path(fake_trials.__file__)), "tune", str(folder), str(total), *forked_worker()]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -83,10 +83,10 @@ def test_a_search_in_pieces_is_the_search_in_one(tmp_path, memory):
 
 def test_trials_run_in_processes_a_failing_one_counts_and_the_same_command_goes_on(tmp_path):
     said = []
-    best, count, errors = tune(tmp_path, 3, say=said.append, worker=forked_worker())
+    best, count, errors = tune(tmp_path, 3, say=said.append)
     assert count == 3 and executed(tmp_path)[0] == DEFAULTS
     assert said[0] == "[1/3] A: a 0.9, b wrong: started" and "ndcg@10 0.0775 on validation" in said[1]
-    best, count, errors = tune(tmp_path, 9, say=said.append, worker=forked_worker())
+    best, count, errors = tune(tmp_path, 9, say=said.append)
     assert count == 9
     assert f"3 of 9 trials are done or in progress: {base(tmp_path).model}-Shop-" in "\n".join(said)
     proposed = [trial.params for trial in study_in(tmp_path).trials]
@@ -143,7 +143,7 @@ def test_a_killed_trial_alone_has_failed_and_the_next_one_is_begun(tmp_path):
 
 
 def test_two_commands_at_once_share_the_budget(tmp_path, kept):
-    processes = [command(tmp_path, 6, nursery.python(), forked_worker()) for _ in range(2)]
+    processes = [command(tmp_path, 6) for _ in range(2)]
     outputs = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     trials = study_in(tmp_path).trials
@@ -231,7 +231,7 @@ def test_code_or_data_that_change_meanwhile_end_the_command_and_cost_no_trial(tm
             data.write_text("two")
 
     with pytest.raises(DataError, match="Shop.inter: changed since this run was planned"):
-        tune(tmp_path, 2, run, EASY, spoil, forked_worker())
+        tune(tmp_path, 2, run, EASY, spoil)
     data.write_text("one")
     with storage_at(url(tmp_path)) as storage:
         assert TuningStudy(storage, run, EASY).count() == 0
@@ -267,7 +267,7 @@ def test_what_was_found_for_another_run_is_not_taken_and_the_difference_is_said(
 
 
 def test_the_storage_holds_one_number_of_a_trial_and_it_is_validations(tmp_path):
-    tune(tmp_path, 2, space=EASY, worker=forked_worker())
+    tune(tmp_path, 2, space=EASY)
     with sqlite3.connect(tmp_path / "tuning.sqlite") as connection:
         values = [row[0] for row in connection.execute("SELECT value FROM trial_values ORDER BY trial_id")]
         attributes = {row[0] for row in connection.execute("SELECT key FROM trial_user_attributes")}
