@@ -100,7 +100,7 @@ class Recommender:
         file = model_file(run)
         content = read_checkpoint(file)
         if "optimizer" in content:
-            raise CheckpointError(f"{file}: the state of a training, for resuming it; give the model.pth beside it")
+            raise CheckpointError(f"{file}: a training state, for resuming; give the model.pth beside it")
         origin = DataOrigin.of(content.get("config"), file)
         if data_path is not None:
             origin = replace(origin, data_path=data_path)
@@ -132,7 +132,7 @@ class Recommender:
     def histories(self):
         """Those of all users, a :class:`~recbole_metarec.data.histories.Histories`; as :meth:`history_of`."""
         if self.origin is None:
-            raise DataError("this model does not say what data it was trained on; give a history in its place")
+            raise DataError("this model does not say what data it was trained on; give a history instead")
         file = histories.event_file(self.origin.dataset, self.origin.data_path)
         if self._histories is None or self._histories.version != histories.version_of(file):
             self._histories = histories.Histories.read(file, self.origin.values)
@@ -208,7 +208,7 @@ class Recommender:
         """As :meth:`recommend` after the whole history of a user of the data, as :meth:`recommend_users`."""
         parts = list(self.recommend_users([user], k, include_seen))
         if not parts:
-            raise DataError(f"user {user!r} has no item that the model was trained with; give a history in its place")
+            raise DataError(f"user {user!r} has no item that the model was trained with; give a history instead")
         return self._named(*(found[0].tolist() for found in parts[0][1]))
 
     def recommend_users(
@@ -248,4 +248,4 @@ def _check_count(k) -> None:
 def _check_names(what: str, names) -> None:
     """A text is a sequence of letters to Python, which would all be taken for items."""
     if isinstance(names, (str, bytes)):
-        raise DataError(f"{what} is the one text {names!r}; give a list of item names, such as [{names!r}]")
+        raise DataError(f"{what} is a single string, {names!r};  give a list of item names, such as [{names!r}]")

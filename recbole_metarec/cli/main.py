@@ -31,7 +31,7 @@ COMMANDS = {
     "export": "write a trained model as ONNX graphs, for programs in any language",
     "prepare": "make domains from public review sets, or from a log of your own",
     "split": "split one dataset into domains, disjoint or with a chosen overlap",
-    "simulate": "generate domains whose relatedness is known, to see when transfer helps and when it must not",
+    "simulate": "generate domains of known relatedness, to see when transfer helps and when it cannot",
     "inspect": "look at a domain: sizes, histories, popularity, oddities, what it shares with others",
     "doctor": "check versions, GPU, data, disk and a tiny run, and say what to do about each finding",
 }

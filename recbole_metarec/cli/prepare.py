@@ -26,7 +26,7 @@ examples:
         your own log: CSV, TSV or JSON lines (also packed: .gz, .bz2, .xz, .zip), Parquet, Arrow or Excel; times are
         numbers or ISO 8601 dates (UTC where no zone is given); without --core everything is kept
   recbole-metarec prepare Films --form ml-1m --raw ml-1m/ratings.dat
-        a public set that you have fetched, with the item texts that lie beside it
+        a public set that you have fetched, with the item texts from the file beside it
 
 Rows that repeat an earlier user, item and time are left out, the first is kept. Then users and items with too few
 events are removed until all have enough (--core). Events of equal time keep the order of the file. A line that cannot

@@ -53,7 +53,7 @@ _DECIDED = {"like": ("target_users", "items", "length"), "sources_like": ("sourc
 @option("--sources-like", metavar="A,B,C", help="sources of the sizes of named domains, called sim-A, sim-B, ...")
 @option("--clusters", metavar="K", type=COUNT, default=20, help="hidden clusters of items (default: 20)")
 @option("--successors", metavar="M", type=COUNT, default=2, help="likely next clusters of a cluster (default: 2)")
-@option("--noise", metavar="P", type=SHARE, default=0.1, help="share of events that follow nothing (default: 0.1)")
+@option("--noise", metavar="P", type=SHARE, default=0.1, help="share of random events (default: 0.1)")
 @option(
     "--skew",
     metavar="S",

@@ -29,7 +29,7 @@ By column, a part is all events with that value; COLUMN is one of NAME.inter or 
 counts). A user then stays in one part, where the user's events weigh most relative to the part's size, unless
 --keep-users.
 
-The parts know each other: recbole-metarec train --dataset Scientific-a takes Scientific-b as its source.
+Each part names the others as its sources: recbole-metarec train --dataset Scientific-a reads Scientific-b, too.
 """
 _SHARES = {"users": 0.5, "items": 0.5, "overlap_users": 0.0, "overlap_items": 0.0}
 

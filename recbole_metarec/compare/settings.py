@@ -211,7 +211,7 @@ def read_share(text: str, key: str, dataset: str, keys: dict) -> float:
         raise ConfigError("--target_users: one share; recbole-metarec sweep target_users=v1,v2,... compares several")
     check_values(users_key, values, dataset, keys)
     if values != [1] and (key == users_key or (key in DATA_KEYS and DATA_KEYS[key].makes_sources)):
-        raise ConfigError(f"{key}: decides itself which users the target has; leave --target_users out")
+        raise ConfigError(f"{key}: already decides which users the target has; leave --target_users out")
     return values[0]
 
 

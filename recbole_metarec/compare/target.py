@@ -27,7 +27,7 @@ def describe(dataset: str, overrides: Mapping) -> tuple[Protocol, tuple[Segment,
     config = data.config
     users, groups = target_segments(data.store, data.split)
     if len(users) < 2:
-        raise DataError(f"{dataset}: models are compared over its test users, and there is but one; use more data")
+        raise DataError(f"{dataset}: models are compared over its test users, and there is only one; use more data")
     words = data.split_words if data.event_times is not None else f"{data.split_words} in time order"
     unseen = "" if config["repeatable"] else " with seen items removed"
     protocol = Protocol(

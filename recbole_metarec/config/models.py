@@ -318,7 +318,7 @@ def _register_entry_point(name: str) -> None:
             loaded()  # a function that calls register_model
     except Exception as error:  # somebody else's code, in which anything may happen
         what = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise ConfigError(f"{described} cannot be loaded ({what}); mend or uninstall the package it is of") from error
+        raise ConfigError(f"{described} cannot be loaded ({what}); fix or uninstall that package") from error
     if name not in _REGISTERED:
         raise ConfigError(f"{described} registers no model of that name")
 

@@ -91,7 +91,7 @@ def _line_of(error: Exception) -> str:
         trace = trace.tb_next
     here = [f"{file}:{line}" for file, line in frames if not file.startswith("<") and Path(file) != Path(__file__)]
     theirs = [place for place in here if not place.startswith(sysconfig.get_path("stdlib"))]
-    return f"; mend {theirs[-1]}" if theirs else "; check the name, and that it lies in the current folder"
+    return f"; mend {theirs[-1]}" if theirs else "; check the name, and that it is in the current folder"
 
 
 def settings_file(model: type) -> Path | None:

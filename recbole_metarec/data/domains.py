@@ -120,7 +120,7 @@ def _absent(name: str, data_path) -> str:
     state = "not here" if known else f"not known (did you mean {near}?)" if near else "not known"
     searched = " or ".join(str(folder) for folder in _folders(data_path))
     if data_path and (Path(data_path).expanduser() / f"{name}.inter").is_file():
-        todo = f"{data_path}/{name}.inter must lie in a folder {name}, and --data_path name the folder above"
+        todo = f"{data_path}/{name}.inter must be in a folder {name}, and --data_path must name the folder above"
     elif known:
         simulate = "--simulate makes one up; " if "statistics" in domain_settings(name) else ""
         todo = (
@@ -133,7 +133,7 @@ def _absent(name: str, data_path) -> str:
         names = domains or list(EMBEDDED_DOMAINS)
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         todo = (
-            f"here are {', '.join(names[:_MOST_NAMES])}{more}; --data_path says where it lies; recbole-metarec prepare "
+            f"here are {', '.join(names[:_MOST_NAMES])}{more}; --data_path says where it is; recbole-metarec prepare "
             f"{name} --raw FILE makes it of a log of yours"
         )
     return f"domain {name} is {state}: no {name}/{name}.inter in {searched}; {todo}"

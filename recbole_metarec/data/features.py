@@ -30,6 +30,6 @@ def read_features(
     frame = columns.frame.with_row_index(_ROW).unique(names, keep="first", maintain_order=True)
     others = frame.filter(~pl.col(id_field).is_first_distinct())
     if len(others):
-        what = f"{id_field} {show(others[id_field][0])} stands twice"
+        what = f"{id_field} {show(others[id_field][0])} appears twice"
         columns.fail(others[_ROW][0], what, "keep one of the lines, which differ")
     return TextColumns(columns.lines, frame.drop(_ROW), frame[_ROW])

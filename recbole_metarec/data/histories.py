@@ -24,7 +24,7 @@ def event_file(dataset: str, data_path: str) -> Path:
             continue
     raise DataError(
         f"{data_path}/{dataset}: the data that the model was trained on is not there; say with "
-        "--data_path (data_path=) where it lies, or give a history in its place"
+        "--data_path (data_path=) where it is, or give a history instead"
     )
 
 
@@ -58,7 +58,7 @@ class Histories:
         try:
             domain = read_domain(file, ReadSpec.of(_of_events(values)))
         except NeedsRecBole:
-            raise DataError(f"{file}: training alone reads data with these keys; give a history in its place") from None
+            raise DataError(f"{file}: only training reads data with these keys; give a history instead") from None
         names = domain.users.to_list()
         rows = {names[number - 1]: row for row, number in enumerate(domain.store.users.tolist())}
         return cls(file, version, rows, domain.store, domain.items)

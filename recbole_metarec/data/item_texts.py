@@ -67,7 +67,7 @@ def read_item_texts(
     missing = texts[1:].count("")
     if missing == len(texts) - 1:
         pair = without_their_zeros(file[item_field], pl.Series(map(str, items[1:]), dtype=pl.String))
-        why = f"; {pair[0]} there is {pair[1]} in the events, so one side has lost its zeros in front" if pair else ""
+        why = f"; {pair[0]} is {pair[1]} in the events, so one side has lost its leading zeros" if pair else ""
         raise NoTextError(f"{path}: none of the domain's items has a text in it{why}; check its {item_field} column")
     if missing:
         logging.getLogger().warning(f"{path.stem}: {missing} of {len(texts) - 1} items have no text")

@@ -219,6 +219,6 @@ def _parse_header(path: Path, header: str, separator: str) -> dict[str, str]:
         if kind not in TYPES:
             fail_type(path, column, kind, TYPES)
         if name in types:
-            fail(path, 1, f"column {show(name)} stands twice in the header", "rename or remove one of them")
+            fail(path, 1, f"column {show(name)} appears twice in the header", "rename or remove one of them")
         types[name] = kind
     return types

@@ -24,7 +24,7 @@ def clock(path: Path, users: np.ndarray, times: Times, original: Times | None) -
     offsets = times.units - history_ranks(users, times.units)
     if len(users) and (offsets == offsets[0]).all() and not times.decimals:
         raise DataError(
-            f"{path}: its times count each user's events, so that no point in time is the same for all; leave the "
+            f"{path}: its timestamps only number each user's events, so users cannot be compared in time; leave the "
             "split by time (TS) out, or prepare the domain from a log with real times"
         )
     return times.values
@@ -43,7 +43,8 @@ def starts(points: TimePoints, times: np.ndarray, path: Path) -> tuple[float, fl
     thousands = unit_of(times)
     if thousands is None:
         raise DataError(
-            f"{path}: its times reach {times.max():g}, which is no date; give TS times as they stand there, or shares"
+            f"{path}: its times reach {times.max():g}, which is not a date; give TS times in the unit of the file, or "
+            "shares"
         )
     return tuple(date * 1000**thousands for date in points.values)
 

@@ -161,7 +161,9 @@ class _ChunkedSoftmax(torch.autograd.Function):
         # once_differentiable looks at the incoming gradient alone: behind a loss it is a constant 1, and the Hessian
         # of whatever comes before would be dropped without a word
         if torch.is_grad_enabled():
-            raise RuntimeError("softmax_loss is once differentiable; use softmax_loss_reference for a second time")
+            raise RuntimeError(
+                "softmax_loss can be differentiated once; use softmax_loss_reference for second derivatives"
+            )
         into_states, into_table, into_bias, into_values = ctx.saved_tensors
         items = (gradient * into_table, gradient * into_bias) if ctx.wanted[1] else (None, None)
         values = gradient * into_values if ctx.wanted[2] else None

@@ -67,7 +67,7 @@ def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNe
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f" ({error})" if type(error) is ValueError else ""
-        raise CheckpointError(f"{file}: says of no network what its sizes are{what}; train again") from error
+        raise CheckpointError(f"{file}: does not say what network it holds{what}; train again") from error
     if sizes["n_items"] != len(content["items"]):
         raise CheckpointError(f"{file}: {len(content['items'])} items for {sizes['n_items']} rows; train again")
     return lambda: network(**sizes)

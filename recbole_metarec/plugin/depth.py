@@ -14,11 +14,12 @@ def check_depth(dataset) -> None:
     config, deepest, items = dataset.config, max(dataset.config["topk"]), dataset.item_num - 1
     if deepest <= items:
         return
+    error = too_deep(config["topk"], config["dataset"], items)
     reads_lists = any(name.lower() in LIST_MEASURES for name in config["metrics"])
     is_default = list(config["topk"]) == key_table()["topk"].default
     if reads_lists or not is_default or not model_spec(config["model"]).is_ours:
-        raise too_deep(config["topk"], config["dataset"], items)
-    told = f"topk is {list(config['topk'])}, but {config['dataset']} has {items} items"
+        raise error
+    told, _, _ = str(error).partition("; ")
     dataset.logger.warning(f"{told}, so every model has the right one among the first {deepest}")
 
 

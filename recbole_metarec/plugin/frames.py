@@ -106,7 +106,7 @@ def check_counts(dataset: Dataset) -> None:
     if ours not in (None, theirs):
         told = (" events, ".join(map(str, counts[:2])) + f" users, {counts[2]} items" for counts in (theirs, ours))
         raise DataError(
-            f"{dataset.dataset_path}: RecBole's dataset has {', where '.join(told)} are there to be read; a comparison "
+            f"{dataset.dataset_path}: RecBole's dataset has {', the file has '.join(told)}; a comparison "
             f"on other events means nothing, so leave {dataset.config['model']} out of it, or change load_col"
         )
 

@@ -49,7 +49,7 @@ class RemadeNetwork(SequenceNetwork):
         except KeyError as error:
             name = type(self.model).__name__
             raise DataError(
-                f"{name}: it reads {error} of whoever asks, and a history has none; ask for users of its data"
+                f"{name}: it reads {error} of the user, which a history does not have; name users of its data"
             ) from error
         return scores.view(count, -1)[:, : self.n_items]
 

@@ -158,7 +158,7 @@ def _text(path: Path, stream: BinaryIO, encoding: str) -> BinaryIO:
         head = _peek(path, stream)
     if head.count(0) * 4 > len(head):
         todo = f"save it as UTF-8, for example: iconv -f UTF-16LE -t UTF-8 {path.name} > NEW"
-        fail(path, 1, "has zero bytes, so it is no text, or UTF-16 without a mark that says so", todo)
+        fail(path, 1, "contains zero bytes, so it is not text, or UTF-16 without a byte order mark", todo)
     text = head.removeprefix(codecs.BOM_UTF8)
     if _PAGE.match(text):
         fail(path, 1, "is a web page and no data", "fetch the file itself; the page may ask to log in first")

@@ -58,7 +58,7 @@ def _verified(path: Path, sha256: str) -> Path:
 
 
 def _transfer_all(url: str, part: Path, attempts: int, pause: float) -> None:
-    reason = None
+    reason: _Interrupted | None = None
     for attempt in range(attempts):
         if attempt:
             time.sleep(pause * 2 ** (attempt - 1))
@@ -66,8 +66,8 @@ def _transfer_all(url: str, part: Path, attempts: int, pause: float) -> None:
             return _transfer(url, part)
         except _Interrupted as error:
             reason = error
-    kept = f" ({part.stat().st_size} bytes are kept; rerun the command to continue from there)" if part.exists() else ""
-    raise DownloadError(f"{url}: cannot be fetched, {reason}{kept}")
+    kept = f"; {part.stat().st_size} bytes are kept: rerun the command to continue from there" if part.exists() else ""
+    raise DownloadError(f"{url}: cannot be fetched ({reason}){kept}")
 
 
 def check_sha256(path: Path, sha256: str, advice: str = "fetch the file again, or correct the sum") -> str:

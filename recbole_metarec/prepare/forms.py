@@ -225,7 +225,7 @@ def _separated(path, names, separator, columns, quotes, member="", header=True, 
         fail(path, 1, what, _how_to_name(absent[0][0], columns))
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        fail(path, 1, f"column {twice[0]} stands twice in the header", "rename one of them")
+        fail(path, 1, f"column {twice[0]} appears twice in the header", "rename one of them")
     return Form(
         "separated",
         columns,

@@ -138,7 +138,7 @@ def _check_request(request: Request) -> None:
     if request.columns and not request.raw:
         raise ConfigError("--raw: not given; say which file has the columns of --user, --item and --time")
     if request.form and request.columns:
-        raise ConfigError("--form: says already which columns are read; leave out --user, --item and --time")
+        raise ConfigError("--form: already says which columns are read; leave out --user, --item and --time")
     if request.form and not request.raw:
         raise ConfigError(f"--raw: not given; fetch the set from {public_set(request.form).page}, and name its file")
     for option, given in (("columns", request.header), ("time_format", request.time_format)):

@@ -38,7 +38,7 @@ def find_raw(request) -> RawFiles:
     edition, addresses = _public_addresses(request)
     if not addresses["reviews"].endswith(_FILE_ENDS):
         raise DataError(
-            f"{request.name}: {addresses['reviews']} gives its files only to whoever agrees to its terms; fetch them "
+            f"{request.name}: {addresses['reviews']} gives its files only to those who agree to its terms; fetch them "
             f"there and say prepare {request.name} --raw FILE --metadata FILE"
         )
     folder = cache_dir() / "raw" / edition

@@ -85,7 +85,7 @@ def _check_column(path: Path, role: str, name: str, types: pl.Schema) -> None:
     kind = types[name]
     no_time = role == TIME and kind in (pl.Time, pl.Duration, pl.Boolean)
     if (kind.is_nested() and role in (USER, ITEM, TIME, RATING)) or no_time:
-        wanted = "a time stands" if role == TIME else "one value stands"
+        wanted = "a time should be" if role == TIME else "one value should be"
         raise DataError(f"{path}: column {name} is of the type {kind}, where {wanted}; write a plain column")
 
 

@@ -114,7 +114,9 @@ def _fail_without_zeros(path: Path, form: Form, wanted: Collection[str]) -> None
     there = [frame[ITEM_ROLE] for frame in RowReader(path, form, True).frames()]
     pair = without_their_zeros(pl.concat(there), pl.Series(sorted(wanted))) if there else None
     if pair:
-        what = f"items such as {show(pair[0])} are {show(pair[1])} in the events, so one side has lost its zeros"
+        what = (
+            f"items such as {show(pair[0])} are {show(pair[1])} in the events, so one side has lost its leading zeros"
+        )
         raise DataError(f"{path}: {what}; write the ids as text in both files")
 
 

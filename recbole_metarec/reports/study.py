@@ -179,7 +179,7 @@ def notes(findings: Findings) -> tuple[str, ...]:
     if study.kind == "sweep":
         sentences.append(f"{study.key}: {meaning(study.key)}")
         if len({arm.arm.runs[0].dataset for arm in findings.arms}) > 1:
-            sentences.append("Each share of users is a target of its own, with its own test users: compare within it.")
+            sentences.append("Each share of users is another target with other test users: compare within one share.")
     if all(run.config.get("text_alignment") for arm in study.arms for run in arm.runs):
         sentences.append("Every model, LRURec included, also reads item texts (text_alignment).")
     if any(len({run.dataset for run in arm.runs}) > 1 for arm in study.arms):

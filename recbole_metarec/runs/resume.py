@@ -59,7 +59,7 @@ def opened_run(parent: str | Path, start: RunStart, resume: str | Path | bool | 
     run_dir = run_dir or _begin(Path(parent), start)
     with locked(run_dir / "lock", seconds=0) as alone:
         if not alone:
-            raise ConfigError(f"--resume: {run_dir} is already running in another process; wait for its end")
+            raise ConfigError(f"--resume: {run_dir} is already running in another process; wait for it to end")
         for leftover in run_dir.glob(".*.tmp"):  # of a write that was killed
             leftover.unlink()
         yield run_dir

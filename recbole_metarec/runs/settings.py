@@ -51,7 +51,7 @@ def _check_own_weighting(run_config: RunConfig, resume) -> None:
     if not is_reference(name):
         return
     if run_config.origin("gradient_rescaling") == str(resume):
-        raise ConfigError(f"--resume: {resume} weighs by a class of your own; add --gradient_rescaling={name}")
+        raise ConfigError(f"--resume: {resume} weights sources by a class of your own; add --gradient_rescaling={name}")
     weighting.weighting_of(name)
 
 

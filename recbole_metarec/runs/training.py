@@ -83,7 +83,7 @@ def _check_processes(run_config: RunConfig) -> None:
     name = run_config.values.get("gradient_rescaling", "uniform")
     if name not in WEIGHTINGS:
         raise ConfigError(
-            f"gradient_rescaling: {name} may ask for the gradients of all sources, which stand in several processes; "
+            f"gradient_rescaling: {name} may ask for the gradients of all sources, which are in several processes; "
             "start it without torchrun, or use similarity or uniform"
         )
 
@@ -92,7 +92,7 @@ def _check_shares(run: TrainedRun) -> None:
     """Raises ConfigError where a process would have no source, DataError where they do not read the same data."""
     if 0 < len(run.sources) < processes.count():
         raise ConfigError(
-            f"{processes.count()} processes share out {len(run.sources)} sources: start at most so many processes"
+            f"{processes.count()} processes share out {len(run.sources)} sources: start at most that many processes"
         )
     if len(set(processes.gathered(run.data))) > 1:
         raise DataError(f"{run.config['data_path']}: not the same on all machines; copy the domains to each of them")

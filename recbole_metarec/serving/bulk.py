@@ -51,7 +51,7 @@ def check_output(output: str | Path) -> Path:
     """Where the file will stand. Raises ConfigError for an ending that is none of ``FORMATS``."""
     path = Path(output).expanduser()
     if path.suffix not in FORMATS:
-        raise ConfigError(f"--output {output}: what to write is told by the ending; use one of {', '.join(FORMATS)}")
+        raise ConfigError(f"--output {output}: its ending must name the format; use one of {', '.join(FORMATS)}")
     return path
 
 

@@ -182,7 +182,7 @@ def test_what_is_no_model_is_named_as_what_it_is(trained, capsys, tmp_path):
     state = trained[1] / "model-last.pth"
     assert cli.main(["recommend", str(state), "--history", "Shop-3"]) == 2
     assert capsys.readouterr().err == (
-        f"error: {state}: the state of a training, for resuming it; give the model.pth beside it\n"
+        f"error: {state}: a training state, for resuming; give the model.pth beside it\n"
     )
     assert cli.main(["recommend", str(tmp_path), "--history", "Shop-3"]) == 2
     assert "model.pth: no such checkpoint; " in capsys.readouterr().err

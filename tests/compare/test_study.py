@@ -253,7 +253,7 @@ def test_any_sweep_may_be_of_subsamples_another_one_for_each_seed(given):
     for arm in arms.values():
         assert [run.dataset for run in arm.runs] == ["Target-users50-2", "Target-users50"]
     for key in ("target_users=0.5", "overlap_users=0"):
-        with pytest.raises(ConfigError, match="decides itself which users the target has; leave --target_users out"):
+        with pytest.raises(ConfigError, match="already decides which users the target has; leave --target_users out"):
             swept(key, given, share="0.5")
 
 

@@ -123,7 +123,7 @@ def test_what_lies_in_the_current_folder_never_stands_in_for_what_is_installed(m
     ("given", "said"),
     [
         ("absent.py:Mean", "absent.py: no such file; check the path"),
-        ("absent_module:Mean", "absent_module:Mean cannot be imported .*; check the name, and that it lies in the"),
+        ("absent_module:Mean", "absent_module:Mean cannot be imported .*; check the name, and that it is in the"),
         ("mine/mean_model.py:Meen", "there is no class Meen in mine/mean_model.py; did you mean Mean"),
         ("mine/mean_model.py:", r"there is no class \(empty\) in mine/mean_model.py; write my_model.py:MyModel"),
         ("lacks.py:Mean", r"lacks.py:Mean cannot be imported \(ModuleNotFoundError.*; mend .*/lacks.py:2$"),

@@ -197,7 +197,7 @@ def test_a_dataset_with_other_events_than_we_read_stops_the_run(base, tmp_path, 
         drop(self)
 
     monkeypatch.setattr(TransferDataset, "_filter_by_inter_num", swallow)
-    told = "RecBole's dataset has 25 events, 5 users, 5 items, where 30 events, 5 users, 6 items are there to be read"
+    told = "RecBole's dataset has 25 events, 5 users, 5 items, the file has 30 events, 5 users, 6 items"
     with pytest.raises(DataError, match=told):
         TransferDataset(config)
 

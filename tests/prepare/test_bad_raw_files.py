@@ -144,7 +144,7 @@ def test_headers_that_do_not_fit(tmp_path):
     path = write(tmp_path / "x.csv", b"u,i,when\na,b,1\n")
     with pytest.raises(DataError, match=r"x.csv:1: no column t; the header has u, i, when"):
         own_form(path, OWN)
-    with pytest.raises(DataError, match=r"x.csv:1: column u stands twice"):
+    with pytest.raises(DataError, match=r"x.csv:1: column u appears twice"):
         own_form(write(path, b"u,u,i,t\n"), OWN)
     with pytest.raises(DataError, match=r"x.csv:1: the file is empty"):
         own_form(write(path, b""), OWN)

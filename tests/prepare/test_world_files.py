@@ -114,7 +114,7 @@ TOLD = {
     "json array": (b'[{"u": "a", "i": "x"}]', "the file is one JSON array; write one object a line: jq -c '.[]'"),
     "json array in lines": (b'[\n  {"u": "a"}\n]', "the file is one JSON array; write one object a line"),
     "json over lines": (b'{\n "u": "a",\n "t": 3}', "the file is JSON over several lines; write one object a line: jq"),
-    "utf-16 without a mark": (LOG.decode().encode("utf-16-le"), "has zero bytes, so it is no text, or UTF-16 without"),
+    "utf-16 without a mark": (LOG.decode().encode("utf-16-le"), "contains zero bytes, so it is not text, or UTF-16"),
     "utf-32": (LOG.decode().encode("utf-32"), "is UTF-32; save it as UTF-8: iconv"),
     "packed parquet": (gzip.compress(b"PAR1" + LOG), "is a packed table; unpack it"),
     "cut gzip": (gzip.compress(LOG * 999)[:40], "the compressed file ends in the middle"),

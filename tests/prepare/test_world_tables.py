@@ -88,8 +88,8 @@ def test_ids_of_columns_with_gaps_are_whole_again(tmp_path):
 NO_COLUMN = {
     "struct": ({"u": [{"a": 1}], "i": ["x"], "t": [1]}, "column u is of the type Struct"),
     "list": ({"u": ["a"], "i": [["x"]], "t": [1]}, "column i is of the type List"),
-    "duration": ({"u": ["a"], "i": ["x"], "t": pl.Series([1], dtype=pl.Duration("us"))}, "where a time stands"),
-    "clock": ({"u": ["a"], "i": ["x"], "t": pl.Series([1], dtype=pl.Time)}, "where a time stands"),
+    "duration": ({"u": ["a"], "i": ["x"], "t": pl.Series([1], dtype=pl.Duration("us"))}, "where a time should be"),
+    "clock": ({"u": ["a"], "i": ["x"], "t": pl.Series([1], dtype=pl.Time)}, "where a time should be"),
     "absent": ({"u": ["a"], "item": ["x"], "t": [1]}, "no column i; there are u, item, t"),
 }  # fmt: skip
 

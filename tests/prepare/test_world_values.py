@@ -192,7 +192,7 @@ class TestCommand:
         raw = written(tmp_path / "log.csv", "u,i,t\na,7,1\na,8,2\n")
         items = written(tmp_path / "items.csv", "i,title\n0007,A hat\n0008,A cap\n")
         told = error_of(capsys, "D", "--raw", raw, *OPTIONS, "--items", items, "--text", "title")
-        assert "items.csv: items such as '0007' are '7' in the events, so one side has lost its zeros" in told
+        assert "items.csv: items such as '0007' are '7' in the events, so one side has lost its leading zeros" in told
 
     def test_two_texts_of_one_item_are_told(self, tmp_path, capsys, caplog):
         raw = written(tmp_path / "log.csv", LOG)
@@ -250,7 +250,7 @@ class TestCommand:
     def test_options_that_do_not_go_together(self, tmp_path, capsys):
         raw = written(tmp_path / "log.csv", LOG)
         for more, told in (
-            (["--form", "ml-1m", *OPTIONS], "--form: says already which columns are read"),
+            (["--form", "ml-1m", *OPTIONS], "--form: already says which columns are read"),
             (["--form", "ml1m"], "--form: ml1m is no public set that is known here; did you mean ml-1m?"),
             (["--columns", "u,i,t"], "--columns: goes with a log of your own"),
             (["--time_format", "%Y"], "--time_format: goes with a log of your own"),

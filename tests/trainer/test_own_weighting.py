@@ -108,7 +108,8 @@ def test_its_file_belongs_to_the_identity_of_a_run_and_a_folder_does_not_import_
     (folder,) = Path("saved").glob("MetaRec-*")
     capsys.readouterr()
     assert cli.main(["train", "--resume", str(folder)]) == 2
-    said = f"error: --resume: {folder} weighs by a class of your own; add --gradient_rescaling=my_transfer.py:Same\n"
+    said = f"error: --resume: {folder} weights sources by a class of your own; add "
+    said += "--gradient_rescaling=my_transfer.py:Same\n"
     assert capsys.readouterr().err == said
     assert cli.main(["train", "--resume", str(folder), "--gradient_rescaling=my_transfer.py:Same"]) == 0
 
