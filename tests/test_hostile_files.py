@@ -195,8 +195,11 @@ SPOILT = {
     "wide, of one number": (lambda good: as_wide_as_one_number(good, 4096), "bytes, which are not in"),
     "an endless history": (lambda good: with_sizes(good, longest=10**12), "longest is"),
     "a size that is none": (lambda good: with_sizes(good, width="8"), "width is '8'"),
-    "a size of nothing": (lambda good: with_sizes(good, depth=3), "what its sizes are"),
-    "no size": (lambda good: good | {"network": json.dumps({"name": "LRUNetwork", "sizes": {}})}, "what its sizes are"),
+    "a size of nothing": (lambda good: with_sizes(good, depth=3), "what network it holds"),
+    "no size": (
+        lambda good: good | {"network": json.dumps({"name": "LRUNetwork", "sizes": {}})},
+        "what network it holds",
+    ),
     "another network": (lambda good: good | {"network": json.dumps({"name": "os", "sizes": {}})}, "'os' is not one"),
     "before, very many layers": (lambda good: as_before(good, n_layers=10**9), "n_layers is 1000000000"),
     "before, wide": (lambda good: as_before(good, embedding_size=65536), r"the model's is .25, 65536."),

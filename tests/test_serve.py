@@ -41,9 +41,9 @@ def test_k_beyond_the_catalogue_gives_all_of_it(recommender):
 
 @pytest.mark.parametrize("text", ["i3", b"i3", ""])
 def test_one_text_is_not_a_history(recommender, text):
-    with pytest.raises(DataError, match=r"history is the one text .*; give a list of item names"):
+    with pytest.raises(DataError, match=r"history is a single string, .*; give a list of item names"):
         recommender.recommend(text)
-    with pytest.raises(DataError, match=r"exclude is the one text .*; give a list of item names"):
+    with pytest.raises(DataError, match=r"exclude is a single string, .*; give a list of item names"):
         recommender.top(recommender.add(recommender.start(), "i3"), exclude=text)
 
 

@@ -163,7 +163,7 @@ def test_the_newest_run_is_of_one_dataset(trained, capsys, monkeypatch, tmp_path
         (["nowhere.pth", "--user", "Shop-u7"], "nowhere.pth: no such checkpoint; "),
         (["--users", "all"], "recommend: --users and --output belong together"),
         (["--user", "Shop-u7", "--output", "x.csv"], "recommend: --users and --output belong together"),
-        (["--users", "all", "--output", "x.txt"], "--output x.txt: what to write is told by the ending"),
+        (["--users", "all", "--output", "x.txt"], "--output x.txt: its ending must name the format"),
         (["--users", "absent.txt", "--output", "x.csv"], "absent.txt: no list of users can be read"),
         (["--user", "Shop-u7", "--device", "cuda:77"], "device: cuda:77 cannot be used ("),
         (["--user", "Shop-u7", "--device", "abacus"], "device: abacus cannot be used ("),

@@ -54,7 +54,7 @@ def test_the_segments_are_of_the_runs_users(tmp_path):
 
 def test_a_comparison_over_one_user_is_refused(tmp_path):
     write_domain(tmp_path, "Shop", [list(range(1, 13)), [1, 2]])
-    with pytest.raises(DataError, match="Shop: models are compared over its test users, and there is but one"):
+    with pytest.raises(DataError, match="Shop: models are compared over its test users, and there is only one"):
         target.describe("Shop", {**KEYS, "data_path": str(tmp_path)})
 
 

@@ -133,8 +133,8 @@ def test_an_unknown_domain_gets_the_nearest_name(data):
 
 def test_a_file_one_folder_too_high_is_noticed(data):
     (data / "Loose.inter").write_text("")
-    assert "--data_path name the folder above" in refusal(DataError, find_domain, "Loose", data)
-    assert "--data_path name the folder above" in refusal(DataError, find_domain, "Office", data / "Office")
+    assert "--data_path must name the folder above" in refusal(DataError, find_domain, "Loose", data)
+    assert "--data_path must name the folder above" in refusal(DataError, find_domain, "Office", data / "Office")
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "a\\b", "a\nb", None, 3])

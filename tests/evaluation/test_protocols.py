@@ -157,7 +157,7 @@ def test_shares_are_points_in_time_and_dates_are_read_in_the_unit_of_the_file(tm
 def test_times_that_count_each_users_events_are_refused(tmp_path):
     write_domain(tmp_path, "Target", histories())
     for model in ("LRURec", "STAMP"):
-        with pytest.raises(DataError, match=r"Target\.inter: its times count each user's events, .*; leave the split"):
+        with pytest.raises(DataError, match=r"Target\.inter: its timestamps only number .*; leave the split"):
             loaders_of(tmp_path, model, **by_time(0.8, 0.1, 0.1))
 
 
@@ -196,7 +196,7 @@ def test_sources_end_where_the_targets_training_does(shop, tmp_path):
     (near,) = sources("Near")
     expected = [stamp < first for times in stamps for stamp in times]
     assert 20 < sum(expected) < len(expected) and near.store.lengths.sum() == sum(expected)
-    with pytest.raises(DataError, match=r"Places\.inter: its times count each user's events"):
+    with pytest.raises(DataError, match=r"Places\.inter: its timestamps only number each user's events"):
         sources("Places")
     with pytest.raises(DataError, match=r"Millis\.inter: its times are not in the unit of the target's"):
         sources("Millis")

@@ -86,7 +86,7 @@ def test_users_are_asked_for_as_themselves(model, run_of):
 @pytest.mark.parametrize("model", ["Caser", "BPR"])
 def test_a_history_alone_is_refused_by_a_model_that_knows_users(model, run_of):
     recommender = Recommender.load(run_of(model))
-    with pytest.raises(DataError, match=f"^{model}: it reads 'user_id' of whoever asks, .* ask for users of its data"):
+    with pytest.raises(DataError, match=f"^{model}: it reads 'user_id' of the user, .* name users of its data"):
         recommender.recommend(recommender.items[:3])
     assert len(Recommender.load(run_of("STAN")).recommend(recommender.items[:3], k=2)) == 2
 

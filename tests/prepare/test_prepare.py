@@ -247,7 +247,7 @@ REFUSED = [
     (["a/b", *LOG], "'a/b' is not the name of a domain"),
     (["ml-100k", *LOG], "ml-100k: RecBole reads this name from its own package"),
     (["ml-drama"], "ml-drama: comes with RecBole's package"),
-    (["Yelp"], "Yelp: https://www.yelp.com/dataset gives its files only to whoever agrees"),
+    (["Yelp"], "Yelp: https://www.yelp.com/dataset gives its files only to those who agree"),
     (["Sientific"], "Sientific is not a known domain; did you mean Scientific?"),
     (["Scientific", "--edition", "2014"], "--edition: Scientific has no edition 2014; it has 2018, 2023"),
     (
