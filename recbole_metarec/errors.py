@@ -48,7 +48,7 @@ class TrainingError(MetaRecError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the work ends as after Ctrl-C, with what was kept told."""
+    """SIGTERM: the work ends as after Ctrl-C, and the user is told what was kept."""
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def svg(figure: Figure) -> str:
 
 
 def label(name: str) -> str:
-    """A name from the data as it is: matplotlib would read what stands between dollar signs as a formula."""
+    """A name from the data as it is: matplotlib would read text between dollar signs as a formula."""
     return name.replace("$", r"\$")
 
 

@@ -157,7 +157,7 @@ def copy_atomically(source: Path, path: Path) -> Path:
 def publish_folder(built: Path, final: Path) -> Path:
     """Rename the finished folder ``built`` to ``final``; if another process was faster, keep its folder and drop ours.
 
-    Both lie in the same parent folder and have the same content by construction.
+    Both are in the same parent folder and have the same content by construction.
     """
     try:
         os.rename(built, final)
@@ -171,7 +171,7 @@ def publish_folder(built: Path, final: Path) -> Path:
 def replace_folders(moves: Mapping[Path, Path]) -> None:
     """Rename each finished folder to its final name, all or none; what was there before is deleted last.
 
-    Each key lies on the disk of its value. Whatever ends this early, an interrupt included, every final folder is the
+    Each key is on the disk of its value. Whatever ends this early, an interrupt included, every final folder is the
     one that was there before; should even that fail, it is kept in a hidden folder beside. Raises OSError.
     """
     aside = {final: Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent)) for final in moves.values()}

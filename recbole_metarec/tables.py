@@ -1,6 +1,6 @@
 """One table for every report: in a terminal, as Markdown, as CSV and on a page.
 
-A report lists its columns once, beside what it reports on; here stands how a table and each kind of value are written.
+A report lists its columns once, beside what it reports on; this module writes tables and each kind of value.
 """
 
 import csv
@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
 class Format:
     """How one kind of value is written.
 
-    text: for people. detail: what follows it; on a page it stands below, in smaller letters. values: endings of the
+    text: for people. detail: what follows it; on a page it is below, in smaller letters. values: endings of the
     names of its CSV columns -> what they hold of it, unrounded; without them one column holds the value itself. sort:
     what a page sorts by, None: the first of these values.
     """

@@ -82,7 +82,7 @@ def weighted_histories(items: ndarray, lengths: ndarray, decay: float, n_items: 
 
 
 def check_dense_weights(model: str, n_items: int, matrices: int, bytes_each: int) -> None:
-    """Raises ConfigError if so many matrices [n_items, n_items] cannot be held at once, naming the ``model``."""
+    """Raises ConfigError if that many matrices [n_items, n_items] do not fit in memory, naming the ``model``."""
     needed, free = matrices * bytes_each * n_items**2, psutil.virtual_memory().available
     if needed > free:
         raise ConfigError(

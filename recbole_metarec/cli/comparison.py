@@ -58,7 +58,7 @@ class ComparisonRequest:
     def report_folder(self, default: str, planned: list) -> Path:
         """The folder of the reports, which can be written to.
 
-        default: its name beside the results; a number follows where the reports of another comparison lie there.
+        default: its name beside the results; a number follows where the reports of another comparison are there.
         planned: the runs that are compared. Raises OSError: now, not after hours.
         """
         if self.output:
@@ -93,7 +93,7 @@ class ComparisonRequest:
 
 
 def _compares(folder: Path, default: str) -> str | None:
-    """The identity of the comparison whose reports lie in a folder; None for a folder without any."""
+    """The identity of the comparison whose reports are in a folder; None for a folder without any."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
     with suppress(OSError, UnicodeDecodeError):

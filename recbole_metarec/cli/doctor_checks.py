@@ -70,7 +70,7 @@ def check_versions() -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding(OK, f"Python {python}, recbole-metarec {recbole_metarec.__version__}")
     wanted = [Requirement(text) for text in requirements()]
-    if sys.version_info >= (3, 12):  # there pip cannot be told of it: see setup.cfg
+    if sys.version_info >= (3, 12):  # pip cannot know of it there: see setup.cfg
         wanted.append(Requirement("recbole==1.2.1"))
     fine = []
     for requirement in wanted:

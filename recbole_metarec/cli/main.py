@@ -19,7 +19,7 @@ from recbole_metarec.config.schema import unknown_key_error
 from recbole_metarec.config.suggestions import nearest
 from recbole_metarec.errors import ConfigError, MetaRecError, Terminated, enough_memory, without_passwords
 
-# name of a command, which stands in the file of this name and is imported only if it is typed -> what it does
+# name of a command, which is in the file of this name and is imported only if it is typed -> what it does
 COMMANDS = {
     "train": "train a model on a target domain with its sources, and evaluate it",
     "leaderboard": "compare models on one target over several seeds, and say which differences are real",
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         return _report(_usage(error))
     except MetaRecError as error:
         return _report(str(error))
-    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
         return 141  # as the shell says of a program that SIGPIPE ended
     except OSError as error:

@@ -184,7 +184,7 @@ def _with_an_option_for_each_file(words: Sequence[str]) -> list[str]:
 
 
 def _load_own_models(words: Sequence[str]) -> None:
-    """Makes the user's classes known that were typed or stand in a config file: their keys are options, too."""
+    """Registers the user's classes that were typed or are named in a config file: their keys are options, too."""
     name = ""
     for word in words:
         if word.startswith("--"):
@@ -199,7 +199,7 @@ def _load_own_models(words: Sequence[str]) -> None:
 
 
 def _user_keys(typed: dict[str, str], files: Sequence[str]) -> UserKeys:
-    """What stands in the files, later ones stronger, under what was typed for each config key.
+    """The config keys in the files, later files stronger, under what was typed.
 
     Raises ConfigError for a file that cannot be read, for an unknown key, and for a value that is no YAML.
     """
@@ -260,7 +260,7 @@ class Target:
 
     @property
     def data_path(self) -> str:
-        """Where the domains lie."""
+        """The folder of the domains."""
         return self.keys.get("data_path") or DEFAULT_DATA_PATH
 
     @property

@@ -83,7 +83,7 @@ def _without(found) -> str:
 
 
 def items_of(texts, recommender) -> list[str]:
-    """A text that is an item's name is one, whatever it holds; in any other, commas stand between items."""
+    """The item names in texts: a text that is a name is that item, any other is a list with commas."""
     parts = [[text] if recommender.knows(text) else [part.strip() for part in text.split(",")] for text in texts]
     return [name for names in parts for name in names if name]
 

@@ -66,7 +66,7 @@ VARIANTS = {variant.name: variant for variant in _TABLE}
 
 
 def is_full(variant: Variant, keys: Mapping) -> bool:
-    """Whether ``variant`` is the full model once more, with the user's config ``keys`` over the defaults."""
+    """Whether ``variant`` equals the full model, with the user's config ``keys`` over the defaults."""
     settled = {**default_values(DEFAULT_MODEL), **keys}
     return variant.base == DEFAULT_MODEL and all(settled.get(key) == value for key, value in variant.changes.items())
 
@@ -77,7 +77,7 @@ def chosen_variants(names: list[str] | None, keys: Mapping) -> list[Variant]:
     A name may also be ``KEY=value``, or several of them joined by ``+``: a custom variant; or a class that is derived
     from MetaRec, alone or with such changes. Of the variants that ship, those that are the full model are left out
     where none was named.
-    Raises ConfigError for an unknown name, one named twice, and a variant that is the full model once more.
+    Raises ConfigError for an unknown name, one named twice, and a variant that equals the full model.
     """
     if names is None:
         between = [variant for variant in VARIANTS.values() if not is_full(variant, keys)]

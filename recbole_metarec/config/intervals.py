@@ -25,14 +25,14 @@ class Bounds:
     with_high: bool
 
     def holds(self, numbers: np.ndarray) -> np.ndarray:
-        """bool [n], which of the numbers lie in it."""
+        """bool [n], which of the numbers are in it."""
         above = numbers >= self.low if self.with_low else numbers > self.low
         return above & (numbers <= self.high if self.with_high else numbers < self.high)
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """One or more intervals, of which a number must lie in any."""
+    """One or more intervals, of which any must hold a number."""
 
     parts: tuple[Bounds, ...]
 
@@ -57,5 +57,5 @@ class Intervals:
         return cls((Bounds(low, math.inf, True, False),))
 
     def hold(self, numbers: np.ndarray) -> np.ndarray:
-        """bool [n], which of the numbers lie in any of the intervals."""
+        """bool [n], which of the numbers are in any of the intervals."""
         return reduce(operator.or_, (part.holds(numbers) for part in self.parts))

@@ -1,8 +1,8 @@
 """The registry of models: what each is, as facts. Nothing else in the package asks a model for its name.
 
-A model of this package stands in ``SHIPPED_SPECS``; so do those of RecBole's about which more is known than RecBole's
-files say. Users name theirs as ``my_model.py:MyModel`` (:mod:`.model_names`), or add them with :func:`register_model`
-or with an entry point of the group ``recbole_metarec.models``. Facts are light: classes are named by path and imported
+``SHIPPED_SPECS`` lists the models of this package, and those of RecBole about which more is known than RecBole's files
+say. Users name theirs as ``my_model.py:MyModel`` (:mod:`.model_names`), or add them with :func:`register_model` or with
+an entry point of the group ``recbole_metarec.models``. Facts are light: classes are named by path and imported
 when they are asked for.
 
 To ship one more model, add its spec here, its class in ``model/NAME.py`` and its keys in
@@ -55,7 +55,7 @@ class ModelSpec:
     subclass that scores or loses in a way of its own.
     pretrains: RecBole trains it in two stages.
     attribute_key: the config key that names the columns of item attributes which it reads.
-    ignores_padding: its loss and scores are the same to rounding, however much padding stands behind a history.
+    ignores_padding: its loss and scores are the same to rounding, however much padding follows a history.
     transform: the ``transform`` of histories that it is trained with.
     kind: ``sequential`` or, for one of RecBole's that knows a user by the set of training items, ``general``.
     reference: of a user's class, what names it in another process: ``my_model.py:MyModel``; else "".
@@ -193,7 +193,7 @@ def register_model(
     A subclass of ours that scores as its parent does says so by ``network = LRUNetwork`` (or UniSRecNetwork) in its
     body; without that line ``Recommender`` needs its data, since the parent's network would answer with other scores.
     defaults: config keys, stronger than the parent's. Name there every key that the class reads beside the parent's:
-    one that nobody knows yet becomes a key of this model, with the type of its default. They may also stand in a dict
+    an unknown one becomes a key of this model, with the type of its default. They may also be given in a dict
     ``defaults`` of the class or in a YAML beside it (:mod:`.own_models`), which are weaker. A class that defines
     forward, a score or a loss of its own gets the encoder's states alone: name ``seen_offset`` and ``item_memory`` to
     have them.

@@ -75,7 +75,7 @@ def _module_of_file(path: Path, origin: str) -> ModuleType:
 
 
 def _search_last(folder: Path) -> None:
-    """Behind everything that is installed: a file that happens to lie in the folder must not stand in for it."""
+    """Behind everything that is installed: a file that happens to be in the folder must not replace it."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         importlib.invalidate_caches()
@@ -138,7 +138,7 @@ def source_files(classes: Iterable[type]) -> tuple[Path, ...]:
 
 
 def _imported_by(module: ModuleType | None) -> list[str]:
-    """Names of the loaded modules whose values, or which themselves, stand in a module."""
+    """Names of the loaded modules that a module refers to, or whose values it holds."""
     values = list(vars(module).values()) if module else []
     names = [each.__name__ if inspect.ismodule(each) else getattr(each, "__module__", None) for each in values]
     return [name for name in names if isinstance(name, str) and getattr(sys.modules.get(name), "__file__", None)]
@@ -150,7 +150,7 @@ def is_users(module: str) -> bool:
 
 
 def _is_loose(module: str) -> bool:
-    """Whether it lies outside of the folders in which packages are installed."""
+    """Whether it is outside the folders in which packages are installed."""
     folders = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
     return not any(Path(sys.modules[module].__file__).is_relative_to(folder) for folder in folders)
 

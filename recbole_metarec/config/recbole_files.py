@@ -27,7 +27,7 @@ def recbole_root() -> Path:
 def recbole_keys() -> dict[str, str]:
     """Every key of RecBole's -> "recbole", or the name of its model that alone reads it.
 
-    They stand in its properties and in its lists of arguments.
+    They are in its properties and in its lists of arguments.
     """
     root = recbole_root()
     keys = {}

@@ -243,7 +243,7 @@ def _check_filters(values: Mapping, origins: Origins) -> None:
 
 
 def _check_clipping(values: Mapping, origins: Origins) -> None:
-    """``clip_grad_norm`` is handed to PyTorch's function of that name as it stands."""
+    """``clip_grad_norm`` is handed to PyTorch's function of that name unchanged."""
     arguments = values.get("clip_grad_norm")
     if arguments is None:
         return

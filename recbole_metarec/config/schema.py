@@ -7,7 +7,7 @@ Its one home are the shipped files ``properties/*.yaml``, in RecBole's form, one
 ``overall.yaml`` and ``model/NAME.yaml`` hold the keys of this package's models, ``recbole.yaml`` those of RecBole's own
 that are restricted or need a scope. To add a key, add its line (a key that several models share has one in each file)
 and read it where it acts; a test finds a key that nobody reads, and ``docs/make_reference.py`` writes the reference
-page. Rules between keys stand in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); all of them stand
+page. Rules between keys are in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); all of them stand
 in ``SCOPES``.
 """
 
@@ -98,7 +98,7 @@ class Key:
         return " ".join(filter(None, [" or ".join(kinds), self.rule]))
 
     def allows(self, value) -> bool:
-        """Whether ``value`` has the type and lies in the range; a single value stands for a list of one."""
+        """Whether ``value`` has the type and is in the range; a single value stands for a list of one."""
         if not self.is_checked:
             return True
         for kind in self.kind.split(" or "):

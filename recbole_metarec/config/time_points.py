@@ -11,7 +11,7 @@ _FORMS = "shares of the events, [0.8, 0.1, 0.1], or when validation and test beg
 class TimePoints:
     """When the validation period and the test period begin.
 
-    values: two shares of the events, in time, that lie before; or two times in the unit of the file. are_shares: which
+    values: two shares of the events, in time, that are before; or two times in the unit of the file. are_shares: which
     of them. are_dates: times that are seconds since 1970, whatever the unit of the file.
     """
 
@@ -21,7 +21,7 @@ class TimePoints:
 
     @classmethod
     def of(cls, eval_args: Mapping) -> "TimePoints | None":
-        """None where histories are split leave-one-out. Raises ValueError, saying what may stand there."""
+        """None where histories are split leave-one-out. Raises ValueError, saying what is allowed there."""
         given = eval_args["split"].get("TS") if isinstance(eval_args.get("split"), Mapping) else None
         if given is None:
             return None

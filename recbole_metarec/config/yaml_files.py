@@ -9,7 +9,7 @@ from recbole_metarec.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader; a key that stands twice in one mapping is an error, not a silent winner."""
+    """YAML's safe loader; a key that appears twice in one mapping is an error; the later one does not win silently."""
 
 
 # A date stays text: no key has an object of Python as its value.

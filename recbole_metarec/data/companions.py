@@ -1,4 +1,4 @@
-"""Items that stand beside one another time and again: often variants of one article, which people review together.
+"""Items that are near each other time and again: often variants of one article, which people review together.
 
 Any count of pairs finds them, so that a share of such test events says how much of a gain is theirs.
 """
@@ -12,7 +12,7 @@ COMPANION_SHARE = 0.5  # of an item's training events that have the other item n
 
 
 def companion_rows(store: SequenceStore, split: HistorySplit) -> np.ndarray:
-    """bool [test rows]: the held-out item stood near the last one in at least half of that one's training events."""
+    """bool [test rows]: the held-out item was near the last one in at least half of that one's training events."""
     places = store.offsets[split.test] + split.test_at
     held_out, last = store.items[places], store.items[places - 1]
     events = store.item_counts(split.trained)[last]

@@ -1,4 +1,4 @@
-"""Named domains: what is known about them (``dataset_configs/NAME.yaml``) and where their files lie.
+"""Named domains: what is known about them (``dataset_configs/NAME.yaml``) and where their files are.
 
 Nothing here uses the network.
 """
@@ -101,7 +101,7 @@ def _folders(data_path) -> list[Path]:
 
 
 def present_domains(data_path=None) -> list[str]:
-    """Names of the domains whose files lie in ``data_path`` or in the cache, sorted."""
+    """Names of the domains whose files are in ``data_path`` or in the cache, sorted."""
     return sorted(
         {
             path.parent.name

@@ -18,7 +18,7 @@ def fail(path, line: int, what: str, todo: str) -> NoReturn:
 
 
 def show(text: str) -> str:
-    """A value as it may stand in a message: quoted and not too long."""
+    """A value for a message: quoted and not too long."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 

@@ -82,7 +82,7 @@ def both_orders(users: np.ndarray, times: Times) -> tuple[np.ndarray, np.ndarray
 
 
 def in_time(users: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """int [n], the events by (user, time), equal ones as they stand. Files that we write are in order already."""
+    """int [n], the events by (user, time), equal ones as in the file. Files that we write are in order already."""
     step = np.diff(users)
     if ((step > 0) | ((step == 0) & (times[1:] >= times[:-1]))).all():
         return np.arange(len(users))

@@ -1,4 +1,4 @@
-"""How often, in the training histories of a domain, one item stood near another."""
+"""How often, in the training histories of a domain, one item was near another."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -15,7 +15,7 @@ LARGEST_COUNT = np.iinfo(np.int16).max
 
 @dataclass(frozen=True)
 class PairCounts:
-    """The neighbours of each item and how often they stood near it; 12 bytes a pair.
+    """The neighbours of each item and how often they were near it; 12 bytes a pair.
 
     starts: int64 [n + 1]; the neighbours of item i are neighbours[starts[i]:starts[i + 1]], int32 [P], ascending.
     counts: int16 [P, 4]: how often the neighbour came 1, 2 to 3, and 4 to 10 events after i, and up to 10 before it.

@@ -1,4 +1,4 @@
-"""A domain as its events stand in ``NAME.inter``: read by polars, checked, filtered, numbered and put in order.
+"""A domain from the events in ``NAME.inter``: read by polars, checked, filtered, numbered and put in order.
 
 This is the only reader of events. RecBole's datasets are filled from it (``plugin/dataset.py``); a domain that needs no
 dataset becomes a store of histories here, with the numbers and in the order that RecBole gives, of files that RecBole

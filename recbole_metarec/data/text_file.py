@@ -1,6 +1,6 @@
 """A separated text file with a typed header, such as ``NAME.inter`` or ``NAME.item``, read as columns of text.
 
-Fields are what stands between two separators: a quotation mark is a character like any other. Blank lines are skipped
+Fields are all that is between two separators: a quotation mark is a character like any other. Blank lines are skipped
 and line ends of any system are read. polars cuts the lines; what it would cut in another way is looked for first.
 """
 

@@ -1,7 +1,7 @@
 """A domain written as RecBole's atomic files: whole or not at all, and so that no reader takes it for something else.
 
 ``timestamp`` is the rank of an event in its user's history, which RecBole's float32 holds exactly; the time itself
-stands in ``original_timestamp``. ``NAME.json`` tells where the domain comes from and what was done to it.
+is in ``original_timestamp``. ``NAME.json`` says where the domain comes from and what was done to it.
 """
 
 import json

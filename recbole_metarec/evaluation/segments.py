@@ -98,7 +98,7 @@ def by_last_item(companion: np.ndarray) -> tuple[Segment, ...]:
     has one. companion: bool [U], as :func:`companion_rows`."""
     if not companion.any():
         return ()
-    rule = f"the held-out item stood within {REACH} events of the last one in at least half of its training events"
+    rule = f"the held-out item was within {REACH} events of the last one in at least half of its training events"
     return Segment("Companion items", rule, companion), Segment("No companions", "all other users", ~companion)
 
 

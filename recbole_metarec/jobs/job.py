@@ -11,7 +11,7 @@ from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import write_json
 
-# What a run without texts counts as, whatever stands there: it reads none of these.
+# What a run without texts counts as, whatever its config has: it reads none of these.
 _TEXTS = {"text_width": 512, "text_space": BEFORE["text_space"], "text_whitening": BEFORE["text_whitening"]}
 _MEMORY = {"memory_neighbours", "memory_form", "memory_texts", "memory_from"}  # keys that nothing reads without one
 Recipe = tuple[str, str, int]

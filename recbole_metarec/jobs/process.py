@@ -1,4 +1,4 @@
-"""One run in a process of its own: how it starts, what its output tells of it, and how it is ended."""
+"""One run in its own process: how it starts, what its output says about it, and how it is ended."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""One run in a process of its own: trains, evaluates, and stores what came of it."""
+"""One run in its own process: trains, evaluates, and stores the result."""
 
 from pathlib import Path
 

@@ -41,7 +41,7 @@ def recbole_config(run: RunConfig, data_may_be_absent: bool = False):
 
 @after("recbole.config.configurator")
 def extend_config(configurator) -> None:
-    """Make RecBole's Config check and complete what it is given for our models, whoever makes it."""
+    """Make every Config of RecBole's check and complete what it is given for our models."""
     for name, hook in (
         ("_load_config_files", _remember_files),
         ("_load_variable_config_dict", _take_config_dict),

@@ -87,7 +87,7 @@ def settle_rows(dataset: Dataset) -> None:
     if ranks is not None:
         dataset.inter_feat[dataset.time_field] = ranks[dataset.inter_feat.index].astype(np.float64)
     if dataset.config["alias_of_user_id"] or dataset.config["alias_of_item_id"]:
-        return  # an id that has no event may stand in another column
+        return  # an id that has no event may be in another column
     for name, id_field in (("user_feat", dataset.uid_field), ("item_feat", dataset.iid_field)):
         feat = getattr(dataset, name)
         has_event = None if feat is None else feat[id_field].isin(dataset.inter_feat[id_field].unique())

@@ -122,7 +122,7 @@ def _choose_loaders(utils) -> None:
 
 @after("recbole.data.utils")
 def _read_no_pickles(utils) -> None:
-    """RecBole unpickles a dataset and loaders that lie in checkpoint_dir, whoever has put them there."""
+    """RecBole unpickles a dataset and loaders that are in checkpoint_dir, whoever has put them there."""
     for original in (utils.create_dataset, utils.data_preparation):
         _replace(original, _from_its_files(original))
 

@@ -1,6 +1,6 @@
 """What a raw file is, by its first bytes: text, plain or packed, as a stream of UTF-8; or a line that says what it is.
 
-Packings are taken off one after the other, as where somebody has gzipped a gzip file. UTF-16 is told by its mark.
+Files are unpacked until they are text: somebody may have gzipped a gzip file. UTF-16 is recognised by its mark.
 """
 
 import bz2
@@ -27,7 +27,7 @@ _TABLES = {b"PAR1": PARQUET, b"ARROW1": ARROW}
 _UTF16_MARKS = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 _MAC_END = re.compile(rb"\r[^\n]")
 _HEAD = 512
-_FIRST_LINE = 1 << 16  # as much of it as a stream has at hand is looked at for the end of a line
+_FIRST_LINE = 1 << 16  # bytes, among which the end of the first line is looked for
 _WORKBOOK = "xl/workbook.xml"
 _OPEN_DOCUMENT = {"mimetype", "content.xml"}
 _MAC_FOLDER = "__MACOSX/"  # what macOS adds to an archive, a shadow of every file

@@ -17,7 +17,7 @@ _READ = "numbers, and ISO 8601 dates such as 2023-01-31T12:30:05Z"
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a line, and what to do; values in ``what`` stand in quotation marks.
+    """What is wrong with a line, and what to do; values in ``what`` are in quotation marks.
 
     of_all: the same of a file all of whose lines have it, where that tells more.
     """

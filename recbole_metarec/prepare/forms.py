@@ -140,7 +140,7 @@ def own_form(
 
 
 def atomic_columns(path: Path) -> list[str]:
-    """The columns of a RecBole ``.item`` file, which may lie in a zip archive."""
+    """The columns of a RecBole ``.item`` file, which may be in a zip archive."""
     return list(read_header(path, first_lines(path, _member(path, ".item"))[0], "\t")[0])
 
 

@@ -40,7 +40,7 @@ def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str]
 
 
 def find_separator(path: Path, line: bytes, separator: str, columns: int) -> str:
-    """The separator that cuts a line into so many fields. Raises DataError if none does."""
+    """The separator that cuts a line into ``columns`` fields. Raises DataError if none does."""
     text = _decoded(path, line)
     found = [sign for sign in (separator, *_SEPARATORS) if len(_fields(text, sign)) == columns]
     if not found:

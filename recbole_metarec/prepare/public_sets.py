@@ -1,6 +1,6 @@
 """Public sets whose files do not tell what they are: read as their pages describe them, with ``--form NAME``.
 
-None is fetched: each page states terms that a user agrees to. The file of items is taken if it lies beside the events.
+None is fetched: each page states terms that a user agrees to. The file of items is taken if it is beside the events.
 A set is one entry of ``PUBLIC_SETS``; ``tests/prepare/test_public_sets.py`` holds a hand-written piece of each.
 """
 

@@ -33,7 +33,7 @@ class Report:
     edition: of the raw file, empty where it has none. stages: in order. time_ties: neighbours in a history with the
     very same time. skipped: bad lines left out. texts: items with a text, None without item texts. least: events that
     each user and each item must have. sha256: of the raw file. atomic: whether that is in RecBole's form. notes: what
-    else is to be told.
+    else there is to say.
     """
 
     name: str

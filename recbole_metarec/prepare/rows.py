@@ -212,7 +212,7 @@ class RowReader:
             yield frame.filter(~faults)
 
     def _bad_row(self, part: pl.DataFrame, frame: pl.DataFrame, faults: pl.Series, start: int) -> None:
-        """Stops at the first bad row of a table, or notes it. part, frame: its rows as they stand, and as read."""
+        """Stops at the first bad row of a table, or notes it. part, frame: its rows as in the file, and as read."""
         row = faults.arg_true()[0]
         raw = {self.form.columns[role]: value for role, value in part.row(row, named=True).items()}
         fault = of_row(self.form, frame.row(row, named=True), raw, bool(self._dates))

@@ -82,7 +82,7 @@ def column_texts(
 def form_texts(path: Path, form: Form, wanted: Collection[str], skip_bad: bool, show_progress: bool) -> pl.DataFrame:
     """The same of a file whose form is known; all its roles but the item are texts.
 
-    An item that stands in several lines keeps its first text; a warning names one if they differ. Raises DataError.
+    An item with several lines keeps its first text; a warning names one if they differ. Raises DataError.
     """
     keys = pl.DataFrame({ITEM_ROLE: sorted(wanted)})
     parts = []

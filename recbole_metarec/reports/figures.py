@@ -192,7 +192,7 @@ def _levels_of_sweep(axis: Axes, arms: list[ArmFindings], model: str, places: di
 
 
 def _places(findings: Findings) -> tuple[dict[str, float], bool]:
-    """(where each value stands on the axis, whether that is logarithmic); values that are no numbers stand in order."""
+    """(position of each value on the axis, whether that is logarithmic); values that are no numbers are in order."""
     numbers = {arm.arm.value: arm.arm.x for arm in findings.arms if arm.arm.value}
     if None in numbers.values():
         return {value: float(number) for number, value in enumerate(numbers)}, False

@@ -1,6 +1,6 @@
 """A comparison as one page that needs nothing but itself: no script, style, font or picture from elsewhere.
 
-What stands in the page as text is escaped by Jinja2; a content security policy lets the browser run the page's own
+Text in the page is escaped by Jinja2; a content security policy lets the browser run the page's own
 script and style (by their hashes) and load nothing, whatever a name in the data tries.
 """
 

@@ -141,7 +141,7 @@ def notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
 
 
 def models_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """One line per model, best first; the notes stand below the last table."""
+    """One line per model, best first; the notes are below the last table."""
     tables = [_models_table(comparison) for comparison in comparisons]
     return [*tables[:-1], replace(tables[-1], notes=notes(comparisons))]
 
@@ -236,7 +236,7 @@ def table_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def headline(comparisons: Sequence[Comparison]) -> list[str]:
-    """The result in words: who leads, who cannot be told from the leader, and how far the best baseline is."""
+    """The result in words: which model leads, which are level with it, and how far the best baseline is."""
     if not comparisons[0].entries:
         return ["No run has finished yet."]
     return [sentence for comparison in comparisons for sentence in _headline(comparison)]

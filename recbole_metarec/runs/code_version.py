@@ -53,7 +53,7 @@ _DECIDES_NOTHING = (
     "serve.py",
     "tables.py",
 )
-# What tuning may try; what it chose stands in the config of a run.
+# What tuning may try; what it chose is in the config of a run.
 _SEARCHED = "search/"
 _CACHE = "code-digests.json"
 # what a digest is of decides, too: the trees of this Python's parser, and what counts of a file (form 2)

@@ -52,7 +52,7 @@ class EpochLines(logging.Filter):
         self.metric, self.best, self.seconds, self.parts = metric, float("-inf"), 0.0, []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown, as what stands in its ``short`` if it has one."""
+        """Whether the record is shown, shortened to its ``short`` if it has one."""
         if isinstance(record.msg, Dataset):
             data = record.msg
             record.short = f"{data.dataset_name}: {data.user_num - 1} users, {data.item_num - 1} items, "

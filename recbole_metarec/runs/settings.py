@@ -23,7 +23,7 @@ def make_run_config(model: str | type | None, dataset: str | None, user: UserKey
     """What :func:`recbole_metarec.quick_start.run_experiment` runs for what the user gave, checked.
 
     model: a name, a class, or where that is. model, dataset: None for those among the user's keys, else of the run to
-    ``resume``, else MetaRec and its embedded target. resume: of a run folder the keys that it was started with lie
+    ``resume``, else MetaRec and its embedded target. resume: of a run folder the keys that it was started with are
     under everything else, and keys whose defaults have changed since have those of then. Raises ConfigError.
     """
     saved, origin = {}, "model" if model else origin_of(user.origins, "model")

@@ -48,7 +48,7 @@ def read_users(file: str | Path, known) -> list[str]:
 
 
 def check_output(output: str | Path) -> Path:
-    """Where the file will stand. Raises ConfigError for an ending that is none of ``FORMATS``."""
+    """The absolute path of the file. Raises ConfigError for an ending that is none of ``FORMATS``."""
     path = Path(output).expanduser()
     if path.suffix not in FORMATS:
         raise ConfigError(f"--output {output}: its ending must name the format; use one of {', '.join(FORMATS)}")

@@ -23,7 +23,7 @@ _FORMS = "write {low: A, high: B}, {low: A, high: B, log: True} or {choices: [A,
 
 
 def space_file(model: Competitor) -> Path:
-    """The space that ships for this line of the leaderboard, or stands beside a user's class. Raises ConfigError if
+    """The space that ships for this line of the leaderboard, or is beside a user's class. Raises ConfigError if
     there is none."""
     if not model.is_tunable:
         raise ConfigError(f"--model: {model.name} has nothing to tune; choose another model")

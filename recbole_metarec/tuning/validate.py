@@ -1,4 +1,4 @@
-"""One trial: trains and validates, in a process of its own or in the one that tunes."""
+"""One trial: trains and validates, in its own process or in the one that tunes."""
 
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
