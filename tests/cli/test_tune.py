@@ -160,28 +160,25 @@ def test_what_is_fitted_in_seconds_is_tried_in_this_process_and_more_often(capsy
     assert FITTED_TRIALS > TRIALS
 
 
-@pytest.mark.parametrize("model", ["LRURec", "MetaRec"])
-def test_a_search_on_the_shop_of_its_seed(model, capsys, tmp_path, forked_runs):
+def test_a_search_on_the_shop_of_its_seed(capsys, tmp_path, forked_runs):
     """What is tuned is what the train command that is told trains, on half of the users; the comparison is on shops."""
     write_shop(tmp_path / "shops")
-    left_out = ("seed", "learning_rate", *(("vq_heads",) if model == "LRURec" else ()))
-    keys = {key: value for key, value in {**TINY, "epochs": 1, "device": "cpu"}.items() if key not in left_out}
-    words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops")]
-    words += ["--sources", "Near"] * (model == "MetaRec") + [f"--{key}={value}" for key, value in keys.items()]
-    search = ["tune", "--model", model, "--trials", "1", "--seed", "7", "--target_users", "0.5", "--best", "best.yaml"]
+    keys = {**TINY, "epochs": 1, "device": "cpu"}
+    words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--sources", "Near"]
+    words += [f"--{key}={value}" for key, value in keys.items() if key not in ("seed", "learning_rate")]
+    search = ["tune", "--model", "MetaRec", "--trials", "1", "--seed", "7", "--target_users", "0.5", "--best", "best.yaml"]
     assert cli.main([*search, *words]) == 0
     out = capsys.readouterr().out
-    assert f"{model} on Target-users50-2: the best of 1 trials" in out, "an odd seed has the second of two shops"
+    assert "MetaRec on Target-users50-2: the best of 1 trials" in out, "an odd seed has the second of two shops"
     train, compare = (
         shlex.split(line.partition(":")[2])[1:] for line in out.splitlines() if line.startswith(("train", "comp"))
     )
     assert cli.main([*train, "--checkpoint_dir=again"]) == 0
     (metrics,) = tmp_path.glob("again/*/metrics.json")
     value = json.loads(metrics.read_text())["valid"]["ndcg@10"]
-    assert f"[1/1] {model}: ndcg@10 {value:.4f} on validation" in out
+    assert f"[1/1] MetaRec: ndcg@10 {value:.4f} on validation" in out
     assert compare[:4] == ["sweep", "target_users=0.5", "--dataset", "Target"] and compare[-1] == "--tuned=best.yaml"
     capsys.readouterr()
     assert cli.main([*compare, "--seeds", "1", "--seed=7"]) == 0
-    assert (
-        f"{model}: best of 1 trials, ndcg@10 {value:.4f} on validation of Target-users50-2" in capsys.readouterr().out
-    )
+    told = f"MetaRec: best of 1 trials, ndcg@10 {value:.4f} on validation of Target-users50-2"
+    assert told in capsys.readouterr().out

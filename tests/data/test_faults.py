@@ -44,7 +44,7 @@ MALFORMED = {
     "unknown type": (HEADER.replace(b"float", b"flaot") + ROWS, 1, "unknown type 'flaot'", "did you mean float?"),
     "type with a space": (HEADER.replace(b"float", b"float ") + ROWS, 1, "unknown type 'float '", "mean float?"),
     "two colons": (HEADER.replace(b"item_id:", b"item:id:") + ROWS, 1, "unknown type 'id:token'", "types are token"),
-    "column twice": (HEADER.replace(b"item_id", b"user_id") + ROWS, 1, "'user_id' stands twice", "rename"),
+    "column twice": (HEADER.replace(b"item_id", b"user_id") + ROWS, 1, "'user_id' appears twice", "rename"),
     "no user": (HEADER.replace(b"user_id", b"userid") + ROWS, 1, "no column user_id", "rename 'userid' to user_id"),
     "no item": (HEADER.replace(b"item_id", b"zzz") + ROWS, 1, "no column item_id", "add the column item_id:token"),
     "no time": (HEADER.replace(b"timestamp", b"when") + ROWS, 1, "no column timestamp", "TIME_FIELD"),
