@@ -248,4 +248,4 @@ def _check_count(k) -> None:
 def _check_names(what: str, names) -> None:
     """A text is a sequence of letters to Python, which would all be taken for items."""
     if isinstance(names, (str, bytes)):
-        raise DataError(f"{what} is a single string, {names!r};  give a list of item names, such as [{names!r}]")
+        raise DataError(f"{what} is a single string, {names!r}; give a list of item names, such as [{names!r}]")

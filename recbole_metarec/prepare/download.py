@@ -135,7 +135,7 @@ def _answer(url: str, size: int, part: Path) -> Iterator[requests.Response | Non
         response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
     except requests.ConnectionError as error:
         if "NameResolutionError" in str(error):  # no network at all: waiting does not help
-            raise DownloadError(f"{url}: cannot be fetched, no connection (the host's name is not known)") from None
+            raise DownloadError(f"{url}: cannot be fetched (no connection: the host's name is not known)") from None
         raise _Interrupted("no connection") from None
     except requests.RequestException as error:
         raise _Interrupted(f"no connection ({error})") from None

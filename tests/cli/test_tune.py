@@ -166,8 +166,8 @@ def test_a_search_on_the_shop_of_its_seed(capsys, tmp_path, forked_runs):
     keys = {**TINY, "epochs": 1, "device": "cpu"}
     words = ["--dataset", "Target", "--data_path", str(tmp_path / "shops"), "--sources", "Near"]
     words += [f"--{key}={value}" for key, value in keys.items() if key not in ("seed", "learning_rate")]
-    search = ["tune", "--model", "MetaRec", "--trials", "1", "--seed", "7", "--target_users", "0.5", "--best", "best.yaml"]
-    assert cli.main([*search, *words]) == 0
+    search = ["--model", "MetaRec", "--trials", "1", "--seed", "7", "--target_users", "0.5", "--best", "best.yaml"]
+    assert cli.main(["tune", *search, *words]) == 0
     out = capsys.readouterr().out
     assert "MetaRec on Target-users50-2: the best of 1 trials" in out, "an odd seed has the second of two shops"
     train, compare = (

@@ -137,7 +137,7 @@ BAD_ITEMS = {
     "no name": ([GOOD, ("", "hat", "x", "1", "1")], "World.item:3: item_id is empty"),
     "quoted name": ([GOOD, ('"i1"', "hat", "x", "1", "1")], "World.item:3: item_id .* quotation mark"),
     "ragged": ([GOOD, ("i1", "hat")], "World.item:3: 2 fields where the header has 5"),
-    "twice": ([GOOD, GOOD, ("i1", "", "", "", ""), ("i0", "cap", "x", "1", "1")], "World.item:5: item_id 'i0' stands"),
+    "twice": ([GOOD, GOOD, ("i1", "", "", "", ""), ("i0", "cap", "x", "1", "1")], "World.item:5: item_id 'i0' appears"),
     "late": ([GOOD, GOOD, GOOD, ("i1", "hat", "x", "?", "1")], "World.item:5: price '\\?'"),
 }
 
