@@ -58,11 +58,11 @@ class STAN(HistoryRecommender):
         # the event whose item the history has most recently, the last one of them
         base = len(self.store.items)
         anchor = np.maximum.reduceat(shared * base + position, first) % base if len(first) else first
-        given = nearness[pair] * self.neighbour_decay ** np.abs(position - anchor[pair])
+        weights = nearness[pair] * self.neighbour_decay ** np.abs(position - anchor[pair])
         if not self.recommend_shared:
-            given[shared > 0] = 0.0
+            weights[shared > 0] = 0.0
         cells = row[pair] * self.n_items + event_items
-        return np.bincount(cells, given, place.size).reshape(place.shape).astype(np.float32)
+        return np.bincount(cells, weights, place.size).reshape(place.shape).astype(np.float32)
 
 
 def _nearest(nearness: csr_matrix, own: ndarray, most: int) -> tuple[ndarray, ndarray, ndarray]:

@@ -12,7 +12,7 @@ class TextKNN(HistoryRecommender):
         super().__init__(config, dataset)
         vectors = dataset.text_vectors.target
         self.vectors = vectors / np.float32(np.sqrt(vectors.shape[1]))  # of length 1, or 0 without a text
-        self.own = (self.vectors**2).sum(axis=1)
+        self.self_similarity = (self.vectors**2).sum(axis=1)
         self.decay = config["history_decay"]
 
     def scores_of(self, items, lengths, users):
@@ -20,5 +20,5 @@ class TextKNN(HistoryRecommender):
         history = weighted_histories(items, lengths, self.decay, self.n_items)
         scores = (history @ self.vectors) @ self.vectors.T
         entries = history.tocoo()
-        scores[entries.row, entries.col] -= entries.data * self.own[entries.col]
+        scores[entries.row, entries.col] -= entries.data * self.self_similarity[entries.col]
         return scores

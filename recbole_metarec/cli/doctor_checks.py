@@ -185,16 +185,16 @@ def check_folders() -> Iterator[Finding]:
 
 def folder_finding(folder: Path, remedy: str) -> Finding:
     """Tries a file in ``folder``, or where it would be made; leaves nothing."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
+        with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(b"x")
             file.flush()
     except OSError as error:
         return Finding(PROBLEM, f"{folder}: cannot be written to ({error.strerror})", remedy)
-    free = shutil.disk_usage(place).free / _GIB
+    free = shutil.disk_usage(nearest).free / _GIB
     if free < 1:
         return Finding(NOTE, f"{folder}: only {free:.2f} GiB free", f"free some space, or {remedy}")
     return Finding(OK, f"{folder}: can be written to, {free:.0f} GiB free")
@@ -262,10 +262,10 @@ def self_test_finding(code: int, out: str, err: str, seconds: float) -> Finding:
     if code:
         told = f"killed by signal {-code}" if code < 0 else last
         return Finding(PROBLEM, f"self-test: {told}", "fix the problems above; if there are none, report this line")
-    found = json.loads(out.splitlines()[-1])
-    loss = f"loss {found['first_loss']:.3f} to {found['last_loss']:.3f}"
+    result = json.loads(out.splitlines()[-1])
+    loss = f"loss {result['first_loss']:.3f} to {result['last_loss']:.3f}"
     what = (
-        f"MetaRec trained on {found['device']} ({loss}), was saved, loaded, and gives the same scores; {seconds:.1f} s"
+        f"MetaRec trained on {result['device']} ({loss}), was saved, loaded, and gives the same scores; {seconds:.1f} s"
     )
     return Finding(OK, f"self-test: {what}")
 

@@ -68,15 +68,15 @@ def _picture_file(name: str) -> Path:
 def _inspect(folders: dict[str, Path], keys: dict, picture: Path) -> str:
     """The report of the first domain; the others are compared with it."""
     name, *others = folders
-    found, domain = statistics.inspect_domain(name, folders[name], _read_spec(name, keys))
+    facts, domain = statistics.inspect_domain(name, folders[name], _read_spec(name, keys))
     about = writer.read_about(folders[name], name)
     shared = []
     for other in others:
         rows = reader.read_domain(folders[other] / other / f"{other}.inter", _read_spec(other, keys))
         whole = writer.read_about(folders[other], other).get("split_of")
         shared.append(statistics.share_names(domain, other, rows, bool(whole) and whole == about.get("split_of")))
-    report = reports.text_report(found, shared, domain_settings(name).get("statistics", {}), about)
-    reports.draw_domain(found, bool(about.get("simulated")), picture)
+    report = reports.text_report(facts, shared, domain_settings(name).get("statistics", {}), about)
+    reports.draw_domain(facts, bool(about.get("simulated")), picture)
     return report
 
 

@@ -66,9 +66,9 @@ def command(run, model, user, history, users, output, dataset, data_path, k, inc
     if users is not None:
         names = list(recommender.histories().rows)
         names = names if users == "all" else bulk.read_users(users, recommender.histories().rows)
-        found = bulk.write_recommendations(recommender, names, output, k, include_seen, sys.stderr.isatty())
+        written = bulk.write_recommendations(recommender, names, output, k, include_seen, sys.stderr.isatty())
         print(f"by {file.parent}; {seen}", file=sys.stderr)
-        print(f"{output}: {found.users} users, up to {k} items each{_without(found)}")
+        print(f"{output}: {written.users} users, up to {k} items each{_without(written)}")
         return
     if user is not None:
         ranked = recommender.recommend_user(user, k, include_seen)
@@ -78,8 +78,8 @@ def command(run, model, user, history, users, output, dataset, data_path, k, inc
     print("\n".join(f"{rank}\t{item}\t{score:.4f}" for rank, (item, score) in enumerate(ranked, 1)))
 
 
-def _without(found) -> str:
-    return f"; {found.without} users have no item that the model knows, and are not in it" if found.without else ""
+def _without(written) -> str:
+    return f"; {written.without} users have no item that the model knows, and are not in it" if written.without else ""
 
 
 def items_of(texts, recommender) -> list[str]:

@@ -77,9 +77,9 @@ def _write_world(folder: Path, name: str, seed: int) -> None:
     rows = ["user_id:token\titem_id:token\ttimestamp:float"]
     for user in range(60):
         first = int(random.integers(_CLUSTERS))
-        for place in range(8):
-            item = (first + place) % _CLUSTERS + _CLUSTERS * int(random.integers(5))
-            rows.append(f"{name}-u{user}\t{name}-i{item}\t{place}")
+        for step in range(8):
+            item = (first + step) % _CLUSTERS + _CLUSTERS * int(random.integers(5))
+            rows.append(f"{name}-u{user}\t{name}-i{item}\t{step}")
     (folder / name).mkdir()
     (folder / name / f"{name}.inter").write_text("\n".join(rows) + "\n", encoding="utf-8")
 

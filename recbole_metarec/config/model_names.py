@@ -10,17 +10,17 @@ from recbole_metarec.errors import ConfigError
 
 
 def model_name(model: str | type | None, origin: str = "model") -> str | None:
-    """The name of a model, which may also be given as a class, or as where that is: ``package.module:Class`` or
-    ``my_model.py:Class``. Such a class is made known first, unless its file has done so.
+    """The name of a model, which may also be a class, or a reference to one: ``package.module:Class`` or
+    ``my_model.py:Class``. Such a class is registered first, unless its file has done so.
 
-    origin: where it was given. Raises ConfigError as :func:`register_model` and for a class that cannot be imported.
+    origin: where it was typed. Raises ConfigError as :func:`register_model` and for a class that cannot be imported.
     """
-    given, model = model, load_class(model, origin) if is_reference(model) else model
+    reference, model = model, load_class(model, origin) if is_reference(model) else model
     if not inspect.isclass(model):
         return model
     if model.__module__.startswith("recbole."):
         return model.__name__
-    return known_as(model, given if is_reference(given) else "").name
+    return known_as(model, reference if is_reference(reference) else "").name
 
 
 def comparable_models() -> list[str]:

@@ -39,15 +39,15 @@ def load_class(reference: str, origin: str) -> type:
     except Exception as error:  # somebody else's code, in which anything may happen
         what = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ConfigError(f"{origin}: {reference} cannot be imported ({what}){_line_of(error)}") from error
-    found = getattr(module, name, None)
-    if not inspect.isclass(found):
+    loaded = getattr(module, name, None)
+    if not inspect.isclass(loaded):
         classes = [each for each, value in vars(module).items() if inspect.isclass(value)]
         guess = nearest(name, classes)
         raise ConfigError(
             f"{origin}: there is no class {name or '(empty)'} in {where}; "
             + (f"did you mean {guess}?" if guess else "write my_model.py:MyModel or package.module:MyModel")
         )
-    return found
+    return loaded
 
 
 def _module(name: str) -> ModuleType:

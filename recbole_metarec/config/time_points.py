@@ -22,15 +22,15 @@ class TimePoints:
     @classmethod
     def of(cls, eval_args: Mapping) -> "TimePoints | None":
         """None where histories are split leave-one-out. Raises ValueError, saying what is allowed there."""
-        given = eval_args["split"].get("TS") if isinstance(eval_args.get("split"), Mapping) else None
-        if given is None:
+        values = eval_args["split"].get("TS") if isinstance(eval_args.get("split"), Mapping) else None
+        if values is None:
             return None
-        given = list(given) if isinstance(given, (list, tuple)) else [given]
-        if len(given) == 3 and all(map(_is_number, given)) and min(given) > 0:
-            return cls((given[0] / sum(given), 1 - given[2] / sum(given)), are_shares=True)
-        are_dates = not all(map(_is_number, given))
+        values = list(values) if isinstance(values, (list, tuple)) else [values]
+        if len(values) == 3 and all(map(_is_number, values)) and min(values) > 0:
+            return cls((values[0] / sum(values), 1 - values[2] / sum(values)), are_shares=True)
+        are_dates = not all(map(_is_number, values))
         try:
-            points = tuple(map(_seconds, given)) if are_dates else tuple(map(float, given))
+            points = tuple(map(_seconds, values)) if are_dates else tuple(map(float, values))
         except (ValueError, TypeError):
             points = ()
         if len(points) != 2 or not points[0] < points[1]:

@@ -128,14 +128,14 @@ def own_form(
     line = first_lines(path, member)[0]
     if suffix in _JSON_NAMES or line.lstrip().startswith(b"{"):
         return Form("json", columns, member=member, time_format=time_format)
-    given, tab = bool(names), "\t" if _SEPARATORS.get(suffix) or b":token" in line else ","
+    has_names, tab = bool(names), "\t" if _SEPARATORS.get(suffix) or b":token" in line else ","
     if names:
         separator = find_separator(path, line, tab, len(names))
     else:
         names, separator = read_header(path, line, tab, columns.values())
         check_header(path, names, columns.values(), columns.get(TIME), separator)
     quotes = separator not in ("\t", "::")
-    form = _separated(path, names, separator, columns, quotes, member, header=not given)
+    form = _separated(path, names, separator, columns, quotes, member, header=not has_names)
     return replace(form, time_format=time_format)
 
 

@@ -42,15 +42,15 @@ def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str]
 def find_separator(path: Path, line: bytes, separator: str, columns: int) -> str:
     """The separator that cuts a line into ``columns`` fields. Raises DataError if none does."""
     text = _decoded(path, line)
-    found = [sign for sign in (separator, *_SEPARATORS) if len(_fields(text, sign)) == columns]
-    if not found:
+    fitting = [sign for sign in (separator, *_SEPARATORS) if len(_fields(text, sign)) == columns]
+    if not fitting:
         likely = max(_SEPARATORS, key=text.count)
         count = len(_fields(text, likely))
         told = f"{count} field{'s' * (count != 1)} between {show(likely)}"
         fail(
             path, 1, f"--columns names {columns} columns, but the line has {told}", "name each of them, in their order"
         )
-    return found[0]
+    return fitting[0]
 
 
 def check_header(path: Path, names: Collection[str], wanted: Collection[str], time: str | None, separator: str) -> None:

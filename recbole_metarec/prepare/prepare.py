@@ -141,8 +141,8 @@ def _check_request(request: Request) -> None:
         raise ConfigError("--form: already says which columns are read; leave out --user, --item and --time")
     if request.form and not request.raw:
         raise ConfigError(f"--raw: not given; fetch the set from {public_set(request.form).page}, and name its file")
-    for option, given in (("columns", request.header), ("time_format", request.time_format)):
-        if given and not request.columns:
+    for option, value in (("columns", request.header), ("time_format", request.time_format)):
+        if value and not request.columns:
             raise ConfigError(f"--{option}: goes with a log of your own; say --user, --item and --time, too")
     if request.time_format:
         check_format(request.time_format)
@@ -179,8 +179,8 @@ def _nothing_read(path: Path, reader: RowReader) -> str:
 
 def _check_units(path: Path, form: Form, events: RawEvents) -> None:
     """Raises DataError where some times are in seconds and some in milliseconds, or the like."""
-    if found := mixed_units(events.times):
-        told = ((events.times[row], unit) for row, unit in found)
+    if mixed := mixed_units(events.times):
+        told = ((events.times[row], unit) for row, unit in mixed)
         what, todo = told_units(form.columns[TIME_ROLE], *told)
         raise DataError(f"{path}: {what}; {todo}")
 

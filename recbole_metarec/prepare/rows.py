@@ -232,8 +232,8 @@ def _kind(fault: Fault) -> str:
 
 def _picked(frame: pl.DataFrame, pattern: str) -> pl.DataFrame:
     """One row for each item that ``pattern`` finds among those of a row."""
-    found = frame.with_columns(pl.col(ITEM).str.extract_all(pattern))
-    return found.explode(ITEM).drop_nulls(ITEM).with_columns(pl.col(ITEM).str.extract(pattern, 1))
+    items = frame.with_columns(pl.col(ITEM).str.extract_all(pattern))
+    return items.explode(ITEM).drop_nulls(ITEM).with_columns(pl.col(ITEM).str.extract(pattern, 1))
 
 
 def _with_one_sign(data: bytes, separator: str) -> tuple[bytes, str]:

@@ -234,21 +234,23 @@ def _legend_mark(entry: Entry, text: str) -> Line2D:
     return Line2D([], [], linestyle="none", markersize=8, label=label(text), **_mark(entry))
 
 
-def _contrast(axis: Axes, place: float, contrast: Contrast | None, shade, along_x: bool = True) -> None:
+def _contrast(axis: Axes, position: float, contrast: Contrast | None, shade, along_x: bool = True) -> None:
     if contrast is not None:
         difference = contrast.difference
-        _interval(axis, place, difference.interval, filled=difference.p < ALPHA, along_x=along_x, color=shade)
+        _interval(axis, position, difference.interval, filled=difference.p < ALPHA, along_x=along_x, color=shade)
 
 
-def _interval(axis: Axes, place: float, interval: Interval, filled: bool = True, along_x: bool = True, **style) -> None:
-    """A mean with the reach of its interval, where that is known, in a row or above a place."""
+def _interval(
+    axis: Axes, position: float, interval: Interval, filled: bool = True, along_x: bool = True, **style
+) -> None:
+    """A mean with the reach of its interval, where that is known, in a row or above a position."""
     known = math.isfinite(interval.low) and math.isfinite(interval.high)
     reach = [[interval.mean - interval.low], [interval.high - interval.mean]] if known else None
     style = {"marker": "o", "markersize": 6, "linewidth": 1.5, "fillstyle": "full" if filled else "none", **style}
     if along_x:
-        axis.errorbar(interval.mean, place, xerr=reach, **style)
+        axis.errorbar(interval.mean, position, xerr=reach, **style)
     else:
-        axis.errorbar(place, interval.mean, yerr=reach, **style)
+        axis.errorbar(position, interval.mean, yerr=reach, **style)
 
 
 def _duration_ticks(seconds: list[float]) -> list[float]:
