@@ -27,6 +27,7 @@ from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 # the reader of data brings pandas and Polars, half a second that an answer to a given history need not wait for
 histories = LazyModule("recbole_metarec.data.histories")
 remade = LazyModule("recbole_metarec.plugin.remade")  # it brings RecBole
+search = LazyModule("recbole_metarec.serving.search")
 
 # what must be text in a config, for its data to be read
 _TEXTS = ("data_path", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "field_separator")
@@ -154,27 +155,40 @@ class Recommender:
         return UserState(memory, output)
 
     @torch.no_grad()
-    def top(self, state: UserState, k: int = 10, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
+    def top(
+        self, state: UserState, k: int = 10, exclude: Iterable[str] = (), search: "search.ItemSearch | None" = None
+    ) -> list[tuple[str, float]]:
         """The k best items and their scores, best first; fewer where the catalogue has no more.
 
+        search: of :meth:`approximate_search`, where not every item is to be scored.
         Raises DataError for a user without any event, an unknown item in ``exclude``, or k below 1.
         """
         _check_count(k)
         _check_names("exclude", exclude)
         if state.output is None:
             raise DataError("the history is empty: add at least one item before asking for recommendations")
+        excluded = [self._number_of(item) for item in exclude]
+        if search is not None:
+            return self._named(*(found.tolist() for found in search.top(state.output, k, excluded)))
         scores = self.network.score(state.output)[0]
-        scores[[0, *(self._number_of(item) for item in exclude)]] = float("-inf")
+        scores[[0, *excluded]] = float("-inf")
         best = scores.topk(min(k, len(self.items)))
         return self._named(best.indices.tolist(), best.values.tolist())
 
     # -- whole histories ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def recommend(self, history: Iterable[str], k: int = 10, include_seen: bool = False) -> list[tuple[str, float]]:
+    def recommend(
+        self,
+        history: Iterable[str],
+        k: int = 10,
+        include_seen: bool = False,
+        search: "search.ItemSearch | None" = None,
+    ) -> list[tuple[str, float]]:
         """The k best next items after a history of item names, oldest first: [(item, score)], best first.
 
-        include_seen: whether items of the history may be among them, as they may in RecBole's evaluation.
+        include_seen: whether items of the history may be among them, as they may in RecBole's evaluation. search: as
+        :meth:`top` has it.
         Raises DataError for an empty history, an unknown item, one text in place of a list, or k below 1.
         """
         _check_count(k)
@@ -185,7 +199,23 @@ class Recommender:
             numbers = [self._number_of(item) for item in history[-self.network.longest :]]
             output, memory = self.network.memory_of(numbers)
             state = UserState(memory, output)
-        return self.top(state, k, () if include_seen else history)
+        return self.top(state, k, () if include_seen else history, search)
+
+    def approximate_search(self, probes: float = 0.05) -> "search.ItemSearch":
+        """For a catalogue of hundreds of thousands of items: what finds the best of them without scoring all.
+
+        probes: the share of the catalogue that is looked into, in (0, 1]. :meth:`recall` tells what that misses.
+        Raises DataError without faiss, and for models other than LRURec and MetaRec.
+        """
+        return search.ItemSearch(self.network, probes)
+
+    def recall(self, search: "search.ItemSearch", histories: Iterable[Iterable[str]], k: int = 10) -> float:
+        """The share of the k best items after each of some histories that an approximate search finds, their mean."""
+        found = []
+        for history in histories:
+            best, some = ({item for item, _ in self.recommend(history, k, search=how)} for how in (None, search))
+            found.append(len(best & some) / max(1, len(best)))
+        return float(np.mean(found))
 
     def recommend_many(
         self, histories: Iterable[Iterable[str]], k: int = 10, include_seen: bool = False
