@@ -1,16 +1,17 @@
 """How often, in the training histories of a domain, one item was near another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
+from itertools import pairwise
 
 import numpy as np
-from scipy import sparse
 
-from recbole_metarec.data.pair_lags import LAGS
+from recbole_metarec.data.pair_lags import GROUPS, LAGS, REACH
 from recbole_metarec.data.repeats import repeat_lift
 from recbole_metarec.data.sequences import SequenceStore
 
 LARGEST_COUNT = np.iinfo(np.int16).max
+_PAIRS_AT_ONCE = 1 << 24  # 128 MiB of keys, and several times that to count them, whatever the number of events
 
 
 @dataclass(frozen=True)
@@ -34,53 +35,67 @@ class PairCounts:
     def of(cls, store: SequenceStore, kept: np.ndarray, most: int) -> "PairCounts":
         """Counts the first ``kept[u]`` events of each user u, and keeps the ``most`` frequent neighbours of an item.
 
-        Of neighbours that are equally frequent those with the smaller number stay.
+        Of neighbours that are equally frequent those with the smaller number stay. Items are counted block by block:
+        what is held beside the kept pairs is bounded.
         """
-        n = store.n_items
-        after = [_pairs(store, kept, *lags) for lags in LAGS]
-        forward = reduce(lambda a, b: a + b, after)
-        groups = [*after, forward.T.tocsr()]
-        total = (forward + groups[-1]).tocsr()
-        total.sort_indices()
-        chosen = _most_frequent(total, most)
-        keys = _keys(total)[chosen]
-        counts = np.stack([_values_at(keys, group) for group in groups], axis=1)
+        n, popularity = store.n_items, store.item_counts(kept)
+        followers = np.clip(store.followers(kept), -1, REACH).astype(np.int8)
+        parts = [_block(store.items, followers, n, most, *ends) for ends in pairwise(_block_ends(popularity))]
+        keys, counts, cut = zip(*parts)
+        keys = np.concatenate(keys)
         return cls(
             np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) * n),
             (keys % n).astype(np.int32),
-            np.minimum(counts, LARGEST_COUNT).astype(np.int16),
-            store.item_counts(kept),
+            np.concatenate(counts),
+            popularity,
             repeat_lift(store, kept),
-            int(len(chosen) - chosen.sum()),
+            sum(cut),
         )
 
 
-def _pairs(store: SequenceStore, kept: np.ndarray, nearest: int, furthest: int) -> sparse.csr_matrix:
-    """int32 [n, n]: how often the item of a column stood ``nearest`` to ``furthest`` events behind that of a row."""
-    total = sparse.csr_matrix((store.n_items, store.n_items), dtype=np.int32)
-    for _, first, second in store.pairs(kept, range(nearest, furthest + 1)):
-        total = total + sparse.csr_matrix((np.ones(len(first), np.int32), (first, second)), shape=total.shape)
-    return total
+def _block_ends(popularity: np.ndarray) -> np.ndarray:
+    """Where blocks of items begin, and the last one ends: of about ``_PAIRS_AT_ONCE`` pairs each."""
+    block = np.cumsum(2 * REACH * popularity) // _PAIRS_AT_ONCE
+    return np.r_[0, np.flatnonzero(np.diff(block)) + 1, len(popularity)]
 
 
-def _most_frequent(pairs: sparse.csr_matrix, most: int) -> np.ndarray:
-    """bool [P]: the ``most`` largest values of each row."""
-    chosen = np.ones(pairs.nnz, bool)
-    for row in np.flatnonzero(np.diff(pairs.indptr) > most):
-        part = slice(pairs.indptr[row], pairs.indptr[row + 1])
-        chosen[part][np.argsort(-pairs.data[part], kind="stable")[most:]] = False
+def _block(
+    items: np.ndarray, followers: np.ndarray, n: int, most: int, first: int, last: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of items ``first`` .. ``last`` - 1: ascending keys item * n + neighbour, int64 [P], their counts, int16 [P, 4],
+    and how many pairs were left out.
+
+    followers: int8 [N], how many kept events of the same user, of the next REACH, follow each event; -1 for what is not
+    kept.
+    """
+    keys = np.concatenate(list(_keys(items, followers, n, first, last)))
+    keys, times = np.unique(keys, return_counts=True)
+    pairs, groups = np.divmod(keys, GROUPS)
+    is_new = np.diff(pairs, prepend=-1) > 0
+    counts = np.zeros((int(is_new.sum()), GROUPS), np.int32)
+    counts[np.cumsum(is_new) - 1, groups] = times
+    pairs = pairs[is_new]
+    starts = np.searchsorted(pairs, np.arange(last - first + 1) * n)
+    chosen = _most_frequent(starts, counts.sum(axis=1), most)
+    counts = np.minimum(counts[chosen], LARGEST_COUNT).astype(np.int16)
+    return pairs[chosen] + first * n, counts, int(len(chosen) - chosen.sum())
+
+
+def _keys(items: np.ndarray, followers: np.ndarray, n: int, first: int, last: int) -> Iterator[np.ndarray]:
+    """((item - first) * n + neighbour) * GROUPS + group of every pair whose item is in the block, int64."""
+    inside = (items >= first) & (items < last)
+    for group, (nearest, furthest) in enumerate(LAGS):
+        for lag in range(nearest, furthest + 1):
+            is_pair, before, after = followers[:-lag] >= lag, slice(None, -lag), slice(lag, None)
+            for one, other, counted in ((before, after, group), (after, before, GROUPS - 1)):
+                at = np.flatnonzero(is_pair & inside[one])
+                yield ((items[one][at] - first).astype(np.int64) * n + items[other][at]) * GROUPS + counted
+
+
+def _most_frequent(starts: np.ndarray, totals: np.ndarray, most: int) -> np.ndarray:
+    """bool [P]: the ``most`` largest of the totals from each start to the next, of equal ones those that come first."""
+    chosen = np.ones(len(totals), bool)
+    for row in np.flatnonzero(np.diff(starts) > most):
+        part = slice(starts[row], starts[row + 1])
+        chosen[part][np.argsort(-totals[part], kind="stable")[most:]] = False
     return chosen
-
-
-def _keys(pairs: sparse.csr_matrix) -> np.ndarray:
-    """int64 [P], ascending: row * n + column of each stored value."""
-    pairs.sort_indices()
-    rows = np.repeat(np.arange(pairs.shape[0], dtype=np.int64), np.diff(pairs.indptr))
-    return rows * pairs.shape[1] + pairs.indices
-
-
-def _values_at(keys: np.ndarray, pairs: sparse.csr_matrix) -> np.ndarray:
-    """The value at each key, 0 where none is stored."""
-    stored = np.append(_keys(pairs), -1)
-    at = np.searchsorted(stored[:-1], keys)
-    return np.where(stored[at] == keys, np.append(pairs.data, 0)[at], 0)

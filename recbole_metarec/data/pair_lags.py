@@ -1,4 +1,4 @@
-"""How far apart two items of a history stand that are counted as a pair; apart from the counting, which needs SciPy."""
+"""How far apart two items of a history stand that are counted as a pair, apart from the counting."""
 
 REACH = 10  # events: pairs that stand further apart are not counted
 LAGS = ((1, 1), (2, 3), (4, REACH))  # smallest and largest distance of the second item behind the first

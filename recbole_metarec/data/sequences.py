@@ -48,7 +48,7 @@ class SequenceStore:
 
     def first(self, kept: np.ndarray) -> "SequenceStore":
         """The first ``kept[u]`` events of each user u, over the same catalogue; a user may be left without any."""
-        items = self.items[self._following(kept) >= 0]
+        items = self.items[self.followers(kept) >= 0]
         return SequenceStore(items, np.r_[0, np.cumsum(kept)], self.users, self.n_items)
 
     @property
@@ -78,16 +78,16 @@ class SequenceStore:
 
     def item_counts(self, kept: np.ndarray) -> np.ndarray:
         """int64 [n_items], how often each item occurs among the first ``kept[u]`` events of each user u."""
-        return np.bincount(self.items[self._following(kept) >= 0], minlength=self.n_items)
+        return np.bincount(self.items[self.followers(kept) >= 0], minlength=self.n_items)
 
     def pairs(self, kept: np.ndarray, lags: Iterable[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(lag, items, those of the same user that lag behind) of the first ``kept[u]`` events, for each lag >= 1."""
-        following = self._following(kept)
+        following = self.followers(kept)
         for lag in lags:
             first = np.flatnonzero(following >= lag)
             yield lag, self.items[first], self.items[first + lag]
 
-    def _following(self, kept: np.ndarray) -> np.ndarray:
+    def followers(self, kept: np.ndarray) -> np.ndarray:
         """int64 [N], how many of the first ``kept[u]`` events stand behind each one; below 0 for those not kept."""
         user, position = self.places()
         return kept[user] - position - 1

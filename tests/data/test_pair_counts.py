@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from recbole_metarec.data import pair_counts
 from recbole_metarec.data.pair_counts import PairCounts
 from recbole_metarec.data.pair_lags import GROUPS, LAGS
 from recbole_metarec.data.sequences import SequenceStore
@@ -60,6 +61,16 @@ def test_the_most_frequent_neighbours_stay_and_the_rest_is_told():
         assert sorted(near[:4]) == cut.neighbours[cut.starts[item] : cut.starts[item + 1]].tolist()
     assert cut.cut == len(whole) - len(cut.neighbours) > 0
     assert all(counts == whole[pair] for pair, counts in as_dict(cut).items())
+
+
+@pytest.mark.parametrize("at_once", [1, 200, 3000])
+def test_blocks_change_nothing(at_once, monkeypatch):
+    for most in (1000, 4):
+        whole = PairCounts.of(*random_store(5), most)
+        with monkeypatch.context() as patched:
+            patched.setattr(pair_counts, "_PAIRS_AT_ONCE", at_once)
+            blocks = PairCounts.of(*random_store(5), most)
+        assert as_dict(blocks) == as_dict(whole) and blocks.cut == whole.cut
 
 
 def test_a_kept_pair_takes_twelve_bytes():
