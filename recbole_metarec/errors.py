@@ -1,4 +1,4 @@
-"""Everything that can be the user's mistake, as exceptions whose text is the one line that the user reads.
+"""The user's mistakes as exceptions, whose text is the one line that the user reads.
 
 A message says what is wrong, where (file:line or config key), and what to do. The command line prints it
 after ``error: `` and exits with 2. All are ``ValueError``s, so that code around RecBole may catch them as usual.
@@ -32,7 +32,7 @@ class ConfigError(MetaRecError):
 
 
 class RecBoleMissingError(MetaRecError, ImportError):
-    """RecBole is not installed, as on Python 3.12 and later, where it has to be asked for by itself."""
+    """RecBole is not installed; on Python 3.12 and later it has to be installed separately."""
 
 
 class DataError(MetaRecError):
@@ -53,7 +53,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Within, memory that cannot be had, from Python, NumPy, or PyTorch on any device, is a ConfigError."""
+    """Turns a failed allocation of memory, in Python, NumPy or PyTorch on any device, into a ConfigError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

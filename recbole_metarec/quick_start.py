@@ -52,8 +52,10 @@ class Part:
 
 @dataclass
 class Experiment:
-    """The results of a run. parts: the trained model, unguarded; then, where the baseline without transfer was trained,
-    that and the simplest baselines, which are fitted beside it."""
+    """The results of a run.
+
+    parts: the trained model, unguarded; then, where the no-transfer baseline was trained, that, item-kNN and popularity.
+    """
 
     run_dir: Path
     metrics: dict
@@ -61,7 +63,7 @@ class Experiment:
 
     @property
     def metric(self) -> Metric:
-        """By which validation has chosen."""
+        """The metric by which validation chooses."""
         return Metric.named(self.metrics.get("valid_metric", NDCG_10.key))
 
     def table(self) -> str:
@@ -117,13 +119,14 @@ def run_experiment(
 ) -> Experiment:
     """Trains and evaluates one model and writes everything about it to a new folder under ``checkpoint_dir``.
 
-    model: a name; or a class of the user's, or where it is, ``my_model.py:MyModel``. model, dataset: None for MetaRec
-    and its embedded target, or those of the run to resume. MetaRec also trains a no-transfer baseline
-    (``transfer_guard``, on by default). overrides: config keys, which override those of the files.
-    resume: a run folder, whose config all other arguments override, or True: see
-    :func:`recbole_metarec.runs.resume.opened_run`. On a CPU a resumed run gives, to the bit, the result of one that was
-    never interrupted. Raises MetaRecError for a mistake in the arguments, before anything is trained, and where a file
-    cannot be written; KeyboardInterrupt says how to resume.
+    model: a name, a class of your own, or a reference to one such as ``my_model.py:MyModel``. model, dataset: None for
+    MetaRec and its embedded target, or for those of the run to resume. MetaRec also trains a no-transfer baseline
+    (``transfer_guard``, on by default here). config_files: YAML files; later ones override earlier ones. overrides: a
+    dict of config keys, which override the files.
+    resume: the folder of a run, whose config the other arguments override; or True, for the newest unfinished run of
+    these arguments. On a CPU a resumed run gives the result of an uninterrupted one, to the bit.
+    Raises MetaRecError for a mistake in the arguments, before anything is trained, and for a file that cannot be
+    written; the message of a KeyboardInterrupt says how to resume.
     """
     return run_from_config(make_run_config(model, dataset, UserKeys.read(config_files, overrides), resume), resume)
 

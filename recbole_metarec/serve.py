@@ -1,6 +1,6 @@
 """Recommendations from a saved model: no dataset, no source, no training code and no RecBole is needed to answer.
 
-Models of RecBole's own and baselines that are fitted are the exception: they are made again of the data they name.
+RecBole's own models and fitted baselines are the exception: they are rebuilt from the data that they name.
 """
 
 import json
@@ -90,9 +90,9 @@ class Recommender:
     def load(cls, run: str | Path, data_path: str | None = None, device: str = "cpu") -> "Recommender":
         """Reads a run's folder, or its ``model.pth``; nothing in the file is executed.
 
-        A model of RecBole's own, or one that is fitted, is made again of the data that it was trained on.
+        RecBole's own models and fitted baselines are rebuilt from the data that they were trained on.
 
-        data_path: the folder that holds the domain now, for what needs data, if it is no longer where it was.
+        data_path: the folder that holds the domain now, if it has moved and the data are needed.
         device: where it computes: ``cpu``, ``cuda`` or ``cuda:N``.
         Raises CheckpointError for a file that holds no model that can be served, DataError if data_path is no folder.
         """
@@ -122,10 +122,10 @@ class Recommender:
         return item in self._number
 
     def history_of(self, user: str) -> list[str]:
-        """The items of a user, oldest first, from the data that the model was trained on: those to be recommended for.
+        """A user's items, oldest first, from the data that the model was trained on.
 
-        Events that the model's training left out, such as the last ones, are there, too. The data are read once, and
-        again when their file has changed. Raises DataError if they are neither where they were nor where a run would
+        They include the events that were held out from training. The data are read once, and again when their file
+        has changed. Raises DataError if they are neither where they were nor where a run would
         look for them, or for a user who is not in them.
         """
         return self.histories().of(user)
@@ -189,7 +189,7 @@ class Recommender:
 
         include_seen: whether items of the history may be among them, as they may in RecBole's evaluation. search: as
         :meth:`top` has it.
-        Raises DataError for an empty history, an unknown item, one text in place of a list, or k below 1.
+        Raises DataError for an empty history, an unknown item, a string instead of a list, or k below 1.
         """
         _check_count(k)
         _check_names("history", history)
@@ -220,7 +220,7 @@ class Recommender:
     def recommend_many(
         self, histories: Iterable[Iterable[str]], k: int = 10, include_seen: bool = False
     ) -> list[list[tuple[str, float]]]:
-        """As :meth:`recommend` for each of many histories, in batches: to rounding the same, and much faster."""
+        """As :meth:`recommend` for each of many histories, in batches: the same to rounding, and much faster."""
         _check_count(k)
         numbers = []
         for history in histories:
@@ -246,8 +246,8 @@ class Recommender:
     ) -> Iterator[tuple[Sequence[str], Best]]:
         """For users of the data, from their whole histories there, in parts: names, and the best items by number.
 
-        Number n is ``items[n - 1]``. Events of items that the model does not know are passed over; a user without any
-        other has no recommendation. Raises DataError as :meth:`history_of` does, and for k below 1.
+        Number n is ``items[n - 1]``. Items that the model does not know are skipped; a user who has no others
+        gets no recommendation. Raises DataError as :meth:`history_of` does, and for k below 1.
         """
         _check_count(k)
         store = self.histories().store_of(users, self._number, self.network.users)

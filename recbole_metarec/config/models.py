@@ -50,9 +50,9 @@ class ModelSpec:
     without_transfer: the model that ``meta_transfer: none`` makes of it, which a run trains as its baseline; "" for one
     that does not read the key. A user's subclass inherits the name, but its baseline is the subclass itself with
     ``meta_transfer: none``.
-    is_fitted: it is fitted at once when it is made, of :mod:`recbole_metarec.baselines`; no seed decides anything.
-    beside: config keys of what stands beside its scores, with the values that switch it off: the defaults of a
-    subclass that scores or loses in a way of its own.
+    is_fitted: it is one of :mod:`recbole_metarec.baselines`, fitted as soon as it is made; seeds change nothing.
+    beside: config keys of the parts beside its scores, with the values that switch them off: the defaults of a
+    subclass with a score or a loss of its own.
     pretrains: RecBole trains it in two stages.
     attribute_key: the config key that names the columns of item attributes which it reads.
     ignores_padding: its loss and scores are the same to rounding, however much padding follows a history.
@@ -81,7 +81,7 @@ class ModelSpec:
 
     @property
     def typed(self) -> str:
-        """What ``--model`` is given for it."""
+        """What ``--model`` takes for it."""
         return self.reference or self.name
 
     @property

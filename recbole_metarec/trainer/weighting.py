@@ -1,4 +1,4 @@
-"""How sources are weighed, and how a step uses them.
+"""How sources are weighted, and how a step uses them.
 
 A weighting answers three questions in each step: how well each source serves the target (``scores``), how much each may
 therefore contribute (``weights``), and what the update is (``combined``). Between the first two, the meta step smooths
@@ -76,7 +76,7 @@ class SimilarityWeighting(SourceWeighting):
 
 
 class UniformWeighting(SourceWeighting):
-    """w_i = 1 / M: what weighing is compared with."""
+    """w_i = 1 / M, with which other weightings are compared."""
 
     is_watched = False
 
