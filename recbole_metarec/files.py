@@ -182,7 +182,7 @@ def replace_folders(moves: Mapping[Path, Path]) -> None:
                 final.rename(aside[final] / "old")
             built.rename(final)
     except BaseException:
-        # what lies where tells how far it came: an interrupt may fall between a rename and any note of it
+        # which folders exist says how far it came: an interrupt may fall between a rename and any note of it
         for built, final in moves.items():
             old = aside[final] / "old"
             with suppress(OSError):

@@ -54,7 +54,7 @@ class Part:
 class Experiment:
     """The results of a run.
 
-    parts: the trained model, unguarded; then, where the no-transfer baseline was trained, that, item-kNN and popularity.
+    parts: the trained model, unguarded; then, where it was trained, the no-transfer baseline, item-kNN and popularity.
     """
 
     run_dir: Path
@@ -124,7 +124,8 @@ def run_experiment(
     (``transfer_guard``, on by default here). config_files: YAML files; later ones override earlier ones. overrides: a
     dict of config keys, which override the files.
     resume: the folder of a run, whose config the other arguments override; or True, for the newest unfinished run of
-    these arguments. On a CPU a resumed run gives the result of an uninterrupted one, to the bit.
+    these arguments, or a new one if there is none. On a CPU a resumed run gives the result of an uninterrupted one, to
+    the bit.
     Raises MetaRecError for a mistake in the arguments, before anything is trained, and for a file that cannot be
     written; the message of a KeyboardInterrupt says how to resume.
     """

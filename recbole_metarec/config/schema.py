@@ -1,14 +1,14 @@
 """The table of config keys: type, range, default, meaning and scopes of every key that this package has or restricts.
 
-Its one home are the shipped files ``properties/*.yaml``, in RecBole's form, one line for each key::
+It is kept in the shipped files ``properties/*.yaml``, in RecBole's form, one line for each key::
 
     key: default   # (type, range; scopes) Sentence.
 
 ``overall.yaml`` and ``model/NAME.yaml`` hold the keys of this package's models, ``recbole.yaml`` those of RecBole's own
 that are restricted or need a scope. To add a key, add its line (a key that several models share has one in each file)
 and read it where it acts; a test finds a key that nobody reads, and ``docs/make_reference.py`` writes the reference
-page. Rules between keys are in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); all of them stand
-in ``SCOPES``.
+page. Rules between keys are in :mod:`.rules`. A scope is what code asks keys for (:func:`keys_in`); ``SCOPES`` lists
+them all.
 """
 
 import copy
@@ -28,7 +28,7 @@ from recbole_metarec.config.suggestions import nearest, show
 from recbole_metarec.config.yaml_files import read_yaml
 from recbole_metarec.errors import ConfigError
 
-LARGEST_INT = 2**31 - 1  # where a key names no bound of its own; beyond int64 PyTorch itself gives up
+LARGEST_INT = 2**31 - 1  # where a key has no bound; PyTorch itself cannot go beyond int64
 SCOPES = {
     "data": "changes the dataset that is read",
     "recbole_reader": "asks for what only RecBole's own Dataset does",
@@ -36,10 +36,10 @@ SCOPES = {
     "measure": "decides what runs are measured by, which is the same for all",
     "shared": "the same for all models of a comparison, so not for tuning",
     "by_name": "set by the name of a model in the leaderboard",
-    "option": "has an option of its own in the commands that compare, and a place of its own in a run's identity",
-    "repetition": "tells repetitions of a run apart",
+    "option": "has its own option in the commands that compare, and its own field in a run's identity",
+    "repetition": "distinguishes repetitions of a run",
     "machine": "says where or how a run is done and not what it finds, so no part of a run's identity",
-    "derived": "worked out anew by RecBole's Config from the rest and from the machine",
+    "derived": "computed by RecBole's Config from the other keys and the machine",
     "user_only": "never taken from a checkpoint: it would decide that a pickle is read or that something is sent",
     "fixed": "has no other value than its default with this package's models",
     "source_weights": "only decides how much each source counts beside the others",
@@ -47,7 +47,7 @@ SCOPES = {
 }
 
 _TYPES = {"int", "float", "bool", "str", "list", "dict", "none", "class"}
-_UNCHECKED = ("any", "computed")  # as the user likes; by RecBole alone, so that no user knows the key
+_UNCHECKED = ("any", "computed")  # any value; set by RecBole alone, so that users do not know the key
 _LINE = re.compile(r"^(?P<name>\w+):\s*(?P<value>.*?)\s*#\s\((?P<spec>.+?)\)\s(?P<sentence>\S.*)$")
 _INTERVAL = re.compile(r"^in ([\[(])(\S+), (\S+)([\])])$")
 _SYMBOLS = {

@@ -1,4 +1,4 @@
-"""The histories of all users of a domain by name: for whom a saved model is asked to recommend."""
+"""The histories of all users of a domain, by name, from which a saved model recommends."""
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
@@ -29,13 +29,13 @@ def event_file(dataset: str, data_path: str) -> Path:
 
 
 def version_of(file: Path) -> tuple[int, int, int]:
-    """Another one as soon as the file is written anew."""
+    """Changes when the file is written again: its time, size and inode."""
     status = file.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _of_events(values: Mapping) -> Mapping:
-    """Without the files beside that of events: what a model reads there of items changes nobody's history."""
+    """Without the files beside the events: what a model reads there about items changes no history."""
     columns = values["load_col"]
     has_events = isinstance(columns, Mapping) and "inter" in columns
     return ChainMap({"load_col": {"inter": columns["inter"]}}, values) if has_events else values
@@ -43,7 +43,7 @@ def _of_events(values: Mapping) -> Mapping:
 
 @dataclass(frozen=True)
 class Histories:
-    """Everybody's events as a file has them. version: of the file. rows: user -> row in the store."""
+    """All users' events in a file. version: of the file. rows: user -> row in the store."""
 
     file: Path
     version: tuple[int, int, int]
@@ -54,7 +54,7 @@ class Histories:
     @classmethod
     def read(cls, file: Path, values: Mapping) -> "Histories":
         """values: of the run's config, None for what it does not say. Raises DataError for what cannot be read."""
-        version = version_of(file)  # before it is read: what is written meanwhile makes it be read again
+        version = version_of(file)  # taken before reading, so that a write in between makes it be read again
         try:
             domain = read_domain(file, ReadSpec.of(_of_events(values)))
         except NeedsRecBole:
@@ -70,7 +70,7 @@ class Histories:
         return [self.items[int(number) - 1] for number in self.store.items[start:end]]
 
     def store_of(self, users: Sequence[str], items: Mapping[str, int], numbers: Mapping[str, int]) -> SequenceStore:
-        """The histories of some users by the numbers that somebody else gives to ``items``, from 1, and to users.
+        """The histories of some users by the numbers that the caller gives to ``items``, from 1, and to users.
 
         Items that have no number are left out; users without one get 0. Raises DataError as :meth:`of` does.
         """

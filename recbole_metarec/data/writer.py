@@ -1,4 +1,4 @@
-"""A domain written as RecBole's atomic files: whole or not at all, and so that no reader takes it for something else.
+"""A domain written as RecBole's atomic files: whole or not at all, and so that every reader reads the same.
 
 ``timestamp`` is the rank of an event in its user's history, which RecBole's float32 holds exactly; the time itself
 is in ``original_timestamp``. ``NAME.json`` says where the domain comes from and what was done to it.
@@ -43,8 +43,8 @@ def write_domain(
     items: column item_id (text) and text columns, of which items without an event are left out.
     about: plain values for ``NAME.json``, beside the counts.
     types: RecBole's type of columns whose values do not show it, such as numbers that are kept as text.
-    names: where user_id and item_id of ``events`` are numbers from 0, as for millions of events, the texts that they
-    stand for; every one is of some event.
+    names: where user_id and item_id of ``events`` are numbers from 0, as for millions of events, the texts behind the
+    numbers; each belongs to some event.
     Raises DataError for a name that is taken (see :func:`check_free`), for ids that RecBole would read as something
     else, for a domain without events, and where the disk is full or may not be written to; nothing is then left.
     """
@@ -105,8 +105,8 @@ def written_together(folder: Path, names: Sequence[str], overwrite: bool = False
 def check_free(folder: Path, name: str, overwrite: bool) -> Path:
     """The folder of a domain that is to be written.
 
-    Raises DataError if it is taken, unless ``overwrite``; and then, too, if it holds anything that no domain consists
-    of, such as the log that the domain is made from: that would be deleted with it.
+    Raises DataError if it is taken, unless ``overwrite``; with ``overwrite``, too, if it holds files that are not part
+    of a domain, such as the log that the domain is made from, which would be deleted.
     """
     final = Path(folder) / name
     if not final.exists():
