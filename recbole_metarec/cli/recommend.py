@@ -58,7 +58,7 @@ def command(run, model, user, history, users, output, dataset, data_path, k, inc
     file = _newest_model(dataset) if run is None else model_file(run)
     if data_path and not Path(data_path).expanduser().is_dir():
         raise ConfigError(f"--data_path {data_path} is not a folder; give the folder that holds NAME/NAME.inter")
-    recommender = serve.Recommender.load(file, data_path, device)
+    recommender = _loaded(file, data_path, device)
     trained_on = recommender.origin.dataset
     if dataset not in (None, trained_on):
         raise ConfigError(f"--dataset {dataset}: {run} was trained on {trained_on}; leave one of them out")
@@ -76,6 +76,15 @@ def command(run, model, user, history, users, output, dataset, data_path, k, inc
         ranked = recommender.recommend(items_of(history, recommender), k, include_seen)
     print(f"by {file.parent}; {seen}", file=sys.stderr)
     print("\n".join(f"{rank}\t{item}\t{score:.4f}" for rank, (item, score) in enumerate(ranked, 1)))
+
+
+def _loaded(file: Path, data_path: str | None, device: str):
+    try:
+        return serve.Recommender.load(file, data_path, device)
+    except CheckpointError as error:
+        if reference := resume.unknown_class(file.parent):
+            raise ConfigError(f"{file.parent}: its model is a class of your own; add --model {reference}") from error
+        raise
 
 
 def _without(written) -> str:

@@ -85,10 +85,15 @@ def given_to_run(run_dir: str | Path) -> dict:
         raise ConfigError(
             f"--resume: {run_dir} is not the folder of a run; give one such as saved/MetaRec-..., or leave out --resume"
         )
-    started = _read_start(Path(run_dir))
-    if "class" in started and started["given"].get("model") not in added_models():
-        raise ConfigError(f"--resume: the model of {run_dir} is a class of your own; add --model {started['class']}")
-    return dict(started["given"])
+    if reference := unknown_class(run_dir):
+        raise ConfigError(f"--resume: the model of {run_dir} is a class of your own; add --model {reference}")
+    return dict(_read_start(Path(run_dir))["given"])
+
+
+def unknown_class(run_dir: str | Path) -> str | None:
+    """Where the class of a run's model is, if it is one of the user's that is not known yet."""
+    started = _read_start(Path(run_dir)) if _is_run(Path(run_dir)) else {}
+    return started.get("class") if started and started["given"].get("model") not in added_models() else None
 
 
 def saved_settings(run_dir: str | Path) -> dict:

@@ -237,6 +237,9 @@ def test_a_run_is_resumed_with_its_class_named_again_and_no_folder_imports_one(m
     assert cli.main(["train", "--resume", str(run)]) == 2
     said = f"error: --resume: the model of {run} is a class of your own; add --model mine/mean_model.py:Mean\n"
     assert capsys.readouterr().err == said and "mean_model" not in sys.modules
+    assert cli.main(["recommend", "--user", "Target-u1"]) == 2
+    said = f"error: {run}: its model is a class of your own; add --model mine/mean_model.py:Mean\n"
+    assert capsys.readouterr().err == said
     assert cli.main(["train", "--resume", str(run), "--model", "mine/mean_model.py:Mean"]) == 0
     assert str(run) in capsys.readouterr().out
 
