@@ -1,6 +1,6 @@
 """What a run needs, looked at one by one: each finding says whether it is in order and, if not, what to do.
 
-Nothing here may need what it looks at: a package that cannot be imported is a finding, never a traceback.
+No check may depend on what it checks: a package that cannot be imported is a finding, never a traceback.
 """
 
 import importlib
@@ -36,7 +36,7 @@ _SELF_TEST_SECONDS = 180
 
 @dataclass(frozen=True)
 class Finding:
-    """level: ok, note (works, but know it) or problem. todo: what to do about it; empty where nothing is to be done."""
+    """level: ok, note (works, but you should know) or problem. todo: what to do about it; empty where nothing is to be done."""
 
     level: str
     what: str
@@ -44,7 +44,7 @@ class Finding:
 
 
 def examine(data_path: str) -> Iterator[Finding]:
-    """Everything, in the order in which things depend on each other; each finding as soon as it is there."""
+    """All findings, each as soon as it is known; a check comes after those that it depends on."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "versions": check_versions,
         "the plugin": check_plugin,
@@ -64,7 +64,7 @@ def examine(data_path: str) -> Iterator[Finding]:
 
 
 def check_versions() -> Iterator[Finding]:
-    """Python, and every package that this one requires: there, and of a version that it can work with."""
+    """Whether Python and every required package are installed in a version that works."""
     from packaging.requirements import Requirement
 
     python = ".".join(map(str, sys.version_info[:3]))

@@ -70,7 +70,7 @@ def _metric(target: Target):
 
 
 def _check_depth(target: Target) -> None:
-    """Raises ConfigError for a metric that the ranks beside a file of rows, which end somewhere, do not tell."""
+    """Raises ConfigError for a metric that is deeper than the ranks that are kept beside a file of rows."""
     deepest = compare_rows.DEEPEST
     if _metric(target).depth >= deepest:
         problem = f"{_metric(target).label} is deeper than the ranks that are kept"
@@ -78,7 +78,7 @@ def _check_depth(target: Target) -> None:
 
 
 def _check_rows(file: Path) -> None:
-    """Raises DataError or OSError, before anything else, where a file cannot be."""
+    """Raises DataError or OSError, before anything else, where the file cannot be written."""
     if file.is_dir():
         raise DataError(f"--rows: {file} is a folder; give a file such as rows.csv")
     if not file.absolute().parent.is_dir():

@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def _sigterm_is_told() -> Iterator[None]:
-    """Within, SIGTERM raises Terminated, where nobody has asked for anything else."""
+    """Within, SIGTERM raises Terminated, unless it has a handler already."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return

@@ -98,7 +98,7 @@ def items_of(texts, recommender) -> list[str]:
 
 
 def _newest_model(dataset: str | None) -> Path:
-    """Of the finished runs in saved/, on one dataset alone."""
+    """The model of the newest finished run in saved/. dataset: only of runs on this one."""
     # a run without metrics.json is not complete
     done = sorted(Path("saved").glob("*/metrics.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     done = {file.with_name("model.pth"): _dataset_of(file) for file in done if file.with_name("model.pth").is_file()}

@@ -1,7 +1,7 @@
 """A few seconds of the real thing in an empty folder: read, train, save, load, recommend. Prints what went wrong.
 
 ``python -m recbole_metarec.cli.self_test FOLDER`` ends with 0 and prints nothing but figures (JSON), or with 1 and a
-sentence. The doctor runs it as a process of its own, which may crash or hang without taking the doctor along.
+sentence. The doctor runs it in another process, which may crash or hang without harm to the doctor.
 """
 
 import json

@@ -75,7 +75,7 @@ class Protocol:
 
     @property
     def label(self) -> str:
-        """What tells the two protocols apart."""
+        """What distinguishes the two protocols."""
         return "seen items kept (RecBole's protocol)" if self.seen_items == KEPT else "seen items removed"
 
 

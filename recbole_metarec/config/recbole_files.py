@@ -1,4 +1,4 @@
-"""What RecBole's installed files say of its config keys and models. Importing RecBole would take seconds."""
+"""What RecBole's installed files say about its config keys and models. Importing RecBole would take seconds."""
 
 import ast
 import re

@@ -65,7 +65,7 @@ class UserKeys:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The settings of one run; nothing in it is changed any more.
+    """The settings of one run, which never change.
 
     model: one of this package or of RecBole's. values: every key that this package knows or restricts, and whatever
     else the user gave; RecBole's Config has further defaults, for other keys. defaults: what this package lays over

@@ -1,7 +1,7 @@
 """The version of everything that decides a number, so that results of two versions are never mixed.
 
-What counts is the syntax of the source files and what the table of keys says of each but its sentence: another comment,
-docstring or line break decides no number, and must not cost hours of training again.
+What counts is the syntax of the source files, and the table of keys without its sentences. Another comment, docstring
+or line break changes no number, and must not cost hours of training again.
 """
 
 import ast

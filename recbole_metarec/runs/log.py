@@ -1,4 +1,4 @@
-"""RecBole's log of a run: on the terminal one line an epoch, and what else tells something; in its file all."""
+"""RecBole's log of a run: on the terminal one line an epoch and what else matters, in its file everything."""
 
 import copy
 import logging
