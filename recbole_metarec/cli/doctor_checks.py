@@ -36,7 +36,7 @@ _SELF_TEST_SECONDS = 180
 
 @dataclass(frozen=True)
 class Finding:
-    """level: ok, note (works, but you should know) or problem. todo: what to do about it; empty where nothing is to be done."""
+    """level: ok, note (works, but you should know) or problem. todo: what to do about it, "" for nothing."""
 
     level: str
     what: str
