@@ -1,6 +1,6 @@
 """How every figure is drawn: by matplotlib, as PNG beside a run or a report and as SVG inside a page.
 
-Without pyplot, whose backend and open figures belong to whoever runs this, for example to a notebook.
+Without pyplot, whose backend and open figures belong to the program that runs this, such as a notebook.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Where prepared files go, how a file is written so that nobody reads half of it, and locks between processes."""
+"""Where prepared files go, how a file is written so that no process reads half of it, and locks between processes."""
 
 import csv
 import errno

@@ -1,4 +1,4 @@
-"""A module that is imported at its first use: what need not wait for PyTorch, or for pandas, does not."""
+"""A module that is imported at its first use, so that commands that need no PyTorch or pandas do not wait for them."""
 
 import importlib
 from types import ModuleType

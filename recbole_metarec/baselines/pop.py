@@ -1,4 +1,4 @@
-"""Popularity: every user is shown the items with most training events. The floor that a model must leave below.
+"""Popularity: every user is shown the items with most training events. The floor that every model must beat.
 
 RecBole's Pop is made for data without order, with a split of its own; this one counts what sequential models train on.
 """

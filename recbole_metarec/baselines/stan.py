@@ -1,4 +1,4 @@
-"""Session-based neighbours: what the users had whose histories share items with this one."""
+"""Session-based neighbours: the items of users whose histories share items with this one."""
 
 import numpy as np
 from numpy import ndarray

@@ -1,4 +1,4 @@
-"""Neighbours by text: an item is scored by how its text resembles those of the history, whatever events say."""
+"""Neighbours by text: an item is scored by how its text resembles those of the history; events do not count."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Items that are near each other time and again: often variants of one article, which people review together.
 
-Any count of pairs finds them, so that a share of such test events says how much of a gain is theirs.
+Any count of pairs finds them; their share of the test events says how much of a gain may come from them.
 """
 
 import numpy as np

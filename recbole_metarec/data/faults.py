@@ -1,6 +1,6 @@
 """What is wrong with a separated text file, in one line: ``PATH:LINE: what is wrong; what to do``.
 
-Nothing here runs for a good file. What looks for the line at fault may take its time.
+Nothing here runs for a good file, so the search for the line at fault may be slow.
 """
 
 import difflib
@@ -23,7 +23,7 @@ def show(text: str) -> str:
 
 
 def fail_unreadable(path, error: OSError) -> NoReturn:
-    """Raise the DataError of a file that the system does not give."""
+    """Raise the DataError of a file that the system cannot read."""
     raise DataError(f"{path}: cannot be read ({error.strerror}); check the name and data_path") from None
 
 
@@ -40,7 +40,7 @@ def fail_undecodable(path, line: int, byte: int, encoding: str, reason: str) -> 
 
 
 def fail_one_column(path, header: str, separator: str) -> NoReturn:
-    """Raise the DataError of a header that the separator does not cut."""
+    """Raise the DataError of a header without the separator."""
     expected = _separator_name(separator)
     for other, called in _SEPARATOR_NAMES.items():
         if other in header:

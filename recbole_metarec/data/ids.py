@@ -1,4 +1,4 @@
-"""Names of users and items in columns of text, and the numbers that stand for them."""
+"""Names of users and items in columns of text, and their numbers."""
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def twins(names: pl.Series) -> tuple[str, str] | None:
 
 
 def without_their_zeros(names: pl.Series, others: pl.Series) -> tuple[str, str] | None:
-    """A name and one of ``others`` that are the same but for zeros in front, which one side has lost."""
+    """A name and one of ``others`` that differ only by leading zeros, which one side has lost."""
     one, other = (
         texts.filter(texts.str.contains("^[0-9]+$"))
         .to_frame("id")

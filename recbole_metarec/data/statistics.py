@@ -1,4 +1,4 @@
-"""What a domain is like, in numbers: sizes, histories, popularity, what is odd, and what it shares with others."""
+"""A domain in numbers: sizes, histories, popularity, oddities, and what it shares with others."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Item texts as vectors, by an encoder that needs no download or by any sentence-transformers model.
 
-Encoders see texts and never an event. Their vectors are fixed features: what is learned stands behind them.
+Encoders see texts and never an event. Their vectors are fixed features; what is learned comes after them.
 """
 
 import functools

@@ -62,7 +62,7 @@ def split_by_time(store: SequenceStore, times: np.ndarray, points: TimePoints, p
 
 
 class TrainingEnd(NamedTuple):
-    """When a target's training ends: in which of the units of :func:`unit_of`, None where nobody can tell."""
+    """When a target's training ends: in which of the units of :func:`unit_of`, None where it cannot be known."""
 
     time: float
     unit: int | None

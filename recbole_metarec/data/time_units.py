@@ -1,4 +1,4 @@
-"""Which unit a time is in, as far as its size tells: seconds, milli-, micro- or nanoseconds since 1970."""
+"""The unit of a time, as far as its size shows: seconds, milli-, micro- or nanoseconds since 1970."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def told_units(field: str, one: tuple[object, str], other: tuple[object, str]) -
 
 def unit_of(times: np.ndarray) -> int | None:
     """Which of UNITS times are in, by the largest one, and so how often a second is to be multiplied by 1000; None
-    where nobody can tell. times: [n], mixed units aside."""
+    where it cannot be known. times: [n], mixed units aside."""
     largest = float(times.max()) if len(times) else 0.0
     fitting = (n for n in range(len(UNITS)) if _FIRST * 1000**n <= largest <= _LAST * 1000**n)
     return next(fitting, None)

@@ -103,7 +103,7 @@ def opened(path: Path, member: str = "", encoding: str = "") -> Iterator[tuple[B
 
 @contextmanager
 def reading(path: Path, line: int) -> Iterator[None]:
-    """Within, what a stream of :func:`opened` may raise is a DataError; ``line`` is where the reading is."""
+    """Within, the errors of a stream of :func:`opened` are DataErrors; ``line`` is the one that is being read."""
     try:
         yield
     except EOFError:
@@ -119,7 +119,7 @@ def reading(path: Path, line: int) -> Iterator[None]:
 
 
 def again(path: Path) -> str:
-    """What to do about a damaged file; one in the cache would be used again."""
+    """What to do about a damaged file; a file in the cache must be deleted, or it would be used again."""
     if path.is_relative_to(cache_dir()):
         return f"the download was cut off or damaged, so delete {path} and repeat the command"
     return "the download was cut off or damaged, so fetch the file again"
@@ -190,7 +190,7 @@ class _Changed:
         return self._waiting
 
     def read(self, size: int) -> bytes:
-        """About ``size`` bytes; none at the end only."""
+        """About ``size`` bytes; none only at the end."""
         if self._waiting:
             waiting, self._waiting = self._waiting, b""
             return waiting

@@ -51,7 +51,7 @@ def fetch(url: str, path: Path, sha256: str = "", attempts: int = 5, pause: floa
 
 
 def _verified(path: Path, sha256: str) -> Path:
-    """A file that is there already."""
+    """A file that is there already, its sum checked."""
     if sha256:
         check_sha256(path, sha256, f"delete {path} and repeat the command, or correct the sum")
     return path
@@ -176,7 +176,7 @@ def _length(response: requests.Response) -> int | None:
 
 
 def _version(response: requests.Response) -> str:
-    """What the server calls this version of the file: only that one may be continued; "" if it does not say."""
+    """The server's mark of this version of the file, "" for none: only the same version may be continued."""
     tag = response.headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
 

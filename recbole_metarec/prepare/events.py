@@ -34,7 +34,7 @@ class RawEvents:
         return RawEvents(self.users[rows], self.items[rows], self.times[rows], ratings)
 
     def give(self, column: str) -> np.ndarray:
-        """One of the arrays, which is no longer held here."""
+        """One of the arrays, which is then no longer kept here, to save memory."""
         values = getattr(self, column)
         setattr(self, column, None)
         return values
@@ -139,7 +139,7 @@ def _distinct(codes: np.ndarray) -> int:
 
 
 def _whole(times: np.ndarray) -> np.ndarray:
-    """Times as int64 if that loses nothing, as may be where only some blocks have fractions."""
+    """Times as int64 if that loses nothing: a block with fractions may have made them float64."""
     if times.dtype.kind != "f" or not len(times):
         return times.astype(np.int64, copy=False)
     exact = np.abs(times).max() < 2**53 and not np.any(times % 1)

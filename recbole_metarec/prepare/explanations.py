@@ -28,7 +28,7 @@ class Fault:
 
 
 def of_row(form: Form, row: dict, raw: dict, dates: bool) -> Fault:
-    """Of a line whose fields were told apart. row: by role, as they were read. raw: by name, as they are written.
+    """Of a line that was cut into fields. row: by role, as they were read. raw: by name, as they are written.
 
     dates: whether times are dates in this file.
     """

@@ -1,6 +1,6 @@
 """How files spell events: which fields of which public set, or of a user's log, are user, item, time and rating.
 
-Public files are told apart by what is in them, not by their names:
+Public files are recognised by their content, not by their names:
 
 ==================================  =================================================================================
 Amazon 2014, 2018 (``.json.gz``)    an object a line: reviewerID, asin, unixReviewTime (seconds), overall
@@ -194,7 +194,7 @@ def _json_form(path: Path, line: bytes) -> Form:
 
 
 def _ratings_form(path: Path, lines: Sequence[bytes], edition: str) -> Form:
-    """Ratings without texts: the order of their columns is told by the header or by what ids look like."""
+    """Ratings without texts: the header, or the look of the ids, says the order of their columns."""
     if lines[0].startswith(_HEADER_2023):
         names = tuple(lines[0].decode("ascii", "replace").split(","))
         return _separated(path, names, ",", _REVIEWS_2023, False, edition="2023")
@@ -214,7 +214,7 @@ def _ratings_form(path: Path, lines: Sequence[bytes], edition: str) -> Form:
 
 
 def _share(rows: list, column: int, pattern: re.Pattern) -> float:
-    """Of the rows, the share whose field is of some pattern."""
+    """The share of the rows whose field matches a pattern."""
     return sum(pattern.fullmatch(row[column]) is not None for row in rows) / len(rows)
 
 

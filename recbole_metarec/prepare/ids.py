@@ -1,4 +1,4 @@
-"""Ids as a raw file writes them, made the same wherever they come from, and which of them can be none."""
+"""Ids as a raw file writes them, made the same wherever they come from, and which of them cannot be used."""
 
 from collections import Counter
 
@@ -51,7 +51,7 @@ def cleaned(ids: pl.Series, changes: Counter) -> pl.Series:
 
 
 def fault(name: str, value) -> str:
-    """What is wrong with an id that is none, as it is written in column ``name``."""
+    """What is wrong with an unusable id, as it is written in column ``name``."""
     value = "" if value is None else str(value).strip()
     if not value or value == _NO_VALUE:
         return f"{name} is missing"

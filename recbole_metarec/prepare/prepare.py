@@ -169,7 +169,7 @@ def _form(request: Request, files: RawFiles) -> Form:
 
 
 def _nothing_read(path: Path, reader: RowReader) -> str:
-    """Why no event is there, in one line."""
+    """Why there is no event, in one line."""
     if reader.first_fault is None:
         return f"{path}: no event in it can be used; check that it is the right file"
     number, fault = reader.first_fault
@@ -221,7 +221,7 @@ def _named(events: RawEvents, users: Vocabulary, items: Vocabulary) -> tuple[dic
 
 
 def _texts_beside(path: Path, wanted: frozenset, *how: bool) -> tuple[pl.DataFrame | None, str]:
-    """The texts in a file that nobody has named, or why it has none. Raises DataError for one that cannot be read."""
+    """The texts in a file that the user has not named, or why it has none. Raises DataError if it cannot be read."""
     try:
         unknown = no_known_texts(path)
         return (None, unknown) if unknown else (metadata_texts(path, wanted, *how), "")

@@ -1,4 +1,4 @@
-"""Public sets whose files do not tell what they are: read as their pages describe them, with ``--form NAME``.
+"""Public sets whose files do not say what they are: read as their pages describe them, with ``--form NAME``.
 
 None is fetched: each page states terms that a user agrees to. The file of items is taken if it is beside the events.
 A set is one entry of ``PUBLIC_SETS``; ``tests/prepare/test_public_sets.py`` holds a hand-written piece of each.
@@ -114,7 +114,7 @@ def form_of(form: Form, path: Path) -> Form:
 
 
 def public_set(name: str) -> PublicSet:
-    """The set that a user calls so. Raises ConfigError, with the nearest name, if there is none."""
+    """The set of this name. Raises ConfigError, with the nearest name, if there is none."""
     if name.lower() not in PUBLIC_SETS:
         near = nearest(name.lower(), PUBLIC_SETS)
         guess = f"did you mean {near}?" if near else f"use one of {', '.join(PUBLIC_SETS)}"

@@ -10,7 +10,7 @@ from recbole_metarec.tables import COUNT, Column, Table
 
 @dataclass(frozen=True)
 class Stage:
-    """How much there is after a step."""
+    """How much is left after a step."""
 
     label: str
     events: int

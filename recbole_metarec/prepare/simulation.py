@@ -1,6 +1,6 @@
 """Domains with a known truth: a target, and sources that are related to it by a chosen degree.
 
-Items fall into hidden clusters, which all domains have in common; nothing in an id tells the cluster. A next item is
+Items fall into hidden clusters, which all domains have in common; an id says nothing of its cluster. A next item is
 drawn in two steps. Its cluster: with probability ``noise`` any, else one of the few likely successors of the last
 item's cluster. The item: by a Zipf law over the ranks in its cluster. So
 

@@ -1,6 +1,6 @@
 """Parts of a domain that experiments compare, in the cache: a subsample of its users, or two halves that share some.
 
-A cut is deterministic, and is used again where it is there and of the very same files.
+A cut is deterministic, and is reused if it was made from the very same files.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _CORE = 3  # events of every user and item in a half: a user needs three for a t
 
 
 def share_name(name: str, share: float, number: int = 0) -> str:
-    """What a domain of this share of ``name``'s users is called: ``Scientific-users10`` for 0.1, then ``-2``, ..."""
+    """The name of a domain with this share of ``name``'s users: ``Scientific-users10`` for 0.1, then ``-2``, ..."""
     if share == 1:
         return name
     return f"{name}-users{100 * share:.10g}" + (f"-{number + 1}" if number else "")

@@ -99,7 +99,7 @@ def _as_role(role: str, name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def _check_exact(path: Path, form: Form, part: pl.DataFrame) -> None:
-    """Ids that a float holds only roundly would be one id for several."""
+    """Floats that round ids would make one id of several. Raises DataError."""
     for role in (USER, ITEM):
         limit = _EXACT.get(part[role].dtype) if role in part.columns else None
         largest = part[role].abs().max() if limit else None

@@ -60,7 +60,7 @@ def is_atomic(path: Path) -> bool:
 
 
 def no_known_texts(path: Path) -> str:
-    """Why nobody can tell which columns of a RecBole ``.item`` file are texts, and what to do; "" if that is known."""
+    """Why it is unknown which columns of a RecBole ``.item`` file are texts, and what to do; "" if it is known."""
     names = atomic_columns(path)
     if ITEM in names and set(names) & set(_ATOMIC_TEXTS):
         return ""
@@ -110,7 +110,7 @@ def form_texts(path: Path, form: Form, wanted: Collection[str], skip_bad: bool, 
 
 
 def _fail_without_zeros(path: Path, form: Form, wanted: Collection[str]) -> None:
-    """Raises DataError if the file's items are those of the events but for zeros in front."""
+    """Raises DataError if the file's items differ from those of the events by leading zeros."""
     there = [frame[ITEM_ROLE] for frame in RowReader(path, form, True).frames()]
     pair = without_their_zeros(pl.concat(there), pl.Series(sorted(wanted))) if there else None
     if pair:

@@ -32,7 +32,7 @@ _WRITTEN = {"%Y%m%d": 1, "%Y%m%d%H%M": 10**4, "%Y%m%d%H%M%S": 10**6}  # as one n
 
 
 def looks_like_time(text: str) -> bool:
-    """Whether a text is a number or a date, such as no column is called."""
+    """Whether a text is a number or a date, and so no name of a column."""
     return bool(_NUMBER.fullmatch(text) or _PYTHON_DATE.match(text))
 
 
@@ -84,7 +84,7 @@ def whole_if_exact(times: pl.Series) -> pl.Series:
 
 
 def check_format(time_format: str) -> None:
-    """Raises ConfigError for a ``--time_format`` that cannot tell a day."""
+    """Raises ConfigError for a ``--time_format`` that does not say the day."""
     told = {"%s"} & {*re.findall("%.", time_format)} or re.search("%[yYcGxDF]", time_format)
     if "%Z" in re.findall("%.", time_format):
         raise ConfigError(

@@ -13,7 +13,7 @@ class Vocabulary:
 
     An id is looked up by a 64-bit hash among sorted runs, each at least twice as long as the next, so that a block of
     ids costs a few binary searches. Names are packed block by block and unpacked only on request. Two
-    ids with one hash (about 3 in a million files of ten million ids have such a pair) are told apart by a second hash.
+    ids with one hash (about 3 in a million files of ten million ids have such a pair) differ in a second hash.
     """
 
     def __init__(self):
