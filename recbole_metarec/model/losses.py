@@ -31,11 +31,19 @@ class Places(NamedTuple):
     answered: Tensor | None = None
 
     @classmethod
-    def of(cls, rows: Tensor, items: Tensor, count: int, targets: Tensor | None = None) -> "Places":
-        """Of so many rows. targets: int64 [R]."""
-        starts = torch.searchsorted(rows, torch.arange(count + 1, device=rows.device)).cpu().numpy()
-        answered = None if targets is None else (targets[rows] == items).nonzero()[:, 0]
-        return cls(rows, items, starts, answered)
+    def of(cls, keys: Tensor, n: int, count: int, targets: Tensor | None = None) -> "Places":
+        """Of so many rows: ascending keys row * n + item, each once, int64 [E]. targets: int64 [R]."""
+        first = torch.arange(count + 1, device=keys.device) * n
+        starts = torch.searchsorted(keys, first)
+        rows = torch.repeat_interleave(starts.diff())
+        answered = None
+        if targets is not None and len(keys):
+            wanted = first[:-1] + targets
+            at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+            answered = at[keys[at] == wanted]
+        elif targets is not None:
+            answered = keys
+        return cls(rows, keys - first.index_select(0, rows), starts.cpu().numpy(), answered)
 
 
 class Offsets(NamedTuple):

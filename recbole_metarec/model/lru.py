@@ -3,6 +3,7 @@
 Knows tensors only, no recommender framework. Letters: B batch, L length, d width, n = 2d state size.
 Sequences are padded on the right: the recurrence is causal, so padding never reaches a real position and
 the output at ``length - 1`` summarises the history without any mask.
+Weights may also be those of M encoders, [M, ...], for x [M, T, d] (:mod:`recbole_metarec.model.packing`).
 """
 
 import math
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from recbole_metarec.model.packing import PackedDraws, Packing, packed_scan, packed_scan_reference
 from recbole_metarec.randomness import RowsOf
+
+Draws = torch.Generator | RowsOf | PackedDraws | None
 
 
 def scan_reference(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
@@ -69,7 +73,7 @@ class _Scan(torch.autograd.Function):
         return into_inputs, into_eigenvalues
 
 
-def dropout(x: Tensor, probability: float, generator: torch.Generator | RowsOf | None) -> Tensor:
+def dropout(x: Tensor, probability: float, generator: Draws) -> Tensor:
     """Inverted dropout whose mask comes from the given generator; without one (evaluation) x itself.
 
     Sixteen random bits decide each element (drawing a float for each costs more than the layer that it follows),
@@ -85,8 +89,12 @@ def dropout(x: Tensor, probability: float, generator: torch.Generator | RowsOf |
     return x * mask
 
 
-def _random_bits(shape: torch.Size, device: torch.device, generator: torch.Generator | RowsOf) -> Tensor:
+def _random_bits(shape: torch.Size, device: torch.device, generator: torch.Generator | RowsOf | PackedDraws) -> Tensor:
     """Sixteen for each element, int16."""
+    if isinstance(generator, PackedDraws):
+        each = zip(generator.generators, generator.shapes, strict=True)
+        bits = [_random_bits(torch.Size((*size, shape[-1])), device, one) for one, size in each]
+        return generator.packing.packed(bits)
     if isinstance(generator, RowsOf):
         whole = torch.Size((generator.count, *shape[1:]))
         return _random_bits(whole, device, generator.generator)[generator.rows]
@@ -94,6 +102,22 @@ def _random_bits(shape: torch.Size, device: torch.device, generator: torch.Gener
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
     words.random_(-(2**63), None, generator=generator)
     return words.view(torch.int16)[:count].view(shape)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As ``F.linear``, or with M weights for x [M, T, d]."""
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+
+
+def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """As ``norm``, or with M weights for x [M, T, d]."""
+    if norm.weight.dim() == 1:
+        return norm(x)
+    # ones: without a weight PyTorch's second derivative makes a tensor that nobody can tell where it is
+    scaled = F.layer_norm(x, norm.normalized_shape, norm.weight.new_ones(norm.normalized_shape), eps=norm.eps)
+    return torch.addcmul(norm.bias[:, None], scaled, norm.weight[:, None])
 
 
 class LinearRecurrence(nn.Module):
@@ -122,20 +146,23 @@ class LinearRecurrence(nn.Module):
 
     def drive(self, x: Tensor) -> Tensor:
         """gamma * (B x + b): real [..., d] to complex [..., n]."""
-        gamma = torch.exp(self.log_gamma).repeat_interleave(2)
-        flat = F.linear(x, self.into_state.weight * gamma[:, None], self.into_state.bias * gamma)
+        gamma = torch.exp(self.log_gamma).repeat_interleave(2, dim=-1)
+        flat = linear(x, self.into_state.weight * gamma[..., None], self.into_state.bias * gamma)
         return torch.view_as_complex(flat.unflatten(-1, (-1, 2)))
 
     def read(self, states: Tensor) -> Tensor:
         """Re(C h + c): complex [..., n] to real [..., d]."""
-        return self.out_of_state(torch.view_as_real(states).flatten(-2))
+        return linear(torch.view_as_real(states).flatten(-2), self.out_of_state.weight, self.out_of_state.bias)
 
-    def forward(self, x: Tensor, plain: bool = False) -> Tensor:
+    def forward(self, x: Tensor, plain: bool = False, packing: Packing | None = None) -> Tensor:
         """[B, L, d] to [B, L, d]; ``plain`` uses the scan that can be differentiated twice."""
-        return self.read(self.states(x, plain))
+        return self.read(self.states(x, plain, packing))
 
-    def states(self, x: Tensor, plain: bool = False) -> Tensor:
+    def states(self, x: Tensor, plain: bool = False, packing: Packing | None = None) -> Tensor:
         """h: real [B, L, d] to complex [B, L, n]."""
+        if packing is not None:
+            run = packed_scan_reference if plain else packed_scan
+            return run(self.drive(x), self.eigenvalues(), packing)
         run = scan_reference if plain else scan
         return run(self.drive(x), self.eigenvalues())
 
@@ -152,8 +179,8 @@ class RecurrentBlock(nn.Module):
         self.narrow = nn.Linear(4 * width, width)
         self.feed_forward_norm = nn.LayerNorm(width, eps=1e-5)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None, plain: bool) -> Tensor:
-        return self._after_recurrence(x, self.recurrence(x, plain), generator)
+    def forward(self, x: Tensor, generator: Draws, plain: bool, packing: Packing | None = None) -> Tensor:
+        return self._after_recurrence(x, self.recurrence(x, plain, packing), generator)
 
     def last(self, x: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
         """The output at one position of each row alone, without dropout: x [B, L, d] to [B, d]."""
@@ -164,10 +191,11 @@ class RecurrentBlock(nn.Module):
         state = self.recurrence.eigenvalues() * state + self.recurrence.drive(x)
         return self._after_recurrence(x, self.recurrence.read(state), None), state
 
-    def _after_recurrence(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        x = self.recurrence_norm(dropout(y, self.dropout_prob, generator) + x)
-        hidden = dropout(F.gelu(self.widen(x)), self.dropout_prob, generator)
-        return self.feed_forward_norm(dropout(self.narrow(hidden), self.dropout_prob, generator) + x)
+    def _after_recurrence(self, x: Tensor, y: Tensor, generator: Draws) -> Tensor:
+        x = _normed(dropout(y, self.dropout_prob, generator) + x, self.recurrence_norm)
+        hidden = dropout(F.gelu(linear(x, self.widen.weight, self.widen.bias)), self.dropout_prob, generator)
+        y = dropout(linear(hidden, self.narrow.weight, self.narrow.bias), self.dropout_prob, generator)
+        return _normed(y + x, self.feed_forward_norm)
 
 
 class LRUEncoder(nn.Module):
@@ -181,11 +209,16 @@ class LRUEncoder(nn.Module):
         self.blocks = nn.ModuleList(RecurrentBlock(width, dropout_prob, r_min, r_max) for _ in range(n_layers))
         self.apply(_truncated_normal)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None, plain: bool = False) -> Tensor:
-        """[B, L, d] to [B, L, d]. Drops out only with a generator; ``plain`` can be differentiated twice."""
-        x = self.norm(dropout(x, self.dropout_prob, generator))
+    def forward(
+        self, x: Tensor, generator: Draws = None, plain: bool = False, packing: Packing | None = None
+    ) -> Tensor:
+        """[B, L, d] to [B, L, d]. Drops out only with a generator; ``plain`` can be differentiated twice.
+
+        packing: of several batches, x [M, T, d]; the weights are those of M encoders.
+        """
+        x = _normed(dropout(x, self.dropout_prob, generator), self.norm)
         for block in self.blocks:
-            x = block(x, generator, plain)
+            x = block(x, generator, plain, packing)
         return x
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:

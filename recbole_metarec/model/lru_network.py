@@ -1,6 +1,6 @@
 """The network of LRURec: item table, linear recurrent encoder, scores by inner product (WSDM 2024)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from recbole_metarec.model.item_memory import ItemMemory, MemoryBatch, without_l
 from recbole_metarec.model.losses import sampled_softmax_loss, softmax_loss, softmax_loss_reference
 from recbole_metarec.model.lru import LRUEncoder
 from recbole_metarec.model.network import Memory, SequenceNetwork
+from recbole_metarec.model.packing import Layout, PackedDraws, Packing
 from recbole_metarec.model.seen_offset import SeenOffset, SeenPlaces, seen_places
 from recbole_metarec.model.text_map import TextMap
 
@@ -32,6 +33,7 @@ class Facts(NamedTuple):
     """What losses read of a batch beside its items: the items seen at its predicted positions, what an item memory
     reads, and :meth:`~recbole_metarec.data.batches.SequenceBatch.distinct_inputs`."""
 
+    layout: Layout
     seen: SeenPlaces | None = None
     memory: MemoryBatch | None = None
     distinct: tuple[Tensor, Tensor, int] | None = None
@@ -96,6 +98,27 @@ class LRUNetwork(SequenceNetwork):
         """User states under trial weights: vectors [B, L, d] to [B, L, d]."""
         return self._call("encoder", parameters, vectors, generator, plain)
 
+    def predicted_states(
+        self,
+        parameters: Sequence[Parameters],
+        vectors: Sequence[Tensor],
+        batches: Sequence[SequenceBatch],
+        generators: Sequence[torch.Generator | None],
+        plain: bool,
+    ) -> Sequence[Tensor]:
+        """User states at the predicted positions of some prepared batches, [P, d] each, each under weights of its own:
+        several in one pass of the encoder. vectors: [B, L, d] of each."""
+        if len(batches) == 1:
+            states = self.encode(parameters[0], vectors[0], batches[0].drawing(generators[0]), plain)
+            return [states.flatten(0, 1).index_select(0, batches[0].predicted()[0])]
+        packing = Packing.of([batch.facts.layout for batch in batches], vectors[0].device)
+        draws = None
+        if generators[0] is not None:
+            draws = PackedDraws(tuple(generators), tuple(batch.inputs.shape for batch in batches), packing)
+        names = [name for name in parameters[0] if name.startswith("encoder.")]
+        stacked = {name: torch.stack([weights[name] for weights in parameters]) for name in names}
+        return packing.at_predicted(self._call("encoder", stacked, packing.packed(vectors), draws, plain, packing))
+
     def _call(self, part: str, parameters: Parameters, *arguments):
         """One of the network's modules under trial weights."""
         weights = {name[len(part) + 1 :]: value for name, value in parameters.items() if name.startswith(f"{part}.")}
@@ -116,13 +139,14 @@ class LRUNetwork(SequenceNetwork):
         if batch.facts is not None:
             return batch
         memory = None if self.memory is None else self.memory.batch_of(batch)
-        return self._with(Facts(self._seen_in(batch), memory), batch)
+        return self._with(batch, memory=memory)
 
-    def _seen_in(self, batch: SequenceBatch) -> SeenPlaces | None:
-        return None if self.seen is None else seen_places(batch.inputs, *batch.predicted())
-
-    def _with(self, facts: Facts, batch: SequenceBatch) -> SequenceBatch:
-        return replace(batch, positions=batch.predicted()[0], facts=facts).to(self.item_bias.device)
+    def _with(self, batch: SequenceBatch, **facts) -> SequenceBatch:
+        positions, answers = batch.predicted()
+        seen = None if self.seen is None else seen_places(batch.inputs, positions, answers)
+        layout = Layout(batch.lengths.cpu().numpy(), batch.inputs.shape[1], positions.cpu().numpy())
+        known = Facts(layout, seen, **facts)
+        return replace(batch, positions=positions, facts=known).to(self.item_bias.device)
 
     def target_loss(
         self,
@@ -138,19 +162,42 @@ class LRUNetwork(SequenceNetwork):
         plain: use operations that can be differentiated twice. rows_only: the gradient of the item table is a sparse
         tensor of the rows that were read; needs a sampled softmax, and a table that is not read through a text map.
         """
-        batch = self.prepared(batch)
-        table, bias = self.item_table(parameters, generator), parameters["item_bias"]
-        vectors = F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
-        states = self.encode(parameters, vectors, batch.drawing(generator), plain)
-        items = table, bias, self.popularity
-        draws = self.target_negatives, generator
-        loss = batch.part_of(self.item_loss(parameters, states, batch, items, *draws, plain, rows_only))
-        return loss if self.memory is None else loss + self._call("memory", parameters, batch.facts.memory, None, plain)
+        return self._target_losses([parameters], [batch], [generator], plain, rows_only)[0]
+
+    def target_losses(
+        self,
+        parameters: Sequence[Parameters],
+        batches: Sequence[SequenceBatch],
+        generators: Sequence[torch.Generator | None],
+        plain: bool = False,
+    ) -> list[Tensor]:
+        """:meth:`target_loss` of each of several batches under weights of its own, in one pass of the encoder."""
+        if getattr(self.target_loss, "__func__", None) is not LRUNetwork.target_loss:  # somebody's own
+            return [self.target_loss(*each, plain) for each in zip(parameters, batches, generators, strict=True)]
+        return self._target_losses(parameters, batches, generators, plain)
+
+    def _target_losses(self, parameters, batches, generators, plain: bool, rows_only: bool = False) -> list[Tensor]:
+        batches = [self.prepared(batch) for batch in batches]
+        tables = [self.item_table(*each) for each in zip(parameters, generators, strict=True)]
+        vectors = [
+            F.embedding(batch.inputs, table, padding_idx=0, sparse=rows_only)
+            for batch, table in zip(batches, tables, strict=True)
+        ]
+        states = self.predicted_states(parameters, vectors, batches, generators, plain)
+        losses = []
+        for weights, batch, generator, table, read in zip(parameters, batches, generators, tables, states, strict=True):
+            items = table, weights["item_bias"], self.popularity
+            draws = self.target_negatives, generator
+            loss = batch.part_of(self.item_loss(weights, read, batch, items, *draws, plain, rows_only))
+            if self.memory is not None:
+                loss = loss + self._call("memory", weights, batch.facts.memory, None, plain)
+            losses.append(loss)
+        return losses
 
     def item_loss(self, parameters, states, batch, items, negatives, generator, plain, rows_only=False) -> Tensor:
-        """Loss of states [B, L, d] against items: their table [n, d], bias [n] and distribution of negatives [n]."""
-        positions, answers = batch.predicted()
-        states = states.flatten(0, 1).index_select(0, positions)
+        """Loss of states [P, d] at the predicted positions of a prepared batch against items: their table [n, d], bias
+        [n] and distribution of negatives [n]."""
+        answers = batch.predicted()[1]
         table, bias, popularity = items
         seen = None if self.seen is None else self._call("seen", parameters, batch.facts.seen)
         if negatives:

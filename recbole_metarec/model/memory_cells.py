@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_metarec.data.pair_lags import GROUPS, LAGS, REACH
 from recbole_metarec.data.repeats import LAG_STARTS
@@ -47,7 +48,7 @@ class OwnCounts(NamedTuple):
         """The events of the owner int64 [R] of each scored row, one by one: row, item and count."""
         starts, ends = (torch.searchsorted(self.events, (owner + shift) * n_items) for shift in (0, 1))
         row, at = _ranges(starts, ends - starts)
-        return row, self.events[at] % n_items, self.event_counts[at]
+        return row, self.events.index_select(0, at) % n_items, self.event_counts.index_select(0, at)
 
 
 class PairTable(nn.Module):
@@ -88,25 +89,31 @@ class PairTable(nn.Module):
 
     def entries(self, latest: Tensor, owner: Tensor, own: OwnCounts) -> Entries:
         """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose own pairs are out."""
-        near = latest.flatten()
-        start = self.starts[near]
-        place, pair = _ranges(start, self.starts[near + 1] - start)
+        n, near = self.n_items, latest.flatten()
+        start = self.starts.index_select(0, near)
+        place, pair = _ranges(start, self.starts.index_select(0, near + 1) - start)
         item = self.neighbours.index_select(0, pair).long()
         counts = self.counts.index_select(0, pair).int()
-        if len(own.pairs):
-            of_owner = (owner.repeat_interleave(REACH) * self.n_items + near) * self.n_items
-            key = of_owner.index_select(0, place) + item
-            at = torch.searchsorted(own.pairs, key).clamp(max=len(own.pairs) - 1)
-            hit = (own.pairs.index_select(0, at) == key).nonzero()[:, 0]
-            counts[hit] = (counts[hit] - own.pair_counts[at[hit]]).clamp(min=0)
+        if len(item):
+            # far fewer pairs are own than there are entries: each is looked for among the entries of its place
+            first = (owner.repeat_interleave(REACH) * n + near) * n
+            start = torch.searchsorted(own.pairs, first)
+            of_place, at = _ranges(start, torch.searchsorted(own.pairs, first + n) - start)
+            wanted = of_place * n + own.pairs.index_select(0, at) % n
+            keys = place * n + item
+            entry = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+            found = (keys.index_select(0, entry) == wanted).nonzero()[:, 0]
+            entry, at = entry.index_select(0, found), at.index_select(0, found)
+            left = counts.index_select(0, entry) - own.pair_counts.index_select(0, at)
+            counts.index_copy_(0, entry, left.clamp_(min=0))
         return Entries(place, item, counts)
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Which range each element stands in, and the element: of starts[k] .. starts[k] + lengths[k] - 1 in turn."""
-    which = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
+    which = torch.repeat_interleave(lengths)
     shift = starts - lengths.cumsum(0) + lengths
-    return which, torch.arange(len(which), device=starts.device) + shift[which]
+    return which, torch.arange(len(which), device=starts.device) + shift.index_select(0, which)
 
 
 def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
@@ -114,17 +121,14 @@ def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
 
     Returns ascending keys (row * n + i) * n + j, int64 [K], and their counts, int [K, 4].
     """
-    keys, groups = [histories.new_zeros(0)], [histories.new_zeros(0)]
-    row = torch.arange(len(histories), device=histories.device)[:, None] * n_items
-    for group, (nearest, furthest) in enumerate(LAGS):
-        for lag in range(nearest, min(furthest, histories.shape[1] - 1) + 1):
-            first, second = histories[:, :-lag], histories[:, lag:]
-            real = second > 0
-            ways = (row + first) * n_items + second, (row + second) * n_items + first
-            keys += [way[real] for way in ways]
-            groups += [torch.full_like(keys[-2], group), torch.full_like(keys[-1], GROUPS - 1)]
-    unique, inverse = torch.unique(torch.cat(keys), return_inverse=True)
-    places = inverse * GROUPS + torch.cat(groups)
+    behind = F.pad(histories, (0, REACH)).unfold(1, REACH + 1, 1)[..., 1:]  # [B, L, REACH]
+    row, column, lag = (behind > 0).nonzero(as_tuple=True)
+    first, second = histories[row, column], behind[row, column, lag]
+    group = histories.new_tensor([g for g, (near, far) in enumerate(LAGS) for _ in range(near, far + 1)])[lag]
+    row = row * n_items
+    keys = torch.cat([(row + first) * n_items + second, (row + second) * n_items + first])
+    unique, inverse = torch.unique(keys, return_inverse=True)
+    places = inverse * GROUPS + torch.cat([group, torch.full_like(group, GROUPS - 1)])
     return unique, torch.bincount(places, minlength=len(unique) * GROUPS).view(-1, GROUPS).int()
 
 
@@ -162,14 +166,14 @@ def cells_of(
     latest = up_to(inputs, positions, REACH)
     entries = pairs.entries(latest, owner, own)
     rows, items, counts = own.events_of(owner, n)
-    place = torch.arange(latest.numel(), device=latest.device) // REACH * n
-    keys = torch.cat([place.index_select(0, entries.place) + entries.item, rows * n + items])
+    of_place = torch.arange(len(latest), device=latest.device).repeat_interleave(REACH) * n
+    keys = torch.cat([of_place.index_select(0, entries.place) + entries.item, rows * n + items])
     keys, inverse = torch.unique(keys, return_inverse=True)
     cell, of_owner = inverse.split([len(entries.item), len(rows)])
-    places = Places.of(keys // n, keys % n, len(positions), targets)
-    popularity = pairs.popularity[places.items]
-    left = popularity.index_add(0, of_owner, counts, alpha=-1).clamp(min=0)
+    places = Places.of(keys, n, len(positions), targets)
+    popularity = pairs.popularity.index_select(0, places.items)
+    left = popularity.index_add(0, of_owner, counts, alpha=-1).clamp_(min=0)
     seen = seen_places(inputs, positions)  # of the owner's own events
     seen_cell = torch.searchsorted(keys, seen.places.rows * n + seen.places.items)
-    near = pairs.popularity[latest.flatten()]
+    near = pairs.popularity.index_select(0, latest.flatten())
     return Cells(places, entries, near, cell, popularity, left, seen_cell, seen.group, latest)

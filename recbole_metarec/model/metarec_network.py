@@ -4,6 +4,7 @@ The network holds the target's parameters only. Source item tables belong to the
 saved model serves without any source and costs what LRURec costs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from recbole_metarec.data.batches import SequenceBatch
 from recbole_metarec.model.item_memory import Evidence
-from recbole_metarec.model.lru_network import Facts, LRUNetwork, Parameters
+from recbole_metarec.model.lru_network import LRUNetwork, Parameters
 from recbole_metarec.model.quantizer import quantize
 
 
@@ -70,7 +71,7 @@ class MetaRecNetwork(LRUNetwork):
         if batch.facts is not None:
             return batch
         memory = self.memory.batch_of(*batch.lesson) if self.memory is not None and batch.lesson else None
-        return self._with(Facts(self._seen_in(batch), memory, batch.distinct_inputs()), batch)
+        return self._with(batch, memory=memory, distinct=batch.distinct_inputs())
 
     def source_loss(
         self,
@@ -87,23 +88,53 @@ class MetaRecNetwork(LRUNetwork):
         losses are means over the unique items of the batch. rows_only: the gradient of the source's table is a sparse
         tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
         """
-        batch = self.prepared_source(batch)
+        return self._source_losses([parameters], [source], [batch], [generator], plain, rows_only)[0]
+
+    def source_losses(
+        self,
+        parameters: Sequence[Parameters],
+        sources: Sequence[SourceItems],
+        batches: Sequence[SourceBatch],
+        generators: Sequence[torch.Generator | None],
+        plain: bool = False,
+        rows_only: bool = False,
+    ) -> list[Tensor]:
+        """:meth:`source_loss` of each of several sources under weights of its own, in one pass of the encoder."""
+        if getattr(self.source_loss, "__func__", None) is not MetaRecNetwork.source_loss:  # somebody's own
+            each = zip(parameters, sources, batches, generators, strict=True)
+            return [self.source_loss(*one, plain, rows_only) for one in each]
+        return self._source_losses(parameters, sources, batches, generators, plain, rows_only)
+
+    def _source_losses(self, parameters, sources, batches, generators, plain: bool, rows_only: bool) -> list[Tensor]:
+        batches = [self.prepared_source(batch) for batch in batches]
+        sides = list(zip(parameters, sources, batches, generators, strict=True))
+        read = [self._as_read(*side, rows_only) for side in sides]
+        states = self.predicted_states(parameters, [vectors for vectors, _, _ in read], batches, generators, plain)
+        losses = []
+        for (weights, source, batch, generator), (_, table, penalty), at in zip(sides, read, states, strict=True):
+            answers = table, source.bias, source.popularity
+            draws = self.source_negatives, generator
+            loss = self.item_loss(weights, at, batch, answers, *draws, plain, rows_only) + penalty
+            if batch.facts.memory is not None:
+                loss = loss + self._call("memory", weights, batch.facts.memory, batch.lesson[1], plain)
+            losses.append(loss)
+        return losses
+
+    def _as_read(
+        self, parameters: Parameters, source: SourceItems, batch: SourceBatch, generator, rows_only: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantized vectors [B, L, d] of a source's inputs, the table [n_i, d] in which its answers are searched, and
+        the losses of the quantization."""
         whole = self.source_table(parameters, source)
         items, places, padded = batch.facts.distinct
         raw = self._read(parameters, source, whole, items[padded:], generator, rows_only)
         codebook = self.item_table(parameters)
         vectors, penalty = self._through_codebook(codebook, raw)
         vectors = F.pad(vectors, (0, 0, padded, 0))
-        states = self.encode(parameters, F.embedding(places, vectors), generator, plain)
         table = whole
         if self.quantize_output and self.vq_heads:
             table = F.pad(self._through_codebook(codebook, whole[1:])[0], (0, 0, 1, 0))
-        answers = table, source.bias, source.popularity
-        draws = self.source_negatives, generator
-        loss = self.item_loss(parameters, states, batch, answers, *draws, plain, rows_only) + penalty
-        if batch.facts.memory is None:
-            return loss
-        return loss + self._call("memory", parameters, batch.facts.memory, batch.lesson[1], plain)
+        return F.embedding(places, vectors), table, penalty
 
     def source_table(self, parameters: Parameters, source: SourceItems) -> Tensor:
         """Vectors of a source's items under trial weights, before quantization: [n_i, d]."""

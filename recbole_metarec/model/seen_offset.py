@@ -41,10 +41,10 @@ class SeenOffset(nn.Module):
 def seen_places(inputs: Tensor, positions: Tensor, targets: Tensor | None = None) -> SeenPlaces:
     """The items up to flat ``positions`` int64 [R], ascending, of ``inputs`` int64 [B, W]. targets: int64 [R], the item
     that each of these rows is to predict."""
-    n = int(inputs.max()) + 1 if len(inputs) else 1
+    n = 1 + int(max(inputs.max(), 0 if targets is None else targets.max()))
     keys, lags = seen_items(inputs, positions, n)
     group = torch.bucketize(lags, lags.new_tensor(LAG_STARTS[1:]), right=True)
-    return SeenPlaces(Places.of(keys // n, keys % n, len(positions), targets), group)
+    return SeenPlaces(Places.of(keys, n, len(positions), targets), group)
 
 
 def seen_items(inputs: Tensor, positions: Tensor, n_items: int) -> tuple[Tensor, Tensor]:

@@ -15,17 +15,20 @@ from torch import Tensor
 _TINY, _HUGE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 Tensors = dict[str, Tensor]
-Loss = Callable[[Tensors], Tensor]
+Losses = Callable[[Sequence[Tensors]], Sequence[Tensor]]  # of each of several sources, under weights of its own
 
 
 @dataclass(frozen=True)
 class TrialUpdate:
     """What K trial updates on a source did. phi = theta - moved.
 
-    phi, moved: every shared parameter. own: gradients of the source's own tensors, and source_gradient: of the shared
+    theta, rates: the shared parameters and log(alpha) as this trial alone has read them. phi, moved: every shared
+    parameter. own: gradients of the source's own tensors, and source_gradient: of the shared
     ones, both in the first inner step. loss: the source's loss in the first inner step, detached.
     """
 
+    theta: Tensors
+    rates: Tensors
     phi: Tensors
     moved: Tensors
     source_gradient: Tensors
@@ -58,50 +61,85 @@ def gradients(loss: Tensor, parameters: Tensors, create_graph: bool = False, kee
     return {name: torch.zeros_like(value) if grad is None else grad for (name, value), grad in pairs}
 
 
-def trial_update(
-    parameters: Tensors, losses: Sequence[Loss], own: Sequence[Tensor], log_rates: Tensors, second_order: bool
-) -> TrialUpdate:
-    """phi = theta - alpha * grad, once for each of the K losses (each the source's loss on a fresh batch).
+def gradients_of_each(
+    losses: Sequence[Tensor], parameters: Sequence[Tensors], create_graph: bool = False
+) -> list[Tensors]:
+    """As :func:`gradients` of each of several losses, by parameters that no other of them reads."""
+    every = {(number, name): value for number, each in enumerate(parameters) for name, value in each.items()}
+    found = gradients(torch.stack([*losses]).sum(), every, create_graph)
+    return [{name: found[number, name] for name in each} for number, each in enumerate(parameters)]
 
-    parameters: theta, leaves that require gradients. own: the source's item table and bias, constant during the K
-    steps. log_rates: log(alpha), a scalar for each parameter. second_order keeps the graph of phi on theta.
+
+def trial_updates(
+    parameters: Tensors,
+    losses: Sequence[Losses],
+    own: Sequence[Sequence[Tensor]],
+    log_rates: Tensors,
+    second_order: bool,
+) -> list[TrialUpdate]:
+    """phi = theta - alpha * grad for each source, once for each of the K losses (each on fresh batches of all sources).
+
+    parameters: theta, the same for all sources. own: each source's item table and bias, constant during the K steps.
+    log_rates: log(alpha), a scalar for each parameter. second_order keeps the graph of phi on theta.
     """
-    phi, moved, first = parameters, None, None
-    alphas = dict(zip(log_rates, torch.stack([*log_rates.values()]).exp().unbind(), strict=True))
-    for loss_of in losses:
-        loss = loss_of(phi)
-        wanted = {**phi, **{f"own.{i}": tensor for i, tensor in enumerate(own if first is None else ())}}
-        found = gradients(loss, wanted, create_graph=second_order)
-        gradient = {name: found[name] for name in phi}
-        if first is None:
-            own_gradients = tuple(found[f"own.{i}"].detach() for i in range(len(own)))
-            first = {name: value.detach() for name, value in gradient.items()}, own_gradients, loss.detach()
-        step = {name: alphas[name] * value for name, value in gradient.items()}
-        moved = step if moved is None else {name: moved[name] + value for name, value in step.items()}
-        differences = torch._foreach_sub([parameters[name] for name in moved], list(moved.values()))
-        phi = dict(zip(moved, differences, strict=True))
-        if not second_order:
-            phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
-    return TrialUpdate(phi, {name: value.detach() for name, value in moved.items()}, *first)
+    thetas, rates = ([_leaves(values) for _ in own] for values in (parameters, log_rates))
+    alphas = [dict(zip(rate, torch.stack([*rate.values()]).exp().unbind(), strict=True)) for rate in rates]
+    tables = [{f"own.{number}": tensor for number, tensor in enumerate(each)} for each in own]
+    phis, moves, first = thetas, [None] * len(own), None
+    for losses_of in losses:
+        found = losses_of(phis)
+        wanted = phis if first else [phi | table for phi, table in zip(phis, tables, strict=True)]
+        gradient = gradients_of_each(found, wanted, create_graph=second_order)
+        first = first or [_first_step(*each) for each in zip(thetas, tables, gradient, found, strict=True)]
+        moves = [_further(*each) for each in zip(moves, alphas, gradient, strict=True)]
+        phis = [_less(*each, second_order) for each in zip(thetas, moves, strict=True)]
+    moves = [{name: value.detach() for name, value in moved.items()} for moved in moves]
+    return [TrialUpdate(*each, **kept) for *each, kept in zip(thetas, rates, phis, moves, first, strict=True)]
 
 
-def outer_gradient(
-    parameters: Tensors, trial: TrialUpdate, target_loss: Loss, log_rates: Tensors, second_order: bool
-) -> Outer:
-    """g = (d phi / d theta) grad L_target(phi): exact through the trial update, or with d phi / d theta = identity.
+def _leaves(values: Tensors) -> Tensors:
+    """The same numbers with gradients of their own."""
+    return {name: value.detach().requires_grad_(value.requires_grad) for name, value in values.items()}
 
-    log_rates that require gradients receive theirs, exact or of first order as well:
+
+def _first_step(theta: Tensors, table: Tensors, gradient: Tensors, loss: Tensor) -> dict:
+    return {
+        "source_gradient": {name: gradient[name].detach() for name in theta},
+        "own": tuple(gradient[name].detach() for name in table),
+        "loss": loss.detach(),
+    }
+
+
+def _further(moved: Tensors | None, alpha: Tensors, gradient: Tensors) -> Tensors:
+    step = {name: rate * gradient[name] for name, rate in alpha.items()}
+    return step if moved is None else {name: moved[name] + value for name, value in step.items()}
+
+
+def _less(theta: Tensors, moved: Tensors, second_order: bool) -> Tensors:
+    differences = torch._foreach_sub([theta[name] for name in moved], list(moved.values()))
+    phi = dict(zip(moved, differences, strict=True))
+    return phi if second_order else {name: value.detach().requires_grad_() for name, value in phi.items()}
+
+
+def outer_gradients(trials: Sequence[TrialUpdate], target_losses: Losses, second_order: bool) -> list[Outer]:
+    """g = (d phi / d theta) grad L_target(phi) of each trial: exact through its updates, or with d phi / d theta = 1.
+
+    Rates that require gradients receive theirs, exact or of first order as well:
     phi = theta - sum_k alpha * grad_k, hence dL / d log(alpha) = -<grad L_target(phi), theta - phi>.
     """
-    loss = target_loss(trial.phi)
-    learned = {name: rate for name, rate in log_rates.items() if rate.requires_grad}
+    losses = target_losses([trial.phi for trial in trials])
+    learned = [{name: rate for name, rate in trial.rates.items() if rate.requires_grad} for trial in trials]
     if second_order:
-        found = gradients(loss, {**parameters, **{f"rate.{name}": rate for name, rate in learned.items()}})
-        rates = {name: found.pop(f"rate.{name}") for name in learned}
-        return Outer(found, loss.detach(), rates)
-    found = gradients(loss, trial.phi)
-    rates = {name: -(found[name] * trial.moved[name]).sum() for name in learned}
-    return Outer(found, loss.detach(), rates)
+        rates = [{f"rate.{name}": rate for name, rate in each.items()} for each in learned]
+        found = gradients_of_each(losses, [trial.theta | rate for trial, rate in zip(trials, rates, strict=True)])
+        rates = [{name: one.pop(f"rate.{name}") for name in each} for one, each in zip(found, learned, strict=True)]
+    else:
+        found = gradients_of_each(losses, [trial.phi for trial in trials])
+        rates = [
+            {name: -(one[name] * trial.moved[name]).sum() for name in each}
+            for one, trial, each in zip(found, trials, learned, strict=True)
+        ]
+    return [Outer(one, loss.detach(), rate) for one, loss, rate in zip(found, losses, rates, strict=True)]
 
 
 def similarity(gradient: Tensors, moved: Tensors, names: Iterable[str]) -> Tensor:

@@ -119,6 +119,9 @@ class SourceSides:
     def __iter__(self):
         return iter(self.sides)
 
+    def __getitem__(self, some: slice) -> tuple[SourceSide, ...]:
+        return self.sides[some]
+
     @property
     def names(self) -> list[str]:
         """The sources' names, in order."""

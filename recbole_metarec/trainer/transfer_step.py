@@ -8,15 +8,18 @@ from torch import Tensor
 
 from recbole_metarec import processes
 from recbole_metarec.data.batches import BatchShare, SequenceBatch
+from recbole_metarec.model.metarec_network import SourceBatch
 from recbole_metarec.randomness import Streams
 from recbole_metarec.trainer import meta_step as meta
 from recbole_metarec.trainer.measuring import StepMeasurer
 from recbole_metarec.trainer.meta_step import Tensors
 from recbole_metarec.trainer.shares import Shares, deal
-from recbole_metarec.trainer.sources import SourceSide, SourceSides
+from recbole_metarec.trainer.sources import SourceSides
 from recbole_metarec.trainer.step import StepResult, of_all_processes
 from recbole_metarec.trainer.transfer_state import TransferSettings, TransferState
 from recbole_metarec.trainer.weighting import weighting_of
+
+INPUTS_A_PASS = 2048  # of several batches, that go through the encoder together on a CPU
 
 
 class Passes(list):
@@ -25,6 +28,22 @@ class Passes(list):
     def __init__(self, passes: Iterable, is_finite: Callable[..., Tensor]):
         super().__init__(passes)
         self.usable = torch.stack([is_finite(one) for one in self])
+
+
+def in_groups(batches: Sequence[SequenceBatch], device: torch.device) -> list[slice]:
+    """Which batches go through the encoder in one pass: as many as what its layers hold of them stays in cache.
+
+    On a GPU, which a pass of few kernels suits best, all of them.
+    """
+    if device.type == "cuda":
+        return [slice(0, len(batches))]
+    groups, start, inputs = [], 0, 0
+    for number, batch in enumerate(batches):
+        inputs += int((batch.inputs > 0).sum())
+        if inputs > INPUTS_A_PASS and number > start:
+            groups.append(slice(start, number))
+            start, inputs = number, int((batch.inputs > 0).sum())
+    return [*groups, slice(start, len(batches))]
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,7 @@ class TransferStep:
         self.own = range(len(sources)) if own is None else own
         self._rows = slice(None) if own is None else list(own)  # of a tensor of all M
         self.weighting = weighting_of(settings.gradient_rescaling)(settings)
+        self.device = state.smoothed.device
         self.measurer = StepMeasurer(model, sources, settings)
 
     def __call__(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult:
@@ -77,7 +97,7 @@ class TransferStep:
         prior = self._weigh("theta", trials, [at_theta] * len(trials), trials.usable)
         shares = self._shares(batch, prior, streams)
         own_shares = self._prepared(shares.of(self.own))
-        outers = self._outers(parameters, trials, own_shares, streams)
+        outers = self._outers(trials, own_shares, streams)
         weights = self._weigh("phi", trials, outers, trials.usable & outers.usable)
         counted = shares.counted(weights.values, weights.usable)
         scores = {"theta": prior.scores, "phi": weights.scores}
@@ -97,16 +117,25 @@ class TransferStep:
         return StepResult(loss, gradient, source_gradients, measured, none_usable=not any(usable))
 
     def _trials(self, parameters: Tensors, streams: Streams) -> Passes:
-        return Passes([self._trial(parameters, side, streams) for side in self.sources], meta.finite_trial)
+        fresh = [[side.next_batch() for _ in range(self.settings.inner_steps)] for side in self.sources]
+        groups = in_groups([batches[0] for batches in fresh], self.device)
+        trials = [trial for group in groups for trial in self._trials_on(group, fresh, parameters, streams)]
+        return Passes(trials, meta.finite_trial)
 
-    def _trial(self, parameters: Tensors, side: SourceSide, streams: Streams) -> meta.TrialUpdate:
-        exact, generator = self.settings.second_order, streams("source", side.name)
+    def _trials_on(
+        self, group: slice, fresh: list[list[SourceBatch]], parameters: Tensors, streams: Streams
+    ) -> list[meta.TrialUpdate]:
+        """Of some sources. fresh: K batches of every source."""
+        sides, exact = self.sources[group], self.settings.second_order
+        items, generators = [side.items for side in sides], [streams("source", side.name) for side in sides]
+        rows_only = any(side.rows_only for side in sides)
 
-        def loss_on(batch):
-            return lambda phi: self.model.source_loss(phi, side.items, batch, generator, exact, side.rows_only)
+        def losses_on(batches):
+            return lambda phis: self.model.source_losses(phis, items, batches, generators, exact, rows_only)
 
-        losses = [loss_on(side.next_batch()) for _ in range(self.settings.inner_steps)]
-        return meta.trial_update(parameters, losses, side.tensors, self.state.log_rates, exact)
+        losses = [losses_on(batches) for batches in zip(*fresh[group], strict=True)]
+        own = [side.tensors for side in sides]
+        return meta.trial_updates(parameters, losses, own, self.state.log_rates, exact)
 
     def _target_at_theta(self, parameters: Tensors, batch: SequenceBatch, streams: Streams) -> StepResult | None:
         """The target's loss before any trial, and its gradient by the compared parameters; None if not needed."""
@@ -142,19 +171,17 @@ class TransferStep:
         different = {id(share): self.model.prepared(share) for share in shares}  # all sources may have the same
         return [different[id(share)] for share in shares]
 
-    def _outers(self, parameters: Tensors, trials: Passes, shares: list[SequenceBatch], streams: Streams) -> Passes:
-        sides = zip(self.sources, trials, shares, strict=True)
-        return Passes([self._outer(parameters, *side, streams) for side in sides], meta.finite_outer)
+    def _outers(self, trials: Passes, shares: list[SequenceBatch], streams: Streams) -> Passes:
+        exact = self.settings.second_order
+        generators = [streams("outer", side.name) for side in self.sources]
+        outers = []
+        for group in in_groups(shares, self.device):
 
-    def _outer(
-        self, parameters: Tensors, side: SourceSide, trial: meta.TrialUpdate, share: SequenceBatch, streams: Streams
-    ):
-        exact, generator = self.settings.second_order, streams("outer", side.name)
+            def target_losses(phis, group=group):
+                return self.model.target_losses(phis, shares[group], generators[group], exact)
 
-        def target_loss(phi):
-            return self.model.target_loss(phi, share, generator, exact)
-
-        return meta.outer_gradient(parameters, trial, target_loss, self.state.log_rates, exact)
+            outers += meta.outer_gradients(trials[group], target_losses, exact)
+        return Passes(outers, meta.finite_outer)
 
     def _update(self, counted: Tensor, weights: Tensor, trials: Passes, outers: Passes) -> tuple[Tensor, Tensors]:
         """The loss, and the gradient of theta; alpha has learned. counted, weights: of the own sources, on the CPU."""

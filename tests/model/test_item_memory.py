@@ -263,6 +263,10 @@ class TestOffsets:
         return [tensor.requires_grad_() for tensor in (*inputs, values)], targets, keys // n, keys % n
 
     @staticmethod
+    def offsets(rows, items, targets, values):
+        return Offsets(Places.of(rows * 40 + items, 40, len(targets), targets), values)
+
+    @staticmethod
     def dense_loss(logits, targets):
         return (torch.logsumexp(logits[:, 1:], 1) - logits.gather(1, targets[:, None])[:, 0]).mean()
 
@@ -272,7 +276,7 @@ class TestOffsets:
         (states, table, bias, values), targets, rows, items = problem
         logits = (states @ table.T + bias).index_put((rows, items), values, accumulate=True)
         expected = torch.autograd.grad(self.dense_loss(logits, targets), (states, table, bias, values))
-        ours = loss(states, table, bias, targets, Offsets(Places.of(rows, items, len(targets), targets), values))
+        ours = loss(states, table, bias, targets, self.offsets(rows, items, targets, values))
         torch.testing.assert_close(ours, self.dense_loss(logits, targets))
         for one, other in zip(torch.autograd.grad(ours, (states, table, bias, values)), expected, strict=True):
             torch.testing.assert_close(one, other)
@@ -281,7 +285,7 @@ class TestOffsets:
         (_, _, base, values), targets, rows, items = problem
         logits = base.repeat(len(targets), 1).index_put((rows, items), values, accumulate=True)
         expected = torch.autograd.grad(self.dense_loss(logits, targets), (base, values))
-        ours = sparse_softmax_loss(base, targets, Offsets(Places.of(rows, items, len(targets), targets), values))
+        ours = sparse_softmax_loss(base, targets, self.offsets(rows, items, targets, values))
         torch.testing.assert_close(ours, self.dense_loss(logits, targets))
         for one, other in zip(torch.autograd.grad(ours, (base, values)), expected, strict=True):
             torch.testing.assert_close(one, other)
@@ -293,7 +297,7 @@ class TestOffsets:
             torch.randint(1, 9, (7,)),
             (torch.randint(0, 7, (20,)) * 9 + torch.randint(1, 9, (20,))).unique(),
         )
-        offsets = Offsets(Places.of(keys // 9, keys % 9, 7, targets), torch.randn(len(keys), dtype=torch.float64))
+        offsets = Offsets(Places.of(keys, 9, 7, targets), torch.randn(len(keys), dtype=torch.float64))
         drawn = negatives_distribution(np.r_[0, np.arange(1, 9)], torch.device("cpu")).double()
         generator = torch.Generator().manual_seed(0)
         sampled = sampled_softmax_loss(states, table, bias, targets, drawn, 200_000, generator, offsets=offsets)

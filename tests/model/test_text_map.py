@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.text_worlds import cluster_texts, write_text_shop
+from support.tiny import trial_update
 from support.worlds import TINY, Run, check_exact_resume, equal, write_items
 from torch.nn import functional as F
 
@@ -19,7 +20,6 @@ from recbole_metarec.model.metarec_network import SourceItems
 from recbole_metarec.model.quantizer import nearest_codes
 from recbole_metarec.serve import Recommender
 from recbole_metarec.trainer.checkpoint import read_checkpoint
-from recbole_metarec.trainer.meta_step import trial_update
 
 ALIGNED = {**TINY, "text_alignment": True, "text_width": 8, "sources": ["Near", "Bare"]}
 BATCH = SequenceBatch(torch.tensor([[3, 1, 4], [5, 9, 0]]), torch.tensor([[1, 4, 1], [9, 2, 0]]))

@@ -78,12 +78,23 @@ def meta_gradient(model, source, source_batches, target_batch, alpha, second_ord
     """(trial, outer) of one source, as the meta step makes them."""
     losses = [lambda phi, b=b: model.source_loss(phi, source, b, None, second_order) for b in source_batches]
     logs = rates(parameters, alpha)
-    trial = meta.trial_update(parameters, losses, (source.table, source.bias), logs, second_order)
+    trial = trial_update(parameters, losses, (source.table, source.bias), logs, second_order)
 
     def target(phi):
         return model.target_loss(phi, target_batch, None, second_order)
 
-    return trial, meta.outer_gradient(parameters, trial, target, logs, second_order)
+    return trial, outer_gradient(trial, target, second_order)
+
+
+def trial_update(parameters, losses, own, log_rates, second_order):
+    """The trial updates of one source by its losses on K batches."""
+    of_all = [lambda phis, loss=loss: [loss(phis[0])] for loss in losses]
+    return meta.trial_updates(parameters, of_all, [own], log_rates, second_order)[0]
+
+
+def outer_gradient(trial, target_loss, second_order):
+    """Of one trial."""
+    return meta.outer_gradients([trial], lambda phis: [target_loss(phis[0])], second_order)[0]
 
 
 STEP_DEFAULTS = {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.tiny import F64, meta_gradient, random_batch, rates, tiny_metarec
+from support.tiny import F64, meta_gradient, outer_gradient, random_batch, rates, tiny_metarec, trial_update
 
 from recbole_metarec.compare.settings import weighs_sources
 from recbole_metarec.config.schema import key_reference
@@ -35,8 +35,8 @@ def test_the_meta_gradient_of_a_quadratic_is_its_closed_form(steps):
     shrink = torch.linalg.matrix_power(torch.eye(5, dtype=F64) - alpha * a_source, steps)
     for second_order, expected in ((True, shrink @ at_phi), (False, at_phi)):
         parameters = {"x": theta}
-        trial = meta.trial_update(parameters, [source] * steps, (), rates(parameters, alpha), second_order)
-        outer = meta.outer_gradient(parameters, trial, target, rates(parameters, alpha), second_order)
+        trial = trial_update(parameters, [source] * steps, (), rates(parameters, alpha), second_order)
+        outer = outer_gradient(trial, target, second_order)
         torch.testing.assert_close(trial.phi["x"].detach(), phi)
         torch.testing.assert_close(trial.moved["x"], theta.detach() - phi)
         torch.testing.assert_close(trial.source_gradient["x"], (a_source @ theta + b_source).detach())
@@ -49,7 +49,7 @@ def test_the_meta_gradient_of_a_quadratic_is_its_closed_form(steps):
 def test_each_inner_step_takes_its_own_batch_at_its_own_place():
     parameters = {"x": torch.randn(5, dtype=F64, requires_grad=True)}
     (a, b, first), (c, d, second) = quadratic(), quadratic()
-    trial = meta.trial_update(parameters, [first, second], (), rates(parameters, 0.1), False)
+    trial = trial_update(parameters, [first, second], (), rates(parameters, 0.1), False)
     theta = parameters["x"].detach()
     middle = theta - 0.1 * (a @ theta + b)
     torch.testing.assert_close(trial.phi["x"].detach(), middle - 0.1 * (c @ middle + d))
@@ -68,12 +68,12 @@ def test_the_gradient_of_learned_rates(second_order, steps):
         return lambda phi: loss(phi) + (phi["x"] @ matrix @ phi["y"]).sin() + phi["y"].pow(2).sum()
 
     def value(logs):
-        trial = meta.trial_update(parameters, [of_both(source)] * steps, (), logs, False)
+        trial = trial_update(parameters, [of_both(source)] * steps, (), logs, False)
         return of_both(target)(trial.phi).item(), trial
 
     logs = {name: torch.tensor(a, dtype=F64, requires_grad=True) for name, a in (("x", -2.0), ("y", -3.0))}
-    trial = meta.trial_update(parameters, [of_both(source)] * steps, (), logs, second_order)
-    found = meta.outer_gradient(parameters, trial, of_both(target), logs, second_order).rates
+    trial = trial_update(parameters, [of_both(source)] * steps, (), logs, second_order)
+    found = outer_gradient(trial, of_both(target), second_order).rates
     for name in logs:
         if second_order:
             shifted = [value({**logs, name: logs[name].detach() + h})[0] for h in (1e-5, -1e-5)]
@@ -132,12 +132,13 @@ def test_the_exact_meta_gradient_of_loss_mode_against_the_surrogate_with_frozen_
 
     codes = codes_in(model, source, parameters)
     frozen = gather_codes(parameters["item_embedding.weight"].detach(), codes)  # sg(q) at the unmoved theta
-    seen = batch.inputs.unique()[1:]
+    seen, prepared = batch.inputs.unique()[1:], model.prepared_source(batch)
 
     def surrogate(theta):
         states = model.encode(theta, frozen[batch.inputs] * (batch.inputs > 0)[..., None], None, True)
         items = source.table.detach(), source.bias.detach(), None
-        loss = model.item_loss(theta, states, batch, items, 0, None, True)
+        states = states.flatten(0, 1)[prepared.predicted()[0]]
+        loss = model.item_loss(theta, states, prepared, items, 0, None, True)
         q = gather_codes(theta["item_embedding.weight"], codes[seen])
         return loss + model.codebook_weight * (q - source.table.detach()[seen]).square().mean()
 
@@ -275,11 +276,11 @@ def test_whatever_is_not_finite_in_a_pass_makes_its_source_unusable():
     for bad in (math.inf, -math.inf, math.nan):
         bad = torch.tensor([1.0, bad])
         for moved, own, loss in ((bad, good, good[0]), (good, bad, good[0]), (good, good, bad[1])):
-            trial = meta.TrialUpdate({"x": bad}, {"y": good, "x": moved}, {"x": good}, (good, own), loss)
+            trial = meta.TrialUpdate({}, {}, {"x": bad}, {"y": good, "x": moved}, {"x": good}, (good, own), loss)
             assert not bool(meta.finite_trial(trial))
         for gradient, loss in ((bad, good[0]), (good, bad[1])):
             assert not bool(meta.finite_outer(meta.Outer({"x": gradient}, loss, {})))
-    assert bool(meta.finite_trial(meta.TrialUpdate({"x": bad}, {"x": good}, {"x": bad}, (good, good), good[0])))
+    assert bool(meta.finite_trial(meta.TrialUpdate({}, {}, {"x": bad}, {"x": good}, {"x": bad}, (good, good), good[0])))
 
 
 def test_the_weighted_sum_leaves_out_what_is_not_finite():
