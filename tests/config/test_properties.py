@@ -122,4 +122,4 @@ def test_every_key_is_read_somewhere(name):
     if name in BY_RECBOLE or name in TransferSettings.__dataclass_fields__:
         return
     readers = [path for path, text in CODE.items() if name in re.findall(READ, text)]
-    assert readers, f"{name} stands in properties/ but nothing reads it"
+    assert readers, f"{name} is in properties/, but nothing reads it"
