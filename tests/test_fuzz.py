@@ -67,7 +67,7 @@ def reference_store(content: bytes):
     return users, items, histories
 
 
-@fuzz(400)
+@fuzz(200)
 @given(content=st.one_of(inter_files(), st.binary(max_size=80), st.binary(max_size=40).map(HEADER.encode().__add__)),
        block=st.sampled_from([1, 30, None]))  # fmt: skip
 def test_a_file_of_events_is_refused_or_read_as_it_stands(content, block, tmp_path):

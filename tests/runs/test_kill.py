@@ -18,7 +18,7 @@ from support.worlds import TINY, write_items, write_shop
 
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
-KILLS = int(os.environ.get("METAREC_KILLS", "12"))
+KILLS = int(os.environ.get("METAREC_KILLS", "6"))
 PLAIN = {key: value for key, value in TINY.items() if key != "vq_heads"} | {"epochs": 8}
 OURS = {"sources": ["Near", "Far"], "vq_heads": 2}
 CONFIGS = {
