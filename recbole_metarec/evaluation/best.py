@@ -7,10 +7,9 @@ import numpy as np
 import torch
 
 from recbole_metarec.data.sequences import SequenceStore
-from recbole_metarec.evaluation.ranking import chunk_sizes
+from recbole_metarec.evaluation.ranking import chunk_sizes, rows_at_once
 
 _USERS_PER_POOL = 8192  # sorted by length among themselves, so that rows of like length share their padding
-_SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once
 
 
 class Best(NamedTuple):
@@ -36,7 +35,7 @@ def best_items(network, store: SequenceStore, k: int, include_seen: bool, device
         pool = store.of_users(np.arange(start, min(start + _USERS_PER_POOL, len(store.users))))
         lengths = np.minimum(pool.lengths, network.longest)
         order = np.argsort(lengths, kind="stable")
-        sizes = chunk_sizes(lengths[order].tolist(), max(1, _SCORES_PER_CHUNK // store.n_items))
+        sizes = chunk_sizes(lengths[order].tolist(), rows_at_once(store.n_items))
         best = Best(np.zeros((len(order), k), np.int64), np.zeros((len(order), k), np.float32))
         for rows in np.split(order, np.cumsum(sizes)[:-1]):
             scores = _scores(network, pool, rows, int(lengths[rows].max()), device)

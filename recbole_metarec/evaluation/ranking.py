@@ -17,7 +17,8 @@ from recbole_metarec import processes
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation.seen import SeenItems
 
-_SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the catalogue and the batch size
+_SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the batch size
+_FEWEST_ROWS = 8  # scored at once, however large the catalogue: with fewer most of the time goes into reading the table
 _POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a model's layers hold stays in cache
 _EXACT_IN_FLOAT32 = 1 << 24
 _ROWS_IN_CACHE = 64  # rows of scores compared at once
@@ -68,6 +69,11 @@ def _leads_among(items: Tensor, target_scores: Tensor) -> Tensor:
 def _ranks(leads: Tensor, candidates) -> Tensor:
     """Ranks among so many candidates, the target one of them, int or int64 [B]: higher + lower + equal is known."""
     return torch.div(candidates + leads + 2, 2, rounding_mode="floor")
+
+
+def rows_at_once(n_items: int) -> int:
+    """How many rows of a catalogue of so many items are scored at once."""
+    return max(_FEWEST_ROWS, _SCORES_PER_CHUNK // n_items)
 
 
 def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
@@ -145,7 +151,7 @@ def _parts(model, eval_data, device: torch.device, show_progress: bool = False) 
     dataset = eval_data._dataset
     # rows of like length together: a model that trims its padding then has little of it
     lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
-    parts = order.split(chunk_sizes(lengths.tolist(), _SCORES_PER_CHUNK // dataset.item_num))
+    parts = order.split(chunk_sizes(lengths.tolist(), rows_at_once(dataset.item_num)))
     parts = parts[processes.number() :: processes.count()]
     for part in tqdm(parts, ncols=100, desc="Evaluate   ", disable=None) if show_progress else parts:
         interaction, struck_out, _, positives = eval_data.collate_fn(part.numpy())

@@ -211,7 +211,8 @@ def test_ranks_do_not_depend_on_the_batch_size(shop, monkeypatch, capsys):
     rank_all(scorer, run.test, torch.device("cpu"))
     monkeypatch.undo()
     scorer.most = 0
-    monkeypatch.setattr("recbole_metarec.evaluation.ranking._SCORES_PER_CHUNK", 100)
+    monkeypatch.setattr(ranking, "_SCORES_PER_CHUNK", 100)
+    monkeypatch.setattr(ranking, "_FEWEST_ROWS", 1)
     assert rank_all(scorer, run.test, torch.device("cpu"), show_progress=True).tolist() == found[0]
     assert scorer.most == 100 // run.dataset.item_num == 3
     chunked = rank_both(scorer, run.test, seen_by_test(run), torch.device("cpu"))
@@ -254,4 +255,5 @@ def test_chunks_hold_every_row_once_within_their_bounds(monkeypatch):
         assert size * lengths[end - 1] <= 40 or size == 1  # a row longer than the bound stands alone
         fits = end < len(lengths) and size < 16
         assert not fits or (size + 1) * lengths[end] > 40, "a chunk that could take one more row"
+    assert ranking.rows_at_once(10**6) == 8 and ranking.rows_at_once(2**17) == 16
     assert chunk_sizes([1, 2, 3], 0) == [1, 1, 1]  # a row of scores may be longer than a chunk

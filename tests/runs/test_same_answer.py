@@ -92,6 +92,7 @@ def test_evaluation_in_batches_of_one_of_seven_and_of_all_gives_the_same(shop, m
     found = []
     for size in (1, 7, len(rows)):
         monkeypatch.setattr(ranking, "_SCORES_PER_CHUNK", size * run.dataset.item_num)
+        monkeypatch.setattr(ranking, "_FEWEST_ROWS", 1)
         monkeypatch.setattr(ranking, "_POSITIONS_PER_CHUNK", 10**9)
         ranks = torch.from_numpy(run.trainer.rank(run.test))
         in_doubt = assert_ranks(scores, rows["item_id"], ranks, 1e-5)
