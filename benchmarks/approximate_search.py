@@ -14,6 +14,7 @@ from sides import build
 
 from recbole_metarec.model.lru_network import LRUNetwork
 from recbole_metarec.serve import Recommender
+from recbole_metarec.serving.search import ItemSearch
 
 _EPOCHS, _USERS, _NOISE = 5, 200, 0.5
 
@@ -38,9 +39,9 @@ def measure(options) -> Result:
     histories = [store.items[store.offsets[user] : store.offsets[user + 1]].tolist() for user in range(_USERS)]
     histories = [[str(item) for item in history] for history in histories]
     started = time.process_time()
-    search = recommender.approximate_search(options.probes)
+    search = ItemSearch(recommender, options.probes)
     built = time.process_time() - started
-    recall = recommender.recall(search, histories)
+    recall = search.recall(histories)
     states = [_state(recommender, history) for history in histories[:50]]
     sides = {"every item": None, "approximate search": search}
     sides = {name: partial(_milliseconds, recommender, states, how) for name, how in sides.items()}

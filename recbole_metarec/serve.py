@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from recbole_metarec.trainer.checkpoint import load_model, read_checkpoint
 # the reader of data brings pandas and Polars, half a second that an answer to a given history need not wait for
 histories = LazyModule("recbole_metarec.data.histories")
 remade = LazyModule("recbole_metarec.plugin.remade")  # it brings RecBole
-search = LazyModule("recbole_metarec.serving.search")
 
 # what must be text in a config, for its data to be read
 _TEXTS = ("data_path", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "field_separator")
@@ -40,6 +40,13 @@ class UserState:
 
     memory: Memory
     output: Tensor | None = None
+
+
+class Search(Protocol):
+    """What finds the best items without scoring all of them."""
+
+    def top(self, output: Tensor, k: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The k best items by number after what the network's ``forward`` returns for one user, and their scores."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +163,11 @@ class Recommender:
 
     @torch.no_grad()
     def top(
-        self, state: UserState, k: int = 10, exclude: Iterable[str] = (), search: "search.ItemSearch | None" = None
+        self, state: UserState, k: int = 10, exclude: Iterable[str] = (), search: Search | None = None
     ) -> list[tuple[str, float]]:
         """The k best items and their scores, best first; fewer where the catalogue has no more.
 
-        search: of :meth:`approximate_search`, where not every item is to be scored.
+        search: where not every item is to be scored, a :class:`~recbole_metarec.serving.search.ItemSearch`.
         Raises DataError for a user without any event, an unknown item in ``exclude``, or k below 1.
         """
         _check_count(k)
@@ -183,7 +190,7 @@ class Recommender:
         history: Iterable[str],
         k: int = 10,
         include_seen: bool = False,
-        search: "search.ItemSearch | None" = None,
+        search: Search | None = None,
     ) -> list[tuple[str, float]]:
         """The k best next items after a history of item names, oldest first: [(item, score)], best first.
 
@@ -200,22 +207,6 @@ class Recommender:
             output, memory = self.network.memory_of(numbers)
             state = UserState(memory, output)
         return self.top(state, k, () if include_seen else history, search)
-
-    def approximate_search(self, probes: float = 0.05) -> "search.ItemSearch":
-        """For a catalogue of hundreds of thousands of items: what finds the best of them without scoring all.
-
-        probes: the share of the catalogue that is looked into, in (0, 1]. :meth:`recall` tells what that misses.
-        Raises DataError without faiss, and for models other than LRURec and MetaRec.
-        """
-        return search.ItemSearch(self.network, probes)
-
-    def recall(self, search: "search.ItemSearch", histories: Iterable[Iterable[str]], k: int = 10) -> float:
-        """The share of the k best items after each of some histories that an approximate search finds, their mean."""
-        found = []
-        for history in histories:
-            best, some = ({item for item, _ in self.recommend(history, k, search=how)} for how in (None, search))
-            found.append(len(best & some) / max(1, len(best)))
-        return float(np.mean(found))
 
     def recommend_many(
         self, histories: Iterable[Iterable[str]], k: int = 10, include_seen: bool = False

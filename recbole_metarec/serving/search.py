@@ -7,6 +7,8 @@ all of these are scored exactly. So a score is never wrong, and an item is misse
 a cell that was not looked into.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,36 +17,49 @@ from recbole_metarec.errors import DataError
 from recbole_metarec.model.losses import Offsets
 from recbole_metarec.model.lru_network import LRUNetwork, Reading
 from recbole_metarec.model.memory_cells import cells_of
-from recbole_metarec.model.network import SequenceNetwork
 from recbole_metarec.model.seen_offset import seen_places
+from recbole_metarec.serve import Recommender
 
 _PER_CELL = 256  # items, about: looking into cells then costs as much as choosing them
 _PASSES, _SAMPLE = 10, 64  # of k-means that finds the cells, and the items of each that it reads
 
 
 class ItemSearch:
-    """The items of a network, in cells. probes: the share of the cells that a search looks into, in (0, 1]; with 1 it
-    is exact.
+    """The items of a model, in cells: for ``recommend`` and ``top`` of its Recommender.
 
-    Raises DataError without faiss, and for a network whose scores are no inner products.
+    probes: the share of the cells that a search looks into, in (0, 1]; with 1 it is exact. Raises DataError without
+    faiss, and for models other than LRURec and MetaRec.
+
+    >>> search = ItemSearch(recommender)                           # doctest: +SKIP
+    >>> recommender.recommend(["B00001"], search=search)           # doctest: +SKIP
     """
 
-    def __init__(self, network: SequenceNetwork, probes: float = 0.05):
+    def __init__(self, recommender: Recommender, probes: float = 0.05):
+        network = recommender.network
         if not isinstance(network, LRUNetwork):
             raise DataError(f"{type(network).__name__}: approximate search is for LRURec and MetaRec; leave it out")
         if not 0 < probes <= 1:
             raise DataError(f"probes is {probes}; give a share of the catalogue above 0 and up to 1, such as 0.05")
-        self._network, self._vectors = network, dense_items(network)
+        self._recommender, self._network, self._vectors = recommender, network, dense_items(network)
         self._index = _index_of(self._vectors[1:].float().cpu().numpy(), probes)
 
+    def recall(self, histories: Iterable[Iterable[str]], k: int = 10) -> float:
+        """The share of the k best items after each of some histories that are found, their mean."""
+        shares = []
+        for history in histories:
+            best, found = (self._recommender.recommend(history, k, search=search) for search in (None, self))
+            found = {item for item, _ in found}
+            shares.append(sum(item in found for item, _ in best) / max(1, len(best)))
+        return float(np.mean(shares))
+
     @torch.no_grad()
-    def top(self, output: Tensor | Reading, k: int, exclude: list[int]) -> tuple[Tensor, Tensor]:
+    def top(self, output: Tensor | Reading, k: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Of one user, as the network's ``forward`` has it: the best items by number, and their scores, best first.
 
         exclude: numbers of items that are not wanted.
         """
         query, offsets = dense_query(self._network, output)
-        excluded = torch.tensor(exclude, dtype=torch.int64, device=query.device)
+        excluded = torch.tensor(list(exclude), dtype=torch.int64, device=query.device)
         items = torch.unique(torch.cat([excluded, *(part.places.items for part in offsets)]))
         added = query.new_zeros(len(items))
         for part in offsets:
@@ -93,7 +108,7 @@ def _index_of(vectors: np.ndarray, probes: float):
     try:
         import faiss
     except ImportError as error:
-        raise DataError("approximate search needs faiss: pip install 'recbole-metarec[search]'") from error
+        raise DataError("approximate search needs faiss; pip install 'recbole-metarec[search]'") from error
     cells = max(1, len(vectors) // _PER_CELL)
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = _PASSES, _SAMPLE, 1

@@ -12,7 +12,7 @@ from recbole_metarec.data.sequences import SequenceStore
 from recbole_metarec.errors import DataError
 from recbole_metarec.model.lru_network import LRUNetwork
 from recbole_metarec.serve import Recommender
-from recbole_metarec.serving import search as search_module
+from recbole_metarec.serving.search import ItemSearch
 
 N_ITEMS = 4000
 FORMS = {"plain": {}, "offsets": {"seen_offset": True}, "memory": {"seen_offset": True, "item_memory": True},
@@ -60,7 +60,7 @@ def histories(count: int, seed: int = 1):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_search_of_all_cells_is_exact(form, include_seen):
     recommender = recommender_of(form)
-    search = recommender.approximate_search(probes=1)
+    search = ItemSearch(recommender, probes=1)
     for history in histories(20):
         exact = recommender.recommend(history, 10, include_seen)
         found = recommender.recommend(history, 10, include_seen, search)
@@ -71,10 +71,10 @@ def test_a_search_of_all_cells_is_exact(form, include_seen):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_search_of_some_cells_finds_most_and_scores_nothing_wrongly(form):
     recommender = recommender_of(form)
-    few, many = (recommender.approximate_search(probes) for probes in (0.1, 0.6))
+    few, many = (ItemSearch(recommender, probes) for probes in (0.1, 0.6))
     made = histories(30)
-    assert recommender.recall(few, made) < 1, "or nothing was left out"
-    assert recommender.recall(few, made) < recommender.recall(many, made) > 0.8
+    assert few.recall(made) < 1, "or nothing was left out"
+    assert few.recall(made) < many.recall(made) > 0.8
     for history in made[:5]:
         exact = dict(recommender.recommend(history, N_ITEMS))
         assert all(
@@ -89,7 +89,7 @@ def test_neighbours_that_the_memory_knows_are_always_candidates():
     with torch.no_grad():
         recommender.network.memory.item_bias.zero_()
         recommender.network.memory.head.popularity_weight.zero_()
-    search = recommender.approximate_search(probes=0.01)
+    search = ItemSearch(recommender, probes=0.01)
     for history in histories(10):
         best = [score for _, score in recommender.recommend(history, 3) if score > 0]
         found = [score for _, score in recommender.recommend(history, 3, search=search)]
@@ -99,18 +99,18 @@ def test_neighbours_that_the_memory_knows_are_always_candidates():
 def test_an_excluded_item_is_never_found_and_small_catalogues_run_out():
     network = LRUNetwork(5, 4, 1, 8)
     recommender = Recommender(network, ["[PAD]", "a", "b", "c", "d"])
-    search = recommender.approximate_search()
+    search = ItemSearch(recommender)
     assert {item for item, _ in recommender.recommend(["a", "b"], 10, search=search)} == {"c", "d"}
     assert len(recommender.recommend(["a"], 10, include_seen=True, search=search)) == 4
 
 
 def test_what_cannot_be_searched_is_told(monkeypatch):
     with pytest.raises(DataError, match="approximate search is for LRURec and MetaRec"):
-        search_module.ItemSearch(tiny_unisrec())
+        ItemSearch(Recommender(tiny_unisrec(), ["[PAD]", *map(str, range(1, 12))]))
     recommender = recommender_of("plain")
     for probes in (0, 1.5, -1):
         with pytest.raises(DataError, match="give a share of the catalogue above 0"):
-            recommender.approximate_search(probes)
+            ItemSearch(recommender, probes)
     real = builtins.__import__
 
     def without(name, *args, **keys):
@@ -120,4 +120,4 @@ def test_what_cannot_be_searched_is_told(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(DataError, match=r"pip install 'recbole-metarec\[search\]'"):
-        recommender.approximate_search()
+        ItemSearch(recommender)
