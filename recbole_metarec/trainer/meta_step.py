@@ -192,6 +192,12 @@ def finite(values: Iterable[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(dense)).isfinite().all()
 
 
+def in_order(gradient: Tensor | None) -> Tensor | None:
+    """A gradient as a fused optimiser must be given it: such a kernel reads it as it lies in memory, whatever its
+    strides."""
+    return gradient if gradient is None or gradient.is_sparse else gradient.contiguous()
+
+
 def weighted_sum(weights: Tensor, terms: Sequence[Tensors]) -> Tensors:
     """sum_i weights[i] * terms[i]; a term of weight 0 is left out even where it is not finite."""
     total = {name: torch.zeros_like(value) for name, value in terms[0].items()}

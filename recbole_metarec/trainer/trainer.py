@@ -23,7 +23,7 @@ from recbole_metarec.trainer.diagnostics import TransferMonitor
 from recbole_metarec.trainer.guard import Guard, guard_transfer, initial_weights
 from recbole_metarec.trainer.lessons import start_from
 from recbole_metarec.trainer.measuring import EpochRecord, add_codebook_use, of_all_sources
-from recbole_metarec.trainer.meta_step import finite
+from recbole_metarec.trainer.meta_step import finite, in_order
 from recbole_metarec.trainer.mixing import choose_share
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused, parameter_groups, slow_memory, steps_by_rows
 from recbole_metarec.trainer.sources import SourceSide, SourceSides, events_of_a_source
@@ -226,7 +226,7 @@ class TransferTrainer(Trainer):
         self.steps_done += 1
         self._check_finite(result, epoch)
         for name, parameter in self.model.named_parameters():
-            parameter.grad = result.gradient.get(name)  # None leaves a frozen one as it is
+            parameter.grad = in_order(result.gradient.get(name))  # None leaves a frozen one as it is
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.optimizer.step()

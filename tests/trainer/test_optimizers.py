@@ -7,6 +7,7 @@ from torch import nn
 
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 from recbole_metarec.trainer.optimizers import RowwiseOptimizer, fused
+from recbole_metarec.trainer.step import StepResult
 
 
 def adamw(parameters):
@@ -55,6 +56,19 @@ def test_one_kernel_for_all_steps_alike():
         quick.step()
     torch.testing.assert_close(one, other)
     assert fused(torch.optim.RMSprop([one], lr=0.1)).step is not None  # has no such kernel, and needs none
+
+
+def test_a_gradient_moves_its_parameter_whatever_its_strides(shop):
+    """A pass of several batches gives gradients of weights that lie transposed in memory."""
+    moved = []
+    for transposed in (False, True):
+        made = run(shop, "LRURec", fit=False)
+        name, weight = "encoder.blocks.0.widen.weight", made.model.encoder.blocks[0].widen.weight
+        gradient = torch.arange(float(weight.numel())).view_as(weight)
+        gradient = gradient.t().contiguous().t() if transposed else gradient
+        made.trainer._apply(StepResult(torch.tensor(1.0), {name: gradient}), 0)
+        moved.append(weight.detach().clone())
+    assert torch.equal(*moved)
 
 
 @pytest.mark.parametrize("given", [{"model": "LRURec", "target_negatives": 6}, {"source_negatives": 6}])
