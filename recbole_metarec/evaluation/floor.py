@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix, diags
 
-from recbole_metarec.evaluation.ranking import both_ranks_of
+from recbole_metarec.evaluation.ranking import both_ranks_of, rows_at_once
 from recbole_metarec.evaluation.seen import SeenItems
 
 _MOST_PAIRS = 50_000_000  # of items in one history; counting more would take longer than a glance
-_ROWS = 256
+_ROWS = 256  # at once, of a small catalogue
 
 
 def floor_ranks(users: np.ndarray, items: np.ndarray, rows: tuple, n_items: int, seen: SeenItems) -> dict:
@@ -18,7 +18,7 @@ def floor_ranks(users: np.ndarray, items: np.ndarray, rows: tuple, n_items: int,
     """
     row_users, targets = rows
     counts = np.bincount(items, minlength=n_items).astype(np.float32)
-    found = {"popularity": _ranked(lambda part: np.broadcast_to(counts, (len(part), n_items)), targets, seen)}
+    found = {"popularity": _ranked(lambda part: np.broadcast_to(counts, (len(part), n_items)), n_items, targets, seen)}
     sets = csr_matrix((np.ones(len(items), np.float32), (users, items)), shape=(int(users.max()) + 1, n_items))
     sets.data[:] = np.minimum(sets.data, 1.0)
     if np.square(np.diff(sets.indptr), dtype=np.float64).sum() <= _MOST_PAIRS:
@@ -26,14 +26,14 @@ def floor_ranks(users: np.ndarray, items: np.ndarray, rows: tuple, n_items: int,
         similarity = (scale @ (sets.T @ sets) @ scale).tolil()
         similarity.setdiag(0.0)
         similarity, histories = similarity.tocsr(), sets[row_users]
-        found["item-kNN"] = _ranked(lambda part: (histories[part] @ similarity).toarray(), targets, seen)
+        found["item-kNN"] = _ranked(lambda part: (histories[part] @ similarity).toarray(), n_items, targets, seen)
     return found
 
 
-def _ranked(scores_of, targets: np.ndarray, seen: SeenItems) -> tuple[np.ndarray, np.ndarray]:
-    both = []
-    for start in range(0, len(targets), _ROWS):
-        part = np.arange(start, min(start + _ROWS, len(targets)))
+def _ranked(scores_of, n_items: int, targets: np.ndarray, seen: SeenItems) -> tuple[np.ndarray, np.ndarray]:
+    both, step = [], min(_ROWS, rows_at_once(n_items))
+    for start in range(0, len(targets), step):
+        part = np.arange(start, min(start + step, len(targets)))
         scores = torch.from_numpy(np.array(scores_of(part), dtype=np.float32))
         rows, items = (torch.from_numpy(numbers) for numbers in seen.of_rows(part))
         both.append(both_ranks_of(scores, torch.from_numpy(targets[part]), rows, items))

@@ -4,6 +4,7 @@ import copy
 from collections import ChainMap, Counter, OrderedDict
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
@@ -32,7 +33,8 @@ def catalogue_of(train) -> DataStruct:
     """What RecBole's measures of lists read of a training part: how many items there are, and each one's events."""
     struct = DataStruct()
     struct.set("data.num_items", train.item_num)
-    struct.set("data.count_items", Counter(events_of(train)[1].tolist()))
+    events, items = pd.factorize(events_of(train)[1])
+    struct.set("data.count_items", Counter(dict(zip(items.tolist(), np.bincount(events).tolist()))))
     return struct
 
 
