@@ -1,4 +1,7 @@
-"""One validation pass (the whole catalogue ranked for every user) against one training epoch of LRURec."""
+"""One validation pass (the whole catalogue ranked for every user) against one training epoch of LRURec.
+
+With ``--memory`` both have the item memory, and the pass tries the encoder at eleven shares beside it.
+"""
 
 import numpy as np
 import torch
@@ -11,8 +14,9 @@ _CHECKED = 512
 
 
 def measure(options) -> Result:
-    side = build("LRURec", options.data_path)
+    side = build("LRURec", options.data_path, item_memory=options.memory, seen_offset=options.memory)
     side.epoch()
+    side.trainer._valid_epoch(side.valid)
     proof = same_ranks(side)
     valid = side.valid.dataset
 
@@ -23,7 +27,7 @@ def measure(options) -> Result:
     found = alternate(
         {
             "epoch": side.epoch,
-            "evaluation": lambda: seconds(lambda: rank_all(side.model, side.valid, side.trainer.device)),
+            "evaluation": lambda: seconds(lambda: side.trainer._valid_epoch(side.valid)),
             "both": lambda: seconds(both_protocols),
         },
         options.repeats,
@@ -58,4 +62,4 @@ def same_ranks(side) -> str:
 
 
 if __name__ == "__main__":
-    main(measure)
+    main(measure, memory={"action": "store_true", "help": "with the item memory and the offsets of seen items"})

@@ -57,13 +57,20 @@ def _leads(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def _leads_among(items: Tensor, target_scores: Tensor) -> Tensor:
+    _check_finite(items)
+    return _sums_of_signs(items - target_scores)
+
+
+def _check_finite(items: Tensor) -> None:
     # an infinity or NaN shows in its row's sum, and so, very rarely, do large numbers
     if not bool(items.sum(dim=1).isfinite().all()) and not bool(items.isfinite().all()):
         raise TrainingError("the model's scores: NaN or infinity; lower the learning rate or check the data")
+
+
+def _sums_of_signs(differences: Tensor) -> Tensor:
+    """Of each row, int64; the differences are used up."""
     # one pass instead of a count of each; in blocks of items, since whole numbers are exact in float32 up to 2^24 alone
-    return sum(
-        (block - target_scores).sign_().sum(dim=1).to(torch.int64) for block in items.split(_EXACT_IN_FLOAT32, dim=1)
-    )
+    return sum(block.sign_().sum(dim=1).to(torch.int64) for block in differences.split(_EXACT_IN_FLOAT32, dim=1))
 
 
 def _ranks(leads: Tensor, candidates) -> Tensor:
@@ -164,6 +171,32 @@ def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device)
     ranks = torch.zeros(len(shares), len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, interaction, targets, struck_out in _parts(model, eval_data, device):
         first, second = model.expert_scores(model(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN]))
-        for number, share in enumerate(shares):
-            ranks[number, part] = _ranks_without(struck_out, torch.lerp(first, second, share), targets).cpu()
+        ranks[:, part] = ranks_by_share(first, second, shares, targets, struck_out).cpu()
     return _of_all_processes(ranks)
+
+
+def ranks_by_share(first: Tensor, second: Tensor, shares: Sequence[float], targets: Tensor, struck_out=None) -> Tensor:
+    """Ranks by ``torch.lerp(first, second, share)`` of two experts' scores [B, n], for each share: int64 [S, B].
+
+    A few rows at a time for all shares, so that nothing leaves the cache between them. struck_out: row and item, int64
+    [N] each, of what is no candidate. Raises TrainingError if a score is NaN or infinite.
+    """
+    own, others = (scores.gather(1, targets[:, None]) for scores in (first, second))
+    own = torch.stack([torch.lerp(own, others, share) for share in shares])  # [S, B, 1]
+    rows = max(1, len(first)) if first.is_cuda else max(1, _ROWS_IN_CACHE // 4)
+    leads = []
+    for one, other, target_scores in zip(first[:, 1:].split(rows), second[:, 1:].split(rows), own.split(rows, dim=1)):
+        _check_finite(one)
+        _check_finite(other)
+        mixed = torch.empty_like(one)
+        sums = []
+        for share, score in zip(shares, target_scores, strict=True):
+            sums.append(_sums_of_signs(torch.lerp(one, other, share, out=mixed).sub_(score)))
+        leads.append(torch.stack(sums))
+    leads, candidates = torch.cat(leads, dim=1), first.shape[1] - 1
+    if struck_out is None:
+        return _ranks(leads, candidates)
+    at = tuple(each.to(first.device) for each in struck_out)
+    signs = [torch.lerp(first[at], second[at], share) - score[at[0], 0] for share, score in zip(shares, own)]
+    leads = leads.index_add(1, at[0], torch.stack(signs).sign_().to(torch.int64), alpha=-1)
+    return _ranks(leads, candidates - torch.bincount(at[0], minlength=len(first)))

@@ -53,9 +53,10 @@ class Offsets(NamedTuple):
     values: Tensor
 
     def added_to(self, logits: Tensor) -> Tensor:
-        """logits [R, n] and the offsets."""
-        at = self.places.rows, self.places.items
-        return logits.index_put(at, self.values.to(logits.dtype), accumulate=True)
+        """logits [R, n], contiguous, to which the offsets were added in place."""
+        places = self.places.rows * logits.shape[1] + self.places.items
+        logits.view(-1).index_add_(0, places, self.values.to(logits.dtype))
+        return logits
 
     def at_targets(self, count: int) -> Tensor:
         """The offset of the target of each of so many rows, 0 where it has none: [R]."""

@@ -14,7 +14,14 @@ from support.ndcg import ndcg_at
 
 from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation import ranking
-from recbole_metarec.evaluation.ranking import both_ranks_of, chunk_sizes, rank_all, rank_both, ranks_of
+from recbole_metarec.evaluation.ranking import (
+    both_ranks_of,
+    chunk_sizes,
+    rank_all,
+    rank_both,
+    ranks_by_share,
+    ranks_of,
+)
 from recbole_metarec.evaluation.recbole_metrics import metrics_of
 
 
@@ -29,6 +36,25 @@ def brute_force(scores, targets, seen=None):
         higher, equal = (sum(map(one, rivals)) for one in (row[target].__lt__, row[target].__eq__))
         ranks.append(1 + higher + -(-equal // 2))  # half of the ties, rounded up
     return ranks
+
+
+@pytest.mark.parametrize("blocks", [None, (5, 7)])
+@pytest.mark.parametrize("levels", [2, 10, None])
+def test_ranks_by_share_are_those_of_the_mixed_scores(monkeypatch, levels, blocks):
+    if blocks:
+        monkeypatch.setattr(ranking, "_EXACT_IN_FLOAT32", blocks[0])
+        monkeypatch.setattr(ranking, "_ROWS_IN_CACHE", blocks[1])
+    experts = torch.randn(2, 50, 21) if levels is None else torch.randint(0, levels, (2, 50, 21)).float()
+    targets, shares = torch.randint(1, 21, (50,)), (0.0, 0.1, 0.5, 0.7, 1.0)
+    seen = ((torch.rand(50, 21) < 0.3) & (torch.arange(21) > 0)).scatter(1, targets[:, None], False)
+    mixed = [torch.lerp(*experts, share) for share in shares]
+    assert ranks_by_share(*experts, shares, targets).tolist() == [ranks_of(m, targets).tolist() for m in mixed]
+    struck_out = seen.nonzero(as_tuple=True)
+    expected = [both_ranks_of(scores, targets, *struck_out)[1].tolist() for scores in mixed]
+    assert ranks_by_share(*experts, shares, targets, struck_out).tolist() == expected
+    experts[1, 3, 5] = float("nan")
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        ranks_by_share(*experts, (0.0,), targets)
 
 
 @pytest.mark.parametrize("blocks", [None, (5, 7)])
