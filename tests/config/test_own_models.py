@@ -249,8 +249,8 @@ def test_a_run_is_resumed_with_its_class_named_again_and_no_folder_imports_one(m
 
 @pytest.fixture
 def short_histories(tmp_path):
-    """Users of two to six events, for whom RecBole's split of general models keeps other rows."""
-    histories = [[(7 * user + 3 * step) % 12 for step in range(2 + user % 5)] for user in range(40)]
+    """Users of two to six different items, for whom RecBole's split of general models keeps other rows."""
+    histories = [[(7 * user + 5 * step) % 12 for step in range(2 + user % 5)] for user in range(40)]
     write_domain(tmp_path / "short", "Short", histories)
     return {**QUICK, "data_path": str(tmp_path / "short")}
 

@@ -50,7 +50,7 @@ def wrong_values(key: Key) -> list:
         edges = [int(value) if whole else value for value in outside(key.rule)]
         wrong += [[value] for value in edges] if kinds == ["list"] else edges
     if "int" in kinds or "float" in kinds:
-        wrong += ["word", True, math.nan, math.inf, [1], None, 10**400]
+        wrong += ["word", True, math.nan, math.inf, [1], 10**400, *([] if "none" in kinds else [None])]
     if "int" in kinds:
         wrong += [1.5, 2**31] if key.name != "seed" else [1.5, 2**32]
     if key.choices:
