@@ -51,8 +51,9 @@ def write(tmp_path, seed: int):
     rng = random.Random(seed)
     users = rng.sample(["u", "ü", "0", "00", "a user", "it's", "1.0", "e1", "[PAD]", "u u", "v"], 9)
     items = rng.sample(["i", "i i", "i'i", "#", "5", "05", "名前", "item\\n", "I", "nan?", "1e5"], 9)
+    some = lambda names: rng.choices(names, weights=range(1, 10))  # noqa: E731, so that filters find rare ones
     rows = [
-        [rng.choice(users), rng.choice(items), str(1_500_000_000 + 100 * rng.randrange(40)), rng.choice("12345"),
+        [*some(users), *some(items), str(1_500_000_000 + 100 * rng.randrange(40)), rng.choice("12345"),
          rng.choice(["a", "b", "", "null"]), rng.choice(users), rng.choice(["", "red", "red hat"])]
         for _ in range(160)
     ]  # fmt: skip
@@ -68,22 +69,22 @@ def write(tmp_path, seed: int):
     return folder
 
 
-COUNTS = {"user_inter_num_interval": "[3,inf)", "item_inter_num_interval": "[4,inf)"}
-FEWER = {"item_inter_num_interval": "[3,inf)"}
+COUNTS = {"user_inter_num_interval": "[8,inf)", "item_inter_num_interval": "[10,inf)"}
+FEWER = {"item_inter_num_interval": "[5,inf)"}
 ASKED = {
     "nothing": {},
     "core": COUNTS,
     "several intervals": {"item_inter_num_interval": "(2,8];[10,20)"},
     "an interval that RecBole passes over": {"user_inter_num_interval": "5,inf"},
     "values": {"load_col": ALL, "val_interval": {"rating": "[2,5]", "shop": ["a", "b"]}, **FEWER},
-    "names": {"val_interval": {"item_id": ["i", "5", "05", "#", "名前", "I"]}, **COUNTS},
-    "repeated events": {"rm_dup_inter": "first", **COUNTS},
+    "names": {"val_interval": {"item_id": ["i", "5", "05", "#", "名前", "I"]}, **FEWER},
+    "repeated events": {"rm_dup_inter": "first", **FEWER},
     "their last": {"rm_dup_inter": "last"},
     "all columns": {"load_col": ALL},
     "labels": {"load_col": ALL, "threshold": {"rating": 3}},
     "squeezed": {"load_col": ALL, "normalize_field": ["rating"]},
     "left out": {"load_col": None, "unload_col": {"inter": ["words", "shop", "friend"]}},
-    "an alias": {"load_col": ALL, "alias_of_user_id": ["friend"], "user_inter_num_interval": "[5,inf)"},
+    "an alias": {"load_col": ALL, "alias_of_user_id": ["friend"], "user_inter_num_interval": "[9,inf)"},
     "lines of users and items": {"load_col": WITH_ITEMS, **COUNTS},
     "values of lines": {
         "load_col": WITH_ITEMS,
@@ -91,6 +92,7 @@ ASKED = {
         "item_inter_num_interval": "[2,90)",
     },
 }
+WHOLE = ("nothing", "an interval that RecBole passes over", "all columns", "labels", "squeezed", "left out")
 
 
 def same_interaction(ours, theirs):
@@ -118,6 +120,7 @@ def test_a_target_read_by_column_is_the_one_that_recbole_reads(asked, seed, base
             assert getattr(ours, part) is None
         else:
             same_frame(getattr(ours, part), getattr(theirs, part))
+    assert (len(ours.inter_feat) < 164) == (asked not in WHOLE), "or the filters had nothing to do"
     for noted in ("field2type", "field2source", "field2seqlen", "field2bucketnum"):
         assert getattr(ours, noted) == getattr(theirs, noted), noted
     assert ours.field2id_token.keys() == theirs.field2id_token.keys()
