@@ -93,7 +93,7 @@ class PairTable(nn.Module):
         start = self.starts.index_select(0, near)
         place, pair = _ranges(start, self.starts.index_select(0, near + 1) - start)
         item = self.neighbours.index_select(0, pair).long()
-        counts = self.counts.index_select(0, pair).int()
+        counts = self.counts.index_select(0, pair)
         if len(item):
             # far fewer pairs are own than there are entries: each is looked for among the entries of its place
             first = (owner.repeat_interleave(REACH) * n + near) * n
@@ -105,7 +105,7 @@ class PairTable(nn.Module):
             found = (keys.index_select(0, entry) == wanted).nonzero()[:, 0]
             entry, at = entry.index_select(0, found), at.index_select(0, found)
             left = counts.index_select(0, entry) - own.pair_counts.index_select(0, at)
-            counts.index_copy_(0, entry, left.clamp_(min=0))
+            counts.index_copy_(0, entry, left.clamp_(min=0).to(counts.dtype))
         return Entries(place, item, counts)
 
 

@@ -16,6 +16,7 @@ from recbole_metarec.model.metarec_network import SourceBatch, SourceItems
 from recbole_metarec.randomness import torch_stream
 from recbole_metarec.trainer.forms import COUNT, Dependent, optimizer_form
 from recbole_metarec.trainer.lessons import Lessons
+from recbole_metarec.trainer.meta_step import in_order
 from recbole_metarec.trainer.optimizers import joined_states, part_of_state
 
 
@@ -130,7 +131,7 @@ class SourceSides:
     def step(self, gradients: Sequence[tuple[Tensor, Tensor] | None]) -> None:
         """One optimiser step with each source's gradients of (table, bias); None leaves a source as it is."""
         for side, pair in zip(self.sides, gradients, strict=True):
-            side.table.grad, side.bias.grad = pair or (None, None)
+            side.table.grad, side.bias.grad = map(in_order, pair or (None, None))
         self.optimizer.step()
 
     def state_dict(self) -> dict:
