@@ -199,4 +199,6 @@ def ranks_by_share(first: Tensor, second: Tensor, shares: Sequence[float], targe
     at = tuple(each.to(first.device) for each in struck_out)
     signs = [torch.lerp(first[at], second[at], share) - score[at[0], 0] for share, score in zip(shares, own)]
     leads = leads.index_add(1, at[0], torch.stack(signs).sign_().to(torch.int64), alpha=-1)
-    return _ranks(leads, candidates - torch.bincount(at[0], minlength=len(first)))
+    ranks = _ranks(leads, candidates - torch.bincount(at[0], minlength=len(first)))
+    ranks[:, at[0][at[1] == targets[at[0]]]] = first.shape[1]  # itself struck out: as in both_ranks_of
+    return ranks
