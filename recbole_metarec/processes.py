@@ -1,7 +1,7 @@
 """Several processes that train one model together, on one machine or on several. ``torchrun`` starts them.
 
-All that they tell each other goes through here, and for one process alone each function gives back what it was given:
-code that shares work out reads the same for one as for many.
+All communication between them goes through here. In a single process each function returns its argument, so that code
+that shares work out reads the same for one process as for many.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # commands that train nothing need no torch
 
 _Made = TypeVar("_Made")
 _WORDS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells each process
-_met = False  # whether this process has met the others: until then it works for itself, whoever started it
-_together = False  # whether they still can talk to each other
-_store = None  # where they have met; whoever started them keeps it, so that it outlives each of them
+_met = False  # whether this process has joined the others: until then it works alone, however it was started
+_together = False  # whether the processes can still communicate
+_store = None  # through which they have met; torchrun keeps it, so that it outlives each of them
 
 
 def started() -> int:
@@ -28,28 +28,31 @@ def started() -> int:
 
 
 def on_machine() -> int:
-    """Which of those on its machine this one is, from 0."""
+    """The rank of this process on its machine, from 0."""
     return int(os.environ["LOCAL_RANK"]) if started() > 1 else 0
 
 
 def count() -> int:
-    """How many processes share the work out: those that were started together, once they have met."""
+    """How many processes share the work: those that were started together, once they have met, else 1."""
     return started() if _met else 1
 
 
 def number() -> int:
-    """Which of them this one is, from 0."""
+    """The rank of this process, from 0."""
     return int(os.environ["RANK"]) if count() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this is the one that writes files and speaks to the user."""
+    """Whether this is the process that writes files and speaks to the user."""
     return number() == 0
 
 
 @contextmanager
 def joined(device: Any) -> Iterator[None]:
-    """Within, the processes can talk to each other; tensors on ``device`` go the way that is fastest for them."""
+    """While this is open, the processes can communicate: by NCCL for tensors on a GPU, else by Gloo.
+
+    Raises ConnectionError if another process is gone.
+    """
     if started() == 1:
         yield
         return
@@ -62,13 +65,13 @@ def joined(device: Any) -> Iterator[None]:
         distributed.init_process_group(backend, store=_store, rank=int(os.environ["RANK"]), world_size=started())
     _met = _together = True
     yield
-    _together = False  # after an error the others may be gone: there is nobody to part from
+    _together = False  # not after an error: the others may be gone, and nobody is left to part from
     distributed.destroy_process_group()
 
 
 @contextmanager
 def _nobody_lost() -> Iterator[None]:
-    """Raises ConnectionError where another process does not answer any more."""
+    """Raises ConnectionError if another process no longer answers."""
     try:
         yield
     except RuntimeError as error:
@@ -76,9 +79,9 @@ def _nobody_lost() -> Iterator[None]:
 
 
 def speaks() -> bool:
-    """Whether this process tells why the run ends: the first that knows, and that one once."""
+    """Whether this process tells the user why the run ends: only the first that asks does, and only once."""
     is_first_started = started() == 1 or os.environ["RANK"] == "0"
-    if _store is None:  # what each of them finds wrong by itself
+    if _store is None:  # they have not met: each finds the same mistake by itself
         return is_first_started
     try:
         return _store.add("told", 1) == 1
@@ -90,41 +93,44 @@ def speaks() -> bool:
 
 
 class Portion(NamedTuple):
-    """What this process does of some like things: those of ``rows``. The mean of theirs times ``weight``, summed over
-    the processes, is the mean of all."""
+    """This process's part of a batch: its ``rows``. Their mean times ``weight``, summed over the processes, is the mean
+    of the batch."""
 
     rows: slice = slice(None)
     weight: float = 1.0
 
     def of(self, mean: Tensor) -> Tensor:
-        """Its part of the mean of all."""
+        """What this process adds to the mean of the batch. mean: over its rows."""
         return mean if self.weight == 1.0 else mean * self.weight
 
 
-def portion(things: int) -> Portion:
-    """Every so many-th; all of them, if there are fewer than processes."""
+def portion(size: int) -> Portion:
+    """Of ``size`` rows every k-th, with k processes; all of them if there are fewer rows than processes."""
     if count() == 1:
         return Portion()
-    if things < count():
+    if size < count():
         return Portion(weight=1.0 / count())
     rows = slice(number(), None, count())
-    return Portion(rows, len(range(things)[rows]) / things)
+    return Portion(rows, len(range(size)[rows]) / size)
 
 
-def own(costs: Sequence[float]) -> list[int]:
-    """Numbers of the things that are this process's, ascending: the dearest first, to whoever has the least to do."""
-    loads, owners = [0.0] * count(), {}
-    for thing in sorted(range(len(costs)), key=lambda thing: -costs[thing]):
-        owners[thing] = min(range(count()), key=lambda process: (loads[process], process))
-        loads[owners[thing]] += costs[thing]
-    return [thing for thing in range(len(costs)) if owners[thing] == number()]
+def assigned(costs: Sequence[float]) -> list[int]:
+    """Which of some tasks this process does, ascending. costs: of each task.
+
+    The most expensive task is assigned first, each to the process with the least to do.
+    """
+    loads, workers = [0.0] * count(), {}
+    for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+        workers[task] = min(range(count()), key=lambda process: (loads[process], process))
+        loads[workers[task]] += costs[task]
+    return [task for task in range(len(costs)) if workers[task] == number()]
 
 
-# -- what they tell each other -----------------------------------------------------------------------------------------
+# -- communication -----------------------------------------------------------------------------------------------------
 
 
 def summed(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Each tensor summed over the processes, which all give the same names, shapes and types: one message for all."""
+    """Each tensor summed over the processes, in one message. All processes give the same names, shapes and dtypes."""
     if not _together:
         return tensors
     import torch
@@ -135,12 +141,12 @@ def summed(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     with _nobody_lost():
         distributed.all_reduce(flat)
     parts = flat.split([value.numel() for value in dense.values()])
-    found = {name: part.view(value.shape) for (name, value), part in zip(dense.items(), parts, strict=True)}
-    return {name: found[name] if name in found else _rows_of_all(value) for name, value in tensors.items()}
+    sums = {name: part.view(value.shape) for (name, value), part in zip(dense.items(), parts, strict=True)}
+    return {name: sums[name] if name in sums else _rows_of_all(value) for name, value in tensors.items()}
 
 
 def _rows_of_all(value: Tensor) -> Tensor:
-    """The sum of sparse tensors, which hold different rows."""
+    """A sparse tensor summed over the processes, each of which holds other rows of it."""
     import torch
 
     parts = gathered((value._indices().cpu(), value._values().cpu()))
@@ -157,17 +163,17 @@ def total(value: float) -> float:
     return float(summed({"value": torch.tensor(float(value), dtype=torch.float64)})["value"])
 
 
-def of_all(values: Tensor, numbers: Sequence[int], things: int) -> Tensor:
-    """A number for each of so many things, [things], of which this process knows those of its own, [len(numbers)]."""
+def of_all(values: Tensor, tasks: Sequence[int], n_tasks: int) -> Tensor:
+    """The values [n_tasks] of all processes' tasks. values [len(tasks)]: those of the ``tasks`` of this process."""
     if not _together:
         return values
-    whole = values.new_zeros(things).float()
-    whole[list(numbers)] = values.float()
+    whole = values.new_zeros(n_tasks).float()
+    whole[list(tasks)] = values.float()
     return summed({"values": whole})["values"].to(values.dtype)
 
 
 def gathered(value: Any) -> list:
-    """What each process gives, in their order, on all of them: plain values and tensors of the CPU."""
+    """The value of every process, in the order of their ranks: plain values and CPU tensors."""
     if not _together:
         return [value]
     from torch import distributed
@@ -179,7 +185,7 @@ def gathered(value: Any) -> list:
 
 
 def gathered_by_first(value: Any) -> list:
-    """As :func:`gathered`, on the first process alone; elsewhere an empty list."""
+    """As :func:`gathered` on the first process; an empty list on the others."""
     if not _together:
         return [value]
     from torch import distributed
@@ -191,7 +197,7 @@ def gathered_by_first(value: Any) -> list:
 
 
 def from_first(make: Callable[[], _Made]) -> _Made:
-    """What ``make`` gives on the first process, on all of them: it is called there alone."""
+    """The first process calls ``make``, and every process gets the result."""
     if not _together:
         return make()
     from torch import distributed
@@ -203,7 +209,7 @@ def from_first(make: Callable[[], _Made]) -> _Made:
 
 
 def folder_of_its_own() -> str:
-    """A folder for what a library writes in every process; that of the others than the first is thrown away."""
+    """A temporary folder for what a library writes in a process that is not the first; it goes when that one ends."""
     folder = tempfile.TemporaryDirectory(prefix="recbole-metarec-", ignore_cleanup_errors=True)
     _kept.append(folder)
     return folder.name

@@ -43,8 +43,8 @@ class SequenceBatch:
         """The batch that these rows are of."""
         return self
 
-    def portion(self, things: int) -> Portion:
-        """Which of so many like things of the whole batch belong to these rows."""
+    def portion(self, size: int) -> Portion:
+        """The part of ``size`` rows made of the whole batch that belongs to the rows of this one."""
         return Portion()
 
     def drawing(self, generator: torch.Generator | None) -> torch.Generator | RowsOf | None:
@@ -110,8 +110,8 @@ class BatchShare(SequenceBatch):
     def whole(self) -> SequenceBatch:
         return self.batch
 
-    def portion(self, things: int) -> Portion:
-        return processes.portion(things)
+    def portion(self, size: int) -> Portion:
+        return processes.portion(size)
 
     def drawing(self, generator: torch.Generator | None) -> torch.Generator | RowsOf | None:
         return generator and RowsOf(generator, self.portion(len(self.whole)).rows, len(self.whole))

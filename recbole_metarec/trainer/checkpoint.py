@@ -1,4 +1,4 @@
-"""Checkpoints that are data only: tensors and plain values, the config as JSON, written beside and renamed."""
+"""Checkpoints of plain data: tensors, numbers and texts, with the config as JSON. Nothing in them is executed."""
 
 import io
 import os
@@ -21,11 +21,11 @@ WRITE_REMEDY = "free some space, or choose a checkpoint_dir that you may write t
 
 
 def write_checkpoint(path: str | Path, content: dict) -> None:
-    """Writes tensors and plain values so that the file is either the old one or the new one, whole.
+    """Writes tensors and plain values atomically: the file is either the old one or the new one, whole.
 
-    Raises DataError (disk full, no permission) with the old file untouched.
+    Raises DataError, with the old file untouched, if the disk is full or may not be written to.
     """
-    # in memory first: torch.save into a file tells of a full disk by a RuntimeError about its container
+    # in memory first: torch.save reports a full disk by a RuntimeError about its zip container
     packed = io.BytesIO()
     torch.save({"format": FORMAT, **content}, packed)
     write_atomically(Path(path), [packed.getbuffer()], WRITE_REMEDY)
@@ -70,9 +70,9 @@ def load_plain(path, device):
 
 
 def _check_container(path: str | Path) -> None:
-    """Raises BadZipFile for a flipped bit, which PyTorch reads over, and for what would unpack to more than it is."""
+    """Raises BadZipFile for a flipped bit, which PyTorch overlooks, and for what would unpack to more than the file."""
     if not zipfile.is_zipfile(path):
-        return  # of a format that is refused
+        return  # load_plain refuses it
     with zipfile.ZipFile(path) as container:
         parts = container.infolist()
         is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
@@ -81,9 +81,10 @@ def _check_container(path: str | Path) -> None:
 
 
 def load_model(make: Callable[[], torch.nn.Module], content: dict, path: str | Path) -> torch.nn.Module:
-    """What ``make`` builds as the file's config asks, with the file's weights.
+    """The model that ``make`` builds, with the weights of a checkpoint's ``content``. path: of the file, for messages.
 
-    It is made without any memory first, so that a small file cannot ask for a large model. Raises CheckpointError.
+    It is built on the meta device first, without memory, so that a small file cannot ask for a large model. Raises
+    CheckpointError if the sizes make no model, or if the weights do not fit.
     """
     try:
         with torch.device("meta"), _ShapesAlone():
@@ -102,10 +103,10 @@ def load_model(make: Callable[[], torch.nn.Module], content: dict, path: str | P
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """Within, numbers on the meta device are neither drawn nor computed by what our networks' constructors call.
+    """While this is open, the constructors of our networks neither draw nor compute numbers on the meta device.
 
-    There is nothing to compute there, but the first computation imports PyTorch's compiler: as much time again as all
-    of PyTorch.
+    There is nothing to compute there, yet the first computation imports PyTorch's compiler, which takes as long as
+    importing PyTorch itself.
     """
 
     spared = (nn.init.normal_, nn.init.trunc_normal_, Tensor.normal_, Tensor.mul, Tensor.__neg__)
@@ -121,9 +122,9 @@ class _ShapesAlone(TorchFunctionMode):
 
 
 def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> None:
-    """Puts a checkpoint's weights into a model of the very same names and shapes.
+    """Puts a checkpoint's weights into a model with exactly the same names and shapes.
 
-    Raises CheckpointError naming the first difference, or the first that holds anything but finite numbers.
+    Raises CheckpointError naming the first difference, or the first tensor with a number that is not finite.
     """
     weights = weights_for(model, content, path)
     for name, value in weights.items():
@@ -133,7 +134,7 @@ def load_weights(model: torch.nn.Module, content: dict, path: str | Path) -> Non
 
 
 def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapping[str, torch.Tensor]:
-    """A checkpoint's weights, which a model of the very same names and shapes can load.
+    """A checkpoint's weights, by name, if their names, dtypes and shapes are exactly those of the model.
 
     Raises CheckpointError naming the first difference.
     """

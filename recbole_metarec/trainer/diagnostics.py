@@ -1,21 +1,24 @@
-"""The failures of transfer that a user is warned of."""
+"""Signs that the transfer fails, of which the user is warned."""
 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-PATIENCE = 3  # epochs in a row that a sign must show
+PATIENCE = 3  # epochs in a row in which a sign must show
 
 
 @dataclass
 class TransferMonitor:
-    """Watches the rows of each epoch; every sign is said once. seen: name of a sign -> the sentence."""
+    """Looks for these signs after each epoch, and tells each one once.
+
+    uniform_wanted: whether even weights are what the user asked for. seen: name of a sign -> its sentence.
+    """
 
     uniform_wanted: bool
     seen: dict[str, str]
 
     def check(self, rows: list[dict], history: list[dict]) -> list[str]:
-        """Sentences for signs that show for the first time: rows of this epoch, all rows so far."""
+        """Sentences for the signs that show for the first time. rows: of this epoch, one per source; history: all rows."""
         signs = {**self._weights(rows), **self._overshoot(history), **self._codebook(rows, history)}
         skipped = [f"{row['source']} ({row['skipped']:.0f} of {row['steps']})" for row in rows if row.get("skipped")]
         if skipped:
@@ -61,12 +64,12 @@ class TransferMonitor:
 
 
 def lost_sources(history: list[dict]) -> list[str]:
-    """Sources of which not one step of the last epochs could be used."""
+    """Sources of which no step was usable in any of the last PATIENCE epochs."""
     return _persistently(history, lambda row: 0 < row.get("skipped", 0) == row["steps"])
 
 
 def _persistently(history: list[dict], holds) -> list[str]:
-    """Sources for which something holds in each of the last epochs; a single epoch may be noise."""
+    """Sources whose rows ``holds`` is true of in each of the last PATIENCE epochs; a single epoch may be noise."""
     names = list(dict.fromkeys(row["source"] for row in history))
     recent = {name: [row for row in history if row["source"] == name][-PATIENCE:] for name in names}
     return [name for name, rows in recent.items() if len(rows) == PATIENCE and all(map(holds, rows))]

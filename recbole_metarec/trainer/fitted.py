@@ -1,4 +1,4 @@
-"""The trainer of models that are fitted when they are made: one epoch that moves nothing; all else is as usual."""
+"""The trainer of models that are fitted in their constructor: one epoch, which moves nothing."""
 
 import torch
 from recbole.trainer import TraditionalTrainer
@@ -10,7 +10,7 @@ from recbole_metarec.trainer.checkpoint import write_checkpoint
 
 
 class FittedTrainer(TraditionalTrainer):
-    """RecBole's trainer of such models, whose one epoch reads no batch and whose metrics come from the one ranking."""
+    """RecBole's trainer of such models. Its one epoch reads no batch; its metrics come from this package's ranking."""
 
     def __init__(self, config, model):
         super().__init__(config, model)
@@ -19,7 +19,7 @@ class FittedTrainer(TraditionalTrainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         loss = self.model.calculate_loss(None)
         loss.backward()
-        self.optimizer.step()  # of no number, so that what is stored for resuming has the form of any other
+        self.optimizer.step()  # moves no number; afterwards the optimiser's state has its usual form
         return float(loss.detach())
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
@@ -30,7 +30,7 @@ class FittedTrainer(TraditionalTrainer):
 
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """RecBole's metrics, keys such as ``ndcg@10``; the best model is the one that there is."""
+        """RecBole's metrics, keys such as ``ndcg@10``. There is one model, so nothing is loaded."""
         if not eval_data:
             return None
         ranks = rank_all(self.model, eval_data, self.device, show_progress)

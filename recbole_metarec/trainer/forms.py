@@ -1,14 +1,14 @@
-"""What a value read from a file must be like, before anything is made of it.
+"""What a value read from a file must look like before it is used.
 
 PyTorch checks little of a state: an optimiser accepts moments of any shape and then writes beyond their end, and
-``copy_`` spreads one row over a table. So the whole of a state is compared with a form first. A form is
+``copy_`` broadcasts one row over a table. So the whole of a state is compared with a form first. A form is
 
-    a dict      the very same names, each with a value of its form; ``...`` as a name: any further text, of that form
+    a dict      exactly these names, each with a value of its form; the name ``...`` allows any further text as a name
     a list      (or tuple) as many values, each of its form
     a range     a whole number in it
-    a tensor    one of the same shape and type of numbers without NaN
+    a tensor    a tensor of the same shape and dtype, without NaN
     a function  of (value, path), which returns a copy of the value or raises Mismatch: see below
-    any other   that very value
+    any other   exactly this value
 """
 
 import copy
@@ -32,11 +32,11 @@ _NEVER_NEGATIVE = ("step", "exp_avg_sq", "max_exp_avg_sq", "sum", "square_avg")
 
 
 class Mismatch(ValueError):
-    """A value is not of its form; the text says where it is, what it is, and what it should be."""
+    """A value does not have its form. The message says where it is, what it is, and what it should be."""
 
 
 def read_as(file: str | Path, content: Any, form: Any) -> Any:
-    """A copy of what a file holds, which shares nothing with it. Raises CheckpointError naming the first difference."""
+    """A deep copy of a file's content. Raises CheckpointError, which names the first difference from the form."""
     try:
         return checked(content, form)
     except Mismatch as error:
@@ -47,7 +47,7 @@ def read_as(file: str | Path, content: Any, form: Any) -> Any:
 
 
 def checked(value: Any, form: Any, path: str = "") -> Any:
-    """A copy of the value. Raises Mismatch unless it is of the form. path: where it is in the file."""
+    """A copy of the value. Raises Mismatch unless it has the form. path: where the value is in the file."""
     if isinstance(form, Tensor):
         return tensor(form)(value, path)
     if isinstance(form, dict):
@@ -61,7 +61,7 @@ def checked(value: Any, form: Any, path: str = "") -> Any:
         return form(value, path)
     if isinstance(form, range):
         fits = type(value) is int and value in form
-    else:  # by their texts: NaN is itself
+    else:  # by repr, so that NaN equals NaN
         fits = type(value) is type(form) and repr(value) == repr(form)
     if not fits:
         raise _mismatch(path, value, form)
@@ -94,14 +94,14 @@ def _checked_dict(value: Any, form: dict, path: str) -> dict:
 
 @dataclass(frozen=True)
 class Dependent:
-    """The form of a dict's entry that depends on those before it: ``of`` makes it of their checked values."""
+    """The form of a dict's entry that depends on earlier entries: ``of`` makes it from their checked values."""
 
     of: Callable[[dict], Any]
 
 
 @dataclass(frozen=True)
 class Usual:
-    """The form of a dict's entry that may be absent and otherwise has this very value."""
+    """The form of a dict's entry that may be absent; if it is there, it has exactly this value."""
 
     value: Any
 
@@ -111,7 +111,7 @@ class Usual:
 
 
 def number(value: Any, path: str) -> float:
-    """An int or a float, whichever."""
+    """An int or a float; an int is one that a float can hold exactly."""
     if type(value) is not float and (type(value) is not int or abs(value) not in COUNT):
         raise _mismatch(path, value, "a number")
     return value
@@ -125,7 +125,7 @@ def finite_number(value: Any, path: str) -> float:
 
 
 def of_type(*types: type) -> Callable:
-    """Any value of one of these very types."""
+    """Any value of one of these types; subclasses do not count."""
 
     def check(value, path):
         if type(value) not in types:
@@ -136,7 +136,7 @@ def of_type(*types: type) -> Callable:
 
 
 def rows(count: int, form_of: Callable[[int], Any]) -> Callable:
-    """A list of ``count`` values, each of the form that ``form_of`` makes of its number."""
+    """A list of ``count`` values; ``form_of(index)`` is the form of each."""
 
     def check(value, path):
         if type(value) is not list or len(value) != count:
@@ -147,7 +147,7 @@ def rows(count: int, form_of: Callable[[int], Any]) -> Callable:
 
 
 def some(form: dict) -> Callable:
-    """A dict of some of these entries, one at least."""
+    """A dict of at least one of these entries."""
 
     def check(value, path):
         if not isinstance(value, dict) or not value:
@@ -160,7 +160,10 @@ def some(form: dict) -> Callable:
 def tensor(
     like: Tensor, least: float = -math.inf, most: float = math.inf, whole: bool = False, may_be_nan: bool = False
 ) -> Callable:
-    """A tensor like this one in shape, dtype and device, whose elements do not share memory."""
+    """A tensor of the shape and dtype of ``like``, whose elements share no memory; the copy is on its device.
+
+    least, most: bounds of its numbers. whole: whether they must be whole.
+    """
 
     def check(value, path):
         is_like = isinstance(value, Tensor) and value.layout == torch.strided
@@ -182,9 +185,9 @@ def tensor(
 
 
 def optimizer_form(optimizer: Optimizer | RowwiseOptimizer, steps: int, moves_all: bool) -> dict:
-    """Of its ``state_dict`` after at most ``steps`` steps.
+    """The form of an optimiser's ``state_dict`` after at most ``steps`` steps.
 
-    moves_all: each step moves every parameter; otherwise at least one has been moved.
+    moves_all: whether each step moves every parameter; otherwise at least one has moved.
     """
     if isinstance(optimizer, RowwiseOptimizer):
         dense = _optimizer_form(optimizer.dense, steps, moves_all, optimizer.tables)
@@ -193,7 +196,7 @@ def optimizer_form(optimizer: Optimizer | RowwiseOptimizer, steps: int, moves_al
 
 
 def _optimizer_form(optimizer: Optimizer, steps: int, moves_all: bool, others: Sequence[Tensor] = ()) -> dict:
-    """others: parameters that another optimiser moves."""
+    """others: parameters in its groups that another optimiser moves, so that it keeps no state of them."""
     # a later PyTorch may know of more settings
     groups = [{name: Usual(value) for name, value in group.items()} for group in optimizer.state_dict()["param_groups"]]
     pairs = [(group, parameter) for group in optimizer.param_groups for parameter in group["params"]]
@@ -206,7 +209,7 @@ def _optimizer_form(optimizer: Optimizer, steps: int, moves_all: bool, others: S
 
 
 def _moments(optimizer: Optimizer, group: dict, parameter: Tensor, steps: int) -> dict:
-    """Form of what an optimiser keeps of a parameter, seen on one of a single number: PyTorch lists it nowhere."""
+    """The form of an optimiser's state for one parameter. PyTorch lists it nowhere: a step on one number shows it."""
     if not steps:
         return {}
     single = torch.nn.Parameter(parameter.new_ones([1] * parameter.dim()))
@@ -237,7 +240,7 @@ def _joined(path: str, name: Any) -> str:
 
 
 def _mismatch(path: str, value: Any, form: Any) -> Mismatch:
-    """form: also in words."""
+    """form: what was wanted, as a form or in words."""
     wanted = form if isinstance(form, str) and " " in form else _described(form)
     return Mismatch(f"{path or _WHOLE} is {_described(value)}, not {wanted}")
 

@@ -1,4 +1,4 @@
-"""The transfer guard: the same model is trained without transfer, too, and validation decides which is deployed."""
+"""The transfer guard: it also trains the same model without transfer, and validation decides which one is deployed."""
 
 import copy
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from recbole_metarec.files import copy_atomically
 
 @dataclass(frozen=True)
 class Guard:
-    """Which of two trainings is deployed. Every comparison uses the one with transfer, whatever the guard says.
+    """Which of two trainings is deployed. Comparisons always use the one with transfer, whatever the guard decides.
 
-    fired: whether the one without transfer is deployed, because validation does not show the other to be better. p: of
-    that test, :func:`~recbole_metarec.evaluation.transfer_guard.p_of_gain`. transfer_valid, no_transfer_valid: best
-    validation scores. transfer_file, no_transfer_file: their models.
+    fired: whether the model without transfer is deployed, because validation does not show the other to be better. p:
+    the p-value of that test, :func:`~recbole_metarec.evaluation.transfer_guard.p_of_gain`. transfer_valid,
+    no_transfer_valid: the best validation scores. transfer_file, no_transfer_file: the saved models.
     """
 
     fired: bool
@@ -45,7 +45,7 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     deployed = Path(trainer.saved_model_file)
     files = {kind: deployed.with_name(f"{deployed.stem}-{kind}.pth") for kind in ("transfer", "no_transfer")}
     kept = trainer.resumed and files["transfer"].exists()
-    if processes.is_first() and not kept:  # else the other one may be deployed already
+    if processes.is_first() and not kept:  # otherwise ``deployed`` may already be the model without transfer
         copy_atomically(deployed, files["transfer"])
     config = copy.copy(trainer.config)
     config.final_config_dict = {**config.final_config_dict, "meta_transfer": "none", "transfer_guard": False}
@@ -54,7 +54,7 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
     trainer.logger.info("transfer guard: the same model without transfer")
     other = type(trainer)(config, model, whole_table=True)
     other.saved_model_file = str(files["no_transfer"])
-    # the second run of this process would write its curves into the first one's
+    # otherwise both trainings would write into the same curves
     other.tensorboard = SummaryWriter(str(Path(trainer.tensorboard.log_dir) / "no_transfer"))
     if trainer.resumed and processes.from_first(other.training_state_file.exists):
         other.resume_checkpoint(other.saved_model_file)
@@ -77,6 +77,6 @@ def guard_transfer(trainer, weights: dict[str, Tensor], train_data, valid_data, 
 
 
 def _best_ranks(trainer, file: Path, valid_data) -> np.ndarray:
-    """Ranks on validation, int64 [U], by the best model of a training."""
+    """Ranks of the held-out items on validation by the best model of a training: int64 [U]."""
     trainer.load_best(file)
     return trainer.rank(valid_data)

@@ -1,4 +1,4 @@
-"""Where the head of an item memory learns beside the target: from sources, in shops of several sizes, or from a run."""
+"""What else teaches the head of an item memory: sources, as shops of several sizes, or an earlier run."""
 
 import numpy as np
 import torch
@@ -13,32 +13,32 @@ from recbole_metarec.model.memory_cells import PairTable
 from recbole_metarec.randomness import numpy_stream
 from recbole_metarec.trainer.checkpoint import read_checkpoint
 
-SHARES = (0.03, 0.1, 0.3, 1.0)  # of a source's users: a head that has seen full shops only reads small ones badly
+SHARES = (0.03, 0.1, 0.3, 1.0)  # of a source's users: a head that has seen only full shops reads small ones badly
 FEWEST_USERS = 50
 
 
 @torch.no_grad()
 def start_from(memory: ItemMemory, run: str) -> None:
-    """Gives an item memory the head and the offsets of a run's. run: its folder, or its ``model.pth``.
+    """Copies the head and the offsets of a run's item memory into this one. run: its folder, or its ``model.pth``.
 
-    Raises CheckpointError if there is none.
+    Raises CheckpointError if that run has no item memory of the same shape.
     """
     file = model_file(run)
     saved = without_lift(read_checkpoint(file).get("state_dict") or {})
     for name, parameter in memory.shared_weights().items():
         value = saved.get(f"memory.{name}")
         if value is None and name.startswith(("texts.", "head.network.")):
-            continue  # of a run without texts, or with the scalars alone
+            continue  # that run had no texts, or no network in its head
         if value is None or value.shape != parameter.shape or not value.isfinite().all():
             raise CheckpointError(f"memory_from: {file}: holds no item memory; give a run with item_memory: True")
         parameter.copy_(value)
 
 
 class Lessons:
-    """Batches of subsamples of one source's users, in turn, each with the pair counts of its own users alone.
+    """Batches from subsamples of one source's users, in turn, each with the pair counts of these users alone.
 
-    What a target holds out is held out of them, too: half of a small shop's catalogue then has no event that counts, as
-    in a target. Were all events counted, an item without one, its own left out, could only be the answer.
+    Each user's last events are held out here, too, as in a target: half of a small shop's catalogue then has no counted
+    event. If all events were counted, an item with no event besides the row's own could only be the answer.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class Lessons:
         device: torch.device,
         texts: torch.Tensor | None = None,
     ):
-        """budget: events of a batch. most: neighbours of an item that are kept. texts [n, w] of length 1. device: of
-        the evidence; batches are on the CPU."""
+        """budget: events in a batch. most: kept neighbours of each item. texts [n, w]: vectors of length 1.
+
+        device: where the evidence is; batches are on the CPU.
+        """
         self.given = 0
         self.evidence, self.streams = [], []
         for part, items in _subsamples(store, name, seed):
@@ -71,7 +73,7 @@ class Lessons:
         return next(self.streams[number]), self.evidence[number]
 
     def state_dict(self) -> dict:
-        """How many were given, and where the streams stand."""
+        """How many batches were given, and the position of each stream."""
         return {"given": self.given, "streams": [stream.state_dict() for stream in self.streams]}
 
     def load_state_dict(self, state: dict) -> None:
@@ -82,8 +84,11 @@ class Lessons:
 
 
 def _subsamples(store: SequenceStore, name: str, seed: int) -> list[tuple[SequenceStore, np.ndarray]]:
-    """Each a part of the next larger one, over the items of its own users alone, as a small shop has them; those that
-    would have too few users are left out, the whole never is. With each the numbers of its items in the source."""
+    """Nested subsamples of the users, each with the items of these users alone, as a small shop has them.
+
+    With each the numbers of its items in the source, int64. Subsamples with too few users are left out, but never the
+    whole.
+    """
     order = numpy_stream(seed, "subsamples", name).permutation(len(store.users))
     sizes = [round(share * len(order)) for share in SHARES]
     return [store.of_users(np.sort(order[:size])).compact() for size in sizes if size >= min(FEWEST_USERS, len(order))]

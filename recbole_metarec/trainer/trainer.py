@@ -138,9 +138,9 @@ class TransferTrainer(Trainer):
         size = config["embedding_size"], config["MAX_ITEM_LIST_LENGTH"], events, self.seed, self.device
         texts = vectors.sources if vectors else [None] * len(dataset.sources)
         neighbours = 0 if memory is None else config["memory_neighbours"]
-        own = processes.own([source.store.n_items for source in dataset.sources])
-        sides = [SourceSide(dataset.sources[k], *size, texts[k], self.sources_by_rows, neighbours) for k in own]
-        self.sources = SourceSides(sides, self._optimizer_for_sources, own if processes.count() > 1 else None)
+        mine = processes.assigned([source.store.n_items for source in dataset.sources])
+        sides = [SourceSide(dataset.sources[k], *size, texts[k], self.sources_by_rows, neighbours) for k in mine]
+        self.sources = SourceSides(sides, self._optimizer_for_sources, mine if processes.count() > 1 else None)
         self.source_names = [source.name for source in dataset.sources]
         self._set_up_transfer()
 

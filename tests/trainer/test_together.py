@@ -168,7 +168,7 @@ def test_processes_that_have_not_met_each_do_all_of_the_work(among, monkeypatch)
     assert (processes.count(), processes.number(), processes.is_first()) == (3, 1, False)
     monkeypatch.setattr(processes, "_met", False)  # as in a program of the user's own that torchrun starts
     assert (processes.count(), processes.number(), processes.is_first()) == (1, 0, True)
-    assert processes.portion(10) == (slice(None), 1.0) and processes.own([1, 2]) == [0, 1]
+    assert processes.portion(10) == (slice(None), 1.0) and processes.assigned([1, 2]) == [0, 1]
     assert processes.started() == 3 and not processes.speaks()
 
 
@@ -183,13 +183,13 @@ def test_the_parts_of_a_mean_add_up_to_it(among, things):
 
 
 def test_sources_are_dealt_to_whoever_has_the_least(among):
-    costs, owned = [5, 1, 9, 4, 4, 2, 3], []
+    costs, shares = [5, 1, 9, 4, 4, 2, 3], []
     for number in range(3):
         among(number, 3)
-        owned.append(processes.own(costs))
-    assert sorted(thing for own in owned for thing in own) == list(range(7))
-    loads = [sum(costs[thing] for thing in own) for own in owned]
-    assert max(loads) - min(loads) <= 2 and all(own == sorted(own) for own in owned)
+        shares.append(processes.assigned(costs))
+    assert sorted(task for share in shares for task in share) == list(range(7))
+    loads = [sum(costs[task] for task in share) for share in shares]
+    assert max(loads) - min(loads) <= 2 and all(share == sorted(share) for share in shares)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
