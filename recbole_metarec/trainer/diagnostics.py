@@ -18,7 +18,7 @@ class TransferMonitor:
     seen: dict[str, str]
 
     def check(self, rows: list[dict], history: list[dict]) -> list[str]:
-        """Sentences for the signs that show for the first time. rows: of this epoch, one per source; history: all rows."""
+        """Sentences for signs that show for the first time. rows: one per source of this epoch; history: of all."""
         signs = {**self._weights(rows), **self._overshoot(history), **self._codebook(rows, history)}
         skipped = [f"{row['source']} ({row['skipped']:.0f} of {row['steps']})" for row in rows if row.get("skipped")]
         if skipped:

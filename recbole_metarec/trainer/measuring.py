@@ -1,4 +1,4 @@
-"""What is measured of each source, in a step and over an epoch. Nothing here changes what is trained."""
+"""What is measured for each source, in a step and over an epoch. Nothing here influences the training."""
 
 import torch
 from torch import Tensor
@@ -12,24 +12,25 @@ QUANTITIES = ("weight", "share", "entropy", "similarity_phi", "similarity_theta"
 
 
 class StepMeasurer:
-    """Measures the sources in a meta step: each quantity is float [M], by its name in QUANTITIES."""
+    """Measures the sources in a meta step: for each name in QUANTITIES a float [M]."""
 
     def __init__(self, model, sources, settings):
         self.model, self.sources, self.settings = model, sources, settings
 
     def is_due(self, steps: int) -> bool:
-        """Whether :meth:`of_trials` is called in the step after ``steps`` steps."""
+        """Whether :meth:`of_trials` is due in the step that follows ``steps`` steps."""
         return steps % self.settings.diagnostics_every == 0
 
-    def of_step(self, trials, weights, counted: Tensor, scores: dict[str, Tensor | None], own) -> dict[str, Tensor]:
-        """What every step knows anyway. counted: what each share counts, float [M]. scores: by where they were made.
+    def of_step(self, trials, weights, counted: Tensor, scores: dict[str, Tensor | None], rows) -> dict[str, Tensor]:
+        """What every step knows anyway. counted: the factor of each source's share in the update, float [M].
 
-        own: numbers of the measured sources among those that ``weights``, ``counted`` and ``scores`` are of.
+        scores: float [M] by the point at which they were computed, "theta" or "phi". rows: index of the measured
+        sources in ``weights``, ``counted`` and ``scores``.
         """
         measured = {f"similarity_{point}": value for point, value in scores.items() if value is not None}
         measured |= {"weight": weights.values, "share": counted, "skipped": ~weights.usable}
         measured["entropy"] = meta.entropy(weights.values).expand(len(counted))
-        measured = {name: value[own] for name, value in measured.items()}
+        measured = {name: value[rows] for name, value in measured.items()}
         return measured | {"loss": torch.stack([trial.loss for trial in trials])}
 
     @torch.no_grad()
@@ -51,7 +52,7 @@ class StepMeasurer:
 
 
 class EpochRecord:
-    """Means over the steps of an epoch, of what was finite, summed on the device: nothing here waits for a number."""
+    """Means over the steps of an epoch, of finite values only. The sums stay on the device: no step waits for a GPU."""
 
     def __init__(self):
         self._sums: dict[str, Tensor] = {}
@@ -59,7 +60,7 @@ class EpochRecord:
         self._steps = 0
 
     def add(self, measured: dict[str, Tensor]) -> None:
-        """measured: name of a quantity -> float [M] of one step; a quantity may be missing in a step."""
+        """Adds a step. measured: name of a quantity -> float [M]; a step may lack a quantity."""
         self._steps += 1
         for name, value in measured.items():
             value = value.to(torch.float32)
@@ -69,8 +70,8 @@ class EpochRecord:
             self._counts[name] = self._counts[name] + finite if name in self._counts else finite.to(torch.int64)
 
     def rows(self, epoch: int, names: list[str]) -> list[dict]:
-        """One row per source: epoch, source, steps, and the mean of each quantity that was measured (skipped: the count
-        of steps that were). None where nothing was measured, as in the target's epochs after pre-training."""
+        """One row per source: epoch, source, steps, and the mean of each measured quantity (skipped: the number of
+        skipped steps). No row where nothing was measured, as in the target's epochs after pre-training."""
         if not self._sums:
             return []
         rows = [{"epoch": epoch, "source": name, "steps": self._steps} for name in names]
@@ -82,13 +83,13 @@ class EpochRecord:
 
 
 def of_all_sources(rows: list[dict], names: list[str]) -> list[dict]:
-    """The rows of all processes, in the order of the sources' names; each gives those of its own sources."""
+    """The rows of all processes, in the order of ``names``. rows: those of this process's sources."""
     everywhere = [row for part in processes.gathered(rows) for row in part]
     return sorted(everywhere, key=lambda row: names.index(row["source"]))
 
 
 def add_codebook_use(rows: list[dict], sources, model) -> None:
-    """Adds usage, perplexity, quantization error and collisions of each source's whole table to its row."""
+    """Adds to each source's row how its whole item table uses the codebook: see :class:`CodebookUse`."""
     if not model.vq_heads:
         return
     weights = {name: value.detach() for name, value in model.named_parameters()}

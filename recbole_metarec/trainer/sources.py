@@ -1,4 +1,4 @@
-"""The sources' side of training: item tables, biases, batch streams and their optimiser. None of it is deployed."""
+"""What training holds of the sources: item tables, biases, batch streams and their optimiser. None is deployed."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,10 +21,10 @@ from recbole_metarec.trainer.optimizers import joined_states, part_of_state
 
 
 def events_of_a_source(config, transfer: str, sources: int) -> int:
-    """How many events make a batch of each of so many sources, one at least: ``source_batch_size``.
+    """Events in a batch of one source, at least 1, where there are ``sources`` of them: ``source_batch_size``.
 
-    auto: with all sources in each step they have the target's batch between them; pre-training, which has no target
-    beside, keeps its own number of steps.
+    auto: sources that are all in each step beside the target share ``train_batch_size``. In pre-training, which has no
+    target beside them, each has all of it.
     """
     wanted, target = config["source_batch_size"], config["train_batch_size"]
     if wanted == "auto":
@@ -47,8 +47,11 @@ class SourceSide:
         rows_only: bool = False,
         memory_neighbours: int = 0,
     ):
-        """rows_only: the gradient of its table is a sparse tensor of the rows that were read. memory_neighbours: of an
-        item, in what it teaches an item memory; 0 teaches none."""
+        """width: d. longest: L. budget: events in a batch. texts: float32 [n_i, w].
+
+        rows_only: whether the gradient of its table is a sparse tensor of the rows that were read. memory_neighbours:
+        most neighbours of an item in its lessons for an item memory; 0 for no lessons.
+        """
         self.name = source.name
         windows = source.windows(longest)
         self.stream = BatchStream(SequenceBatches(source.store, windows, budget, seed, source.name))
@@ -74,7 +77,7 @@ class SourceSide:
         return self.table, self.bias
 
     def next_batch(self) -> SourceBatch:
-        """A fresh batch, on the CPU as its stream has it."""
+        """The next batch of its stream, on the CPU."""
         batch, lesson = next(self.stream), next(self.lessons) if self.lessons else None
         return SourceBatch(batch.inputs, batch.targets, lesson=lesson)
 
@@ -85,7 +88,6 @@ class SourceSide:
 
     def form(self) -> dict:
         """The form of :meth:`state_dict`."""
-
         form = {"table": self.table, "bias": self.bias, **_stream_form(self.stream)}
         if self.lessons:
             form["lessons"] = {"given": COUNT, "streams": [_stream_form(stream) for stream in self.lessons.streams]}
@@ -107,11 +109,11 @@ def _stream_form(stream: BatchStream) -> dict:
 class SourceSides:
     """This process's sources, and the optimiser that steps their tables once per outer step."""
 
-    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable, own: Sequence[int] | None = None):
-        """optimizer_for: makes an optimiser for a list of tables and a list of biases. own: numbers of the sides among
-        those of all processes; None for one process, which has them all."""
+    def __init__(self, sides: Sequence[SourceSide], optimizer_for: Callable, numbers: Sequence[int] | None = None):
+        """optimizer_for: makes an optimiser for a list of tables and a list of biases. numbers: those of ``sides``
+        among the sources of all processes; None in a single process, which has them all."""
         self.sides = tuple(sides)
-        self.own = own
+        self.numbers = numbers
         self.optimizer = optimizer_for([s.table for s in sides], [s.bias for s in sides]) if sides else None
 
     def __len__(self) -> int:
@@ -137,25 +139,25 @@ class SourceSides:
     def state_dict(self) -> dict:
         """Tables, biases, streams and optimiser: tensors and plain values only.
 
-        Of several processes each has to ask; the first gets the state of all sources, the others that of none.
+        All processes must call it together: the first gets the state of all sources, the others that of none.
         """
         sides = {side.name: side.state_dict() for side in self.sides}
         state = {"sides": sides, "optimizer": self.optimizer.state_dict() if self.sides else {}}
-        if self.own is None:
+        if self.numbers is None:
             return state
-        parts = processes.gathered_by_first((list(self.own), _on_cpu(state)))
+        parts = processes.gathered_by_first((list(self.numbers), _on_cpu(state)))
         by_number = {
-            number: side for own, part in parts for number, side in zip(own, part["sides"].items(), strict=True)
+            number: side for numbers, part in parts for number, side in zip(numbers, part["sides"].items(), strict=True)
         }
-        optimizer = joined_states([(own, part["optimizer"]) for own, part in parts])
+        optimizer = joined_states([(numbers, part["optimizer"]) for numbers, part in parts])
         return {"sides": dict(by_number[number] for number in sorted(by_number)), "optimizer": optimizer}
 
-    def part_of(self, state: dict, things: int) -> dict:
-        """What :meth:`load_state_dict` takes of the state of all sources, as a file has it; ``things``: how many."""
-        if self.own is None:
+    def part_of(self, state: dict, n_sources: int) -> dict:
+        """The part of the state of all sources, as a file has it, that :meth:`load_state_dict` takes here."""
+        if self.numbers is None:
             return state
         sides = {name: side for name, side in state["sides"].items() if name in self.names}
-        return {"sides": sides, "optimizer": part_of_state(state["optimizer"], self.own, things)}
+        return {"sides": sides, "optimizer": part_of_state(state["optimizer"], self.numbers, n_sources)}
 
     def form(self, steps: int) -> dict:
         """The form of :meth:`state_dict` after at most ``steps`` steps."""
@@ -171,5 +173,5 @@ class SourceSides:
 
 
 def _on_cpu(value):
-    """The same with all its tensors there."""
+    """A copy with all tensors on the CPU."""
     return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, value)

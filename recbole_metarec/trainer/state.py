@@ -1,4 +1,4 @@
-"""All that a training resumes from, in memory and in ``<model>-last.pth``."""
+"""Everything that a training resumes from, in memory and in ``<model>-last.pth``."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,11 +24,11 @@ _OF_A_RUN = ("model", "learner", "target_negatives", "source_negatives", "meta_t
 
 @dataclass
 class TrainingState:
-    """Entry by entry what the file holds; an entry that is None is left out.
+    """The entries of the file; one that is None is left out.
 
-    model … text_vectors: the run that it is a state of; a run in which one of them differs cannot resume from it.
-    epoch: the last one that was trained, -1 in pre-training. cur_step: validations since the best one. pretrained:
-    passes over the sources that pre-training has done. steps: of the optimiser, in all. signs: warnings by name.
+    model … text_vectors: identify the run; a run in which one of them differs cannot resume from this state. epoch: the
+    last one that was trained, -1 in pre-training. cur_step: validations since the best one. pretrained: passes over the
+    sources that pre-training has done. steps: of the optimiser, in all. seconds: spent so far. signs: warnings by name.
     source_sides, transfer: states of :class:`SourceSides` and :class:`TransferState`.
     """
 
@@ -80,27 +80,27 @@ class TrainingState:
         )
 
     def to_checkpoint(self) -> dict:
-        """What :func:`write_checkpoint` takes."""
+        """The entries as :func:`write_checkpoint` takes them."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
     @classmethod
     def from_checkpoint(cls, file: str | Path, content: dict, trainer) -> "TrainingState":
-        """The content of a file, if a trainer like this one could have written it.
+        """The state in a file, checked to be one that a trainer like this one writes.
 
-        Raises CheckpointError in one line, which names the first entry that differs: in its names, types, shapes and
-        counts all of it is what this run writes, so that it can be restored and trained on without a further look.
+        Names, types, shapes and counts of all entries are checked, so that :meth:`restore` needs no further check.
+        Raises CheckpointError, which names the first entry that differs.
         """
         content = {name: value for name, value in content.items() if value is not None}
         fresh = cls.of(trainer, -1)
         of_a_run = {name: getattr(fresh, name) for name in _OF_A_RUN}
         read_as(file, {name: content.pop(name, None) for name in ("format", *_OF_A_RUN)}, {"format": FORMAT} | of_a_run)
         _without_unused_rows(content, trainer)
-        with suppress(KeyError, TypeError, AttributeError):  # of another form, as is said below
+        with suppress(KeyError, TypeError, AttributeError):  # malformed: read_as reports it
             content["source_sides"] = trainer.sources.part_of(content["source_sides"], len(trainer.source_names))
         return cls(**of_a_run, **read_as(file, content, _form(trainer, fresh)))
 
     def restore(self, trainer) -> None:
-        """Puts all of it into a trainer like the one that it was taken of."""
+        """Puts the state into a trainer like the one that it comes from."""
         trainer.model.load_state_dict(self.state_dict)
         trainer.optimizer.load_state_dict(self.optimizer)
         if self.source_sides:
@@ -113,7 +113,7 @@ class TrainingState:
 
 
 def _form(trainer, fresh: TrainingState) -> dict:
-    """Of all else that this trainer would write, whenever in its run. Entries are checked in this order."""
+    """The form of the entries that change during a run of this trainer. They are checked in this order."""
     planned, metric = trainer.pretrain_epochs, trainer.valid_metric
     names = trainer.source_names if len(trainer.sources) else []
     form = {
@@ -139,12 +139,12 @@ def _form(trainer, fresh: TrainingState) -> dict:
 
 
 def _epochs(state: dict, planned: int) -> range:
-    """Epochs that have been trained: those of pre-training are numbered from -planned."""
+    """Epochs that have been trained; those of pre-training are numbered from -planned."""
     return range(-planned, state["epoch"] + 1 if state["epoch"] >= 0 else state["pretrained"] - planned)
 
 
 def _taught(state: dict, planned: int) -> range:
-    """Epochs in which the sources have taught."""
+    """Epochs that have trained on the sources."""
     return range(-planned, state["pretrained"] - planned) if planned else range(state["epoch"] + 1)
 
 
@@ -164,7 +164,7 @@ def _source_history_form(epochs: range, names: list[str]) -> Callable:
 
 
 def _without_unused_rows(content: dict, trainer) -> None:
-    """Up to version 0.1 a table that is stepped whole had an optimiser by rows beside it, which never stepped."""
+    """Drops the unused row-wise optimiser that files of version 0.1 and older hold beside that of a whole table."""
     optimizer = content.get("optimizer")
     if not trainer.rows_only and isinstance(optimizer, dict) and optimizer.keys() == {"dense", "rows"}:
         content["optimizer"] = optimizer["dense"]

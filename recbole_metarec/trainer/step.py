@@ -1,4 +1,4 @@
-"""One training step on the target alone, or on the target and the sources at once. The meta step: transfer_step."""
+"""One training step on the target alone, or on target and sources jointly. The meta step is in transfer_step."""
 
 from dataclasses import dataclass, field
 
@@ -15,12 +15,12 @@ from recbole_metarec.trainer.sources import SourceSides
 
 @dataclass
 class StepResult:
-    """The result of a step: the gradient of theta, and per source what is worth recording.
+    """The gradients of a step, and what is recorded of it.
 
-    loss: scalar, the target's training loss. gradient: of every shared parameter. Both are the same in each of several
-    processes; the next is of the process's own sources. source_gradients: per source those of (table, bias), None where
-    it was skipped. measured: name of a quantity -> float [M] of these sources. none_usable: whether every source of all
-    was skipped.
+    loss: scalar, the training loss of the target. gradient: by shared parameter. Several processes all have the same
+    two. The next two are of this process's sources. source_gradients: by (table, bias) of each source, None for one
+    that was skipped. measured: name of a quantity -> float [M]. none_usable: whether all sources of all processes were
+    skipped.
     """
 
     loss: Tensor
@@ -33,15 +33,15 @@ class StepResult:
 def plain_step(
     model, parameters: Tensors, batch: SequenceBatch, streams: Streams, rows_only: bool = False
 ) -> StepResult:
-    """The target alone: LRURec. rows_only: the gradient of its item table is a sparse tensor."""
+    """A step on the target alone: LRURec. rows_only: whether the gradient of its item table is a sparse tensor."""
     loss = model.target_loss(parameters, BatchShare.of(batch), streams("target"), rows_only=rows_only)
     return StepResult(*of_all_processes(loss, meta.gradients(loss, parameters)))
 
 
 def of_all_processes(loss: Tensor, gradient: Tensors) -> tuple[Tensor, Tensors]:
-    """Loss and gradient of a step, of which each process has computed a part."""
-    found = dict(processes.summed({**gradient, "loss": loss.detach()}))
-    return found.pop("loss"), found
+    """Loss and gradient of a step, summed over the processes, each of which has computed a part."""
+    sums = dict(processes.summed({**gradient, "loss": loss.detach()}))
+    return sums.pop("loss"), sums
 
 
 def joint_step(
@@ -63,23 +63,23 @@ def joint_step(
     tensors = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.tensors, strict=True)}
     moved = {**parameters, **tensors}
     total, gradient = _mean_gradient(losses, usable, weight, target, moved)
-    if processes.total(bool(gradient) and not bool(meta.finite(gradient.values()))):  # which one it is must be asked
+    if processes.total(bool(gradient) and not bool(meta.finite(gradient.values()))):  # find out which source it is
         for number in [number for number, ok in enumerate(usable) if ok]:
             alone = meta.gradients(losses[number], moved, keep_graph=True)
             usable[number] = bool(meta.finite(alone.values()))
         total, gradient = _mean_gradient(losses, usable, weight, target, moved)
-    own_gradients = [(gradient[f"t.{i}"], gradient[f"b.{i}"]) if ok else None for i, ok in enumerate(usable)]
+    source_gradients = [(gradient[f"t.{i}"], gradient[f"b.{i}"]) if ok else None for i, ok in enumerate(usable)]
     measured = {"loss": all_losses, "skipped": ~torch.tensor(usable, device=all_losses.device)}
     loss, shared = of_all_processes(total, {name: gradient[name] for name in parameters if gradient})
-    return StepResult(loss, shared, own_gradients, measured, none_usable=not gradient)
+    return StepResult(loss, shared, source_gradients, measured, none_usable=not gradient)
 
 
 def _mean_gradient(
     losses: list[Tensor], usable: list[bool], weight: float, target: Tensor | None, moved: Tensors
 ) -> tuple[Tensor, Tensors]:
-    """Loss and gradient of the target and the mean of the usable sources; no gradient where none is usable.
+    """Loss and gradient of the target plus the mean over the usable sources; NaN and no gradient if none is usable.
 
-    Of several processes each gives its part, that of its own sources.
+    With several processes, only the part of this process's target rows and sources.
     """
     kept = [loss for loss, ok in zip(losses, usable, strict=True) if ok]
     in_all = processes.total(len(kept))

@@ -1,4 +1,4 @@
-"""RecBole's Trainer with sources beside the target. RecBole keeps the loop, early stopping and the log lines."""
+"""RecBole's Trainer with sources beside the target. The loop, early stopping and the log lines stay RecBole's."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,16 +39,16 @@ class TransferTrainer(Trainer):
     """Trains LRURec and MetaRec: ``meta_transfer`` decides what a step does, everything else is RecBole's Trainer.
 
     log: rows, curves and warnings. pretrained: passes over the sources that pre-training has done. steps_done: of the
-    optimiser. spent_before: seconds of kept work that was done before the run was resumed. whole_table: the item table
-    moves as with transfer, whole in every step.
+    optimiser. spent_before: seconds of kept work from before the run was resumed. whole_table: whether every step moves
+    the whole item table, as it does with transfer.
     """
 
     moves_all = True  # whether every step moves every parameter that requires a gradient
 
     def __init__(self, config, model, whole_table: bool = False):
-        transfers = model_spec(config["model"]).without_transfer  # else nothing reads meta_transfer
+        transfers = model_spec(config["model"]).without_transfer  # other models do not read meta_transfer
         self.transfer = (config["meta_transfer"] if transfers else None) or "none"
-        # with transfer the whole table moves in every step, and so it must in what is compared with it
+        # with transfer every step moves the whole table; what is compared with it must do the same
         self.rows_only = self.transfer == "none" and not whole_table and steps_by_rows(config, "target_negatives")
         self.sources_by_rows = steps_by_rows(config, "source_negatives") and not config["quantize_output"]
         super().__init__(config, model)
@@ -60,10 +60,10 @@ class TransferTrainer(Trainer):
         self.source_names: list[str] = []
         self.pretrained = self.steps_done = 0
         self.resumed = False  # whether it continues an earlier run
-        self._unrestored: dict | None = None  # what stands in the file of an earlier run
+        self._unrestored: dict | None = None  # the content of an earlier run's state file
         self._started, self.spent_before = time(), 0.0
         self._items: list[str] = []
-        # weights mean something in the space of the text vectors alone that they were trained in
+        # weights are only valid with the text vectors that they were trained with
         self.text_digest: str | None = None
         self.guard: Guard | None = None
         if config["memory_from"] and getattr(model, "memory", None) is not None:
@@ -93,7 +93,7 @@ class TransferTrainer(Trainer):
         self._set_up(train_data)
         self._restore()
         if saved and self.start_epoch == 0 and self.pretrained == 0:
-            self._save_checkpoint(-1, verbose=False)  # shows now, not after an epoch, whether it can be written
+            self._save_checkpoint(-1, verbose=False)  # fails now, not after an epoch, if it cannot be written
         self._pretrain(verbose, saved, show_progress)
 
         def after_validation(epoch, score):
@@ -122,7 +122,7 @@ class TransferTrainer(Trainer):
         return self.transfer != "none" and bool(self.config["transfer_guard"])
 
     def _set_up(self, train_data) -> None:
-        """Takes from the data what training needs of them; once."""
+        """Takes what training needs from the data, once."""
         config, dataset = self.config, train_data.dataset
         self._items = [str(token) for token in dataset.id2token(dataset.iid_field, range(dataset.item_num))]
         memory = getattr(self.model, "memory", None)
@@ -154,7 +154,7 @@ class TransferTrainer(Trainer):
         alphas = {name: config["inner_learning_rate"] * self.model.trial_scale(name) for name in names}
         rate = config["learn_inner_learning_rate"]
         self.transfer_state = TransferState.initial(alphas, rate, len(self.source_names), self.device)
-        self.meta_step = TransferStep(self.model, self.sources, settings, self.transfer_state, self.sources.own)
+        self.meta_step = TransferStep(self.model, self.sources, settings, self.transfer_state, self.sources.numbers)
 
     # -- an epoch ----------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class TransferTrainer(Trainer):
         return self._epoch(epoch_idx, len(train_data.batches.plan(epoch_idx)), results, label)
 
     def _pretrain(self, verbose: bool, saved: bool, show_progress: bool) -> None:
-        """Passes over the sources, as far as they are not done yet, then a fresh optimiser."""
+        """Does the passes over the sources that are left to do, then builds a fresh optimiser."""
         if self.pretrain_epochs and not self.pretrained:
             slow_memory(self.optimizer)
         for number in range(self.pretrained, self.pretrain_epochs):
@@ -189,7 +189,7 @@ class TransferTrainer(Trainer):
         return self.config["pretrain_epochs"] if self.transfer == "pretrain" and len(self.sources) else 0
 
     def _pretrain_steps(self, number: int) -> tuple[int, Iterator[StepResult]]:
-        """One pass over the sources: how many steps it has, and each step's result, to be applied before the next."""
+        """One pass over the sources: the number of its steps, and each step's result, to be applied before the next."""
         steps = int(processes.total(sum(len(side.stream.batches.plan(number)) for side in self.sources)))
         steps //= len(self.source_names)
         streams = Streams(self.device, self.seed, "pretrain", number)
@@ -197,7 +197,7 @@ class TransferTrainer(Trainer):
         return steps, (joint_step(self.model, parameters, None, self.sources, streams, 1.0) for _ in range(steps))
 
     def _epoch(self, epoch: int, steps: int, results: Iterator[StepResult], label: str | None) -> float:
-        """Applies each step's result before the next is made; the sum of their losses. label: of a progress bar."""
+        """Applies each result before the next is computed. Returns the sum of the losses. label: of a progress bar."""
         started, record, total = time(), EpochRecord(), 0.0
         for result in tqdm(results, total=steps, ncols=100, desc=label, disable=None) if label else results:
             self._apply(result, epoch)
@@ -222,7 +222,7 @@ class TransferTrainer(Trainer):
         return plain_step(self.model, parameters, batch, streams, self.rows_only)
 
     def _apply(self, result: StepResult, epoch: int) -> None:
-        """One step of every optimiser. Raises TrainingError, before anything has moved, if the loss is not finite."""
+        """Steps every optimiser. Raises TrainingError, before anything moves, if loss or gradient is not finite."""
         self.steps_done += 1
         self._check_finite(result, epoch)
         for name, parameter in self.model.named_parameters():
@@ -234,11 +234,11 @@ class TransferTrainer(Trainer):
             self.sources.step(result.source_gradients)
 
     def _check_finite(self, result: StepResult, epoch: int) -> None:
-        # the loss may be finite where its gradient no longer is
+        # the gradient may not be finite even if the loss is
         is_finite = bool(finite((*result.gradient.values(), result.loss)))
         if is_finite and not result.none_usable:
             return
-        # the meta step asks the target after every trial: a target that fails makes every source look failed
+        # the meta step reads the target's loss after every trial: if that fails, every source looks failed
         sources_failed = result.none_usable and (is_finite or self.transfer != "meta")
         cause = f"every source ({', '.join(self.source_names)})" if sources_failed else "the target's loss"
         raise TrainingError(
@@ -255,7 +255,7 @@ class TransferTrainer(Trainer):
     # -- checkpoints, and resuming from them ---------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        """The deployable model: the target's weights, its network's sizes and the config. No source is in it."""
+        """Saves the deployable model: the target's weights, its network's sizes and the config, but no source."""
         if not processes.is_first():
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
@@ -273,12 +273,12 @@ class TransferTrainer(Trainer):
 
     @property
     def training_state_file(self) -> Path:
-        """Everything that resuming needs, beside the model: ``<model>-last.pth``."""
+        """The file beside the model that holds everything for resuming: ``<model>-last.pth``."""
         path = Path(self.saved_model_file)
         return path.with_name(f"{path.stem}-last.pth")
 
     def seconds_spent(self) -> float:
-        """Of kept work on this run, in all processes."""
+        """Seconds of work on this run, those before it was resumed included."""
         return self.spent_before + time() - self._started
 
     def _save_training_state(self, epoch: int) -> None:
@@ -287,17 +287,17 @@ class TransferTrainer(Trainer):
             write_checkpoint(self.training_state_file, state.to_checkpoint())
 
     def resume_checkpoint(self, resume_file):
-        """:meth:`fit` will resume after the last validation of the run whose model is ``resume_file``.
+        """Lets :meth:`fit` resume after the last validation of the run whose model is ``resume_file``.
 
-        Raises CheckpointError if its training state cannot be read; :meth:`fit` does, with nothing restored, if the
-        state is not one of this run.
+        Raises CheckpointError if its training state cannot be read. If the state is not one of this run, :meth:`fit`
+        raises it, with nothing restored.
         """
         self.saved_model_file = str(resume_file)
         self._unrestored = self._read(self.training_state_file)
         self.resumed = True
 
     def _restore(self) -> None:
-        """The other half of :meth:`resume_checkpoint`, once the sources were read."""
+        """The second half of :meth:`resume_checkpoint`, once the sources have been read."""
         if self._unrestored is None:
             return
         TrainingState.from_checkpoint(self.training_state_file, self._unrestored, self).restore(self)
@@ -308,7 +308,7 @@ class TransferTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """RecBole's metrics from the one ranking: OrderedDict, keys such as ``ndcg@10``."""
+        """RecBole's metrics from this package's ranking: OrderedDict with keys such as ``ndcg@10``."""
         if not eval_data:
             return None
         if load_best_model:
@@ -322,13 +322,13 @@ class TransferTrainer(Trainer):
         return result
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        """RecBole's (score, result), of the share of the encoder beside an item memory that is best on validation."""
+        """RecBole's (score, result). With an item memory it also chooses the encoder's share in the scores."""
         if getattr(self.model, "memory", None) is None:
             return super()._valid_epoch(valid_data, show_progress)
         return choose_share(self.model, valid_data, self.config, self.device, self.valid_metric)
 
     def rank(self, eval_data, show_progress=False):
-        """Rank of the held-out item of each row, int64 [R]."""
+        """Rank of each row's held-out item: int64 [R]."""
         return rank_all(self.model, eval_data, self.device, show_progress)
 
     def load_best(self, model_file) -> None:
@@ -342,7 +342,7 @@ class TransferTrainer(Trainer):
 
 
 def _unused(path: Path) -> str:
-    """RecBole names model files by the second: two runs in one second must not share a file."""
+    """A path like this one that is not taken: RecBole names files by the second, and two runs may share one."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""What is recorded of a training while it runs: rows per epoch and source, curves, warnings."""
+"""What is recorded during training: rows per epoch and source, curves, warnings."""
 
 from collections.abc import Callable
 from logging import Logger
@@ -8,10 +8,11 @@ from recbole_metarec.trainer.diagnostics import PATIENCE, TransferMonitor, lost_
 
 
 class TrainingLog:
-    """history, source_history: one row per epoch, and per epoch and source. no_transfer_history: of the training with
-    which the transfer guard compares. warnings: sentences by name.
+    """The records of a training.
 
-    on_change: called after each change that is to be written to disk.
+    history, source_history: one row per epoch, and per epoch and source. no_transfer_history: rows of the training that
+    the transfer guard compares with. warnings: sentences by name. on_change: called after each change that should be
+    written to disk.
     """
 
     def __init__(self, logger: Logger, monitor: TransferMonitor):
@@ -23,7 +24,7 @@ class TrainingLog:
 
     @property
     def warnings(self) -> dict[str, str]:
-        """What the monitor has seen, and what was added by :meth:`warn`."""
+        """Sentences by name: what the monitor has detected, and what :meth:`warn` has added."""
         return self.monitor.seen
 
     def restore(self, history: list[dict], source_history: list[dict], warnings: dict[str, str]) -> None:
@@ -35,13 +36,13 @@ class TrainingLog:
         self.history.append({"epoch": epoch, "train_loss": loss, "seconds": seconds})
 
     def add_score(self, score: float) -> None:
-        """Of the validation after the last epoch."""
+        """score: of the validation after the last epoch."""
         self.history[-1]["valid_score"] = float(score)
 
     def add_sources(self, rows: list[dict], curves, best_file: str) -> None:
-        """One row per source of the last epoch, to ``curves`` (a SummaryWriter) as well; warns of signs of failure.
+        """Adds the rows of the last epoch, one per source, also to ``curves`` (a SummaryWriter); warns of failures.
 
-        Raises TrainingError where a source was not usable for too long.
+        Raises TrainingError if no step of a source was usable in the last PATIENCE epochs.
         """
         if not rows:
             return
@@ -62,6 +63,6 @@ class TrainingLog:
             )
 
     def warn(self, sign: str, sentence: str) -> None:
-        """Adds a sign that the monitor does not detect."""
+        """Logs and keeps a warning that the monitor does not detect."""
         self.warnings[sign] = sentence
         self.logger.warning(sentence)

@@ -11,14 +11,14 @@ from recbole_metarec.trainer.meta_step import Tensors
 
 
 def source_weight(config, transfer: str) -> float:
-    """What the sources' own gradients weigh; auto: as much as the target's in joint training, else nothing."""
+    """Weight of the sources' own gradients in the update; auto: 1 in joint training, as the target's, else 0."""
     weight = config["source_weight"]
     return (1.0 if transfer == "joint" else 0.0) if weight == "auto" else weight
 
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """The config keys of the meta transfer, by their names."""
+    """The config keys of the meta transfer, under their names."""
 
     inner_steps: int
     second_order: bool
@@ -34,12 +34,12 @@ class TransferSettings:
 
     @classmethod
     def of(cls, config, transfer: str) -> "TransferSettings":
-        """Those of a config."""
+        """The settings in a config."""
         values = {name: config[name] for name in cls.__dataclass_fields__}
         return cls(**values | {"source_weight": source_weight(config, transfer)})
 
     def compared(self, names: list[str]) -> list[str]:
-        """Names of the parameters that the similarity runs over."""
+        """Which of these parameters the similarity compares, by name."""
         if self.similarity_over == "all":
             return list(names)
         beside = {"encoder_and_codes": "item_embedding.weight", "encoder_and_memory": "memory.head."}
@@ -48,10 +48,10 @@ class TransferSettings:
 
 @dataclass
 class TransferState:
-    """What the meta transfer carries from step to step; all of it belongs to the checkpoint.
+    """What the meta transfer carries from step to step. All of it is saved for resuming.
 
-    log_rates: log(alpha) of each parameter tensor. smoothed: float [M], running mean of the sources' scores.
-    steps: outer steps done. rate_optimizer: None keeps alpha fixed.
+    log_rates: log(alpha) of each parameter tensor. smoothed: running means of the sources' scores, float [M].
+    steps: outer steps done. rate_optimizer: steps log(alpha); None keeps alpha fixed.
     """
 
     log_rates: Tensors
@@ -61,23 +61,23 @@ class TransferState:
 
     @classmethod
     def initial(cls, alphas: dict[str, float], learning_rate: float, n_sources: int, device) -> "TransferState":
-        """alphas: the start value for each named parameter; with a learning rate above 0 each is learned separately."""
+        """alphas: start value by parameter. learning_rate: above 0, each alpha is learned separately; 0 fixes them."""
         rates = {name: torch.tensor(float(alpha), device=device).log() for name, alpha in alphas.items()}
         rates = {name: rate.requires_grad_(learning_rate > 0) for name, rate in rates.items()}
         learner = torch.optim.Adam(rates.values(), lr=learning_rate) if learning_rate > 0 else None
         return cls(rates, torch.zeros(n_sources, device=device), rate_optimizer=learner)
 
     def smooth(self, scores: Tensor, usable: Tensor, momentum: float) -> None:
-        """Moves the running means [M] by the scores [M] of a step; the first step's scores are the means.
+        """Moves the running means [M] towards the scores [M] of a step. In the first step the scores are the means.
 
-        A source that is not usable, bool [M], keeps what is known of it.
+        A source that is not usable (bool [M]) or has no finite score keeps its mean.
         """
         momentum = momentum if self.steps else 0.0
         moved = momentum * self.smoothed + (1.0 - momentum) * scores
         self.smoothed = torch.where(usable & scores.isfinite(), moved, self.smoothed)
 
     def learn_rates(self, gradient: Tensors) -> None:
-        """One step of alpha's optimiser, if it has one. gradient: by log(alpha) of each parameter."""
+        """Steps alpha's optimiser, if there is one. gradient: of the target's loss by each parameter's log(alpha)."""
         if self.rate_optimizer is None:
             return
         for name, rate in self.log_rates.items():
@@ -85,7 +85,7 @@ class TransferState:
         self.rate_optimizer.step()
 
     def state_dict(self) -> dict:
-        """Tensors and plain values only; a copy, which further steps leave as it is."""
+        """Tensors and plain values only: a copy, which later steps do not change."""
         rates = {name: value.detach().clone() for name, value in self.log_rates.items()}
         learner = copy.deepcopy(self.rate_optimizer.state_dict()) if self.rate_optimizer else None
         return {"log_rates": rates, "smoothed": self.smoothed.clone(), "steps": self.steps, "rate_optimizer": learner}

@@ -1,4 +1,4 @@
-"""UniSRec in the same trainer: contrastive pre-training on the sources at once, then the target."""
+"""UniSRec in the same trainer: contrastive pre-training on all sources together, then fine-tuning on the target."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,8 @@ from recbole_metarec.trainer.trainer import TransferTrainer
 class SourceMixture:
     """All sources as one domain, whose batches mix them in proportion to their events.
 
-    texts, dropped: float [N, w] by the item numbers of the batches, with padding in row 0.
+    texts, dropped: float [N, w], row i for item i of the batches, row 0 padding: the texts' vectors, whole and after
+    words were dropped.
     """
 
     def __init__(self, sources: tuple[Source, ...], vectors: TextVectors, config):
@@ -34,7 +35,7 @@ def _joined(vectors: tuple[np.ndarray, ...]) -> Tensor:
 
 
 class TextTrainer(TransferTrainer):
-    """Trains UniSRec. Its layers are RecBole's, which drop out by the global generator: each epoch seeds it anew."""
+    """Trains UniSRec. Its layers are RecBole's, which draw dropout from the global generator: each epoch seeds it."""
 
     moves_all = False
 

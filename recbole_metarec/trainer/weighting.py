@@ -1,10 +1,12 @@
-"""How sources are weighted, and how a step uses them.
+"""How sources are weighted, and how the weights enter a step.
 
 A weighting answers three questions in each step: how well each source serves the target (``scores``), how much each may
 therefore contribute (``weights``), and what the update is (``combined``). Between the first two, the meta step smooths
-the scores over the steps. A user's own is a class derived from one of these, which ``gradient_rescaling`` names:
-``my_transfer.py:MyWeighting``. One that ships is a class here, its name in WEIGHTINGS, and the same name in the kind of
-that key in ``properties/model/MetaRec.yaml``; a test holds the two equal.
+the scores over the steps.
+
+To use your own, derive a class from one of these and name it in ``gradient_rescaling``: ``my_transfer.py:MyWeighting``.
+To ship one, add a class here, its name to WEIGHTINGS, and the same name to the type of that key in
+``properties/model/MetaRec.yaml``; a test keeps the two equal.
 """
 
 from abc import ABC, abstractmethod
@@ -21,11 +23,11 @@ from recbole_metarec.trainer.transfer_state import TransferSettings
 
 
 class SourceWeighting(ABC):
-    """M sources to M weights, and to one update. It keeps nothing from step to step, so that a resumed run is the same.
+    """Turns M sources into M weights and one update. It keeps no state, so that a resumed run gives the same result.
 
-    is_watched: whether weights that are even, or all on one source, are a failure that the user is warned of.
-    scores_at: "theta" if the scores read the target's gradient before the trial updates, "phi" if they read it after
-    them, None if there are none.
+    is_watched: whether to warn the user of weights that are even, or all on one source.
+    scores_at: "theta" if the scores use the target's gradient before the trial updates, "phi" if they use it after
+    them, None if there are no scores.
     """
 
     is_watched = True
@@ -35,25 +37,26 @@ class SourceWeighting(ABC):
         self.settings = settings
 
     def scores(self, trials: Sequence[TrialUpdate], gradients: Sequence[Tensors]) -> Tensor:
-        """s of one step, float [M]: the larger, the better.
+        """The scores s of one step, float [M]; larger is better.
 
-        gradients: of the target's loss at ``scores_at``, one for each trial. At "theta" they hold the compared
-        parameters alone (``similarity_over``), at "phi" all.
+        trials: one per source. gradients: of the target's loss at ``scores_at``, one per trial. At "theta" they hold
+        only the compared parameters (``similarity_over``), at "phi" all.
         """
         raise NotImplementedError
 
     @abstractmethod
     def weights(self, scores: Tensor, usable: Tensor, step: int) -> Tensor:
-        """w, float [M]: of the smoothed scores [M]; 0 where not usable (bool [M]), else they sum to 1.
+        """The weights w, float [M], from the smoothed scores, float [M].
 
-        step: how many steps with sources the run has done before.
+        They must be 0 for sources that are not usable (bool [M]), and sum to 1 over the others. step: how many steps
+        with sources the run has done before.
         """
 
     def combined(self, counted: Tensor, gradients: Sequence[Tensors]) -> Tensors:
         """The gradient by which the shared parameters move: sum_i counted_i g_i.
 
-        counted: float [M] on the CPU, what each source counts, 0 for one that is not usable and may hold anything.
-        gradients: g_i of each, by parameter: the target's gradient after the trial update on it.
+        counted: factor of each source, float [M] on the CPU; 0 for one that is not usable, whose gradient may hold
+        anything. gradients: g_i of each source, by parameter: the target's gradient after the trial update on it.
         """
         return meta.weighted_sum(counted, gradients)
 
@@ -66,17 +69,17 @@ class SimilarityWeighting(SourceWeighting):
         self.scores_at = settings.similarity_at
 
     def scores(self, trials: Sequence[TrialUpdate], gradients: Sequence[Tensors]) -> Tensor:
-        """Cosines between -1 and 1."""
+        """Cosines between -1 and 1, float [M]."""
         return similarities(trials, gradients, self.settings.compared(list(trials[0].moved)))
 
     def weights(self, scores: Tensor, usable: Tensor, step: int) -> Tensor:
-        """Softmax over the usable sources; ``rescale_sign: paper`` prefers those that disagree."""
+        """Softmax over the usable sources, float [M]; ``rescale_sign: paper`` prefers those that disagree."""
         sign = -1.0 if self.settings.rescale_sign == "paper" else 1.0
         return meta.source_weights(sign * scores, usable, self.settings.temperature)
 
 
 class UniformWeighting(SourceWeighting):
-    """w_i = 1 / M, with which other weightings are compared."""
+    """w_i = 1 / M: the baseline for other weightings."""
 
     is_watched = False
 
@@ -89,13 +92,13 @@ WEIGHTINGS = {"similarity": SimilarityWeighting, "uniform": UniformWeighting}
 
 
 def weighting_of(name: str) -> type[SourceWeighting]:
-    """The class that ``gradient_rescaling`` names. Raises ConfigError for a user's that is none or cannot be loaded."""
+    """The class that ``gradient_rescaling`` names. Raises ConfigError if it does not load or is no SourceWeighting."""
     if name in WEIGHTINGS:
         return WEIGHTINGS[name]
-    found = load_class(name, "gradient_rescaling")
-    if not issubclass(found, SourceWeighting):
+    weighting = load_class(name, "gradient_rescaling")
+    if not issubclass(weighting, SourceWeighting):
         raise ConfigError(f"gradient_rescaling: {name} is no SourceWeighting; derive it from SimilarityWeighting")
-    return found
+    return weighting
 
 
 def similarities(trials: Sequence[TrialUpdate], gradients: Sequence[Tensors], names: Iterable[str]) -> Tensor:

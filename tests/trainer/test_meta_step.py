@@ -174,11 +174,11 @@ def test_own_gradients_and_the_shared_source_gradient_are_those_of_the_first_inn
     trial, _ = meta_gradient(model, source, [batch, random_batch(10)], target_batch, 0.3, False, parameters)
     loss = model.source_loss(parameters, source, batch)
     own = torch.autograd.grad(loss, (source.table, source.bias), retain_graph=True)
-    torch.testing.assert_close(trial.own, own)
+    torch.testing.assert_close(trial.table_gradients, own)
     shared = meta.gradients(loss, parameters)
     for name in parameters:
         torch.testing.assert_close(trial.source_gradient[name], shared[name])
-    assert not trial.own[0][0].any() and trial.own[1].any()
+    assert not trial.table_gradients[0][0].any() and trial.table_gradients[1].any()
 
 
 # -- similarity and weights --------------------------------------------------------------------------------------------
