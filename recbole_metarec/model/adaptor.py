@@ -1,4 +1,4 @@
-"""Text vectors made item vectors that mean the same in every domain (UniSRec, section 2.1)."""
+"""Maps text vectors to item vectors that mean the same in every domain (UniSRec, section 2.1)."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class WhiteningAdaptor(nn.Module):
-    """A mixture of G parametric whitenings, weighed for each item by a noisy softmax.
+    """A mixture of G parametric whitenings, weighted for each item by a noisy softmax.
 
     v = sum_k g_k (x - b_k) W_k,   g = softmax(x W_gate + eps * softplus(x W_noise)), eps ~ N(0, 1) while training.
     Letters: w width of text vectors, d width of item vectors.
@@ -21,7 +21,7 @@ class WhiteningAdaptor(nn.Module):
         self.dropout = nn.Dropout(dropout_prob)
 
     def forward(self, texts: Tensor) -> Tensor:
-        """[n, w] to [n, d]."""
+        """Text vectors [n, w] to item vectors [n, d]."""
         gates = self.gates(texts)
         experts, text_width, width = self.whitening.shape
         # one product for all experts, as (x - b) W = x W - b W; they share a dropout mask

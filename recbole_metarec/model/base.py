@@ -1,4 +1,4 @@
-"""What the models of this package have in common as RecBole models: a network as a sequential model of RecBole."""
+"""What this package's models share as RecBole models: a network behind RecBole's interface of sequential models."""
 
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
@@ -7,14 +7,14 @@ from recbole_metarec.data.batches import TARGET_LIST, SequenceBatch
 
 
 class EveryPositionRecommender(SequentialRecommender):
-    """A causal network as RecBole sees it, which may learn from every position of a history at once.
+    """A causal network as RecBole sees it. It can learn from every position of a history at once.
 
-    A model is a network that is a :class:`~recbole_metarec.model.network.SequenceNetwork` and this class, in that
-    order; its constructor calls this class's first, which makes no parameter, and then the network's.
+    A model inherits from a :class:`~recbole_metarec.model.network.SequenceNetwork` and from this class, in that order.
+    Its constructor calls this class's first, which creates no parameter, and then the network's.
     """
 
     def batch_of(self, interaction) -> SequenceBatch:
-        """The interaction's sequences and targets, one target per real position or only the last one."""
+        """The interaction's sequences with a target at each real position, or at the last one only."""
         inputs = interaction[self.ITEM_SEQ]
         if TARGET_LIST in interaction:
             return SequenceBatch(inputs, interaction[TARGET_LIST])

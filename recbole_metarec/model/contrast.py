@@ -1,7 +1,7 @@
 """The two contrastive losses of UniSRec's pre-training (section 2.2.2), and the second view that one of them needs.
 
-Similarities are cosines over a temperature. Negatives come from the batch, which mixes domains; a negative that is
-in truth a positive is left out of the softmax (its logit is -inf).
+Similarities are cosines over a temperature. Negatives come from the batch, which mixes domains. A false negative, which
+is in fact a positive, is left out of the softmax: its logit is -inf.
 """
 
 import torch
@@ -18,9 +18,10 @@ def directions(vectors: Tensor) -> Tensor:
 def sequence_item_loss(states: Tensor, vectors: Tensor, answers: Tensor, counts: Tensor, temperature: float) -> Tensor:
     """-log of exp(s_j v_j / tau) over the sum of exp(s_j v_k / tau), k = j or any position with another item; mean.
 
-    states [T, d] after each predicted position; vectors [U, d] of the batch's distinct answers, answers int64 [T]
-    into them, counts [U] how often each is an answer. Every position's item is a negative of every other's, so a
-    distinct item counts as often as it occurs; the own item counts once, as the positive. 0 where nothing is predicted.
+    states [T, d] at the predicted positions; vectors [U, d] of the batch's distinct answers; answers int64 [T], indices
+    into them; counts [U], how often each is an answer. Every position's item is a negative for every other position, so
+    a distinct item counts as often as it occurs; a position's own item counts once, as the positive. Returns a scalar,
+    0 if nothing is predicted.
     """
     logits = directions(states) @ directions(vectors).t() / temperature
     often = counts.to(logits.dtype).log().expand_as(logits)
@@ -31,8 +32,8 @@ def sequence_item_loss(states: Tensor, vectors: Tensor, answers: Tensor, counts:
 def sequence_sequence_loss(states: Tensor, views: Tensor, ends: Tensor, temperature: float) -> Tensor:
     """-log of exp(s_j z_j / tau) over the sum of exp(s_j z_k / tau), k = j or any row that ends otherwise; mean.
 
-    states, views [B, d]: each sequence and its second view z. ends int64 [B]: the item that each leads to; rows that
-    lead to the same one are no negatives of each other.
+    states, views [B, d]: each sequence and its second view z. ends int64 [B]: the item that each sequence leads to;
+    rows that lead to the same item are not negatives of each other. Returns a scalar.
     """
     logits = directions(states) @ directions(views).t() / temperature
     same = ends[:, None] == ends[None, :]
@@ -41,9 +42,9 @@ def sequence_sequence_loss(states: Tensor, views: Tensor, ends: Tensor, temperat
 
 
 def drop_items(inputs: Tensor, ratio: float) -> Tensor:
-    """Rows without the items that chance drops, closed up to the left: int64 [B, W], 0 where padded, as they came.
+    """Drops each item with probability ``ratio``, never the last of a row, and closes the gaps to the left.
 
-    The last item of a row always stays.
+    inputs int64 [B, W], padded on the right with 0. Returns the same shape.
     """
     real = inputs > 0
     last = real & ~F.pad(real[:, 1:], (0, 1))

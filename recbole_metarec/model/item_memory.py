@@ -1,14 +1,14 @@
-"""Item memory: which items stood near those of the history in others' histories, weighed by a head that knows no id.
+"""Item memory: which items occur near the history's items in other histories, weighted by a head that knows no id.
 
 With h_0 the last item of a history, c_g(i, j) the counts of a pair, n_i the events of an item and j a candidate:
 
     e(j)     = sum over p < 10 of  gamma^p a^[p = 0] (sum_g w_g c_g(h_p, j)) / (n_{h_p}^{alpha_1} n_j^{alpha_2} + s)
     logit(j) = beta log(1 + e(j) / epsilon) + omega log(1 + n_j) + rho_lag [j in h] + b_j (+ tau cos(h's text, j's))
 
-A history's own pairs are taken out of c and its own events out of n_j first: in training the answer would leak through
-them, and in a small shop most of what n_j says is its own event. Nothing in the head knows an item, so that it may
-be taught by one domain and serve another; how often people come back to an item, which differs most between domains, it
-reads from the domain's counts (:mod:`recbole_metarec.data.repeats`).
+A history's own pairs are first taken out of c, and its own events out of n_j: in training the answer would leak through
+them, and in a small shop n_j is mostly the history's own event. No parameter of the head belongs to an item, so that it
+can learn from one domain and serve another. How often people come back to an item differs most between domains; the
+memory reads that from the domain's counts (:mod:`recbole_metarec.data.repeats`).
 
 Letters: n catalogue size with padding in row 0, R rows that are scored, E entries of evidence, C cells
 (:mod:`recbole_metarec.model.memory_cells`).
@@ -28,9 +28,9 @@ from recbole_metarec.model.memory_cells import Cells, Entries, PairTable, cells_
 from recbole_metarec.model.seen_offset import SeenOffset, up_to
 from recbole_metarec.processes import Portion
 
-POSITIONS = 256  # that teach the scalars in a batch: so few numbers do not need all, and evidence costs time
+POSITIONS = 256  # of a batch that train the scalars: so few numbers need no more, and evidence costs time
 HIDDEN = 16  # width of a head's network
-ENTRIES = 1 << 17  # of evidence at these, about: where all items are neighbours, fewer positions say as much
+ENTRIES = 1 << 17  # of evidence at these positions, about: where items have many neighbours, fewer positions do
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -42,12 +42,12 @@ class Evidence(NamedTuple):
 
 
 class EvidenceHead(nn.Module):
-    """What a pair's counts are worth, and the popularity beside them: numbers that are the same for all domains.
+    """What a pair's counts and an item's popularity are worth: a few numbers that are the same for all domains.
 
-    They start near where lessons of nine domains led them: Instruments, Beauty, Tools, Instant_Video, Cell_Phones,
-    Grocery14, Clothing, Sports and Yelp (docs/make_head_start.py); Scientific, Office and Toys14 took no part.
-    hidden: 0 for the scalars alone, else the width of a network that corrects what the fraction says of an entry. It
-    is not the default: taught by ten sources it was 1 to 2 % behind the scalars on validation of six targets.
+    They start near the values that training on nine domains gave: Instruments, Beauty, Tools, Instant_Video,
+    Cell_Phones, Grocery14, Clothing, Sports and Yelp (docs/make_head_start.py), without Scientific, Office and Toys14.
+    hidden: 0 for the scalars alone, else the width of a network that corrects each term of e(j). It is not the default:
+    trained on ten sources it was 1 to 2 % behind the scalars on the validation of six targets.
     """
 
     def __init__(self, hidden: int = 0):
@@ -63,8 +63,8 @@ class EvidenceHead(nn.Module):
         self.network = EvidenceNetwork(hidden) if hidden else None
 
     def forward(self, entries: Entries, near: Tensor, cell: Tensor, events: Tensor) -> Tensor:
-        """e(j) of each cell, a row and an item: [C]. near: int64 [R * REACH], events of the item at each place; cell:
-        int64 [E], where an entry counts; events: int64 [C], of each cell's item."""
+        """e(j) of each cell: [C]. near: int64 [R * REACH], events of the item at each lag of each row; cell: int64 [E],
+        the cell of each entry; events: int64 [C], of each cell's item."""
         exponents, place = self.exponents, entries.place
         near, events = (numbers.clamp(min=1).to(exponents.dtype) for numbers in (near, events))
         counts = entries.counts.to(exponents.dtype)
@@ -79,16 +79,16 @@ class EvidenceHead(nn.Module):
         return torch.zeros_like(events).index_add(0, cell, evidence)
 
     def logit(self, evidence: Tensor) -> Tensor:
-        """What evidence e(j) [E] adds to the logit of j."""
+        """What evidence e(j) [C] adds to the logit of j: [C]."""
         return self.evidence_weight * torch.log1p(evidence * torch.exp(-self.log_epsilon))
 
     def base(self, popularity: Tensor) -> Tensor:
-        """The logit of each item without evidence, [n]."""
+        """The logit of each item without evidence, from its events int64 [n]: float [n]."""
         return self.popularity_weight * torch.log1p(popularity.to(self.popularity_weight.dtype))
 
 
 class EvidenceNetwork(nn.Module):
-    """Logarithm of a factor for each entry; 0 at the start, so that a head starts as the scalars alone."""
+    """The logarithm of a factor for each entry. It is 0 at the start, so that a head starts as the scalars alone."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -109,7 +109,8 @@ class EvidenceNetwork(nn.Module):
 class ItemMemory(nn.Module):
     """The memory of a domain: its pair counts, an item bias, and the head.
 
-    text_width: of the text vectors that are compared with the history's, 0 without texts. hidden: of the head.
+    n_pairs: kept pairs. text_width: of the text vectors that are compared with the history's, 0 without texts. hidden:
+    of the head.
     """
 
     def __init__(self, n_items: int, n_pairs: int, text_width: int = 0, hidden: int = 0):
@@ -124,9 +125,10 @@ class ItemMemory(nn.Module):
     def forward(
         self, batch: "SequenceBatch | MemoryBatch", source: Evidence | None = None, plain: bool = False
     ) -> Tensor:
-        """The next-item loss of the memory alone, mean over some of the predicted positions of a batch.
+        """The next-item loss of the memory alone, mean over some of the predicted positions of a batch: a scalar.
 
-        source: another domain's evidence, read by the same head and offsets; such a domain has no item bias.
+        source: another domain's evidence, read by the same head and offsets but without the item bias. plain: use
+        operations that can be differentiated twice.
         """
         read = batch if isinstance(batch, MemoryBatch) else self.batch_of(batch, source)
         evidence = source or self.evidence
@@ -140,7 +142,7 @@ class ItemMemory(nn.Module):
         return read.portion.of(loss(states, evidence.texts, base, read.answers, offsets))
 
     def batch_of(self, batch: SequenceBatch, source: Evidence | None = None) -> "MemoryBatch":
-        """What :meth:`forward` reads of a batch, worked out where the batch is."""
+        """What :meth:`forward` reads of a batch, computed on the batch's device."""
         pairs = (source or self.evidence).pairs.beside(batch.inputs)
         share, batch = batch, batch.whole
         positions, answers = batch.predicted()
@@ -153,11 +155,11 @@ class ItemMemory(nn.Module):
 
     @property
     def evidence(self) -> Evidence:
-        """Of the memory's own domain."""
+        """The evidence of the memory's own domain."""
         return Evidence(self.pairs, self.text_vectors)
 
     def shared_weights(self) -> dict[str, Tensor]:
-        """Those that know no item, by their names: what one domain can teach another."""
+        """The parameters that belong to no item, by name: what one domain can teach another."""
         return {name: value for name, value in self.named_parameters() if name != "item_bias"}
 
     def set_texts(self, vectors: Tensor) -> None:
@@ -165,7 +167,7 @@ class ItemMemory(nn.Module):
         self.text_vectors.copy_(F.normalize(vectors, dim=1))
 
     def scores(self, histories: Tensor) -> Tensor:
-        """Of every item after each history int64 [B, L], padded on the right: [B, n]."""
+        """Scores of every item after each history, int64 [B, L] padded on the right: [B, n]."""
         last = torch.arange(len(histories), device=histories.device) * histories.shape[1] - 1
         cells = cells_of(self.pairs, histories, histories, last + (histories > 0).sum(dim=1))
         base = self.head.base(self.pairs.popularity) + self.item_bias
@@ -176,15 +178,15 @@ class ItemMemory(nn.Module):
         return self.offsets(cells, self.pairs.lift).added_to(dense)
 
     def offsets(self, cells: Cells, lift: Tensor) -> Offsets:
-        """What is added to the logits of the cells. lift: of the table that they are of."""
+        """What is added to the logits of the cells. lift: of their domain, float [G]."""
         values = self.head.logit(self.head(cells.entries, cells.near, cells.cell, cells.left))
         values = values + self.head.base(cells.left) - self.head.base(cells.popularity)
         return Offsets(cells.places, values.index_add(0, cells.seen_cell, self.seen.values(cells.seen_group, lift)))
 
 
 class MemoryBatch(NamedTuple):
-    """Some of the predicted positions of a batch as the memory reads them. answers: int64 [R]; portion: of this process
-    among all."""
+    """Some of the predicted positions of a batch as the memory reads them. answers: int64 [R]; portion: which of the
+    positions are this process's."""
 
     answers: Tensor
     cells: Cells
@@ -192,7 +194,7 @@ class MemoryBatch(NamedTuple):
 
 
 def without_lift(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A model's weights; those of a memory that did not read the lift yet are completed by one that counts nothing."""
+    """A model's weights. Those of a memory from before the lift was read get a lift of 0, with weight 0."""
     if "memory.seen.by_lag" not in weights or "memory.seen.lift_weight" in weights:
         return weights
     lift = torch.zeros_like(weights["memory.seen.by_lag"])
@@ -200,23 +202,23 @@ def without_lift(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 class TextEvidence(nn.Module):
-    """The decayed text vector of a history, times tau: its inner product with an item's is tau times their cosine."""
+    """The decayed text vector of a history at length tau: its inner product with an item's is tau times the cosine."""
 
     def __init__(self):
         super().__init__()
-        self.decay = nn.Parameter(torch.tensor(0.6))  # of the sigmoid: an event counts 0.65 times the one after it
+        self.decay = nn.Parameter(torch.tensor(0.6))  # before the sigmoid: an event counts 0.65 times the one after it
         self.scale = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, latest: Tensor, vectors: Tensor) -> Tensor:
         """latest: int64 [R, REACH]; vectors [n, w] of length 1, or 0 where there is no text. Returns [R, w]."""
         weights = torch.sigmoid(self.decay) ** torch.arange(latest.shape[1], device=latest.device)
         summed = (vectors[latest] * weights[:, None]).sum(dim=1)
-        # smooth at 0, the sum of a history without texts: the second derivative of a length is infinite there
+        # smoothed at 0, the sum for a history without texts, where the second derivative of a norm is infinite
         return self.scale * summed * (summed.square().sum(dim=1, keepdim=True) + 1e-12).rsqrt()
 
 
 def _some(positions: Tensor, answers: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """At most so many of them, ascending: multiples of the golden ratio fall everywhere, however long rows are."""
+    """At most ``most`` of them, ascending, spread evenly over rows of any length by multiples of the golden ratio."""
     if len(positions) <= most:
         return positions, answers
     order = (torch.arange(len(positions), dtype=torch.float64, device=positions.device) * GOLDEN_RATIO).frac().argsort()
@@ -225,9 +227,9 @@ def _some(positions: Tensor, answers: Tensor, most: int) -> tuple[Tensor, Tensor
 
 
 def sparse_softmax_loss(base: Tensor, targets: Tensor, offsets: Offsets) -> Tensor:
-    """Mean cross-entropy of logits that are ``base`` [n] for every row, but for the offsets; no [R, n] is ever held.
+    """Mean cross-entropy of logits ``base`` [n] plus offsets, without holding [R, n]. targets int64 [R]. A scalar.
 
-    The partition of all rows is that of the base, corrected at the few places that have an offset.
+    The partition function of each row is that of the base, corrected at the few places that have an offset.
     """
     total = torch.logsumexp(base[1:], dim=0)
     rows, items = offsets.places.rows, offsets.places.items

@@ -1,4 +1,4 @@
-"""Next-item losses over a catalogue: full softmax, the same in one memory-saving pass, and a sampled softmax.
+"""Next-item losses over a catalogue: full softmax, the same in one pass that saves memory, and sampled softmax.
 
 Letters: T predicted positions, d width, n catalogue size with padding in row 0, which is outside every softmax.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LOGITS_PER_CHUNK = 1 << 20  # 4 MiB of float32: the logits of a chunk stay in cache
-_FEWEST_ROWS = 32  # thinner matrix products waste more than a logit out of cache costs
+_FEWEST_ROWS = 32  # with fewer, the matrix product loses more than logits in cache save
 _CACHE_LINE = 16  # float32 numbers
 _LARGEST_EXPONENT = 80.0  # exp(88.7) is the largest float32
 _LOG2_E = 1.0 / math.log(2.0)  # exp2 is much faster than exp on a CPU, and as accurate
@@ -21,8 +21,8 @@ _LOG2_E = 1.0 / math.log(2.0)  # exp2 is much faster than exp on a CPU, and as a
 class Places(NamedTuple):
     """A few places of logits [R, n], each once: rows int64 [E] ascending, items int64 [E].
 
-    starts: int64 [R + 1], where the places of each row start. answered: int64, which places are their row's target,
-    where there are targets. Both are found without asking a GPU if they are found before the places go there.
+    starts: int64 [R + 1], where the places of each row start. answered: int64, the indices of the places that are their
+    row's target; None without targets. Compute both before the places go to a GPU: then nothing waits for it.
     """
 
     rows: Tensor
@@ -32,7 +32,7 @@ class Places(NamedTuple):
 
     @classmethod
     def of(cls, keys: Tensor, n: int, count: int, targets: Tensor | None = None) -> "Places":
-        """Of so many rows: ascending keys row * n + item, each once, int64 [E]. targets: int64 [R]."""
+        """The places of ``count`` rows by ascending keys row * n + item, each once, int64 [E]. targets: int64 [R]."""
         first = torch.arange(count + 1, device=keys.device) * n
         starts = torch.searchsorted(keys, first)
         rows = torch.repeat_interleave(starts.diff())
@@ -53,20 +53,20 @@ class Offsets(NamedTuple):
     values: Tensor
 
     def added_to(self, logits: Tensor) -> Tensor:
-        """logits [R, n], contiguous, to which the offsets were added in place."""
+        """Adds the offsets to the logits [R, n], contiguous, in place, and returns them."""
         places = self.places.rows * logits.shape[1] + self.places.items
         logits.view(-1).index_add_(0, places, self.values.to(logits.dtype))
         return logits
 
     def at_targets(self, count: int) -> Tensor:
-        """The offset of the target of each of so many rows, 0 where it has none: [R]."""
+        """The offset of each row's target, 0 where it has none: [R]. count: R."""
         hit = self.places.answered
         return self.values.new_zeros(count).index_put((self.places.rows[hit],), self.values[hit])
 
     def at_columns(self, items: Tensor, n_items: int) -> Tensor:
         """The offsets of these items, int64 [m] in any order, in every row: [R, m]."""
         rows = len(self.places.starts) - 1
-        # of equal items one column has the offsets, and the others read it
+        # of columns with the same item one gets the offsets, and the others read it
         column = items.new_full((n_items,), -1)
         column[items] = torch.arange(len(items), device=items.device)
         at = column[self.places.items]
@@ -91,9 +91,9 @@ def softmax_loss_reference(
 def softmax_loss(
     states: Tensor, table: Tensor, bias: Tensor, targets: Tensor, offsets: Offsets | None = None
 ) -> Tensor:
-    """As :func:`softmax_loss_reference`, but never holds [T, n] logits and is once differentiable.
+    """As :func:`softmax_loss_reference`, but never holds [T, n] logits and can be differentiated only once.
 
-    Gradients that nobody asked for are not made: a table that is detached saves a third of the work.
+    Only the gradients that are asked for are computed: a detached table saves a third of the work.
     """
     places, values = (None, None) if offsets is None else offsets
     if not torch.is_grad_enabled():
@@ -105,9 +105,9 @@ def softmax_loss(
 class _ChunkedSoftmax(torch.autograd.Function):
     """The gradient is computed beside the loss, chunk by chunk, while the logits are in cache.
 
-    Logits are touched as rarely as possible. The bias never meets them: exp(s . e + b) = exp(s . e) exp(b), so exp(b)
-    weighs items, not logits. The 1 / partition of a row scales its d-vector instead of its n probabilities, and the
-    -1 at the answer is added to the answers' rows alone.
+    Logits are read and written as rarely as possible. The bias is never added to them: exp(s . e + b) =
+    exp(s . e) exp(b), so exp(b) weights items, not logits. The 1 / partition of a row scales its d-vector instead of
+    its n probabilities, and the -1 at the answer is added to the answers' rows alone.
     """
 
     @staticmethod
@@ -167,8 +167,8 @@ class _ChunkedSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # once_differentiable looks at the incoming gradient alone: behind a loss it is a constant 1, and the Hessian
-        # of whatever comes before would be dropped without a word
+        # once_differentiable checks only the incoming gradient: here that is a constant 1, and the Hessian of
+        # whatever comes before the loss would be dropped silently
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "softmax_loss can be differentiated once; use softmax_loss_reference for second derivatives"
@@ -182,7 +182,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
 def _row_shift(states: Tensor, items: Tensor, bias: Tensor, values: Tensor | None = None) -> Tensor | None:
     """None where no sum of exponentials can overflow (Cauchy-Schwarz bounds the logits): no logit need be shifted.
 
-    Else an empty [T], for the largest logit of each row. On a GPU, where to ask is to wait, always the latter.
+    Otherwise an empty [T] for the largest logit of each row: always on a GPU, where the check would have to wait.
     """
     if not states.is_cuda:
         longest = states.square().sum(dim=1).amax() * items.square().sum(dim=1).amax()
@@ -207,10 +207,10 @@ def sampled_softmax_loss(
 ) -> Tensor:
     """logsumexp(s_y, {s_j - log(m Q_j)}) - s_y, with m = ``count`` negatives j ~ Q shared by the whole batch.
 
-    Draws are with replacement. A draw that equals a position's target is masked there and Q renormalised without the
+    Draws are with replacement. A draw that equals a position's target is masked there and Q is renormalised without the
     target, so that the expected partition function is the full one. Tends to the full softmax as m grows.
-    probabilities float [n] sums to 1 with row 0 at zero; the rest as in :func:`softmax_loss_reference`.
-    rows_only: the table's gradient is a sparse tensor of the rows that were read. offsets: added to s.
+    probabilities: Q, float [n], sums to 1 with row 0 at zero; the rest as in :func:`softmax_loss_reference`.
+    rows_only: whether the table's gradient is a sparse tensor of the rows that were read. offsets: added to s.
     """
     negatives = torch.multinomial(probabilities, count, replacement=True, generator=generator)
     positive = (states * F.embedding(targets, table, sparse=rows_only)).sum(dim=1) + bias[targets]
@@ -221,14 +221,14 @@ def sampled_softmax_loss(
         logits = logits + offsets.at_columns(negatives, len(table))
     meets = targets[:, None] == negatives
     logits = logits.masked_fill_(meets, float("-inf"))
-    # m draws include some of the target itself: the mean over the others is what estimates the rest of the sum
+    # some of the m draws are the target itself: the mean over the others estimates the rest of the sum
     others = (count - meets.sum(dim=1)).to(positive.dtype)
     rest = torch.logsumexp(logits, dim=1) + torch.log1p(-probabilities[targets]) - torch.log(others.clamp(min=1))
     return F.softplus(rest - positive).mean()
 
 
 def negatives_distribution(counts: np.ndarray, device: torch.device) -> Tensor:
-    """Q, proportional to train counts^0.75: counts int [n] with padding in row 0. Returns float32 [n], sums to 1."""
+    """Q, proportional to training counts^0.75: counts int [n], row 0 is padding. Returns float32 [n] that sums to 1."""
     weights = torch.from_numpy(np.power(counts.astype(np.float64), 0.75))
     weights[0] = 0.0
     return (weights / weights.sum()).to(torch.float32).to(device)

@@ -1,9 +1,9 @@
 """Linear recurrent units: the recurrence, its parallel scan, and the encoder made of them (LRURec, WSDM 2024).
 
-Knows tensors only, no recommender framework. Letters: B batch, L length, d width, n = 2d state size.
-Sequences are padded on the right: the recurrence is causal, so padding never reaches a real position and
+Only tensors, no recommender framework. Letters: B batch, L length, d width, n = 2d state size.
+Sequences are padded on the right: the recurrence is causal, so padding never reaches a real position, and
 the output at ``length - 1`` summarises the history without any mask.
-Weights may also be those of M encoders, [M, ...], for x [M, T, d] (:mod:`recbole_metarec.model.packing`).
+The weights may also be those of M encoders, [M, ...], for x [M, T, d] (:mod:`recbole_metarec.model.packing`).
 """
 
 import math
@@ -20,10 +20,10 @@ Draws = torch.Generator | RowsOf | PackedDraws | None
 
 
 def scan_reference(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
-    """h_k = eigenvalues * h_(k-1) + inputs_k with h_0 = 0, by differentiable operations of any order.
+    """h_k = eigenvalues * h_(k-1) + inputs_k with h_0 = 0, by operations that can be differentiated repeatedly.
 
     inputs complex [B, L, n], eigenvalues complex [n]. Returns complex [B, L, n].
-    Recursive doubling: only powers of the eigenvalues are multiplied, none is ever divided by, so nothing overflows.
+    Recursive doubling: it multiplies by powers of the eigenvalues and never divides by one, so nothing overflows.
     """
     states, power, shift = inputs, eigenvalues, 1
     while shift < inputs.shape[1]:
@@ -34,7 +34,7 @@ def scan_reference(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
 
 
 def scan(inputs: Tensor, eigenvalues: Tensor) -> Tensor:
-    """As :func:`scan_reference`, with a hand-written backward pass that keeps only the states; once differentiable."""
+    """As :func:`scan_reference`, with a hand-written backward pass that keeps only the states: differentiable once."""
     return _Scan.apply(inputs, eigenvalues)
 
 
@@ -74,23 +74,23 @@ class _Scan(torch.autograd.Function):
 
 
 def dropout(x: Tensor, probability: float, generator: Draws) -> Tensor:
-    """Inverted dropout whose mask comes from the given generator; without one (evaluation) x itself.
+    """Inverted dropout with a mask from the generator; without one (evaluation) x itself.
 
-    Sixteen random bits decide each element (drawing a float for each costs more than the layer that it follows),
-    so the probability is exact to 2^-16 and the scale uses the probability that is really applied.
+    Sixteen random bits decide each element, since a random float for each would cost more than the layer before. So the
+    probability is exact to 2^-16, and the scale uses the probability that is really applied.
     """
     if generator is None or probability == 0.0:
         return x
     kept = min(max(round((1.0 - probability) * 65536), 1), 65535)
     bits = _random_bits(x.shape, x.device, generator)
-    # whole numbers: kept - 32768 - bits is at least 1 where kept and at most 0 where dropped. A comparison would say
-    # the same, but booleans are not vectorised
+    # kept - 32768 - bits is at least 1 where kept and at most 0 where dropped. A comparison would give the same, but
+    # operations on booleans are not vectorised
     mask = torch.sub(kept - 32768, bits.to(x.dtype)).clamp_(0, 1).mul_(65536 / kept)
     return x * mask
 
 
 def _random_bits(shape: torch.Size, device: torch.device, generator: torch.Generator | RowsOf | PackedDraws) -> Tensor:
-    """Sixteen for each element, int16."""
+    """Sixteen random bits for each element: int16."""
     if isinstance(generator, PackedDraws):
         each = zip(generator.generators, generator.shapes, strict=True)
         bits = [_random_bits(torch.Size((*size, shape[-1])), device, one) for one, size in each]
@@ -115,7 +115,7 @@ def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """As ``norm``, or with M weights for x [M, T, d]."""
     if norm.weight.dim() == 1:
         return norm(x)
-    # ones: without a weight PyTorch's second derivative makes a tensor that nobody can tell where it is
+    # a weight of ones: without one, PyTorch's second derivative creates a tensor on no known device
     scaled = F.layer_norm(x, norm.normalized_shape, norm.weight.new_ones(norm.normalized_shape), eps=norm.eps)
     return torch.addcmul(norm.bias[:, None], scaled, norm.weight[:, None])
 
@@ -123,8 +123,9 @@ def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 class LinearRecurrence(nn.Module):
     """y_k = Re(C h_k + c), h_k = lambda * h_(k-1) + gamma * (B x_k + b), lambda = exp(-e^nu + i e^omega).
 
-    The modulus of lambda stays below 1 whatever the optimiser does to nu and omega. B and C are complex maps held as
-    real matrices: real and imaginary parts of a state lie side by side.
+    The modulus of lambda stays below 1 whatever the optimiser does to nu and omega. B and C are complex maps stored as
+    real matrices, with the real and imaginary part of each state side by side. r_min, r_max: bounds of the modulus at
+    the start.
     """
 
     def __init__(self, width: int, r_min: float, r_max: float):
@@ -140,7 +141,7 @@ class LinearRecurrence(nn.Module):
 
     def eigenvalues(self) -> Tensor:
         """lambda, complex [n]."""
-        # beyond these, float32 has 1 for the modulus, inf * 0 for its gradient, and no phase at all
+        # beyond these bounds, in float32, the modulus rounds to 1, its gradient is inf * 0, and the phase is lost
         modulus, phase = torch.exp(-torch.exp(self.nu.clamp(-14.0, 10.0))), torch.exp(self.omega.clamp(max=16.0))
         return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
 
@@ -212,9 +213,9 @@ class LRUEncoder(nn.Module):
     def forward(
         self, x: Tensor, generator: Draws = None, plain: bool = False, packing: Packing | None = None
     ) -> Tensor:
-        """[B, L, d] to [B, L, d]. Drops out only with a generator; ``plain`` can be differentiated twice.
+        """[B, L, d] to [B, L, d]. Drops out only with a generator; with ``plain`` it can be differentiated twice.
 
-        packing: of several batches, x [M, T, d]; the weights are those of M encoders.
+        packing: for several batches packed into x [M, T, d]; the weights are then those of M encoders.
         """
         x = _normed(dropout(x, self.dropout_prob, generator), self.norm)
         for block in self.blocks:
@@ -222,9 +223,9 @@ class LRUEncoder(nn.Module):
         return x
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The output after the last event of each row, as :meth:`forward` has it without a generator, for less work.
+        """The output of :meth:`forward` after the last event of each row, without dropout and for less work.
 
-        x [B, L, d], lengths int64 [B], values 1 .. L. Returns [B, d]. The last layer reads its states there alone.
+        x [B, L, d], lengths int64 [B], values 1 .. L. Returns [B, d]. The last layer reads out only those states.
         """
         place = torch.arange(len(x), device=x.device), lengths - 1
         x = self.norm(x)
@@ -233,7 +234,7 @@ class LRUEncoder(nn.Module):
         return self.blocks[-1].last(x, place)
 
     def remember(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As :meth:`step` for each event of x [B, L, d] in turn, but at once: (output [B, d], state) after the last."""
+        """As :meth:`step` for each event of x [B, L, d] in turn, in one pass: (output [B, d], state) after the last."""
         x, state = self.norm(x), []
         for block in self.blocks:
             states = block.recurrence.states(x)
@@ -248,7 +249,7 @@ class LRUEncoder(nn.Module):
         return [torch.zeros(batch, 2 * self.width, dtype=dtype, device=parameter.device) for _ in self.blocks]
 
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """One more event for each user at a cost that does not depend on the history: x [B, d], state as above."""
+        """One more event x [B, d] per user, whose cost does not grow with the history: (output [B, d], new state)."""
         x, after = self.norm(x), []
         for block, before in zip(self.blocks, state, strict=True):
             x, now = block.step(x, before)

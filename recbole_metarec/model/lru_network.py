@@ -22,16 +22,16 @@ Parameters = Mapping[str, Tensor]
 
 
 class Reading(NamedTuple):
-    """What scores are made of where they depend on the items of the history, too: the encoder's state [B, d], and the
-    history int64 [B, L], padded on the right."""
+    """What scores are computed from if they also depend on the items of the history: the encoder's state [B, d], and
+    the history int64 [B, L], padded on the right."""
 
     state: Tensor
     history: Tensor
 
 
 class Facts(NamedTuple):
-    """What losses read of a batch beside its items: the items seen at its predicted positions, what an item memory
-    reads, and :meth:`~recbole_metarec.data.batches.SequenceBatch.distinct_inputs`."""
+    """What losses read of a batch besides its items: where its inputs lie, the items seen at its predicted positions,
+    what an item memory reads, and :meth:`~recbole_metarec.data.batches.SequenceBatch.distinct_inputs`."""
 
     layout: Layout
     seen: SeenPlaces | None = None
@@ -43,17 +43,17 @@ class LRUNetwork(SequenceNetwork):
     """Trained on every position of a history; serves from the state after the last event.
 
     Row 0 of the item table is padding: zero, never updated, outside every softmax. With texts an item's vector is its
-    row of the table plus its text through a map that all domains share; the sum is deployed, so serving needs no text.
+    row of the table plus its text through a map that all domains share. The sum is deployed, so serving needs no text.
 
-    ring: smallest and largest modulus of the eigenvalues at the start. text_width: 0 without texts. target_negatives:
-    of a sampled softmax, 0 for the whole catalogue; they are drawn by ``popularity``, float [n_items], which is not
-    saved with the model.
+    width: d. longest: events of a history that are read at most. ring: smallest and largest modulus of the eigenvalues
+    at the start. text_width: 0 without texts. target_negatives: number of negatives of a sampled softmax, 0 for the
+    whole catalogue. They are drawn by ``popularity``, float [n_items], which is not saved with the model.
 
-    seen_offset: whether scores have a learned offset for items of the history. memory_pairs: the pairs of an item
-    memory, 0 without one; it is trained beside the encoder by a loss of its own, and a score is
-    (1 - lru_share) * (the memory's) + lru_share * (the encoder's); the share is 0 until validation has chosen one, so
-    that an encoder that was never trained does not count. memory_text_width: of the texts that the memory
-    compares. memory_hidden: width of the network in the memory's head, 0 without one.
+    seen_offset: whether scores have a learned offset for items of the history. memory_pairs: number of pairs that an
+    item memory keeps, 0 without one. The memory is trained beside the encoder by its own loss, and a score is
+    (1 - lru_share) * (the memory's) + lru_share * (the encoder's). The share is 0 until validation chooses one, so that
+    an untrained encoder does not count. memory_text_width: width of the texts that the memory compares.
+    memory_hidden: width of the network in the memory's head, 0 without one.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LRUNetwork(SequenceNetwork):
 
     @property
     def reads_history(self) -> bool:
-        """Whether scores depend on the items of the history beside the encoder's state."""
+        """Whether scores depend on the items of the history besides the encoder's state."""
         return self.seen is not None or self.memory is not None
 
     # -- under trial weights -----------------------------------------------------------------------------------
@@ -106,8 +106,10 @@ class LRUNetwork(SequenceNetwork):
         generators: Sequence[torch.Generator | None],
         plain: bool,
     ) -> Sequence[Tensor]:
-        """User states at the predicted positions of some prepared batches, [P, d] each, each under weights of its own:
-        several in one pass of the encoder. vectors: [B, L, d] of each."""
+        """User states at the predicted positions of some prepared batches, [P, d] each, in one pass of the encoder.
+
+        Each batch has its own weights, vectors [B, L, d] and generator.
+        """
         if len(batches) == 1:
             states = self.encode(parameters[0], vectors[0], batches[0].drawing(generators[0]), plain)
             return [states.flatten(0, 1).index_select(0, batches[0].predicted()[0])]
@@ -120,21 +122,21 @@ class LRUNetwork(SequenceNetwork):
         return packing.at_predicted(self._call("encoder", stacked, packing.packed(vectors), draws, plain, packing))
 
     def _call(self, part: str, parameters: Parameters, *arguments):
-        """One of the network's modules under trial weights."""
+        """Calls one of the network's modules under trial weights."""
         weights = {name[len(part) + 1 :]: value for name, value in parameters.items() if name.startswith(f"{part}.")}
         return functional_call(getattr(self, part), weights, arguments, tie_weights=False)
 
     def item_table(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:
-        """Vectors of the target's items under trial weights, [n_items, d]."""
+        """Vectors of the target's items under trial weights: [n_items, d]. With a generator texts are dropped out."""
         table = parameters["item_embedding.weight"]
         if self.text_map is None:
             return table
         return self.text_map.added(table, parameters["text_map.weight"], self.text_map.texts, generator)
 
     def prepared(self, batch: SequenceBatch) -> SequenceBatch:
-        """A batch of the target where the network is, with the facts that its loss reads.
+        """A batch of the target on the network's device, with the facts that its loss reads.
 
-        They are worked out where the batch is: a GPU would have to be waited for.
+        They are computed on the batch's device, usually the CPU: a GPU would have to be waited for.
         """
         if batch.facts is not None:
             return batch
@@ -156,11 +158,11 @@ class LRUNetwork(SequenceNetwork):
         plain: bool = False,
         rows_only: bool = False,
     ) -> Tensor:
-        """Next-item loss of the target under trial weights, mean over the predicted positions.
+        """Next-item loss of the target under trial weights, mean over the predicted positions: a scalar.
 
-        parameters: as ``named_parameters``. generator: the dropout masks (and negatives); None drops nothing.
-        plain: use operations that can be differentiated twice. rows_only: the gradient of the item table is a sparse
-        tensor of the rows that were read; needs a sampled softmax, and a table that is not read through a text map.
+        parameters: as ``named_parameters``. generator: draws dropout masks and negatives; with None nothing is dropped.
+        plain: whether to use operations that can be differentiated twice. rows_only: whether the gradient of the item
+        table is a sparse tensor of the rows that were read; needs a sampled softmax, and no text map.
         """
         return self._target_losses([parameters], [batch], [generator], plain, rows_only)[0]
 
@@ -208,19 +210,19 @@ class LRUNetwork(SequenceNetwork):
 
     @property
     def table(self) -> Tensor:
-        """Vectors of the items as they are served, [n_items, d]."""
+        """Vectors of the items as they are served: [n_items, d]."""
         if self.text_map is None:
             return self.item_embedding.weight
         return self.kept(lambda: self.item_table(dict(self.named_parameters())))
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor | Reading:
-        """What scores are made of, after each user's last event: int64 [B, L] padded on the right, int64 [B]."""
+        """What scores are computed from, after each user's last event: int64 [B, L] padded on the right, int64 [B]."""
         item_seq = item_seq[:, : int(item_seq_len.max())]
         state = self.encoder.last(F.embedding(item_seq, self.table, padding_idx=0), item_seq_len)
         return Reading(state, item_seq) if self.reads_history else state
 
     def score(self, states: Tensor | Reading) -> Tensor:
-        """Of every item, [B, n_items], for what :meth:`forward` returns."""
+        """Score of every item for what :meth:`forward` returns: [B, n_items]."""
         return self._mixed(states) if self.reads_history else F.linear(states, self.table, self.item_bias)
 
     def _mixed(self, reading: Reading) -> Tensor:
@@ -228,7 +230,7 @@ class LRUNetwork(SequenceNetwork):
         return encoder if memory is None else torch.lerp(memory, encoder, self.lru_share)
 
     def expert_scores(self, reading: Reading) -> tuple[Tensor | None, Tensor]:
-        """Scores of the memory, None without one, and of the encoder: both [B, n_items]."""
+        """Scores of the memory (None without one) and of the encoder: [B, n_items] each."""
         state, history = reading
         scores = F.linear(state, self.table, self.item_bias)
         if self.seen is not None:
@@ -243,8 +245,8 @@ class LRUNetwork(SequenceNetwork):
         return (states * self.table[items]).sum(dim=1) + self.item_bias[items]
 
     def first_memory(self) -> Memory:
-        """What is remembered of a user without any event: a state per layer, complex [1, n], and, where scores read
-        them, the latest items, int64 [1, 0]."""
+        """What is remembered of a user without events: a state per layer, complex [1, n], and, if scores read them,
+        the latest items, int64 [1, 0]."""
         layers = tuple(self.encoder.initial_state(1))
         return (*layers, self._latest([])) if self.reads_history else layers
 
@@ -253,7 +255,7 @@ class LRUNetwork(SequenceNetwork):
         return torch.tensor([items[-self.longest :]], dtype=torch.int64, device=self.item_bias.device)
 
     def next_memory(self, memory: Memory, item: int) -> tuple[Tensor | Reading, Memory]:
-        """One more event at a cost that does not depend on the history: (as forward, what is remembered now)."""
+        """One more event, at a cost that does not grow with the history: (as forward, what is remembered now)."""
         layers, history = (memory[:-1], memory[-1]) if self.reads_history else (memory, None)
         output, layers = self.encoder.step(self.table[[item]], list(layers))
         if history is None:
@@ -262,7 +264,7 @@ class LRUNetwork(SequenceNetwork):
         return Reading(output, history), (*layers, history)
 
     def memory_of(self, history: list[int]) -> tuple[Tensor | Reading, Memory]:
-        """After a whole history of item numbers, not empty, read at once: (as forward, what is remembered of it)."""
+        """Reads a whole history of item numbers, not empty, in one pass: (as forward, what is remembered of it)."""
         output, layers = self.encoder.remember(self.table[history][None])
         if not self.reads_history:
             return output, tuple(layers)
@@ -272,7 +274,7 @@ class LRUNetwork(SequenceNetwork):
     # -- what is saved -----------------------------------------------------------------------------------------
 
     def deployed_sizes(self) -> dict[str, int | bool]:
-        """Of the network without texts: what it is trained with is not needed to serve."""
+        """Sizes of the network without texts; serving needs nothing that is only read in training."""
         width, n_layers = self.encoder.width, len(self.encoder.blocks)
         sizes = {"n_items": self.n_items, "width": width, "n_layers": n_layers, "longest": self.longest}
         if self.seen is not None:
@@ -286,14 +288,14 @@ class LRUNetwork(SequenceNetwork):
         return sizes
 
     def deployed_weights(self) -> dict[str, Tensor]:
-        """The weights of the network without any text that scores as this one does."""
+        """The weights of a network without texts that gives the same scores."""
         weights = {name: value for name, value in self.state_dict().items() if not name.startswith("text_map.")}
         with torch.no_grad():
             weights["item_embedding.weight"] = self.item_table(dict(self.named_parameters())).detach()
         return weights
 
     def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Weights for this network out of :meth:`deployed_weights`: texts add nothing to them any more."""
+        """Weights for this network from :meth:`deployed_weights`, which already contain the texts: the map is zero."""
         if self.memory is not None:
             weights = without_lift(weights)
         if self.text_map is None or "text_map.weight" in weights:

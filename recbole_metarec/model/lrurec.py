@@ -9,11 +9,11 @@ from recbole_metarec.model.item_memory import HIDDEN
 from recbole_metarec.model.losses import negatives_distribution
 from recbole_metarec.model.lru_network import LRUNetwork
 
-_SHARE = 0.3  # of the encoder beside an item memory under a plain Trainer, which has no validation choose it
+_SHARE = 0.3  # of the encoder beside an item memory under RecBole's Trainer, whose validation chooses none
 
 
 class LRURecommender(EveryPositionRecommender):
-    """What an :class:`LRUNetwork` needs of RecBole's config and dataset."""
+    """Gives an :class:`LRUNetwork` what it needs from RecBole's config and dataset."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -21,7 +21,7 @@ class LRURecommender(EveryPositionRecommender):
         self._loss_stream: torch.Generator | None = None
 
     def _sizes(self, config, pairs: PairCounts | None) -> dict:
-        """What the network is made with. pairs: of an item memory."""
+        """The arguments of the network's constructor. pairs: of an item memory, None without one."""
         return {
             "n_items": self.n_items,
             "width": config["embedding_size"],
@@ -39,8 +39,8 @@ class LRURecommender(EveryPositionRecommender):
         }
 
     def _set_counts(self, dataset, pairs: PairCounts | None) -> None:
-        """Fills the item memory, and draws sampled negatives by how often each item occurs in training, where there is
-        a training part."""
+        """Fills the item memory, and sets the distribution of sampled negatives by the counts in training, if the
+        dataset has a training part."""
         if pairs is not None:
             self.memory.pairs.fill(pairs)
         trained = getattr(dataset, "trained", None)
@@ -48,7 +48,7 @@ class LRURecommender(EveryPositionRecommender):
             self.popularity = negatives_distribution(dataset.store.item_counts(trained), torch.device("cpu"))
 
     def calculate_loss(self, interaction) -> Tensor:
-        """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last one)."""
+        """Loss of a batch of this package's loader (every position) or of RecBole's prefix rows (the last position)."""
         if self._loss_stream is None or self._loss_stream.device != interaction[self.ITEM_SEQ].device:
             self._loss_stream = torch.Generator(interaction[self.ITEM_SEQ].device).manual_seed(self.seed)
             if self.training and self.memory is not None and not self.lru_share:
@@ -70,8 +70,8 @@ class LRURec(LRUNetwork, LRURecommender):
 
 
 def memory_pairs(config, dataset) -> PairCounts | None:
-    """The pair counts of an item memory, if there is one: of the training events alone, also where the dataset is not
-    split yet."""
+    """The pair counts of an item memory, None without one: of training events only, even if the dataset is not split
+    yet."""
     if not config["item_memory"]:
         return None
     store, kept = dataset.store, dataset.trained

@@ -1,7 +1,7 @@
-"""What an item memory reads of a batch before any weight counts: whole numbers alone, out of histories and pair counts.
+"""What an item memory reads of a batch before any weight enters: whole numbers from histories and pair counts.
 
-A cell is an item of the catalogue in a row that is scored: one that stood near an item of the row's history, or is in
-it. All of this may be worked out beside the loader, so that a GPU, which has the weights, is not waited for.
+A cell is a scored row and an item that has occurred near one of the row's history, or is in it. All of this can be
+computed on the CPU, so that nothing waits for a GPU.
 
 Letters: n catalogue size with padding in row 0, P kept pairs, R rows that are scored, E entries of evidence, C cells.
 """
@@ -20,8 +20,8 @@ from recbole_metarec.model.seen_offset import seen_places, up_to
 
 
 class Entries(NamedTuple):
-    """The neighbours of the latest items of each row. place: int64 [E], row * REACH + the lag of the item that they are
-    near; item: int64 [E]; counts: int [E, 4]."""
+    """The neighbours of the latest items of each row. place: int64 [E], row * REACH + lag of the item whose neighbour
+    this is; item: int64 [E], the neighbour; counts: int [E, 4], of the pair."""
 
     place: Tensor
     item: Tensor
@@ -29,8 +29,11 @@ class Entries(NamedTuple):
 
 
 class OwnCounts(NamedTuple):
-    """What rows have themselves added to the counts: ascending keys (row * n + i) * n + j of their pairs, int64 [K],
-    with counts int [K, 4]; ascending keys row * n + i of their events, int64 [I], with counts int64 [I]."""
+    """What each row itself has added to the domain's counts.
+
+    pairs: ascending keys (row * n + i) * n + j, int64 [K]; pair_counts: int [K, 4]. events: ascending keys row * n + i,
+    int64 [I]; event_counts: int64 [I].
+    """
 
     pairs: Tensor
     pair_counts: Tensor
@@ -39,20 +42,20 @@ class OwnCounts(NamedTuple):
 
     @classmethod
     def of(cls, histories: Tensor, n_items: int) -> "OwnCounts":
-        """Of each row of int64 [B, L], padded on the right."""
+        """The counts of each row of int64 [B, L], padded on the right."""
         row, column = histories.nonzero(as_tuple=True)
         events = torch.unique(row * n_items + histories[row, column], return_counts=True)
         return cls(*own_pairs(histories, n_items), *events)
 
     def events_of(self, owner: Tensor, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The events of the owner int64 [R] of each scored row, one by one: row, item and count."""
+        """The items of the history ``owner`` int64 [R] of each scored row: (row, item, count), int64 each."""
         starts, ends = (torch.searchsorted(self.events, (owner + shift) * n_items) for shift in (0, 1))
         row, at = _ranges(starts, ends - starts)
         return row, self.events.index_select(0, at) % n_items, self.event_counts.index_select(0, at)
 
 
 class PairTable(nn.Module):
-    """A domain's pair counts as tensors, of the shapes of :class:`~recbole_metarec.data.pair_counts.PairCounts`."""
+    """A domain's pair counts as tensors, in the shapes of :class:`~recbole_metarec.data.pair_counts.PairCounts`."""
 
     def __init__(self, n_items: int, n_pairs: int):
         super().__init__()
@@ -62,25 +65,25 @@ class PairTable(nn.Module):
         self.register_buffer("counts", torch.zeros(n_pairs, GROUPS, dtype=torch.int16))
         self.register_buffer("popularity", torch.zeros(n_items, dtype=torch.int64))
         self.register_buffer("lift", torch.zeros(len(LAG_STARTS)))
-        self._on_cpu: tuple[PairTable, ...] = ()  # no module of this one: its tensors are no state of their own
+        self._on_cpu: tuple[PairTable, ...] = ()  # in a tuple, so that it is no submodule with a state of its own
 
     def lengths(self, items: Tensor) -> Tensor:
-        """How many neighbours each of these items has."""
+        """How many neighbours each of these items has: int64 in the shape of ``items``."""
         return self.starts[items + 1] - self.starts[items]
 
     def fill(self, pairs) -> None:
-        """With a domain's PairCounts of the same sizes."""
+        """Copies in a domain's PairCounts of the same sizes."""
         self._on_cpu = ()
         for name in ("starts", "neighbours", "counts", "popularity", "lift"):
             getattr(self, name).copy_(torch.from_numpy(getattr(pairs, name)))
 
     def _load_from_state_dict(self, *args, **kwargs):
-        """PyTorch's hook for a table that is given a state."""
+        """PyTorch's hook for loading a state; forgets the copy on the CPU."""
         self._on_cpu = ()
         return super()._load_from_state_dict(*args, **kwargs)
 
     def beside(self, batch: Tensor) -> "PairTable":
-        """The table where a batch is: for one of the CPU a copy that is made once."""
+        """The table on the device of a batch; for one on the CPU it makes a copy, once."""
         if batch.device == self.starts.device:
             return self
         if not self._on_cpu:
@@ -88,29 +91,30 @@ class PairTable(nn.Module):
         return self._on_cpu[0]
 
     def entries(self, latest: Tensor, owner: Tensor, own: OwnCounts) -> Entries:
-        """latest: int64 [R, REACH], 0 where there is none. owner: int64 [R], whose own pairs are out."""
+        """The entries of R rows. latest: int64 [R, REACH], the latest items, 0 where there is none. owner: int64 [R],
+        the history of each row, whose own pairs are subtracted."""
         n, near = self.n_items, latest.flatten()
         start = self.starts.index_select(0, near)
         place, pair = _ranges(start, self.starts.index_select(0, near + 1) - start)
         item = self.neighbours.index_select(0, pair).long()
         counts = self.counts.index_select(0, pair)
         if len(item):
-            # far fewer pairs are own than there are entries: each is looked for among the entries of its place
+            # own pairs are far fewer than entries: look up each of them among the entries of its place
             first = (owner.repeat_interleave(REACH) * n + near) * n
             start = torch.searchsorted(own.pairs, first)
             of_place, at = _ranges(start, torch.searchsorted(own.pairs, first + n) - start)
             wanted = of_place * n + own.pairs.index_select(0, at) % n
             keys = place * n + item
             entry = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
-            found = (keys.index_select(0, entry) == wanted).nonzero()[:, 0]
-            entry, at = entry.index_select(0, found), at.index_select(0, found)
+            hits = (keys.index_select(0, entry) == wanted).nonzero()[:, 0]
+            entry, at = entry.index_select(0, hits), at.index_select(0, hits)
             left = counts.index_select(0, entry) - own.pair_counts.index_select(0, at)
             counts.index_copy_(0, entry, left.clamp_(min=0).to(counts.dtype))
         return Entries(place, item, counts)
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Which range each element stands in, and the element: of starts[k] .. starts[k] + lengths[k] - 1 in turn."""
+    """The ranges starts[k] .. starts[k] + lengths[k] - 1 end to end: (k of each element, the element), int64 each."""
     which = torch.repeat_interleave(lengths)
     shift = starts - lengths.cumsum(0) + lengths
     return which, torch.arange(len(which), device=starts.device) + shift.index_select(0, which)
@@ -133,12 +137,12 @@ def own_pairs(histories: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
 
 
 class Cells(NamedTuple):
-    """The cells of R rows, and what speaks for each.
+    """The cells of R rows, and the evidence for each.
 
-    places: where they are, [C]. entries: the evidence; near: int64 [R * REACH], events of the item at each place; cell:
-    int64 [E], which cell an entry speaks for. popularity, left: int64 [C], events of each cell's item, and without the
-    row's own. seen_cell, seen_group: int64 [S], the cells whose item is in the history, and the group of its latest
-    lag. latest: int64 [R, REACH], the latest items.
+    places: row and item of each, [C]. entries: the evidence; near: int64 [R * REACH], events of the item at each lag of
+    each row; cell: int64 [E], the cell of each entry. popularity, left: int64 [C], events of each cell's item, with and
+    without the row's own. seen_cell, seen_group: int64 [S], the cells whose item is in the history, and the group of
+    its latest lag. latest: int64 [R, REACH], the latest items of each row.
     """
 
     places: Places
@@ -155,11 +159,11 @@ class Cells(NamedTuple):
 def cells_of(
     pairs: PairTable, histories: Tensor, inputs: Tensor, positions: Tensor, targets: Tensor | None = None
 ) -> Cells:
-    """Of the rows that stand for flat ``positions`` int64 [R], ascending, of ``inputs`` [B, W], and know what came up
-    to there.
+    """The cells of R rows. Each reads the items of ``inputs`` [B, W] up to one of the flat ``positions``, int64 [R],
+    ascending.
 
     histories: int64 [B, L], all events of each row of ``inputs``, which are taken out of the counts. targets: int64
-    [R], the item that each scored row is to predict.
+    [R], the item that each of the R rows is to predict.
     """
     n, owner = pairs.n_items, positions // inputs.shape[1]
     own = OwnCounts.of(histories, n)

@@ -12,7 +12,7 @@ from recbole_metarec.model.metarec_network import MetaRecNetwork
 class MetaRec(MetaRecNetwork, LRURecommender):
     """Transferable Sequential Recommendation via Vector Quantized Meta Learning (arXiv 2411.01785).
 
-    Under RecBole's plain Trainer :meth:`calculate_loss` is the target's loss alone; the meta transfer is done by this
+    Under RecBole's own Trainer :meth:`calculate_loss` is the target's loss alone. The meta transfer needs this
     package's trainer, which calls ``source_loss`` and ``target_loss`` under trial weights.
     """
 
@@ -35,7 +35,7 @@ class MetaRec(MetaRecNetwork, LRURecommender):
         self._warned = False
 
     def calculate_loss(self, interaction) -> Tensor:
-        """The target's loss alone, for RecBole's plain Trainer; says so once."""
+        """The target's loss alone, for RecBole's own Trainer; warns of that once."""
         if not self._warned:
             self._warned = True
             self.logger.warning(
@@ -45,7 +45,7 @@ class MetaRec(MetaRecNetwork, LRURecommender):
 
 
 def _popular_items(count: int | str, dataset) -> Tensor | None:
-    """Target rows that may be codes, ascending; None: all. An item that training has never seen is no code."""
+    """Rows of the target's table that may be codes, int64 ascending; None for all. Items unseen in training may not."""
     if getattr(dataset, "trained", None) is None:
         return None
     counts = dataset.store.item_counts(dataset.trained)[1:]

@@ -1,7 +1,7 @@
-"""The network of MetaRec: LRURec's, which also reads source domains through the target's item table (arXiv 2411.01785).
+"""The network of MetaRec: LRURec's, which also reads sources through the target's item table (arXiv 2411.01785).
 
-The network holds the target's parameters only. Source item tables belong to the trainer and are not deployed, so a
-saved model serves without any source and costs what LRURec costs.
+The network holds only the target's parameters. The sources' item tables belong to the trainer and are not deployed, so
+a saved model serves without any source, at the cost of LRURec.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from recbole_metarec.model.quantizer import quantize
 
 @dataclass(frozen=True)
 class SourceItems:
-    """What a source's loss reads of its items, n_i with padding in row 0.
+    """What a source's loss reads of its n_i items; row 0 is padding.
 
-    table [n_i, d], bias [n_i]. popularity [n_i]: distribution of sampled negatives. texts [n_i, w]: their text
-    vectors where they are read.
+    table [n_i, d], bias [n_i]. popularity [n_i]: distribution of sampled negatives. texts [n_i, w]: text vectors, None
+    if they are not read.
     """
 
     table: Tensor
@@ -33,8 +33,8 @@ class SourceItems:
 
 @dataclass(frozen=True)
 class SourceBatch(SequenceBatch):
-    """A batch of a source. lesson: beside it what the item memory's head learns from, a batch of some of the source's
-    users and the evidence of these users alone."""
+    """A batch of a source. lesson: what the item memory's head learns from beside it, a batch of some of the source's
+    users and the evidence from these users alone."""
 
     lesson: tuple[SequenceBatch, Evidence] | None = None
 
@@ -42,10 +42,10 @@ class SourceBatch(SequenceBatch):
 class MetaRecNetwork(LRUNetwork):
     """Transferable Sequential Recommendation via Vector Quantized Meta Learning: the losses of target and sources.
 
-    vq_heads: slices of an item vector that are quantized one by one, 0 for none. codebook_gradient: as ``quantize`` has
-    it. penalties: weights of the codebook and of the commitment loss. quantize_output: whether a source's answers are
-    quantized, too. source_negatives: as ``target_negatives``, for the sources' losses. sizes: LRUNetwork's.
-    ``candidate_codes``, int64 ascending: the target rows that may be codes, None for all.
+    vq_heads: number of slices of an item vector that are quantized one by one, 0 for none. codebook_gradient: as in
+    ``quantize``. penalties: weights of the codebook and of the commitment loss. quantize_output: whether a source's
+    answers are quantized, too. source_negatives: as ``target_negatives``, for the sources' losses. sizes: arguments of
+    LRUNetwork. ``candidate_codes``, int64 ascending: the target rows that may be codes, None for all.
     """
 
     def __init__(
@@ -84,9 +84,10 @@ class MetaRecNetwork(LRUNetwork):
     ) -> Tensor:
         """L_src: next-item loss of quantized source sequences, plus codebook and commitment loss (MetaRec, section 3).
 
-        The sequence is read through the codebook, the answer is searched in the source's table. Vector quantization
-        losses are means over the unique items of the batch. rows_only: the gradient of the source's table is a sparse
-        tensor of the rows that were read; needs a sampled softmax over items that are neither quantized nor text.
+        The sequence is read through the codebook; the answer is searched in the source's table. The losses of the
+        quantization are means over the distinct items of the batch. Returns a scalar. rows_only: whether the gradient
+        of the source's table is a sparse tensor of the rows that were read; needs a sampled softmax over items that are
+        neither quantized nor text. The rest as in :meth:`target_loss`.
         """
         return self._source_losses([parameters], [source], [batch], [generator], plain, rows_only)[0]
 
@@ -124,7 +125,7 @@ class MetaRecNetwork(LRUNetwork):
         self, parameters: Parameters, source: SourceItems, batch: SourceBatch, generator, rows_only: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Quantized vectors [B, L, d] of a source's inputs, the table [n_i, d] in which its answers are searched, and
-        the losses of the quantization."""
+        the weighted losses of the quantization, a scalar."""
         whole = self.source_table(parameters, source)
         items, places, padded = batch.facts.distinct
         raw = self._read(parameters, source, whole, items[padded:], generator, rows_only)
@@ -145,17 +146,17 @@ class MetaRecNetwork(LRUNetwork):
     def _read(
         self, parameters, source: SourceItems, whole: Tensor, items: Tensor, generator, rows_only: bool
     ) -> Tensor:
-        """The rows of ``items`` [U] as they are read: texts are dropped out there alone, not in the whole catalogue."""
+        """Vectors [U, d] of ``items`` [U] as inputs: texts are dropped out only here, not in the whole catalogue."""
         if self.text_map is None or source.texts is None:
             return F.embedding(items, whole, sparse=rows_only)
         weight, texts = parameters["text_map.weight"], source.texts[items]
         return self.text_map.added(F.embedding(items, source.table), weight, texts, generator)
 
     def trial_scale(self, name: str) -> float:
-        """What alpha is multiplied by for one parameter.
+        """The factor of alpha for one parameter: 1, and 1 / w for the text map.
 
         Texts have the length sqrt(w), so a step of the map moves an item's vector w times as far as an equal step of
-        the vector itself: at the same alpha a trial on a source would overshoot.
+        the vector itself: with the same alpha a trial on a source would overshoot.
         """
         return 1.0 / self.text_map.texts.shape[1] if name == "text_map.weight" else 1.0
 

@@ -1,4 +1,4 @@
-"""What every network of this package answers, whatever trains it. Letters: B batch, L length, d width."""
+"""The interface of every network of this package, whatever trains it. Letters: B batch, L length, d width."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,9 +14,9 @@ _Made = TypeVar("_Made")
 class SequenceNetwork(nn.Module):
     """A history of items in, a score of every item out. A subclass defines the methods that raise here.
 
-    n_items: catalogue size; row 0 is padding. longest: the events of a history that are read at most.
-    users: the names that it knows users by, and their numbers, where scores depend on who asks; such a network's
-    ``forward`` also takes these numbers, int64 [B], 0 for a stranger.
+    n_items: catalogue size; row 0 is padding. longest: how many of a history's latest events are read at most.
+    users: name -> number of each known user, if scores depend on who asks. The ``forward`` of such a network also takes
+    these numbers, int64 [B], 0 for an unknown user.
     """
 
     users: Mapping[str, int] = MappingProxyType({})
@@ -43,7 +43,7 @@ class SequenceNetwork(nn.Module):
     # -- one user, event by event ------------------------------------------------------------------------------
 
     def first_memory(self) -> Memory:
-        """What is remembered of a user without any event."""
+        """What is remembered of a user without events."""
         raise NotImplementedError
 
     def next_memory(self, memory: Memory, item: int) -> tuple[Tensor, Memory]:
@@ -51,13 +51,13 @@ class SequenceNetwork(nn.Module):
         raise NotImplementedError
 
     def memory_of(self, history: list[int]) -> tuple[Tensor, Memory]:
-        """As :meth:`next_memory` after the last of a whole history, not empty, which is read at once."""
+        """As :meth:`next_memory` after the last event of a history, not empty, which is read in one pass."""
         raise NotImplementedError
 
     # -- what is saved -----------------------------------------------------------------------------------------
 
     def deployed_sizes(self) -> dict[str, int | float | bool]:
-        """What the network that serves is made with, by the names of its constructor."""
+        """The arguments of the constructor of the network that serves, by name."""
         raise NotImplementedError
 
     def deployed_weights(self) -> dict[str, Tensor]:
@@ -65,13 +65,13 @@ class SequenceNetwork(nn.Module):
         return self.state_dict()
 
     def completed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Weights for this network out of :meth:`deployed_weights`."""
+        """The weights of this network from those that :meth:`deployed_weights` has returned."""
         return weights
 
-    # -- what is worked out of the weights once, while they stay as they are -------------------------------------
+    # -- what is computed from the weights once, while they stay the same ----------------------------------------
 
     def kept(self, make: Callable[[], _Made]) -> _Made:
-        """What ``make`` gives of all items, made once while nothing moves: it costs more than a user's state."""
+        """What ``make`` computes for all items. Kept while no weight moves: it costs more than a user's state."""
         if self._kept is not None and not torch.is_grad_enabled():
             return self._kept
         made = make()
@@ -90,6 +90,6 @@ class SequenceNetwork(nn.Module):
         return super().load_state_dict(*args, **kwargs)
 
     def _apply(self, *args, **kwargs):
-        """PyTorch's hook for another device or type of number."""
+        """PyTorch's hook for another device or dtype; forgets what was kept."""
         self._kept = None
         return super()._apply(*args, **kwargs)

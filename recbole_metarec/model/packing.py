@@ -1,7 +1,7 @@
-"""Several batches in one pass of the encoder, each under weights of its own, without padding between them.
+"""Several batches in one pass of the encoder, each under its own weights, without padding between rows.
 
-M batches lie as [M, T, d]: the real inputs of each, row after row, and behind them filler up to the T of the longest.
-Small batches cost what their number of operations costs, and so M of them in one pass little more than one.
+M batches are packed as [M, T, d]: the real inputs of each, row after row, then filler up to the T of the longest.
+The cost of a small batch is mostly per operation, so M of them in one pass cost little more than one.
 Letters: S real inputs of all batches, R rows of all batches.
 """
 
@@ -18,8 +18,10 @@ from recbole_metarec.data.runs import runs
 
 
 class Layout(NamedTuple):
-    """Where a batch has its real inputs: widths of its rows, int64 [B], and W, to which they are padded; and its flat
-    predicted positions, int64 [P]. Known where the batch was made, on the CPU."""
+    """Where the real inputs of a batch are, on the CPU.
+
+    lengths: of its rows, int64 [B]. width: W, to which they are padded. positions: flat predicted ones, int64 [P].
+    """
 
     lengths: np.ndarray
     width: int
@@ -27,13 +29,13 @@ class Layout(NamedTuple):
 
 
 class Packing(NamedTuple):
-    """How batches of different sizes lie in [M, T, d].
+    """How batches of different sizes are packed into [M, T, d].
 
-    shape: (M, T). index: int64 [M * T], the place in the padded batches, laid end to end, that each input is read from
-    (filler: the first of the same batch, so that what is not finite stays there). predicted: int64 [P], the predicted
-    positions of all batches; counts: how many each has. order: int64 [S], the flat places of the first input of every
-    row, the longest row first, then of every second one, and so on; sizes: how many rows have a first input, a second
-    one, ...; member: int64 [R], the batch of each row.
+    shape: (M, T). index: int64 [M * T], where in the padded batches, laid end to end, each input is read (filler: at
+    the first input of the same batch, so that what is not finite stays in its batch). predicted: int64 [P], the
+    predicted positions of all batches; counts: how many each has. order: int64 [S], the flat positions of the first
+    input of every row, the longest row first, then of every second input, and so on; sizes: how many rows have a first
+    input, a second one, ...; member: int64 [R], the batch of each row, the longest row first.
     """
 
     shape: tuple[int, int]
@@ -46,7 +48,7 @@ class Packing(NamedTuple):
 
     @classmethod
     def of(cls, layouts: Sequence[Layout], device: torch.device) -> "Packing":
-        """Of some batches. Nothing of it asks the device for anything."""
+        """The packing of some batches, computed on the CPU, so that nothing waits for the device."""
         lengths = np.concatenate([layout.lengths for layout in layouts])
         rows = np.array([len(layout.lengths) for layout in layouts])
         member = np.repeat(np.arange(len(layouts)), rows)
@@ -61,7 +63,7 @@ class Packing(NamedTuple):
         index[start[row] + column] = from_start[row] + column
         by_length = np.argsort(-lengths, kind="stable")
         sizes = np.bincount(lengths)[::-1].cumsum()[::-1][1:]
-        order = np.concatenate([start[by_length[:size]] + place for place, size in enumerate(sizes.tolist())])
+        order = np.concatenate([start[by_length[:size]] + column for column, size in enumerate(sizes.tolist())])
         predicted = []
         for number, layout in enumerate(layouts):
             row, column = np.divmod(layout.positions, layout.width)
@@ -72,17 +74,17 @@ class Packing(NamedTuple):
         return cls((len(layouts), longest), index, predicted, counts, order, tuple(sizes.tolist()), member)
 
     def packed(self, batches: Sequence[Tensor]) -> Tensor:
-        """[B, W, d] of each batch to [M, T, d]."""
+        """Packs [B, W, d] of each batch into [M, T, d]."""
         flat = torch.cat([batch.flatten(0, 1) for batch in batches])
         return flat.index_select(0, self.index).unflatten(0, self.shape)
 
     def at_predicted(self, states: Tensor) -> tuple[Tensor, ...]:
-        """[M, T, d] to [P, d] of each batch."""
+        """From [M, T, d] the states at the predicted positions of each batch, [P, d] each."""
         return states.flatten(0, 1).index_select(0, self.predicted).split(self.counts)
 
 
 class PackedDraws(NamedTuple):
-    """The generators of several batches, which draw for each what they would draw for it alone; shapes: its (B, W)."""
+    """The generators of several batches; each draws what it would for its batch alone. shapes: (B, W) of each batch."""
 
     generators: tuple[torch.Generator, ...]
     shapes: tuple[tuple[int, int], ...]
@@ -90,8 +92,8 @@ class PackedDraws(NamedTuple):
 
 
 def packed_scan_reference(inputs: Tensor, eigenvalues: Tensor, packing: Packing) -> Tensor:
-    """The states of every row, as :func:`~recbole_metarec.model.lru.scan_reference` has them, by differentiable
-    operations of any order: inputs complex [M, T, n], eigenvalues complex [M, n] of each batch. Filler becomes 0."""
+    """:func:`~recbole_metarec.model.lru.scan_reference` of every row, also by operations that can be differentiated
+    repeatedly. inputs complex [M, T, n], eigenvalues complex [M, n]. Returns complex [M, T, n], 0 at filler."""
     states, power, shift = inputs.flatten(0, 1)[packing.order], eigenvalues, 1
     while shift < len(packing.sizes):
         later, earlier, row = _shifted(packing, shift)
@@ -101,16 +103,17 @@ def packed_scan_reference(inputs: Tensor, eigenvalues: Tensor, packing: Packing)
 
 
 def _shifted(packing: Packing, shift: int) -> tuple[int, Tensor, Tensor]:
-    """Of the inputs that have another one ``shift`` before them: where they begin, all those others, and their rows."""
+    """The inputs that have another one ``shift`` before them: (where they begin in the order, the indices of those
+    others, int64, and their rows, int64)."""
     ends = np.cumsum(packing.sizes)
     row = np.concatenate([np.arange(size) for size in packing.sizes[shift:]])
-    place = np.repeat(ends - packing.sizes, [*packing.sizes[shift:], *[0] * shift])
-    found = (torch.from_numpy(part).to(packing.order.device) for part in (row + place, row))
-    return int(ends[shift - 1]), *found
+    start = np.repeat(ends - packing.sizes, [*packing.sizes[shift:], *[0] * shift])
+    indices = (torch.from_numpy(part).to(packing.order.device) for part in (row + start, row))
+    return int(ends[shift - 1]), *indices
 
 
 def packed_scan(inputs: Tensor, eigenvalues: Tensor, packing: Packing) -> Tensor:
-    """As :func:`packed_scan_reference`, with a hand-written backward pass; once differentiable."""
+    """As :func:`packed_scan_reference`, with a hand-written backward pass: differentiable once."""
     return _PackedScan.apply(inputs, eigenvalues, packing)
 
 
@@ -141,12 +144,12 @@ class _PackedScan(torch.autograd.Function):
 
 
 def _steps(sizes: Sequence[int]) -> list[tuple[slice, slice, slice]]:
-    """For every second, third, ... input of the rows: where they stand, where those before them stand, and the rows."""
-    found, start = [], 0
+    """For the second, third, ... inputs of the rows: where they are, where the ones before them are, and the rows."""
+    steps, start = [], 0
     for before, size in pairwise(sizes):
-        found.append((slice(start + before, start + before + size), slice(start, start + size), slice(0, size)))
+        steps.append((slice(start + before, start + before + size), slice(start, start + size), slice(0, size)))
         start += before
-    return found
+    return steps
 
 
 def _spread(flat: Tensor, like: Tensor, packing: Packing) -> Tensor:

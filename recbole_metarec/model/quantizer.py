@@ -1,7 +1,7 @@
 """Multi-head vector quantization of source items with the target's item table as codebook (MetaRec, section 3).
 
-Knows tensors only, no recommender framework. Letters: U source items, n_t target items (row 0 is padding and never
-a code), d width, H heads; head h of a vector is its h-th slice of d / H numbers. No parameter is added anywhere.
+Only tensors, no recommender framework. Letters: U source items, n_t target items (row 0 is padding and never a code),
+d width, H heads; head h of a vector is its h-th slice of d / H numbers. Quantization adds no parameters.
 """
 
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ class Quantized:
 
 @torch.no_grad()
 def nearest_codes(vectors: Tensor, table: Tensor, n_heads: int, candidates: Tensor | None = None) -> Tensor:
-    """Closest target item (squared Euclidean) of each head of each source vector.
+    """The closest target item (squared Euclidean distance) for each head of each source vector.
 
     vectors [U, d], table [n_t, d]. candidates int64 [K], ascending: the target rows that may be codes (None: all but
-    padding). Returns int64 [U, H]; a tie goes to the smaller item id. Never holds U x n_t distances.
+    padding). Returns int64 [U, H]; of ties the smallest item id. Never holds U x n_t distances.
     Raises ValueError if d is not a multiple of ``n_heads``.
     """
     if vectors.shape[1] % n_heads:
@@ -44,27 +44,27 @@ def nearest_codes(vectors: Tensor, table: Tensor, n_heads: int, candidates: Tens
     rows = max(1, _DISTANCES_PER_CHUNK // len(codebook))
     pairs = zip(vectors.chunk(n_heads, dim=1), codebook.chunk(n_heads, dim=1), strict=True)
     for head, (slices, entries) in enumerate(pairs):
-        # half the squared distance up to the item's own norm, which does not change the order, as one matrix product
+        # half the squared distance, less the vector's norm, which leaves the order alone: one matrix product
         extended = _whole_blocks(torch.cat([-entries, 0.5 * entries.square().sum(dim=1, keepdim=True)], dim=1))
         slices = F.pad(slices, (0, 1), value=1.0)
         for start in range(0, len(slices), rows):
             part = slice(start, start + rows)
             codes[part, head] = _first_smallest(slices[part] @ extended.t())
-    codes.clamp_(max=len(codebook) - 1)  # a vector that is not finite may have found a filler; its loss will tell
+    codes.clamp_(max=len(codebook) - 1)  # a vector that is not finite may have hit filler; its loss will show it
     return codes + 1 if candidates is None else candidates[codes]
 
 
 def _whole_blocks(extended: Tensor) -> Tensor:
-    """[K, d / H + 1] filled up to whole blocks by entries that are infinitely far from everything."""
+    """Pads [K, d / H + 1] to whole blocks with entries that are infinitely far from everything."""
     filled = F.pad(extended, (0, 0, 0, -len(extended) % _BLOCK))
     filled[len(extended) :, -1] = float("inf")
     return filled
 
 
 def _first_smallest(distances: Tensor) -> Tensor:
-    """argmin of each row, int64 [U]: distances [U, K], K in whole blocks; of equal ones the first.
+    """argmin of each row of distances [U, K], K a multiple of the block size: int64 [U], the first of equal ones.
 
-    ``amin`` is vectorised where ``argmin`` is not, which is left with one number for each block and with one block.
+    ``amin`` is vectorised and ``argmin`` is not: ``argmin`` runs over one number per block, then over one block only.
     """
     blocks = distances.unflatten(1, (-1, _BLOCK))
     block = blocks.amin(dim=2).argmin(dim=1)
@@ -81,7 +81,7 @@ def gather_codes(table: Tensor, codes: Tensor) -> Tensor:
 
 
 def straight_through(vectors: Tensor, chosen: Tensor, into_codebook: bool) -> Tensor:
-    """Value of ``chosen``, gradient 1 to ``vectors``; with ``into_codebook`` also gradient 1 to ``chosen``.
+    """The value of ``chosen`` with gradient 1 to ``vectors``, and with ``into_codebook`` also to ``chosen``.
 
     vectors, chosen [U, d]. Returns [U, d].
     """
@@ -94,8 +94,8 @@ def quantize(
 ) -> Quantized:
     """Replaces each head of each source vector by the nearest target slice.
 
-    vectors [U, d] source items, table [n_t, d] target items. codebook_gradient ``both`` lets the task gradient reach
-    the chosen slices as well as the vectors, ``loss`` leaves the slices to the codebook loss.
+    vectors [U, d]: source items. table [n_t, d]: target items. codebook_gradient: with ``both`` the task's gradient
+    reaches the chosen slices and the vectors, with ``loss`` only the codebook loss moves the slices.
     """
     codes = nearest_codes(vectors.detach(), table.detach(), n_heads, candidates)
     chosen = gather_codes(table, codes)
@@ -111,9 +111,9 @@ def quantize(
 class CodebookUse:
     """How a source uses the codebook.
 
-    usage: used codes relative to min(n_t, n_i) - 1, mean over heads. perplexity: exp of the entropy of the codes,
-    mean over heads. error: mean squared distance of an item to its codes, per dimension. collisions: share of items
-    whose H codes are all those of another item, too.
+    usage: share of used codes, of min(candidate codes, n_i - 1), mean over heads. perplexity: exp of the entropy of the
+    codes, mean over heads. error: squared distance of an item to its codes, mean over items and dimensions. collisions:
+    share of items whose H codes are all the same as those of another item.
     """
 
     usage: float

@@ -1,6 +1,6 @@
 """How a checkpoint says which network it holds: the name of its class and its sizes, as JSON.
 
-Checkpoints of versions that did not say so hold RecBole's config alone; what it says of sizes is read here, too.
+Older checkpoints hold only RecBole's config. Their sizes are read from it here.
 """
 
 import inspect
@@ -36,9 +36,9 @@ _BEFORE = {
 
 
 def network_to_json(model: SequenceNetwork) -> str | None:
-    """The network that serves a model, by the ``network`` of its very class, as JSON.
+    """The network that serves a model, as JSON: the ``network`` of its own class, with its sizes.
 
-    None where that class names none: a subclass may score otherwise than the class that it inherits from.
+    None if that class itself names none: a subclass may compute other scores than the class that it inherits from.
     """
     network = vars(type(model)).get("network")
     if network is None:
@@ -54,7 +54,7 @@ def names_network(content: Mapping) -> bool:
 
 
 def network_maker(content: Mapping, file: str | Path) -> Callable[[], SequenceNetwork]:
-    """What makes the network that a checkpoint's content names, with new weights. Raises CheckpointError."""
+    """A function that makes the network named in a checkpoint, with new weights. Raises CheckpointError."""
     try:
         if "network" in content:
             network, sizes = _named(content["network"], file)
@@ -92,7 +92,7 @@ def _of_config(text: str, n_items: int) -> tuple[type[SequenceNetwork], dict]:
 
 
 def _check_sizes(network: type[SequenceNetwork], sizes: dict) -> None:
-    """Raises TypeError for a size that the network has not, or lacks, and ValueError for one out of range."""
+    """Raises TypeError for a missing or unknown size, and ValueError for one of another type or out of range."""
     inspect.signature(network).bind(**sizes)
     kinds = {name: parameter.annotation for name, parameter in inspect.signature(network).parameters.items()}
     for name, value in sizes.items():

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from recbole_metarec.model.lru import dropout
 
-_SPREAD = 0.06  # of a text's image at the start: three times that of an item's own vector, which is to correct it
+_SPREAD = 0.06  # std of a mapped text at the start: three times that of an item's vector, which only corrects it
 
 
 class TextMap(nn.Module):
-    """Adds to a domain's item vectors its texts through a map [w, d], dropped out while training.
+    """Adds a domain's texts, mapped by a matrix [w, d], to its item vectors; the texts are dropped out in training.
 
     The texts of the target, float [n, w], are not saved with the model: the sum is deployed.
     """
@@ -29,5 +29,5 @@ class TextMap(nn.Module):
         self.texts.copy_(torch.from_numpy(vectors))
 
     def added(self, table: Tensor, weight: Tensor, texts: Tensor, generator: torch.Generator | None) -> Tensor:
-        """table [n, d] plus texts [n, w] through ``weight`` [w, d]; without a generator nothing is dropped."""
+        """table [n, d] plus texts [n, w] times ``weight`` [w, d]: [n, d]. Without a generator nothing is dropped."""
         return table + dropout(texts, self.dropout_prob, generator) @ weight

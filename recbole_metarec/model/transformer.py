@@ -1,7 +1,7 @@
 """A causal Transformer over item vectors: post-LayerNorm, GELU, learned positions. Letters: H heads.
 
-It is RecBole's, number for number: its layers have RecBole's names, draw the same weights and the same dropout masks
-from the global generator, and compute in the same order, so that a checkpoint serves without RecBole.
+It equals RecBole's, number for number: its layers have RecBole's names, draw the same weights and dropout masks from
+the global generator, and compute in the same order, so that a checkpoint serves without RecBole.
 """
 
 import copy
@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-_MASKED = -10000.0  # added to the logit of what must not be seen
+_MASKED = -10000.0  # added to the logit of an event that must not be seen
 _EPSILON = 1e-12
 
 
@@ -38,7 +38,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Position by position through four times the width, with dropout, residual and LayerNorm."""
+    """Position-wise feed-forward of four times the width, with dropout, residual and LayerNorm."""
 
     def __init__(self, width: int, dropout_prob: float):
         super().__init__()
@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, d] to [B, L, d]."""
         hidden = self.dense_1(x)
-        hidden = hidden * 0.5 * (1.0 + torch.erf(hidden / math.sqrt(2.0)))  # F.gelu rounds otherwise
+        hidden = hidden * 0.5 * (1.0 + torch.erf(hidden / math.sqrt(2.0)))  # F.gelu rounds differently
         return self.LayerNorm(self.dropout(self.dense_2(hidden)) + x)
 
 
@@ -68,7 +68,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerLayers(nn.Module):
-    """Layers that start as copies of one."""
+    """Layers that start as copies of the same layer."""
 
     def __init__(self, n_layers: int, width: int, n_heads: int, dropout_prob: float):
         super().__init__()
@@ -94,13 +94,13 @@ class TransformerEncoder(nn.Module):
         self.apply(_normal_weights)
 
     def forward(self, vectors: Tensor, real: Tensor) -> Tensor:
-        """vectors [B, L, d] of events and bool [B, L], which of them are real, to states [B, L, d]."""
+        """vectors [B, L, d] of the events, real bool [B, L], False at padding. Returns states [B, L, d]."""
         x = self.dropout(self.norm(vectors + self.position.weight[: vectors.shape[1]]))
         return self.layers(x, _causal_mask(real))
 
 
 def _causal_mask(real: Tensor) -> Tensor:
-    """[B, 1, L, L]: 0 where the event of a row may see the real event of a column, no later one, else very low."""
+    """[B, 1, L, L]: 0 where the row's event may see the column's, which is real and not later, else very low."""
     length = real.shape[1]
     seen = real[:, None, None, :].expand(-1, -1, length, -1).tril()
     return torch.where(seen, 0.0, _MASKED)

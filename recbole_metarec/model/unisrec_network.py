@@ -1,14 +1,15 @@
 """The network of UniSRec: items by their texts, a Transformer over them, scores by cosine (Hou et al., KDD 2022).
 
 Trained on every position of a history, as LRURec is; the published code trains on RecBole's prefix rows. A causal
-Transformer gives the same next-item losses either way for histories of up to L + 1 events; a longer one is cut into
-windows, where an event is told from its window's part of the L events before it. Other departures from that code:
+Transformer gives the same next-item losses either way for histories of up to L + 1 events. A longer one is cut into
+windows, where an event is predicted from those of the L events before it that are in its window. Other departures from
+that code:
 
 - a window, not each prefix, is a sequence of the sequence-sequence contrast;
 - an item of a batch goes through the adaptor once, so its gate noise and dropout are the same wherever it is read or
   predicted in that batch (a second view without words draws new ones);
-- items without text are neither predicted nor negatives in pre-training, and the adaptor makes zero vectors of them;
-- the target moves every parameter by default; the paper leaves the encoder as it was pre-trained: ``frozen_encoder``.
+- items without text are neither predicted nor negatives in pre-training, and their adapted vectors are zero;
+- fine-tuning moves every parameter by default; the paper keeps the encoder as pre-trained: ``frozen_encoder``.
 """
 
 import numpy as np
@@ -25,12 +26,13 @@ from recbole_metarec.model.transformer import TransformerEncoder
 
 
 class UniSRecNetwork(SequenceNetwork):
-    """An item is its text through an adaptor that all domains share (inductive) or that plus a learned vector
+    """An item's vector is its text through an adaptor that all domains share (inductive), or that plus a learned vector
     (transductive). Text vectors are set by :meth:`set_texts` and saved with the weights, so a saved model needs
     neither texts nor sources. Row 0 is padding: a zero vector, outside every softmax.
 
-    experts: whitenings that the adaptor mixes. with_ids: whether items also have learned vectors. contrast_weight,
-    drop_ratio, word_drop_share: of the pre-training loss; frozen_encoder: what the target moves after it.
+    experts: number of whitenings that the adaptor mixes. with_ids: whether items also have learned vectors.
+    contrast_weight, drop_ratio, word_drop_share: of the pre-training loss. frozen_encoder: whether fine-tuning leaves a
+    pre-trained encoder as it is.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class UniSRecNetwork(SequenceNetwork):
     # -- what moves --------------------------------------------------------------------------------------------
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """What pre-training moves: all that means the same in every domain."""
+        """What pre-training moves: the parameters that mean the same in every domain."""
         return {name: value for name, value in self.named_parameters() if not name.startswith("item_embedding.")}
 
     def target_parameters(self, pretrained: bool) -> dict[str, nn.Parameter]:
@@ -90,11 +92,11 @@ class UniSRecNetwork(SequenceNetwork):
         return vectors if self.item_embedding is None else vectors + self.item_embedding.weight
 
     def states(self, inputs: Tensor, vectors: Tensor) -> Tensor:
-        """States after each event: inputs int64 [B, L], padded on the right, their vectors [B, L, d] to [B, L, d]."""
+        """States after each event: inputs int64 [B, L], padded on the right, with vectors [B, L, d] to [B, L, d]."""
         return self.encoder(vectors, inputs > 0)
 
     def catalogue(self) -> tuple[Tensor, Tensor]:
-        """Vectors of the items and the same scaled to length 1: two [n_items, d]."""
+        """Vectors of the items, and the same scaled to length 1: [n_items, d] each."""
 
         def make():
             vectors = self.item_vectors()
@@ -105,7 +107,7 @@ class UniSRecNetwork(SequenceNetwork):
     # -- training ----------------------------------------------------------------------------------------------
 
     def next_item_loss(self, batch: SequenceBatch) -> Tensor:
-        """Softmax cross-entropy over the catalogue, cosine over temperature, mean over the predicted positions."""
+        """Cross-entropy over the catalogue of cosines over temperature, mean over the predicted positions: a scalar."""
         table, scaled = self.catalogue()
         states = self.states(batch.inputs, F.embedding(batch.inputs, table))
         positions, answers = batch.predicted()
@@ -113,15 +115,15 @@ class UniSRecNetwork(SequenceNetwork):
         return softmax_loss(states, scaled, table.new_zeros(len(table)), answers)
 
     def pretraining_loss(self, batch: SequenceBatch, texts: Tensor, dropped: Tensor) -> Tensor:
-        """Sequence-item plus weighted sequence-sequence contrast of a batch that mixes domains.
+        """Sequence-item plus weighted sequence-sequence contrast of a batch that mixes domains: a scalar.
 
-        texts, dropped: float [N, w], text vectors of the sources' items, as they are and after words were dropped;
-        the batch's item numbers are their rows, 0 is padding. Items without text are neither predicted nor negatives.
+        texts, dropped: float [N, w], vectors of the items' texts, whole and after words were dropped; the batch's item
+        numbers are their rows, 0 is padding. Items without text are neither predicted nor negatives.
         """
         positions, answers = batch.predicted()
         known = texts[answers].any(dim=1)
         positions, answers = positions[known], answers[known]
-        # padding is always among them, and so the first: numbers within the batch keep 0 for it
+        # padding is added, so that it is the first item and keeps the number 0 within the batch
         items, places = torch.unique(F.pad(torch.cat([batch.inputs.flatten(), answers]), (1, 0)), return_inverse=True)
         vectors = self._vectors(texts[items])
         until = batch.inputs.numel() + 1
@@ -144,7 +146,7 @@ class UniSRecNetwork(SequenceNetwork):
         return loss + self.contrast_weight * sequence_sequence_loss(firsts, views, ends, self.temperature)
 
     def _vectors(self, texts: Tensor) -> Tensor:
-        """Text vectors [n, w] through the adaptor, [n, d]; zero for padding, the first, and for zero vectors: no text.
+        """Text vectors [n, w] through the adaptor: [n, d], zero for padding (the first row) and for items without text.
 
         The adaptor's shift alone says nothing of an item, and the shorter it is, the larger its direction's gradient.
         """
@@ -160,7 +162,7 @@ class UniSRecNetwork(SequenceNetwork):
         inputs = torch.where(by_words[:, None], inputs, drop_items(inputs, self.drop_ratio))
         read = F.embedding(inputs, vectors)
         rows = by_words.nonzero()[:, 0]
-        # few rows: the adaptor, which costs more than the encoder, is asked for their items alone
+        # few rows: run the adaptor, which costs more than the encoder, only for their items
         items, places = torch.unique(F.pad(inputs[rows].flatten(), (1, 0)), return_inverse=True)
         without_words = F.embedding(places[1:].view(len(rows), inputs.shape[1]), self._vectors(dropped[items]))
         read = read.index_put((rows,), without_words)
@@ -175,7 +177,7 @@ class UniSRecNetwork(SequenceNetwork):
         return _at(states, item_seq_len - 1)
 
     def first_memory(self) -> Memory:
-        """What is remembered of a user without any event: its history, int64 [1, 0]."""
+        """What is remembered of a user without events: the empty history, int64 [1, 0]."""
         return (torch.zeros(1, 0, dtype=torch.int64, device=self.texts.device),)
 
     def next_memory(self, memory: Memory, item: int) -> tuple[Tensor, Memory]:
@@ -183,7 +185,7 @@ class UniSRecNetwork(SequenceNetwork):
         return self._read(F.pad(memory[0], (0, 1), value=item))
 
     def memory_of(self, history: list[int]) -> tuple[Tensor, Memory]:
-        """After a whole history, not empty, which is read once: as :meth:`next_memory` after its last event."""
+        """As :meth:`next_memory` after the last event of a history, not empty, which is read once."""
         return self._read(torch.tensor([history], device=self.texts.device))
 
     def _read(self, history: Tensor) -> tuple[Tensor, Memory]:
@@ -200,7 +202,7 @@ class UniSRecNetwork(SequenceNetwork):
         return (directions(states) * self.catalogue()[1][items]).sum(dim=1) / self.temperature
 
     def deployed_sizes(self) -> dict[str, int | float | bool]:
-        """Of this network; what it is trained with is not needed to serve."""
+        """Sizes of this network; serving needs nothing that is only read in training."""
         experts, text_width, width = self.adaptor.whitening.shape
         layers = self.encoder.layers.layer
         return {
