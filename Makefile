@@ -7,6 +7,9 @@ TEST_ENV := .venv-test
 # RecBole's ray has no wheel for Python 3.12 and later: there RecBole comes first, without its requirements.
 RECBOLE = $(shell $(PYTHON) -c 'import sys; print("recbole==1.2.1" if sys.version_info >= (3, 12) else "")')
 
+# Else every process of the tests compiles PyTorch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-env docs mutate clean
 
 demo:
