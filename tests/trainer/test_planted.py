@@ -14,7 +14,7 @@ from recbole_metarec.prepare.simulation import Size, World
 
 SIZES = {"embedding_size": 16, "n_layers": 1, "train_batch_size": 256, "dropout_prob": 0.2, "learning_rate": 0.005,
          "stopping_step": 100, "epochs": 10}  # fmt: skip
-SEEDS = (1, 2)
+SEEDS = (1, 2, 3)
 LATE = 3  # the last epochs, where training has settled
 
 
