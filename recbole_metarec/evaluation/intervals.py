@@ -1,6 +1,6 @@
-"""Student-t intervals: of one model's mean over test users, and of a difference where there is one value per user.
+"""Student-t intervals for one model's mean over test users, and for the mean of a paired difference.
 
-Differences on a leaderboard have bootstrap intervals instead, from the same draws as their p: see significance.py.
+Differences on a leaderboard have bootstrap intervals instead, from the same draws as their p-values: significance.py.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether the interval cannot tell the mean from nothing."""
+        """Whether the mean may be zero."""
         return self.low <= 0.0 <= self.high
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Mean of per-user values, float [R], and its Student-t interval. A single user gives an infinite one."""
+    """Mean of per-user values, float [R], with its Student-t interval, which is infinite for a single user."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, -np.inf, np.inf)
@@ -33,9 +33,9 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def level_interval(values: np.ndarray) -> Interval:
-    """Mean NDCG of users, float [R], within 0 and 1, bounds that Student's t ignores.
+    """Mean of a metric between 0 and 1 over users, float [R], with its interval, cut to 0 and 1.
 
-    Users who are all alike, say with a few zeros, say nothing about other users: the interval is infinite.
+    If all values are equal, say a few zeros, they tell nothing about other users: the interval is infinite.
     """
     if (values == values[0]).all():
         return Interval(float(values[0]), -np.inf, np.inf)

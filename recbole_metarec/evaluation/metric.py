@@ -1,7 +1,7 @@
-"""The metrics by which models are compared. In a row with one relevant item each is a function of that item's rank.
+"""The metrics by which models are compared. With one relevant item per row, each is a function of that item's rank.
 
-So the ranks that a run keeps hold every metric of every user, at any depth. Measures of lists are no such metrics: they
-have a name and a depth alone.
+So the ranks that a run keeps give every metric for every user at any depth. Measures of lists are not functions of
+ranks: here they only have a name and a depth.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Metric:
-    """name: RecBole's, in small letters. depth: k, the places that count."""
+    """name: RecBole's, in lower case. depth: k, the number of places that count."""
 
     name: str
     depth: int
 
     @classmethod
     def named(cls, text: str) -> "Metric":
-        """Of ``NDCG@10``, in letters of either size."""
+        """The metric of a text such as ``NDCG@10``, in any case."""
         name, _, depth = text.lower().partition("@")
         return cls(name, int(depth))
 
@@ -37,7 +37,7 @@ class Metric:
 
     @property
     def is_of_lists(self) -> bool:
-        """Whether it measures the lists of all users together, so that ranks do not tell it."""
+        """Whether it measures the lists of all users together, which ranks do not determine."""
         return self.name in LIST_MEASURES
 
     @property
@@ -46,9 +46,9 @@ class Metric:
         return f"{_NAMES.get(self.name, self.name)}@{self.depth}"
 
     def of(self, ranks: np.ndarray) -> np.ndarray:
-        """Of each row by the rank of its item, 1 for the best; 0 beyond the depth. float64, of the shape of the ranks.
+        """The metric of each row from the rank of its item, 1 = best: float64 in the shape of ``ranks``.
 
-        Recall is a hit where one item is relevant, and the mean average precision the reciprocal rank.
+        It is 0 beyond the depth. With one relevant item recall equals hit, and average precision the reciprocal rank.
         """
         gains = {
             "ndcg": lambda: 1.0 / np.log2(ranks + 1.0),

@@ -1,8 +1,8 @@
-"""The one ranking that every number comes from, whichever model it is: in two protocols, from the same scores.
+"""The ranking behind every number, for every model: in two protocols, from the same scores.
 
 RecBole ranks all items; the other protocol removes the items that the user has seen, see :mod:`.seen`.
-rank = 1 + items scored higher + half of the other items scored equally, rounded up. Counting only the higher ones
-would give a constant scorer a perfect NDCG; a score that is not finite is an error for the same reason.
+rank = 1 + items scored higher + half of the other items scored equally, rounded up. If only higher items counted, a
+constant scorer would get a perfect NDCG. A score that is not finite is an error for the same reason.
 """
 
 from bisect import bisect_right
@@ -18,14 +18,14 @@ from recbole_metarec.errors import TrainingError
 from recbole_metarec.evaluation.seen import SeenItems
 
 _SCORES_PER_CHUNK = 1 << 21  # 8 MiB of float32 held at once, whatever the batch size
-_FEWEST_ROWS = 8  # scored at once, however large the catalogue: with fewer most of the time goes into reading the table
-_POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: what a model's layers hold stays in cache
+_FEWEST_ROWS = 8  # scored at once, however large the catalogue: with fewer, reading the table takes most of the time
+_POSITIONS_PER_CHUNK = 1 << 12  # rows times the length of the longest: keeps a model's activations in cache
 _EXACT_IN_FLOAT32 = 1 << 24
 _ROWS_IN_CACHE = 64  # rows of scores compared at once
 
 
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
-    """Rank of each row's target among all items but padding: scores [B, n] (row 0 is padding), targets int64 [B].
+    """Rank of each row's target among all items: scores [B, n] (column 0 is padding), targets int64 [B].
 
     Returns int64 [B], values 1 .. n - 1. Raises TrainingError if a score is NaN or infinite.
     """
@@ -33,14 +33,14 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def both_ranks_of(scores: Tensor, targets: Tensor, rows: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`ranks_of`, and the ranks among the items that a row has not seen; the catalogue is gone through once.
+    """:func:`ranks_of`, and the ranks among the items that a row has not seen, in one pass over the catalogue.
 
-    rows, seen: int64 [N], row rows[k] has seen item seen[k]; each pair once. Returns int64 [B] twice; a target that its
-    row has seen is not found among the others, and gets rank n, one more than there are items.
+    rows, seen: int64 [N], row rows[k] has seen item seen[k]; each pair once. Returns int64 [B] twice. A target that its
+    row has seen is not among the unseen items; it gets rank n there, one more than the number of items.
     """
     leads, candidates = _leads(scores, targets), scores.shape[1] - 1
-    own = scores.gather(1, targets[:, None])[:, 0]
-    signs = (scores[rows, seen] - own[rows]).sign_().to(torch.int64)
+    target_scores = scores.gather(1, targets[:, None])[:, 0]
+    signs = (scores[rows, seen] - target_scores[rows]).sign_().to(torch.int64)
     unseen_leads = leads.index_add(0, rows, signs, alpha=-1)
     unseen = candidates - torch.bincount(rows, minlength=len(scores))
     removed = _ranks(unseen_leads, unseen)
@@ -62,31 +62,31 @@ def _leads_among(items: Tensor, target_scores: Tensor) -> Tensor:
 
 
 def _check_finite(items: Tensor) -> None:
-    # an infinity or NaN shows in its row's sum, and so, very rarely, do large numbers
+    # an infinity or NaN shows in the sum of its row; very rarely the sum of large numbers overflows, too
     if not bool(items.sum(dim=1).isfinite().all()) and not bool(items.isfinite().all()):
         raise TrainingError("the model's scores: NaN or infinity; lower the learning rate or check the data")
 
 
 def _sums_of_signs(differences: Tensor) -> Tensor:
-    """Of each row, int64; the differences are used up."""
-    # one pass instead of a count of each; in blocks of items, since whole numbers are exact in float32 up to 2^24 alone
+    """Sum of each row's signs, int64 [B]. Overwrites the differences [B, n]."""
+    # one pass instead of two counts; in blocks of items, since float32 holds whole numbers exactly only up to 2^24
     return sum(block.sign_().sum(dim=1).to(torch.int64) for block in differences.split(_EXACT_IN_FLOAT32, dim=1))
 
 
 def _ranks(leads: Tensor, candidates) -> Tensor:
-    """Ranks among so many candidates, the target one of them, int or int64 [B]: higher + lower + equal is known."""
+    """Ranks from :func:`_leads`. candidates: int or int64 [B], how many items are ranked, the target included."""
     return torch.div(candidates + leads + 2, 2, rounding_mode="floor")
 
 
 def rows_at_once(n_items: int) -> int:
-    """How many rows of a catalogue of so many items are scored at once."""
+    """How many rows are scored at once with a catalogue of ``n_items``."""
     return max(_FEWEST_ROWS, _SCORES_PER_CHUNK // n_items)
 
 
 def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
-    """Sizes of consecutive chunks of rows, shortest first: of at most ``most_rows`` and a bounded padded area each.
+    """Sizes of consecutive chunks of rows, each of at most ``most_rows`` and of a bounded padded area.
 
-    One row is always taken, whatever its length.
+    lengths: of the rows, ascending. A chunk has at least one row, however long.
     """
     sizes, start = [], 0
     while start < len(lengths):
@@ -101,7 +101,7 @@ def chunk_sizes(lengths: list[int], most_rows: int) -> list[int]:
 def rank_all(model, eval_data, device: torch.device, show_progress: bool = False) -> np.ndarray:
     """Rank of the held-out item of every row of a RecBole full-sort loader: int64 [R], in its dataset's order.
 
-    Among what the loader does not strike out: with ``repeatable: False`` a row's seen items.
+    Items that the loader strikes out are not ranked: with ``repeatable: False`` those that a row's user has seen.
     """
     ranks = torch.zeros(len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, scores, targets, struck_out in _scored(model, eval_data, device, show_progress):
@@ -117,7 +117,7 @@ def _ranks_without(struck_out: tuple[Tensor, Tensor] | None, scores: Tensor, tar
 
 @torch.no_grad()
 def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks among all items, and among those that a row's user has not seen; every row is scored once."""
+    """Ranks among all items, and among those that a row's user has not seen: int64 [R] each. Scores each row once."""
     ranks = torch.zeros(2, len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, scores, targets, _ in _scored(model, eval_data, device):
         rows, items = (torch.from_numpy(numbers).to(device) for numbers in seen.of_rows(part.numpy()))
@@ -126,15 +126,15 @@ def rank_both(model, eval_data, seen: SeenItems, device: torch.device) -> tuple[
 
 
 def _of_all_processes(ranks: Tensor) -> np.ndarray:
-    """Ranks of all rows, of which each process has those that it scored, and 0 for the others."""
+    """The ranks of all rows. ranks: those that this process has computed, 0 for the others."""
     return processes.summed({"ranks": ranks})["ranks"].numpy()
 
 
 @torch.no_grad()
 def top_both(model, eval_data, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """The k items that each row's user is shown, best first, of all, and of those that the user has not seen.
+    """The k best items for each row's user, best first: of all, and of those that the user has not seen.
 
-    int64 [R, k] each. Where fewer are left, seen ones follow.
+    int64 [R, k] each. If fewer than k unseen items are left, seen ones follow.
     """
     seen = eval_data.dataset.seen
     lists = torch.empty(2, len(eval_data._dataset.inter_feat), k, dtype=torch.int64)
@@ -148,7 +148,7 @@ def top_both(model, eval_data, k: int, device: torch.device) -> tuple[np.ndarray
 
 
 def _scored(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
-    """(rows int64 [B], their scores [B, n], targets int64 [B], what the loader strikes out) of every row once."""
+    """(rows int64 [B], scores [B, n], targets int64 [B], what the loader strikes out) of chunks that cover all rows."""
     for part, interaction, targets, struck_out in _parts(model, eval_data, device, show_progress):
         yield part, model.full_sort_predict(interaction).view(len(part), -1), targets, struck_out
 
@@ -156,7 +156,7 @@ def _scored(model, eval_data, device: torch.device, show_progress: bool = False)
 def _parts(model, eval_data, device: torch.device, show_progress: bool = False) -> Iterator[tuple]:
     model.eval()
     dataset = eval_data._dataset
-    # rows of like length together: a model that trims its padding then has little of it
+    # rows of similar length together: a model that trims padding then has little of it
     lengths, order = dataset.inter_feat[dataset.item_list_length_field].sort(stable=True)
     parts = order.split(chunk_sizes(lengths.tolist(), rows_at_once(dataset.item_num)))
     parts = parts[processes.number() :: processes.count()]
@@ -167,7 +167,7 @@ def _parts(model, eval_data, device: torch.device, show_progress: bool = False) 
 
 @torch.no_grad()
 def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device) -> np.ndarray:
-    """As :func:`rank_all` for a model of two experts, with each share of the second one in the scores: [S, R]."""
+    """As :func:`rank_all` for a model of two experts, for each share of the second one in the scores: int64 [S, R]."""
     ranks = torch.zeros(len(shares), len(eval_data._dataset.inter_feat), dtype=torch.int64)
     for part, interaction, targets, struck_out in _parts(model, eval_data, device):
         first, second = model.expert_scores(model(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN]))
@@ -178,14 +178,16 @@ def rank_shares(model, eval_data, shares: Sequence[float], device: torch.device)
 def ranks_by_share(first: Tensor, second: Tensor, shares: Sequence[float], targets: Tensor, struck_out=None) -> Tensor:
     """Ranks by ``torch.lerp(first, second, share)`` of two experts' scores [B, n], for each share: int64 [S, B].
 
-    A few rows at a time for all shares, so that nothing leaves the cache between them. struck_out: row and item, int64
-    [N] each, of what is no candidate. Raises TrainingError if a score is NaN or infinite.
+    Goes through all shares for a few rows at a time, so that their scores stay in cache. struck_out: rows and items,
+    int64 [N] each, that are not ranked. Raises TrainingError if a score is NaN or infinite.
     """
-    own, others = (scores.gather(1, targets[:, None]) for scores in (first, second))
-    own = torch.stack([torch.lerp(own, others, share) for share in shares])  # [S, B, 1]
+    by_expert = [scores.gather(1, targets[:, None]) for scores in (first, second)]
+    of_targets = torch.stack([torch.lerp(*by_expert, share) for share in shares])  # [S, B, 1]
     rows = max(1, len(first)) if first.is_cuda else max(1, _ROWS_IN_CACHE // 4)
     leads = []
-    for one, other, target_scores in zip(first[:, 1:].split(rows), second[:, 1:].split(rows), own.split(rows, dim=1)):
+    for one, other, target_scores in zip(
+        first[:, 1:].split(rows), second[:, 1:].split(rows), of_targets.split(rows, dim=1)
+    ):
         _check_finite(one)
         _check_finite(other)
         mixed = torch.empty_like(one)
@@ -197,8 +199,8 @@ def ranks_by_share(first: Tensor, second: Tensor, shares: Sequence[float], targe
     if struck_out is None:
         return _ranks(leads, candidates)
     at = tuple(each.to(first.device) for each in struck_out)
-    signs = [torch.lerp(first[at], second[at], share) - score[at[0], 0] for share, score in zip(shares, own)]
+    signs = [torch.lerp(first[at], second[at], share) - score[at[0], 0] for share, score in zip(shares, of_targets)]
     leads = leads.index_add(1, at[0], torch.stack(signs).sign_().to(torch.int64), alpha=-1)
     ranks = _ranks(leads, candidates - torch.bincount(at[0], minlength=len(first)))
-    ranks[:, at[0][at[1] == targets[at[0]]]] = first.shape[1]  # itself struck out: as in both_ranks_of
+    ranks[:, at[0][at[1] == targets[at[0]]]] = first.shape[1]  # a target that is struck out: as in both_ranks_of
     return ranks

@@ -1,9 +1,9 @@
 """The items that a user has seen before the held-out event: the second protocol removes them from the ranking.
 
-RecBole, where ``repeatable`` is False, leaves a held-out item in that was seen before, and so ranks a repeat among new
-items alone. A model that puts seen items first, which this protocol is meant to forgive, would be paid for it: the
-fraction of repeats, about, is added to its NDCG. A shop that shows no seen item does not show that one either, so here
-it goes, too, and a repeat is missed by every model alike.
+With ``repeatable: False`` RecBole keeps the held-out item itself, even if it was seen before, and so ranks a repeat
+only among new items. That rewards a model that puts seen items first, which this protocol should only forgive: its NDCG
+rises by about the share of repeats. A shop that shows no seen item does not show that one either, so it is removed
+here, too, and every model misses a repeat.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from recbole_metarec.data.sequences import SequenceStore
 
 @dataclass(frozen=True)
 class SeenItems:
-    """Of each row the items of its user's events before the held-out one, each once.
+    """For each row the distinct items of its user's events before the held-out one.
 
-    The whole history counts, also where a model sees its last MAX_ITEM_LIST_LENGTH events alone.
+    The whole history counts, even if a model reads only its last MAX_ITEM_LIST_LENGTH events.
 
-    items: int64 [N], rows in turn. offsets: int64 [R + 1]; row r has seen items[offsets[r]:offsets[r + 1]].
+    items: int64 [N], row after row. offsets: int64 [R + 1]; row r has seen items[offsets[r]:offsets[r + 1]].
     """
 
     items: np.ndarray
@@ -28,24 +28,24 @@ class SeenItems:
 
     @classmethod
     def of(cls, users: np.ndarray, items: np.ndarray, row_users: np.ndarray) -> "SeenItems":
-        """users, items int [N]: every event before the rows', in any order. row_users int [R]: whose row each is."""
+        """users, items int [N]: all earlier events, in any order. row_users int [R]: the user of each row."""
         n_items = int(items.max(initial=0)) + 1
         once = np.unique(users.astype(np.int64) * n_items + items)
         starts, ends = (np.searchsorted(once, (row_users + next_) * n_items) for next_ in (0, 1))
-        rows, place = runs(ends - starts)
-        return cls(once[starts[rows] + place] % n_items, np.r_[0, np.cumsum(ends - starts)])
+        rows, column = runs(ends - starts)
+        return cls(once[starts[rows] + column] % n_items, np.r_[0, np.cumsum(ends - starts)])
 
     @classmethod
     def before(cls, store: SequenceStore, which: np.ndarray, places: np.ndarray) -> "SeenItems":
-        """What stands before event ``places[r]`` in the history of user ``which[r]`` of a store, int [R] each."""
+        """The items before event ``places[r]`` in the history of user ``which[r]`` of a store, int [R] each."""
         rows = np.arange(len(which))
         return cls.of(np.repeat(rows, places), store.of_users(which).first(places).items, rows)
 
     def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What some rows, int [B], have seen: (int64 [n] positions 0 .. B - 1 of the rows, int64 [n] their items)."""
+        """What some rows, int [B], have seen: (int64 [n] positions 0 .. B - 1 in ``rows``, int64 [n] items)."""
         starts = self.offsets[rows]
-        positions, place = runs(self.offsets[rows + 1] - starts)
-        return positions, self.items[starts[positions] + place]
+        positions, column = runs(self.offsets[rows + 1] - starts)
+        return positions, self.items[starts[positions] + column]
 
 
 def events_of(train) -> tuple[np.ndarray, np.ndarray]:
@@ -54,11 +54,11 @@ def events_of(train) -> tuple[np.ndarray, np.ndarray]:
     feat, histories = train.inter_feat, getattr(train, f"{train.iid_field}_list_field")
     if histories not in feat.columns:
         return users, items
-    # RecBole's prefix rows have an event as their target, but a user's first one, the history of the second
+    # RecBole's prefix rows have every event as a target but each user's first, which is the history of the second
     first = feat[train.item_list_length_field].numpy() == 1
     return np.r_[users, users[first]], np.r_[items, feat[histories].numpy()[first, 0]]
 
 
 def held_out_of(part) -> tuple[np.ndarray, np.ndarray]:
-    """(users, items) int64 [R] of the rows of a part."""
+    """(users, items) int64 [R] of the held-out events of a part's rows."""
     return tuple(part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))

@@ -1,5 +1,5 @@
-"""Groups of test users in which models may differ: how much is known of the user, of the held-out item, and of the two
-items next to each other."""
+"""Groups of test users in which models may differ: by what training knows of the user, of the held-out item, and of the
+held-out item after the last one."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from recbole_metarec.data.companions import companion_rows
 from recbole_metarec.data.pair_lags import REACH
 from recbole_metarec.data.sequences import HistorySplit, SequenceStore
 
-COLD_USER = 3  # events at most; the fewest that 5-core data leave for training
-COLD_ITEM = 4  # events at most
+COLD_USER = 3  # training events at most: the fewest that 5-core data leave
+COLD_ITEM = 4  # training events at most
 POPULAR_SHARE = 0.1  # of the catalogue
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Some of the test users. rule: what they have in common, with its cut-off. mask: bool [U]."""
+    """Some of the test users. rule: which ones, with the cut-off, for readers. mask: bool [U]."""
 
     name: str
     rule: str
@@ -24,14 +24,14 @@ class Segment:
 
     @property
     def users(self) -> int:
-        """How many there are."""
+        """How many users are in it."""
         return int(self.mask.sum())
 
 
 def target_segments(store: SequenceStore, split: HistorySplit) -> tuple[np.ndarray, tuple[Segment, ...]]:
-    """(ids int64 [R] of the users with a test row, their segments) of a target's histories.
+    """(ids int64 [U] of the users with a test row, their segments) for a target's histories.
 
-    Lengths and counts are of the training part only.
+    Lengths and counts are those of the training part.
     """
     held_out = store.items[store.offsets[split.test] + split.test_at]
     counts = store.item_counts(split.trained)
@@ -52,8 +52,8 @@ def segments(history_lengths: np.ndarray, train_item_counts: np.ndarray, held_ou
 def by_history(lengths: np.ndarray) -> tuple[Segment, ...]:
     """Cold users by a fixed cut-off, and short, medium and long histories by tertiles: lengths int [U].
 
-    Equal lengths are never separated, so the tertiles may be of unequal size. Short histories are left out where they
-    are the cold users once more.
+    Equal lengths are never separated, so the tertiles may differ in size. Short histories are left out if they are
+    exactly the cold users.
     """
     if not len(lengths):
         return ()
@@ -73,7 +73,7 @@ def by_history(lengths: np.ndarray) -> tuple[Segment, ...]:
 def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ...]:
     """Users whose held-out item is rare in training, popular, or neither: train_counts int [n_items], held_out [U].
 
-    Popular is the tenth of the catalogue with most training events (equals all in), never an item that is cold.
+    Popular is the tenth of the catalogue with the most training events, all ties included, but never a cold item.
     """
     catalogue = train_counts[1:]
     if not len(catalogue):
@@ -94,8 +94,8 @@ def by_item(train_counts: np.ndarray, held_out: np.ndarray) -> tuple[Segment, ..
 
 
 def by_last_item(companion: np.ndarray) -> tuple[Segment, ...]:
-    """Users whose held-out item is a companion of the last item of their history, and the others; none where nobody
-    has one. companion: bool [U], as :func:`companion_rows`."""
+    """Users whose held-out item is a companion of the last item of their history, and the others; no segment if nobody
+    has one. companion: bool [U], from :func:`companion_rows`."""
     if not companion.any():
         return ()
     rule = f"the held-out item was within {REACH} events of the last one in at least half of its training events"

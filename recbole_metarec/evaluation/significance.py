@@ -1,9 +1,9 @@
 """Which differences between models are real: paired tests over users, corrected for their number, and tiers.
 
-What is tested is the mean over the test users of a metric, after each user's value was averaged over a model's seeds.
-The users are drawn anew with replacement, the same ones for every model (paired bootstrap, Efron & Tibshirani 1993,
-chapters 13 and 16); interval and p-value of a difference come from the same draws, so they cannot contradict each
-other. Such a test speaks of other users, not of other seeds: a model's spread over seeds has to be shown beside it.
+The tests compare the mean of a metric over the test users, after each user's value is averaged over a model's seeds.
+Users are drawn with replacement, the same ones for every model (paired bootstrap, Efron & Tibshirani 1993, chapters 13
+and 16). Interval and p-value of a difference come from the same draws, so they cannot contradict each other. Such a
+test speaks about other users, not about other seeds: a model's spread over seeds has to be shown beside it.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20  # drawn users held at once
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over seeds and its standard deviation (n - 1), which one seed does not have: None."""
+    """Mean over seeds and their standard deviation (n - 1), None for a single seed."""
 
     mean: float
     std: float | None
@@ -50,9 +50,9 @@ class UserScores:
 class Differences:
     """All pairs of M models; entry [a, b] is of model a minus model b.
 
-    mean, low, high: float64 [M, M], with the 95 % interval of each pair for itself. p: float64 [M, M], two-sided,
-    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal. certain: bool [M, M], no draw contradicted the sign
-    of the difference, so p is only an upper bound.
+    mean, low, high: float64 [M, M]; low and high bound the 95 % interval, not corrected. p: float64 [M, M], two-sided,
+    Holm-corrected over the M (M - 1) / 2 pairs, 1 on the diagonal. certain: bool [M, M], True if no draw contradicted
+    the sign of the difference, so that p is only an upper bound.
     """
 
     mean: np.ndarray
@@ -69,7 +69,7 @@ def spread(values) -> Spread:
 
 
 def align(results: list[RunResult], metric: Metric = NDCG_10) -> UserScores:
-    """The metric of every run's users, in one order by their tokens.
+    """The metric of every run's users, in one order: sorted by token.
 
     Raises DataError if a run has a user twice or other users than the first run, or if a model has a seed twice.
     """
@@ -107,8 +107,8 @@ def _check_users(run: RunResult, tokens: np.ndarray, first: RunResult, users: np
 def differences(scores: np.ndarray) -> Differences:
     """Tests every pair of models: scores float64 [M, U], one user per column. The draws are the same in every call.
 
-    p = 2 (1 + smaller tail) / (1 + draws) before the correction, a tail being the draws whose difference is not
-    beyond zero; so models that agree for every user get p = 1.
+    p = 2 (1 + smaller tail) / (1 + draws) before the correction. The tails are the draws with a difference of at most
+    0, and of at least 0, so models that agree for every user get p = 1.
     """
     n_models = len(scores)
     if n_models < 2:
@@ -128,7 +128,7 @@ def differences(scores: np.ndarray) -> Differences:
 
 @dataclass(frozen=True)
 class PairTests:
-    """What :class:`Differences` holds, for n pairs of models in their order, p not corrected: float64 [n] each."""
+    """The fields of :class:`Differences` for n pairs of models in order, with p not corrected: [n] each."""
 
     mean: np.ndarray
     low: np.ndarray
@@ -139,7 +139,7 @@ class PairTests:
 
 def pair_tests(scores: np.ndarray, pairs: np.ndarray) -> PairTests:
     """Tests model ``pairs[n, 0]`` against model ``pairs[n, 1]``: scores float64 [M, U], pairs int [n, 2], n > 0."""
-    # enough that the smallest p that draws can show is below ALPHA after Holm's factor, the number of pairs
+    # enough draws that the smallest possible p stays below ALPHA after Holm's factor, the number of pairs
     drawn = _drawn_means(scores, max(_RESAMPLES, 100 * len(pairs) - 1))
     tail, low, high = np.array([_tail_and_ends(drawn[a] - drawn[b]) for a, b in pairs]).T
     p = np.minimum(1.0, 2.0 * (1.0 + tail) / (1.0 + drawn.shape[1]))
@@ -148,14 +148,14 @@ def pair_tests(scores: np.ndarray, pairs: np.ndarray) -> PairTests:
 
 
 def _tail_and_ends(apart: np.ndarray) -> tuple[float, float, float]:
-    """(draws in the smaller tail, low, high end of the 95 % interval) of drawn differences of two models."""
+    """(draws in the smaller tail, low and high end of the 95 % interval) of drawn differences of two models."""
     apart = np.where(np.abs(apart) < 1e-12, 0.0, apart)  # equal means may differ by rounding
     low, high = np.quantile(apart, (0.025, 0.975))
     return min((apart <= 0).sum(), (apart >= 0).sum()), low, high
 
 
 def _square(n_models: int, above: np.ndarray, below: np.ndarray, diagonal=0.0) -> np.ndarray:
-    """[M, M] of values for the pairs above the diagonal, row by row, and for the same pairs the other way round."""
+    """[M, M] from the values of the pairs above the diagonal, row by row, and of the same pairs reversed."""
     square = np.full((n_models, n_models), diagonal)
     first, second = np.triu_indices(n_models, k=1)
     square[first, second], square[second, first] = above, below
@@ -168,7 +168,7 @@ def _drawn_means(scores: np.ndarray, resamples: int) -> np.ndarray:
 
     def means_of(users: np.ndarray, axis: int) -> np.ndarray:
         draws = users.reshape(-1, n_users)
-        # how often each user was drawn, times the scores: much less to move than every drawn user's scores
+        # how often each user was drawn, times the scores: far less memory traffic than the drawn users' scores
         bins = draws + n_users * np.arange(len(draws))[:, None]
         times = np.bincount(bins.ravel(), minlength=bins.size).reshape(bins.shape)
         return (scores @ times.T / n_users).reshape(n_models, *users.shape[:-1])
@@ -197,11 +197,11 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def tiers(means: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Groups of models instead of a strict order: int [M], from 1; means [M], corrected p [M, M] of their pairs.
+    """Tier of each model, from 1, instead of a strict order: int [M]. means [M]; p [M, M], corrected.
 
     The best model leads tier 1, and every model that is not significantly worse than this leader (p >= 0.05) is in
-    it. The best of the others leads tier 2, and so on. Two models of one tier need not be alike, only not told apart
-    from its leader; the first of equal means leads.
+    it. The best of the others leads tier 2, and so on. Two models of one tier may still differ significantly: each is
+    only not told apart from the leader. Of equal means the first leads.
     """
     tier = np.zeros(len(means), dtype=np.int64)
     while not tier.all():
@@ -213,10 +213,10 @@ def tiers(means: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def best_baseline(results: list[RunResult], baselines: tuple[str, ...], metric: Metric = NDCG_10) -> str | None:
-    """The one of ``baselines`` that is best on validation by its mean, the first by name of equals; None without.
+    """The one of ``baselines`` with the best mean on validation, of equals the first by name; None if none has a run.
 
-    The test is not looked at: choosing by it would make the strongest of many lucky baselines the one to beat.
-    Raises DataError if a baseline's validation has no such metric.
+    Not by test scores: choosing by them would make the luckiest baseline the one to beat. Raises DataError if the
+    validation of a baseline lacks the metric.
     """
     by_model: dict[str, list[float]] = {}
     for run in results:

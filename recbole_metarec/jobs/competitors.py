@@ -1,4 +1,4 @@
-"""The models that a leaderboard knows: what each name means, and what it needs."""
+"""The lines of a leaderboard: what each name means, and what it needs."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +13,7 @@ from recbole_metarec.errors import ConfigError
 class Competitor:
     """One line of the leaderboard: a model with the config keys that make it what its name says.
 
-    name: as shown. spec: of the model that is trained. overrides: these keys.
+    name: as shown. spec: of the model that is trained. overrides: these config keys.
     is_baseline: whether other models are compared with it.
     """
 
@@ -29,7 +29,7 @@ class Competitor:
 
     @property
     def typed(self) -> str:
-        """What ``--models`` is given for it."""
+        """What a user types for it in ``--models``."""
         return self.spec.reference or self.name
 
     @property
@@ -39,14 +39,14 @@ class Competitor:
 
     @property
     def is_tunable(self) -> bool:
-        """Whether it has a key of its own: what is fitted reads none of those of training."""
+        """Whether there is a key to tune: a fitted model has one only if it has keys of its own."""
         return not self.spec.is_fitted or key_reference(self.experiment).keys() > common_keys()
 
     @property
     def guarded(self) -> bool:
-        """Whether the transfer guard can be worked out for it afterwards, from the runs of the line without transfer.
+        """Whether the transfer guard can be computed for it afterwards, from the runs of the line without transfer.
 
-        Not for a user's subclass: it may differ from that line in more than transfer.
+        Not for a user's subclass, which may differ from that line in more than transfer.
         """
         return bool(self.spec.without_transfer) and self.spec.name == self.spec.base
 
@@ -54,7 +54,7 @@ class Competitor:
 def _line(name: str, model: str | None = None, is_baseline: bool = True, **overrides) -> Competitor:
     spec = model_spec(model or name)
     line = Competitor(name, spec, overrides, is_baseline and not spec.is_own)
-    # the guard is worked out afterwards, from the other line's run: it would be the same training once more
+    # the guard is computed afterwards from the other line's run: to run it here would repeat the same training
     return replace(line, overrides={**overrides, "transfer_guard": False}) if line.guarded else line
 
 
@@ -98,8 +98,7 @@ def default_models(has_text: bool) -> list[Competitor]:
 
 
 def competitors(names: list[str], where: str = "--models") -> list[Competitor]:
-    """The lines of these names; a model of the registry or of RecBole that has none, or a user's class, stands for
-    itself.
+    """The lines with these names. A registered model, one of RecBole's or a user's class that is no line gets its own.
 
     Raises ConfigError, with the nearest name, for an unknown name, one given twice, or none at all.
     """

@@ -1,7 +1,7 @@
 """Where results and trials are kept: an SQLite file, or a PostgreSQL server that several machines reach.
 
-A password in a URL stays in this process: what is shown, stored or typed for another process is the URL without it, and
-a run's process finds it as libpq's PGPASSWORD, which nobody else on its machine can read.
+A password in a URL stays in this process. What is shown, stored or passed to another process is the URL without it. A
+run's process gets it as libpq's PGPASSWORD, which no other user on its machine can read.
 """
 
 import re
@@ -23,15 +23,15 @@ _APPLICATION = (
 _WAIT_SECONDS = (
     120  # for another process, which holds SQLite's lock for milliseconds, and for a server that is restarted
 )
-_CLAIM_SECONDS = 2.0  # another command may hold a claim for milliseconds, too, when it asks whether a run is on
+_CLAIM_SECONDS = 2.0  # another command holds a claim for milliseconds when it asks whether a run is in progress
 _PAUSE_SECONDS = 0.05
-# A lost network is noticed on both sides within a minute; without it, by default, after two hours.
+# Both sides notice a lost network within a minute; by default it takes two hours.
 _TO_SERVER = {"connect_timeout": 10, "client_encoding": "utf8", "keepalives_idle": 30, "keepalives_interval": 10}
 _FROM_SERVER = ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3")
 
 
 def parsed(url: str, option: str) -> URL:
-    """A database's URL. Raises ConfigError if it is none, or shows a password where it cannot be hidden."""
+    """A database's URL. Raises ConfigError if it is not one, or has a password where it cannot be hidden."""
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
@@ -51,7 +51,7 @@ def shown(address: URL) -> str:
 
 
 def connect_args(address: URL) -> dict:
-    """How the driver connects; what the URL says itself counts."""
+    """The driver's arguments for connecting, but for those that the URL itself sets."""
     known = {"sqlite": {"timeout": _WAIT_SECONDS}, "postgresql": _TO_SERVER}
     return {
         name: value for name, value in known.get(address.get_backend_name(), {}).items() if name not in address.query
@@ -59,23 +59,23 @@ def connect_args(address: URL) -> dict:
 
 
 def without_driver(address: URL, error: ImportError) -> ConfigError:
-    """What to say where a database's driver is not installed."""
+    """The error if a database's driver is not installed."""
     is_known = address.get_backend_name() == "postgresql"
     advice = "pip install 'recbole-metarec[postgresql]'" if is_known else "install the driver of that database"
     return ConfigError(f"{shown(address)}: {error}; {advice}")
 
 
 def reason_of(error: Exception) -> str:
-    """What the driver says, in one line."""
+    """The driver's message, in one line."""
     return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 class SQLiteFile:
-    """A file, made if it is absent, that several processes may write.
+    """A file, created if it does not exist, that several processes may write.
 
-    The journal is SQLite's default one and not a write-ahead log: writes are few, and so the file can be copied and
-    mailed. A claim is a lock beside the file, which the system frees when its process ends. Hosts may share a file on a
-    file system whose locks work, as SQLite itself needs them.
+    The journal is SQLite's default and not a write-ahead log: writes are few, and a single file can be copied and
+    mailed. A claim is a lock file beside it, which the system frees when its process ends. Machines may share the file
+    on a file system whose locks work, as SQLite itself needs.
     """
 
     advice = "check that it is a store of runs, its permissions and the space on its disk"
@@ -94,21 +94,21 @@ class SQLiteFile:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """While this is open, what is done first with it is done, or no file is left behind."""
+        """For the first use of the file: if that fails while this is open, no empty file is left behind."""
         with no_empty_file_left(self._path):
             yield
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection on which every statement stands for itself."""
+        """A connection on which every statement commits by itself."""
         return self.engine.connect()
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """A connection on which all happens at once for other processes, or not at all."""
+        """A connection with one transaction: other processes see all of it, or nothing."""
         return self._writing.begin()
 
     def format_of(self, connection: Connection) -> int | None:
-        """The number of the format that the file is in; None if nothing is in it. Raises LookupError if it is not of
-        this package."""
+        """The number of the file's format; None if the file is empty. Raises LookupError if it is not of this
+        package."""
         if not inspect(connection).get_table_names():
             return None
         application, version = (
@@ -119,7 +119,7 @@ class SQLiteFile:
         return version
 
     def set_format(self, connection: Connection, number: int) -> None:
-        """Marks the file as of this package and of a format."""
+        """Marks the file as one of this package in this format."""
         connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION}")
         connection.exec_driver_sql(f"PRAGMA user_version = {number}")
 
@@ -127,11 +127,11 @@ class SQLiteFile:
         return self._path.with_name(f"{self._path.name}.running") / key
 
     def claimed(self, key: str) -> AbstractContextManager[bool]:
-        """Whether the claim on ``key`` is this process's while this is open; it ends with the process."""
+        """Whether this process has the claim on ``key`` while this is open; at the latest it ends with the process."""
         return locked(self._lock(key), _CLAIM_SECONDS)
 
     def is_claimed(self, key: str) -> bool:
-        """Whether a process that lives has claimed it."""
+        """Whether a living process has claimed it."""
         if not self._lock(key).exists():
             return False
         with locked(self._lock(key), seconds=0) as free:
@@ -139,10 +139,10 @@ class SQLiteFile:
 
 
 class PostgreSQLServer:
-    """A database on a server, which must exist; the same methods.
+    """A database on a server, which must exist, with the same methods.
 
-    A claim is a lock of a session that is kept for it: the server frees it when the session's process, or its machine,
-    is gone, and when the server is restarted.
+    A claim is an advisory lock in a session of its own. The server frees it when the session's process or its machine
+    is gone, and when the server restarts.
     """
 
     advice = "check the server's address, the user's password and rights"
@@ -158,7 +158,7 @@ class PostgreSQLServer:
         except ImportError as error:
             raise without_driver(address, error) from None
         self._writing = self.engine.execution_options(isolation_level="READ COMMITTED")
-        # writes are few and short: one at a time, as in a file, none needs to think of another
+        # writes are few and short: one at a time, as in a file, they need no care for each other
         lock = text(f"SELECT pg_advisory_xact_lock({_APPLICATION})")
         event.listen(self._writing, "begin", lambda connection: connection.execute(lock))
 
@@ -201,7 +201,7 @@ class PostgreSQLServer:
     def claimed(self, key: str) -> Iterator[bool]:
         session = self._connected(self.engine)
         try:
-            session.detach()  # from the pool: when it is closed here, its lock is free
+            session.detach()  # from the pool: closing it here frees its lock
             for setting in _FROM_SERVER:
                 session.execute(text(f"SET {setting}"))
             yield self._has_lock(session, _number_of(key))
@@ -210,7 +210,7 @@ class PostgreSQLServer:
                 session.close()
 
     def _has_lock(self, session: Connection, number: int) -> bool:
-        """Waits for a moment: a session that has just ended may still be there."""
+        """Whether the session gets the lock. Waits a moment: a session that has just ended may still hold it."""
         deadline = monotonic() + _CLAIM_SECONDS
         query = text("SELECT pg_try_advisory_lock(:number)")
         while not (alone := session.execute(query, {"number": number}).scalar_one()) and monotonic() < deadline:
@@ -228,7 +228,7 @@ class PostgreSQLServer:
 
 
 def _number_of(key: str) -> int:
-    """What a server calls the lock of a key, which is hexadecimal: 64 bits of it."""
+    """The server's number for the lock of a key: 64 bits of its hexadecimal digits."""
     return int(key[:16], 16) - 2**63
 
 

@@ -1,4 +1,4 @@
-"""One run that a comparison wants, and its identity: what makes two runs the same one."""
+"""One planned run of a comparison, and its identity: what makes two runs the same."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from recbole_metarec.config.schema import keys_in
 from recbole_metarec.errors import DataError
 from recbole_metarec.files import write_json
 
-# What a run without texts counts as, whatever its config has: it reads none of these.
+# A run without texts reads none of these keys: it is hashed with these values, whatever its config has.
 _TEXTS = {"text_width": 512, "text_space": BEFORE["text_space"], "text_whitening": BEFORE["text_whitening"]}
-_MEMORY = {"memory_neighbours", "memory_form", "memory_texts", "memory_from"}  # keys that nothing reads without one
+_MEMORY = {"memory_neighbours", "memory_form", "memory_texts", "memory_from"}  # unread without an item memory
 Recipe = tuple[str, str, int]
 
 
@@ -21,12 +21,12 @@ Recipe = tuple[str, str, int]
 class PlannedRun:
     """One model with one seed on one target.
 
-    model: the name in the table. experiment: the name that trains it. overrides: config keys for the experiment,
-    those of this machine included. config: every key that decides the result, defaults included. code, data: versions
-    of the code and of the files in ``data_files``. command: what a user types to repeat it. model_files: source of a
-    model that is not this package's. trials: as in RunResult. folder: of its output, relative to the current one or
-    absolute. shown_as: what messages call it, where the model's name does not tell it from others. reference: as in
-    ModelSpec; by it the run's process finds a user's class.
+    model: the name in the table. experiment: the name of the model that is trained. overrides: config keys that it is
+    given, those of this machine included. config: every key that decides the result, defaults included. code, data:
+    versions of the code and of the files in ``data_files``. command: what a user types to repeat it. model_files:
+    source files of a model that is not this package's. trials: as in RunResult. folder: of its output, absolute or
+    relative to the current one. shown_as: its name in messages, if the model's name does not tell it from others.
+    reference: as in ModelSpec; the run's process finds a user's class by it.
     """
 
     model: str
@@ -48,15 +48,15 @@ class PlannedRun:
 
     @property
     def typed_model(self) -> str:
-        """What its process, or a user, gives for the model."""
+        """What its process, or a user, types for the model."""
         return self.reference or self.experiment
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Equal for two runs exactly if they train the same on the same data from the same seed, whatever the code.
+        """Equal for two runs exactly if they train the same model on the same data from the same seed, by any code.
 
-        (hash of model, dataset, sources and config; fingerprint of the data; seed). Nothing of a machine is in it, so
-        that it holds for results that are carried from one to another.
+        (hash of model, dataset, sources and config; fingerprint of the data; seed). It does not depend on the machine,
+        so it also identifies results from another one.
         """
         not_hashed = keys_in("machine", "repetition")
         config = {name: value for name, value in self.config.items() if name not in not_hashed}
@@ -66,14 +66,14 @@ class PlannedRun:
         unread = set() if has_memory else set(_MEMORY)
         if not has_memory and not config.get("seen_offset"):
             unread.add("memory_learning_rate")
-        # results that were kept stay those of the runs that are as all were before a key existed
+        # a key with the value that all runs had before it existed is left out: stored results stay valid
         unread |= {name for name, value in BEFORE.items() if config.get(name) == value}
         config = {name: value for name, value in config.items() if name not in unread}
         return _digest([self.experiment, self.dataset, self.sources, config])[:16], self.data, self.seed
 
     @cached_property
     def key(self) -> str:
-        """The identity of its result: equal for two runs exactly if recipe and code are. Hexadecimal SHA-256."""
+        """The identity of its result: equal for two runs exactly if recipe and code are. SHA-256 in hexadecimal."""
         return _digest([*self.recipe, self.code])
 
     @property
@@ -99,7 +99,7 @@ def _digest(parts: list) -> str:
 
 
 def _same_numbers(value):
-    """1.0 is 1, however it was typed."""
+    """The value with 1.0 as 1, so that both have the same hash."""
     if isinstance(value, dict):
         return {str(key): _same_numbers(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""A run's process ends when nobody waits for it any more."""
+"""Ends a run's process when the process that waits for it is gone."""
 
 import os
 import sys
@@ -12,9 +12,9 @@ _LOOK_SECONDS = 0.5
 
 @contextmanager
 def ends_with(parent: int) -> Iterator[None]:
-    """While this is open, this process ends when the one that started it, of number ``parent``, is gone.
+    """While this is open, this process ends when the one that started it, with process id ``parent``, is gone.
 
-    A run whose command was killed would otherwise continue for nobody, and compete with the next command's runs.
+    Otherwise a run would continue after its command was killed, and compete with the runs of the next command.
     """
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(parent, done), daemon=True)

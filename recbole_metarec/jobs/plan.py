@@ -1,4 +1,4 @@
-"""Which runs a comparison consists of: every model with every seed, each under the one protocol."""
+"""The runs of a comparison: every model with every seed, all under the same protocol."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -47,9 +47,9 @@ def make_plan(
 ) -> list[PlannedRun]:
     """The runs, seed by seed, so that an interrupted comparison has all models at its first seeds.
 
-    keys: config keys for every model that reads them. tuned: by model name, overriding ``keys``. origins: where
-    the user gave each of the keys, on the command line unless said.
-    Raises MetaRecError for a mistake in the keys or in the data, before anything is run.
+    keys: config keys for every model that reads them. tuned: by model name; it overrides ``keys``. origins: where the
+    user set each key; a key that is not in it was set on the command line.
+    Raises MetaRecError for a mistake in the keys or in the data, before anything runs.
     """
     _check_all_are_read(models := list(models), keys, origins or {})
     once = cache(_fingerprint)
@@ -89,7 +89,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
         config["sources"] = overrides["sources"] = sources
     files = [target, *(find_domain(name, data_path) / name / name for name in sources)]
     data_files = [f"{file}.inter" for file in files]
-    if needs_text or "item" in (config.get("load_col") or ()):  # the target's must be there, a source's need not
+    if needs_text or "item" in (config.get("load_col") or ()):  # the target must have one, a source need not
         data_files += [f"{file}.item" for file in files if file == files[0] or Path(f"{file}.item").is_file()]
     data_files += map(str, memory_files(config))
     encoder = Path(str(config.get("text_encoder"))).expanduser()
@@ -115,7 +115,7 @@ def _plan_model(model: Competitor, dataset: str, keys: Mapping, tuned: Tuned, fi
 
 
 def _same_for_all(model: Competitor, keys: Mapping) -> dict:
-    """What each of RecBole's models has another default for: the most epochs, and d."""
+    """Keys that RecBole's models have other defaults for, set to ours for a fair comparison: epochs and d."""
     if model.spec.is_ours:
         return {}
     defaults = default_values(WITHOUT_TRANSFER)
@@ -123,7 +123,7 @@ def _same_for_all(model: Competitor, keys: Mapping) -> dict:
 
 
 def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> bool:
-    """Whether a source has item texts; one that has none teaches a model of texts nothing, and is left out aloud.
+    """Whether a source has item texts. One without is left out with a warning: it teaches a model of texts nothing.
 
     Raises DataError for a malformed header, as the run would.
     """
@@ -139,21 +139,21 @@ def _has_texts(name: str, folder: Path, config: Mapping, overrides: Mapping) -> 
 
 @cache
 def _say_once(line: str) -> None:
-    """Plans are made anew for each model, trial and set of tuned keys."""
+    """Warns once per line: plans are made anew for each model, trial and set of tuned keys."""
     getLogger().warning(line)
 
 
-def _item_file_form(domain: str, given: Mapping) -> tuple[str, str, str]:
-    """How a domain's item file is written: the column of items, the separator of columns, and the encoding."""
+def _item_file_form(domain: str, overrides: Mapping) -> tuple[str, str, str]:
+    """The format of a domain's item file: the column of items, the separator of columns, and the encoding."""
     keys = ("ITEM_ID_FIELD", "field_separator", "encoding")
-    values = {**{key: key_table()[key].default for key in keys}, **recbole_settings(domain), **given}
+    values = {**{key: key_table()[key].default for key in keys}, **recbole_settings(domain), **overrides}
     return values["ITEM_ID_FIELD"], values["field_separator"], values["encoding"] or "utf-8"
 
 
 def _attributes(key: str, target: Path, overrides: Mapping) -> dict:
-    """What RecBole's models of item attributes need to be told. target: without the suffix of its files.
+    """The config keys that RecBole's models of item attributes need. target: path of its files without the suffix.
 
-    Raises DataError if there is none.
+    Raises DataError if the target has no item attributes.
     """
     item_field, *form = _item_file_form(target.name, overrides)
     columns = overrides.get(key) or attribute_columns(Path(f"{target}.item"), item_field, *form)
@@ -180,7 +180,7 @@ def _with_seed(plan: PlannedRun, seed: int) -> PlannedRun:
 
 
 def _command(plan: PlannedRun, seed: int) -> str:
-    """What repeats this run alone, from the same folder."""
+    """The command that repeats this run alone, in the same folder."""
     keys = {key: value for key, value in plan.overrides.items() if key not in ("sources", "show_progress")}
     words = ["train", "--model", plan.typed_model, "--dataset", plan.dataset]
     words += ["--sources", ",".join(plan.sources) or "none"] if "sources" in plan.overrides else []
@@ -189,10 +189,10 @@ def _command(plan: PlannedRun, seed: int) -> str:
 
 
 def with_guards(models: Iterable[Competitor], plan: list[PlannedRun], results: list[RunResult]) -> list[RunResult]:
-    """The results with ``guarded_test`` where MetaRec's transfer guard can be worked out.
+    """The results with ``guarded_test`` where MetaRec's transfer guard can be computed from other runs.
 
-    The guard would train the model without transfer from the same seed. That model is a run of LRURec to the bit, if
-    one was compared, too, with equal values of its keys.
+    The guard would train the model without transfer from the same seed. That model equals a run of LRURec to the bit if
+    the comparison has one with the same values of its keys.
     """
     guarded = {model.name for model in models if model.guarded}
     planned = {(run.model, run.seed): run for run in plan}
@@ -215,7 +215,7 @@ def _guarded(run: PlannedRun, result: RunResult, without: list[tuple[PlannedRun,
 
 
 def guards_p(ours: RunResult, without: RunResult, metric: Metric = NDCG_10) -> float:
-    """What the transfer guard decides by: p of the gain on validation of a run over the one without transfer."""
+    """The p-value that the transfer guard decides by: of a run's gain on validation over the run without transfer."""
     by_user = [
         dict(zip(run.test_users.tolist(), run.valid_ranks.tolist(), strict=True)) | run.only_valid
         for run in (ours, without)
@@ -225,6 +225,6 @@ def guards_p(ours: RunResult, without: RunResult, metric: Metric = NDCG_10) -> f
 
 
 def same_backbone(ours: Mapping, without: Mapping) -> bool:
-    """Whether the model without transfer of these two configs is the same."""
+    """Whether both configs give the same model without transfer. without: config of a run of that model."""
     keys = {*key_reference(WITHOUT_TRANSFER), *without} - keys_in("machine", "repetition") - {"model", "MODEL_TYPE"}
     return all(ours.get(key) == without[key] for key in keys)

@@ -1,4 +1,4 @@
-"""Runs what is missing of a plan: one process per run, several at once, each with its output in a file."""
+"""Does the missing runs of a plan: one process per run, several at once, each with its output in a file."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,11 +13,10 @@ WORKER = python_module("recbole_metarec.jobs.train")
 
 
 class Runner:
-    """Runs a plan to its end, in ``jobs`` processes at once.
+    """Runs a plan to its end, ``jobs`` processes at once.
 
-    store: the home of results. say: gets one line of progress at a time. worker: the command that does one run, to
-    which the run's file, the store's name and this process's number are added. done: called after each run that has
-    ended.
+    store: where results are kept. say: called with each line of progress. worker: the command that does one run; the
+    run's file, the store's name and the id of this process are appended. done: called after each run that has ended.
     """
 
     def __init__(
@@ -30,14 +29,14 @@ class Runner:
     ):
         self.store, self.jobs, self.say, self.worker, self.done = store, jobs, say, tuple(worker), done
         self._environment = environment(jobs) | store.environment
-        self._active: dict[RunProcess, int] = {}  # -> number in the plan, for messages
+        self._active: dict[RunProcess, int] = {}  # -> its number in the plan, for messages
         self._total = 0
 
     def run(self, plan: Sequence[PlannedRun]) -> None:
-        """Does every run that the store does not hold; a run that fails is recorded and the others continue.
+        """Does every run that is not in the store. A run that fails is recorded, and the others continue.
 
-        A run that is in progress elsewhere is waited for, and done here if its process dies. Raises KeyboardInterrupt,
-        after its processes have ended, if it is interrupted; finished runs are kept.
+        It waits for a run that is in progress elsewhere, and does it here if its process dies. When interrupted, it
+        ends its processes, keeps finished runs, and raises KeyboardInterrupt.
         """
         self._total = len(plan)
         waiting = deque((n, run) for n, run in enumerate(plan, 1) if not self.store.is_done(run))
@@ -59,7 +58,7 @@ class Runner:
             ) from None
 
     def _start_some(self, waiting: deque, elsewhere: set[str]) -> None:
-        """Starts as many as may run at once. A run that is in progress elsewhere goes to the end of the queue."""
+        """Starts as many runs as ``jobs`` allows. A run that is in progress elsewhere goes to the end of the queue."""
         for _ in range(len(waiting)):
             if len(self._active) >= self.jobs:
                 return
@@ -77,7 +76,7 @@ class Runner:
                 self._tell(number, run, "started")
 
     def _collect(self) -> list[tuple[int, PlannedRun]]:
-        """Looks after the runs in progress; returns those whose process found them in progress elsewhere."""
+        """Reports on the runs in progress and on those that have ended. Returns those that another process is doing."""
         elsewhere = []
         for process, number in list(self._active.items()):
             if process.exit_code is None:
@@ -92,7 +91,7 @@ class Runner:
         return elsewhere
 
     def _report_end(self, process: RunProcess, number: int) -> bool:
-        """Says what came of a run, and records its death if it had no time to. False if it is in progress elsewhere."""
+        """Reports how a run ended, and records its death if it could not. False if another process is doing the run."""
         run = process.run
         if process.exit_code not in (FAILED, IN_OTHER_HANDS) and not self.store.is_done(run):
             self.store.record_death(run, process.last_words())

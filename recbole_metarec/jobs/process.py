@@ -1,4 +1,4 @@
-"""One run in its own process: how it starts, what its output says about it, and how it is ended."""
+"""One run in its own process: starts it, reads its progress from its output, and ends it."""
 
 import os
 import re
@@ -15,24 +15,24 @@ from recbole_metarec.jobs.job import PlannedRun
 
 POLL_SECONDS = 0.2
 _REPORT_SECONDS = 30.0  # between two lines about a run in progress
-_GRACE_SECONDS = 10.0  # for a run that is told to end
-# the log's line of each epoch, in its short and in RecBole's long form, colours aside
+_GRACE_SECONDS = 10.0  # for an interrupted run to end
+# the line of each epoch in the log, without colours: our short form or RecBole's long one
 _EPOCH = re.compile(r"epoch (\d+)(?: evaluating .*?valid_score:|: \S+) ([-\d.]+)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def log_file(run: PlannedRun) -> Path:
-    """Where everything goes that the run's process prints."""
+    """The file with everything that the run's process prints."""
     return Path(run.folder) / "output.log"
 
 
 def run_file(run: PlannedRun) -> Path:
-    """Where the run's process reads what it is to do."""
+    """The file from which the run's process reads its plan."""
     return Path(run.folder) / "run.json"
 
 
 def environment(jobs: int) -> dict[str, str]:
-    """The environment of a run's process, where ``jobs`` of them share the processors."""
+    """The environment of a run's process when ``jobs`` of them share the processors."""
     share = str(max(1, processors() // jobs))
     return {"OMP_NUM_THREADS": share, **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()}
 
@@ -40,16 +40,17 @@ def environment(jobs: int) -> dict[str, str]:
 def python_module(name: str) -> tuple[str, ...]:
     """The command that runs a module's ``main`` and, unlike ``python -m``, imports nothing from the current folder.
 
-    That may be a clone of RecBole or hold a ``datasets.py``, which must not decide a number here.
+    That folder may be a clone of RecBole or hold a ``datasets.py``, which must not influence results.
     """
     code = f"import sys; sys.path = [p for p in sys.path if p]; from {name} import main; sys.exit(main(sys.argv[1:]))"
     return sys.executable, "-c", code
 
 
 class RunProcess:
-    """A run in a process of its own. worker: the command that does it, to which the run's file and ``more`` are added.
+    """A run in a process of its own.
 
-    Its last argument is the number of this process; it ends when this one is gone.
+    worker: the command that does it; the run's file, ``more`` and the id of this process are appended. The new process
+    ends when this one is gone.
     """
 
     def __init__(self, run: PlannedRun, worker: Sequence[str], more: Sequence[str], environment: Mapping[str, str]):
@@ -58,7 +59,7 @@ class RunProcess:
         Path(run.folder).mkdir(parents=True, exist_ok=True)
         run.write(run_file(run))
         with open(self.log, "ab") as log:
-            # in a session of its own, so that Ctrl-C reaches it once, from end_all
+            # in its own session, so that Ctrl-C reaches it only once, through end_all
             self.process = subprocess.Popen(
                 [*worker, str(run_file(run)), *more, str(os.getpid())],
                 stdin=subprocess.DEVNULL,
@@ -75,11 +76,11 @@ class RunProcess:
 
     @property
     def lasted(self) -> str:
-        """How long ago it was started, for messages."""
+        """The time since it was started, for messages."""
         return duration(monotonic() - self._started)
 
     def progress(self) -> str | None:
-        """A line about how far it is, each time that one is due; else None."""
+        """A line about its progress if one is due, else None."""
         if monotonic() - self._reported < _REPORT_SECONDS:
             return None
         self._reported = monotonic()
@@ -88,7 +89,7 @@ class RunProcess:
         return f"{at}{self.lasted} so far"
 
     def last_words(self) -> str:
-        """Why it ended, if it could not say so itself."""
+        """Why it ended, for a process that could not record it itself."""
         code = self.process.returncode
         if code < 0:
             name = signal.Signals(-code).name
@@ -98,7 +99,7 @@ class RunProcess:
 
 
 def end_all(processes: Iterable[RunProcess]) -> None:
-    """Interrupts runs in progress as Ctrl-C would, and kills what does not end."""
+    """Interrupts runs in progress as Ctrl-C would, and kills those that do not end."""
     running = [each.process for each in processes]
     for process in running:
         with suppress(ProcessLookupError):
@@ -122,12 +123,12 @@ def duration(seconds: float) -> str:
 
 
 def processors() -> int:
-    """Processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _python_path() -> str:
-    """Where a run's process finds this very package, also where another one is installed."""
+    """The PYTHONPATH by which a run's process imports this copy of the package, even if another one is installed."""
     paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     root = str(Path(__file__).resolve().parents[2])
     installed = root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))

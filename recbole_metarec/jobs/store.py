@@ -1,7 +1,7 @@
-"""The home of results: every finished run's figures and ranks in one database that several processes may write.
+"""The store of results: figures and ranks of every finished run, in one database that several processes may write.
 
-Every write is one transaction, so a result is there whole or not at all, whatever is killed when. A run in progress is
-a claim that ends with its process: what a killed process has begun is anybody's again.
+Every write is one transaction, so a result is there whole or not at all, whichever process is killed. A run in progress
+is a claim that ends with its process: after that, any process may do the run.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from recbole_metarec.jobs.job import PlannedRun
 SCHEMA_VERSION = 4
 
 _SCHEMA = MetaData()
-_USER_LISTS = Table(  # users that have a test row, sorted; most runs on a target share one list
+_USER_LISTS = Table(  # the users of a run, sorted; most runs on a target share one list
     "user_lists",
     _SCHEMA,
     Column("id", Integer, primary_key=True),
@@ -54,7 +54,7 @@ _RUNS = Table(
     Column("seed", Integer, nullable=False),
     *(Column(name, Text, nullable=False) for name in ("config", "code", "data", "command")),
     Column("finished", Double, nullable=False),
-    Column("error", Text),  # of a run that has failed; all that follows is of the others
+    Column("error", Text),  # of a failed run; the other runs have the columns that follow
     # JSON: metrics by name, and a list of epochs
     *(Column(name, Text) for name in ("valid", "test", "guarded_test", "history")),
     # with seen items removed from the ranking
@@ -71,11 +71,11 @@ _PLAIN = ("seconds", "peak_memory_mib", "parameters")
 
 
 class RunStore:
-    """The results in a file, which is made if it is absent, or in a database on a PostgreSQL server, which must exist.
+    """The results in a file, created if it does not exist, or in a database on a PostgreSQL server, which must exist.
 
-    place: the file, or an SQLAlchemy URL. One object per thread; a context manager. name: what to call it, and what
-    another process opens it by, in the ``environment`` that it is given. Every method raises DataError, in one line, if
-    it cannot be read or written or is something else.
+    place: the file, or an SQLAlchemy URL. Use one object per thread, as a context manager. name: for messages, and for
+    another process to open it by, with the variables in ``environment``. Every method raises DataError, in one line, if
+    the store cannot be read or written or is not a store of runs.
     """
 
     def __init__(self, place: str | Path):
@@ -118,7 +118,7 @@ class RunStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """Everything within happens at once for all other processes, or not at all."""
+        """One transaction: other processes see all of it, or nothing."""
         with self._translated(), self._base.writing() as base:
             yield base
 
@@ -126,20 +126,20 @@ class RunStore:
 
     @contextmanager
     def claimed(self, run: PlannedRun) -> Iterator[bool]:
-        """Whether the run is this process's to do while this is open: not if it is done, or in progress elsewhere.
+        """Whether this process may do the run while this is open: not if it is done, or in progress elsewhere.
 
-        What failed before, or was left by a process that is gone, may be done again.
+        A run that failed, or whose process is gone, may be done again.
         """
         with self._translated(), self._base.claimed(run.key) as alone:
             yield alone and not self.is_done(run)
 
     def is_done(self, run: PlannedRun) -> bool:
-        """Whether its result is here."""
+        """Whether the store has its result."""
         row = self._row(run, "error")
         return row is not None and row["error"] is None
 
     def status(self, run: PlannedRun) -> str:
-        """``done``, ``failed``, ``running`` (a process that lives has claimed it) or ``missing``."""
+        """``done``, ``failed``, ``running`` (a living process has claimed it) or ``missing``."""
         with self._translated():
             is_claimed = self._base.is_claimed(run.key)
         if is_claimed and not self.is_done(run):
@@ -148,18 +148,18 @@ class RunStore:
         return "missing" if row is None else "done" if row["error"] is None else "failed"
 
     def fail(self, run: PlannedRun, error: str) -> None:
-        """Ends a claimed run with its error, which is kept as one line; that of an earlier attempt gives way."""
+        """Ends a claimed run with its error, kept as one line. It replaces that of an earlier attempt."""
         with self._writing() as base:
             self._put(base, run, {"error": " ".join(str(error).replace("\0", " ").split()) or "unknown error"})
 
     def record_death(self, run: PlannedRun, error: str) -> None:
-        """Ends a run whose process is gone without a word; nothing happens if it is done or in progress."""
+        """Records the error of a run whose process has died. Does nothing if the run is done or in progress."""
         with self.claimed(run) as mine:
             if mine:
                 self.fail(run, error)
 
     def finish(self, run: PlannedRun, result: RunResult, folder: str | Path = "", versions: dict | None = None) -> None:
-        """Ends a claimed run with all that it found. Raises DataError if ranks and users do not belong together."""
+        """Ends a claimed run with its result. Raises DataError if ranks and users do not match."""
         values: dict = {}
         more = result.only_valid
         users, order = _sorted_users([*np.asarray(result.test_users, dtype=str).tolist(), *more])
@@ -189,14 +189,14 @@ class RunStore:
             return list(base.execute(query).mappings())
 
     def _row(self, run: PlannedRun, *columns: str) -> RowMapping | None:
-        """Its row, or some columns of it."""
+        """The row of a run, or some columns of it; None if there is none."""
         query = select(*(_RUNS.c[name] for name in columns)) if columns else select(_RUNS)
         return next(iter(self._rows(query.where(_RUNS.c.key == run.key))), None)
 
     def results(self, runs: Iterable[PlannedRun]) -> list[RunResult]:
-        """Those of ``runs`` that are done, in their order. Users are sorted, and equal lists are one array.
+        """The results of those of ``runs`` that are done, in order. Users are sorted; equal lists are the same array.
 
-        Name, command and trials are those of the plan: the same run may have been done under another name.
+        Name, command and trials come from the plan: the same run may have been done under another name.
         """
         users: dict[int, np.ndarray] = {}
         rows = [(run, self._row(run)) for run in runs]
@@ -205,8 +205,8 @@ class RunStore:
     def _result(self, run: PlannedRun, row: RowMapping, users: dict[int, np.ndarray]) -> RunResult:
         number = row["user_list"]
         if number not in users:
-            (found,) = self._rows(select(_USER_LISTS.c.users).where(_USER_LISTS.c.id == number))
-            users[number] = np.array(json.loads(zlib.decompress(found["users"])))
+            (stored,) = self._rows(select(_USER_LISTS.c.users).where(_USER_LISTS.c.id == number))
+            users[number] = np.array(json.loads(zlib.decompress(stored["users"])))
         everybody, valid, tested = users[number], _unpacked(row["valid_ranks"]), _unpacked(row["test_ranks"]) > 0
         return RunResult(
             model=run.model,
@@ -229,13 +229,13 @@ class RunStore:
         return [dict(row) | {name: json.loads(row[name]) for name in ("sources", "config")} for row in rows]
 
     def failures(self, runs: Iterable[PlannedRun]) -> list[FailedRun]:
-        """Those of ``runs`` that failed, in their order."""
+        """Those of ``runs`` that failed, in order."""
         errors = [(run, row["error"]) for run in runs if (row := self._row(run, "error"))]
         return [FailedRun(run.model, run.seed, error, run.command) for run, error in errors if error is not None]
 
 
 def _figures(row: RowMapping, tested: np.ndarray, prefix: str = "") -> dict:
-    """Metrics and ranks of one protocol. tested: bool [U], who of the list has a test row."""
+    """Metrics and ranks of one protocol. tested: bool [U], which users have a test row."""
     metrics = {name: json.loads(row[prefix + name]) for name in _METRICS}
     return metrics | {"test_ranks": _unpacked(row[f"{prefix}test_ranks"])[tested]}
 
@@ -245,15 +245,15 @@ def _unpacked(ranks: bytes) -> np.ndarray:
 
 
 def _sorted_users(users: list[str]) -> tuple[list[str], np.ndarray]:
-    """Users in one order whichever model ranked them, and where each stood."""
+    """The users sorted, so that all models have one order, and the former index of each."""
     if len(set(users)) != len(users):
         raise DataError(f"{len(users)} users, but {len(set(users))} names; each user must have one rank")
     order = np.argsort(np.array(users, dtype=str), kind="stable")
-    return [users[place] for place in order.tolist()], order
+    return [users[index] for index in order.tolist()], order
 
 
 def _checked(ranks: np.ndarray | list[int], users: int, least: int = 1) -> np.ndarray:
-    """Ranks of so many users as int32."""
+    """The ranks of ``users`` many users as int32. Raises DataError for another number, or for ranks below ``least``."""
     if np.shape(ranks) != (users,):
         raise DataError(f"{users} users for {np.size(ranks)} ranks; each user must have one rank")
     packed = np.asarray(ranks).astype("<i4")

@@ -9,9 +9,9 @@ from recbole_metarec.runs.resume import unfinished_run
 
 
 def train(run: PlannedRun) -> Path:
-    """Trains and evaluates the planned run, or resumes it where it was killed before; returns its run folder."""
+    """Trains and evaluates the planned run, or resumes it if it was killed before. Returns its run folder."""
     overrides = {**run.overrides, "seed": run.seed, "checkpoint_dir": run.folder}
-    killed = unfinished_run(run.folder)  # the folder is of this very key, so that it can only be the same run
+    killed = unfinished_run(run.folder)  # the folder's name has the key of the run, so it can only be the same run
     return run_experiment(run.typed_model, run.dataset, overrides=overrides, resume=killed).run_dir
 
 

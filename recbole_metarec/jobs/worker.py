@@ -1,4 +1,4 @@
-"""What the process of one run does beside training: it claims the run and stores its result, or its error."""
+"""What the process of one run does besides training: it claims the run, and stores its result or its error."""
 
 import csv
 import json
@@ -22,9 +22,9 @@ STORED, FAILED, IN_OTHER_HANDS = 0, 3, 4  # exit codes
 def work(arguments: list[str], experiment: Callable[[PlannedRun], Path]) -> int:
     """Does one run and returns one of the exit codes above.
 
-    arguments: the run's file, the store's name, and the number of the process that waits for this one. experiment:
-    trains and evaluates the run, and returns its run folder. The process that trains is the one that claims the run, so
-    that a run whose process was killed is known to be nobody's.
+    arguments: the run's file, the store's name, and the id of the process that waits for this one. experiment: trains
+    and evaluates the run, and returns its run folder. The process that trains also holds the claim, so that the claim
+    ends if it is killed.
     """
     run, place, parent = PlannedRun.read(Path(arguments[0])), arguments[1], int(arguments[2])
     with RunStore(place) as store, store.claimed(run) as mine:
@@ -47,7 +47,7 @@ def work(arguments: list[str], experiment: Callable[[PlannedRun], Path]) -> int:
 
 
 def check_versions(run: PlannedRun) -> None:
-    """The key must name what really ran. Raises DataError."""
+    """Raises DataError if code or data are not those of the run's key any more."""
     if run.code != code_version(run.model_files):
         raise DataError("the code has changed since this run was planned; start the command again")
     if run.data != data_fingerprint(run.data_files):
@@ -55,7 +55,7 @@ def check_versions(run: PlannedRun) -> None:
 
 
 def read_result(run: PlannedRun, run_dir: Path) -> tuple[RunResult, dict]:
-    """What a finished run left in its folder, and the versions it ran with."""
+    """The result that a finished run left in its folder, and the versions that it ran with."""
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     rows = _rows(run_dir / "ranks.csv")
     ranks = [row for row in rows if row["rank"]]
