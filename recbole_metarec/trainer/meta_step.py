@@ -63,11 +63,11 @@ def gradients(loss: Tensor, parameters: Tensors, create_graph: bool = False, kee
 
 
 def gradients_of_each(
-    losses: Sequence[Tensor], parameters: Sequence[Tensors], create_graph: bool = False
+    losses: Sequence[Tensor], parameters: Sequence[Tensors], create_graph: bool = False, keep_graph: bool = False
 ) -> list[Tensors]:
     """As :func:`gradients`, for several losses in one pass. Each has parameters that no other loss reads."""
     every = {(number, name): value for number, each in enumerate(parameters) for name, value in each.items()}
-    values = gradients(torch.stack([*losses]).sum(), every, create_graph)
+    values = gradients(torch.stack([*losses]).sum(), every, create_graph, keep_graph)
     return [{name: values[number, name] for name in each} for number, each in enumerate(parameters)]
 
 
@@ -132,7 +132,9 @@ def outer_gradients(trials: Sequence[TrialUpdate], target_losses: Losses, second
     learned = [{name: rate for name, rate in trial.rates.items() if rate.requires_grad} for trial in trials]
     if second_order:
         rates = [{f"rate.{name}": rate for name, rate in each.items()} for each in learned]
-        outer = gradients_of_each(losses, [trial.theta | rate for trial, rate in zip(trials, rates, strict=True)])
+        wanted = [trial.theta | rate for trial, rate in zip(trials, rates, strict=True)]
+        # the trials of one pass share its graph, and further calls may ask for the others
+        outer = gradients_of_each(losses, wanted, keep_graph=True)
         rates = [{name: one.pop(f"rate.{name}") for name in each} for one, each in zip(outer, learned, strict=True)]
     else:
         outer = gradients_of_each(losses, [trial.phi for trial in trials])
