@@ -129,7 +129,7 @@ class TransferStep:
         """The trials on some of the sources. fresh: K batches of every source."""
         sides, exact = self.sources[group], self.settings.second_order
         items, generators = [side.items for side in sides], [streams("source", side.name) for side in sides]
-        rows_only = any(side.rows_only for side in sides)
+        rows_only = sides[0].rows_only  # as all others: see TransferTrainer.sources_by_rows
 
         def losses_on(batches):
             return lambda phis: self.model.source_losses(phis, items, batches, generators, exact, rows_only)
