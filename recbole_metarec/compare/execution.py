@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from recbole_metarec.compare.cost import Cost, estimate
 from recbole_metarec.compare.rows import Ranks, Row, RowsFile
 from recbole_metarec.compare.study import Study
@@ -28,15 +30,11 @@ class StudyResults:
     failures: list[FailedRun]
 
     def among_unseen(self) -> "StudyResults":
-        """Those that have them, with the figures of the ranking without seen items in their places."""
+        """The same with the figures of the ranking without seen items in their places."""
         rows = {
-            recipe: replace(row, valid=row.valid_unseen, test=row.test_unseen)
-            for recipe, row in self.rows.items()
-            if row.test_unseen is not None
+            recipe: replace(row, valid=row.valid_removed, test=row.test_removed) for recipe, row in self.rows.items()
         }
-        ranks = {
-            recipe: replace(both, ranks=both.unseen) for recipe, both in self.ranks.items() if both.unseen is not None
-        }
+        ranks = {recipe: replace(both, ranks=both.unseen) for recipe, both in self.ranks.items()}
         return replace(self, rows=rows, ranks=ranks)
 
 
@@ -108,9 +106,9 @@ def _guard(run: PlannedRun, without: PlannedRun, ranks: dict[Recipe, Ranks]) -> 
     ours, theirs = ranks.get(run.recipe), ranks.get(without.recipe)
     if ours is None or theirs is None or run.recipe == without.recipe or not same_backbone(run.config, without.config):
         return ""
-    if ours.valid is None or theirs.valid is None:
-        return ""
     has_row, metric = ours.valid > 0, Metric.named(run.config["valid_metric"])
+    if ours.users != theirs.users or not np.array_equal(has_row, theirs.valid > 0):
+        return ""  # a row of other code may be of other users
     return "kept" if deploys_transfer(p_of_gain(ours.valid[has_row], theirs.valid[has_row], metric)) else "fired"
 
 

@@ -43,7 +43,7 @@ class ArmFindings:
 
     users: with a test row, None where ranks are missing. contrasts: by column, None for the reference itself and where
     a run is missing. fired: runs in which the guard would have fired, and runs for which that is known. unseen: the
-    same with seen items removed from the ranking, of the runs that have it; None there itself.
+    same with seen items removed from the ranking; None there itself.
     """
 
     arm: Arm
@@ -70,8 +70,7 @@ class Findings:
     @property
     def over_seeds(self) -> bool:
         """Whether a difference could not be taken user by user."""
-        arms = [*self.arms, *(arm.unseen for arm in self.arms)]
-        return any(contrast and contrast.over == SEEDS for arm in arms for contrast in arm.contrasts)
+        return any(contrast and contrast.over == SEEDS for arm in self.arms for contrast in arm.contrasts)
 
 
 def findings(study: Study, results: StudyResults) -> Findings:

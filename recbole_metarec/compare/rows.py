@@ -1,9 +1,9 @@
 """Finished runs exported to a CSV file that can be kept under version control, so that results accumulate over days.
 
 A row says what was trained (the run's recipe, whatever the code), on what data, and with what result. Beside the file,
-``FILE.ranks.npz`` keeps the ranks of the held-out items, with which two runs are compared user by user. Files of older
-releases do not have the figures of the ranking without seen items; they are read, and get these columns empty. All
-figures of a file are of one metric, which its header names.
+``FILE.ranks.npz`` keeps the ranks of the held-out items, with which two runs are compared user by user. All figures of
+a file are of one metric, which its header names. A file without columns ``removed`` is refused: its figures without
+seen items, where it has them, are of a rule that does not count a repeat as missed.
 """
 
 import csv
@@ -32,9 +32,9 @@ class Row:
 
     experiment, variant: for which it was done. sources: joined by ``+``. config, data, seed: its recipe. code: the
     version it was done with. best_epoch: None where none was validated. valid, test: by the run's valid_metric.
-    valid_unseen, test_unseen: the same with seen items removed from the ranking; None in a row of
-    an older release. guard: ``fired`` or ``kept``, as the transfer guard would have done with the run that it was
-    compared with; "" where it cannot be said. seconds: of the whole run. command: repeats it.
+    valid_removed, test_removed: the same with seen items removed from the ranking. guard: ``fired`` or ``kept``, as the
+    transfer guard would have done with the run that it was compared with; "" where it cannot be said. seconds: of the
+    whole run. command: repeats it.
     """
 
     experiment: str
@@ -48,8 +48,8 @@ class Row:
     best_epoch: int | None
     valid: float
     test: float
-    valid_unseen: float | None
-    test_unseen: float | None
+    valid_removed: float
+    test_removed: float
     guard: str
     seconds: float
     command: str
@@ -72,8 +72,8 @@ class Row:
             best_epoch=max(scores, key=lambda epoch: (scores[epoch], -epoch), default=None),
             valid=result.valid[metric],
             test=result.test[metric],
-            valid_unseen=result.unseen.valid[metric],
-            test_unseen=result.unseen.test[metric],
+            valid_removed=result.unseen.valid[metric],
+            test_removed=result.unseen.test[metric],
             guard=guard,
             seconds=round(result.seconds, 1),
             command=command,
@@ -86,9 +86,9 @@ class Row:
 
 
 _TITLES = {"config": "config_hash", "data": "data_fingerprint", "code": "code_version"}
-_SCORES = ("valid", "test", "valid_unseen", "test_unseen")
+_SCORES = ("valid", "test", "valid_removed", "test_removed")
 _NUMBERS = {"seed": int, "best_epoch": int, "seconds": float, **dict.fromkeys(_SCORES, float)}
-_MAY_BE_EMPTY = {"best_epoch", "valid_unseen", "test_unseen"}
+_MAY_BE_EMPTY = {"best_epoch"}
 
 
 def columns_of(metric: Metric) -> dict[str, str]:
@@ -101,14 +101,14 @@ def columns_of(metric: Metric) -> dict[str, str]:
 class Ranks:
     """Ranks of the held-out items of the test users, sorted by token: uint8 [U]. users: a digest of the tokens.
 
-    unseen: those of the ranking without seen items, None of a run of an older release. valid: those on validation, 0
-    for a user without a validation row, and then of users without a test row, sorted by token; None likewise.
+    unseen: those of the ranking without seen items, uint8 [U]. valid: those on validation, uint8 [V], 0 for a user
+    without a validation row, and then of users without a test row, sorted by token.
     """
 
     users: str
     ranks: np.ndarray
-    unseen: np.ndarray | None = None
-    valid: np.ndarray | None = None
+    unseen: np.ndarray
+    valid: np.ndarray
 
     @classmethod
     def of(cls, result: RunResult) -> "Ranks":
@@ -123,17 +123,17 @@ class Ranks:
 
     @property
     def packed(self) -> np.ndarray:
-        """As the file keeps it: uint8 [n, V], of ranks, those among unseen items, and those on validation, 0 where a
+        """As the file keeps it: uint8 [3, V], of ranks, those among unseen items, and those on validation, 0 where a
         user has none."""
-        kept = [each for each in (self.ranks, self.unseen, self.valid) if each is not None]
-        return np.stack([np.pad(each, (0, len(kept[-1]) - len(each))) for each in kept])
+        tested = (np.pad(each, (0, len(self.valid) - len(each))) for each in (self.ranks, self.unseen))
+        return np.stack([*tested, self.valid])
 
     @classmethod
     def unpacked(cls, users: str, packed: np.ndarray) -> "Ranks":
         """What :attr:`packed` has packed."""
-        ranks, *others = np.atleast_2d(packed)
+        ranks, unseen, valid = packed
         tested = ranks > 0
-        return cls(users, ranks[tested], *(each[tested] for each in others[:1]), *others[1:])
+        return cls(users, ranks[tested], unseen[tested], valid)
 
 
 class RowsFile:
@@ -158,36 +158,35 @@ class RowsFile:
         self._check_header(header)
         rows: dict[Recipe, Row] = {}
         for number, cells in enumerate(lines, start=2):
-            row = self._row(number, header, cells)
+            row = self._row(number, cells)
             if rows.setdefault(row.recipe, row) != row:
                 self._fail(number, f"a second row of {row.variant}, seed {row.seed}, with other figures")
         return rows
 
     def _check_header(self, header: list[str]) -> None:
-        older = [title for title, name in self.columns.items() if not name.endswith("_unseen")]
-        if header in (list(self.columns), older):
+        if header == list(self.columns):
             return
         kept = next((name.removeprefix("test_") for name in header if name.startswith("test_") and "@" in name), None)
         if kept not in (None, self.metric.key):
             raise DataError(
                 f"{self.path}: its figures are {kept}, and these compare by {self.metric.key}; choose another --rows"
             )
+        if kept and f"test_removed_{kept}" not in header:
+            raise DataError(f"{self.path}: of an earlier form; choose another --rows")
         unknown = next((repr(name) for name in header if name not in self.columns), None)
         self._fail(1, f"column {unknown} is unknown" if unknown else f"columns are not {', '.join(self.columns)}")
 
-    def _row(self, line: int, header: list[str], cells: list[str]) -> Row:
-        if len(cells) != len(header):
-            self._fail(line, f"{len(cells)} fields where the header has {len(header)}")
-        values: dict = dict.fromkeys(self.columns.values(), "")
-        values |= {self.columns[title]: cell for title, cell in zip(header, cells)}
+    def _row(self, line: int, cells: list[str]) -> Row:
+        if len(cells) != len(self.columns):
+            self._fail(line, f"{len(cells)} fields where the header has {len(self.columns)}")
+        values: dict = dict(zip(self.columns.values(), cells))
         titles = {name: title for title, name in self.columns.items()}
         for name, kind in _NUMBERS.items():
             try:
                 values[name] = None if name in _MAY_BE_EMPTY and not values[name] else kind(values[name])
             except ValueError:
                 self._fail(line, f"{titles[name]} is {values[name]!r}, not a number")
-        scores = [values[name] for name in _SCORES if values[name] is not None]
-        if not all(0 <= score <= 1 for score in scores):  # also not a number
+        if not all(0 <= values[name] <= 1 for name in _SCORES):  # also not a number
             self._fail(line, f"valid and test {self.metric.key} must lie in [0, 1]")
         if not (values["config"] and values["data"]):
             self._fail(line, "no config_hash or no data_fingerprint")
@@ -216,7 +215,8 @@ class RowsFile:
         Raises DataError if a file cannot be read or written; each is then as it was.
         """
         with locked(self.path.with_name(f".{self.path.name}.lock")):
-            before, ranks_before = self.rows(), self.ranks()
+            before = self.rows()
+            ranks_before = {recipe: value for recipe, value in self.ranks().items() if recipe in before}
             after = dict(before)
             for row in rows:
                 old = after.setdefault(row.recipe, row)

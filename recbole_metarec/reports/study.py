@@ -199,11 +199,6 @@ def notes(findings: Findings) -> tuple[str, ...]:
         f"{_UNSEEN}: {metric} of the same scores with the items that a user has seen removed from the ranking; its p "
         "is corrected alike, for itself. Everything else is with seen items kept, RecBole's protocol."
     )
-    if without := sum(row.test_unseen is None for arm in findings.arms for row in arm.rows):
-        sentences.append(
-            f"{without} runs are rows of an older release, which did not keep that ranking: they are missing in it; "
-            "another --rows runs them again."
-        )
     if findings.over_seeds:
         sentences.append(f"{_OVER_SEEDS} over seeds (paired t): runs without ranks, so that users could not be paired.")
     trials = _trials(findings)

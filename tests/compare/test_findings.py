@@ -83,7 +83,8 @@ def test_seeds_of_other_users_are_pooled_and_those_of_the_same_averaged(tmp_path
     study, found = world(tmp_path)
     for arm in study.arms:
         place = arm.runs[1].recipe
-        found.ranks[place] = Ranks("others", found.ranks[place].ranks[:120])
+        kept = found.ranks[place]
+        found.ranks[place] = Ranks("others", kept.ranks[:120], kept.unseen[:120], kept.valid[:120])
     table = findings(study, found)
     scores = []
     for arm in study.arms:
@@ -104,7 +105,7 @@ def test_without_common_users_differences_are_over_seeds_and_say_so(tmp_path, wa
     ranks = dict(found.ranks)
     last = study.arms[3].runs[2].recipe
     if way == "other users":
-        ranks[last] = Ranks("others", ranks[last].ranks)
+        ranks[last] = replace(ranks[last], users="others")
     else:
         del ranks[last]
     if way == "no ranks":
@@ -155,7 +156,7 @@ def test_the_ranking_without_seen_items_has_scores_and_differences_of_its_own(tm
     study, found = world(tmp_path)
     table = findings(study, found)
     swapped = {
-        "rows": {key: replace(row, valid=row.valid_unseen, test=row.test_unseen) for key, row in found.rows.items()},
+        "rows": {key: replace(row, valid=row.valid_removed, test=row.test_removed) for key, row in found.rows.items()},
         "ranks": {key: replace(both, ranks=both.unseen) for key, both in found.ranks.items()},
     }
     alone = findings(study, replace(found, **swapped))
@@ -169,24 +170,6 @@ def test_the_ranking_without_seen_items_has_scores_and_differences_of_its_own(tm
     shown = markdown_tables(markdown(table, PROTOCOL, "again"))[0][1]
     assert shown["NDCG@10 (seen removed)"].startswith(score(table.arms[1].unseen.test.mean))
     assert shown["Δ to A (seen removed)"].startswith(signed(contrast.difference.interval.mean))
-
-
-def test_rows_without_that_ranking_are_left_out_of_it_and_said_in_a_line(tmp_path):
-    study, found = world(tmp_path)
-    assert not any("older release" in note for note in notes(findings(study, found)))
-    older = {run.recipe for run in (*study.arms[0].runs[:1], *study.arms[3].runs)}
-    rows = {
-        recipe: replace(row, valid_unseen=None, test_unseen=None) if recipe in older else row
-        for recipe, row in found.rows.items()
-    }
-    ranks = {recipe: replace(own, unseen=None) if recipe in older else own for recipe, own in found.ranks.items()}
-    table = findings(study, replace(found, rows=rows, ranks=ranks))
-    whole = findings(study, found)
-    assert [arm.contrasts for arm in table.arms] == [arm.contrasts for arm in whole.arms]
-    assert [len(arm.unseen.rows) for arm in table.arms] == [2, 3, 3, 0]
-    assert table.arms[1].unseen.contrasts[0].seeds == 2 and table.arms[3].unseen.contrasts == (None,)
-    (line,) = (note for note in notes(table) if "older release" in note)
-    assert line.startswith("4 runs are rows of an older release") and "--rows" in line
 
 
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])

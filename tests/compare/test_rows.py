@@ -15,6 +15,7 @@ from support.fake_runs import WORKER, executed, found_by, planned
 import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
 
 # isort: split
+from recbole_metarec.compare import execution
 from recbole_metarec.compare.execution import Execution, portable
 from recbole_metarec.compare.rows import Ranks, Row, RowsFile, columns_of
 from recbole_metarec.compare.study import Arm, Study
@@ -72,8 +73,8 @@ def test_a_row_holds_what_the_run_has_found(tmp_path, rows):
     assert float(row["valid_ndcg@10"]) == result.valid["ndcg@10"]
     assert float(row["test_ndcg@10"]) == result.test["ndcg@10"] and float(row["seconds"]) == 1.5
     assert (row["best_epoch"], row["code_version"], row["data_fingerprint"]) == ("0", run.code, run.data)
-    assert float(row["valid_unseen_ndcg@10"]) == result.unseen.valid["ndcg@10"]
-    assert float(row["test_unseen_ndcg@10"]) == result.unseen.test["ndcg@10"]
+    assert float(row["valid_removed_ndcg@10"]) == result.unseen.valid["ndcg@10"]
+    assert float(row["test_removed_ndcg@10"]) == result.unseen.test["ndcg@10"]
     kept = rows.ranks()[run.recipe]
     for ranks, expected in ((kept.ranks, result.test_ranks), (kept.unseen, result.unseen.test_ranks)):
         by_user = dict(zip(result.test_users, expected))
@@ -102,33 +103,23 @@ def test_a_file_is_of_the_metric_of_its_runs_and_of_no_other(tmp_path, rows):
     row = Row.of(run, found, "e", "v", "c")
     mrr.path.parent.mkdir()
     assert mrr.put([row], {}) == 1 and mrr.rows() == {run.recipe: row} and row.test == 0.25
-    assert {"valid_mrr@5", "test_unseen_mrr@5"} <= set(rows.path.read_text().split("\n")[0].split(","))
+    assert {"valid_mrr@5", "test_removed_mrr@5"} <= set(rows.path.read_text().split("\n")[0].split(","))
     with pytest.raises(DataError, match=r"rows.csv: its figures are mrr@5, and these compare by ndcg@10; choose anoth"):
         rows.rows()
 
 
-def test_files_of_an_older_release_are_read_and_get_the_missing_columns_empty(tmp_path, rows):
-    """They have no figures of the ranking without seen items; what is added to them has."""
-    runs = [planned(tmp_path, seed=seed) for seed in (1, 2, 3)]
-    made = {run.recipe: Row.of(run, found_by(run), "e", "v", "c") for run in runs}
-    ranks = {run.recipe: Ranks.of(found_by(run)) for run in runs}
-    older = {recipe: replace(row, valid_unseen=None, test_unseen=None) for recipe, row in made.items()}
-    old_ranks = {recipe: replace(ranks[recipe], unseen=None, valid=None) for recipe in list(ranks)[:2]}
-    rows.put(list(older.values())[:2], old_ranks)
+@pytest.mark.parametrize("older", ["", "unseen"])
+def test_a_file_of_an_earlier_form_is_refused(tmp_path, rows, older):
+    """Its figures without seen items, where it has them, are of a rule by which no model missed a repeat."""
+    run = planned(tmp_path)
+    rows.put([Row.of(run, found_by(run), "e", "v", "c")], {})
     header, *lines = csv.reader(rows.path.open())
-    kept = [number for number, name in enumerate(header) if "unseen" not in name]
-    assert len(kept) == len(header) - 2
+    kept = [number for number, name in enumerate(header) if older or "removed" not in name]
+    header = [name.replace("removed", older) for name in header]
     with open(rows.path, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([line[n] for n in kept] for line in (header, *lines))
-    assert rows.rows() == {recipe: older[recipe] for recipe in list(older)[:2]}
-    assert [kept.unseen for kept in rows.ranks().values()] == [None, None]
-    last = runs[2].recipe
-    rows.put([made[last]], {last: ranks[last]})
-    assert rows.rows() == {**older, last: made[last]}
-    both = rows.ranks()
-    np.testing.assert_array_equal(both[last].unseen, ranks[last].unseen)
-    assert both[runs[0].recipe].unseen is None
-    np.testing.assert_array_equal(both[runs[0].recipe].ranks, ranks[runs[0].recipe].ranks)
+    with pytest.raises(DataError, match="rows.csv: of an earlier form; choose another --rows$"):
+        rows.rows()
 
 
 def test_the_best_epoch_is_the_first_with_the_best_validation(tmp_path):
@@ -149,6 +140,28 @@ def test_a_verdict_of_the_guard_is_added_when_it_is_known_and_nothing_else_chang
     assert rows.rows() == {row.recipe: replace(row, guard="fired")}
     rows.put([replace(row, guard="kept")], ranks)
     assert rows.rows()[row.recipe].guard == "fired"
+
+
+def test_the_guard_says_nothing_of_two_runs_whose_validation_rows_are_of_other_users(tmp_path, monkeypatch):
+    """As where the row of one of them was made with other code."""
+    monkeypatch.setattr(execution, "same_backbone", lambda ours, without: True)
+    ours, theirs = planned(tmp_path, "A"), planned(tmp_path, "B", learning_rate=0.2)
+    own = Ranks.of(found_by(ours))
+    for other, verdict in (
+        (own, "fired"),
+        (replace(own, users="others"), ""),
+        (replace(own, valid=np.r_[own.valid, 1].astype(np.uint8)), ""),
+    ):
+        assert execution._guard(ours, theirs, {ours.recipe: own, theirs.recipe: other}) == verdict
+
+
+def test_ranks_left_by_a_file_that_is_gone_are_not_those_of_new_rows(tmp_path, rows):
+    run = planned(tmp_path)
+    row, found = Row.of(run, found_by(run), "e", "v", "c"), Ranks.of(found_by(run))
+    rows.put([row], {run.recipe: replace(found, unseen=found.unseen + 1)})
+    rows.path.unlink()
+    rows.put([row], {run.recipe: found})
+    np.testing.assert_array_equal(rows.ranks()[run.recipe].unseen, found.unseen)
 
 
 def test_several_writers_lose_nothing(tmp_path, rows):
