@@ -108,11 +108,12 @@ class LRUNetwork(SequenceNetwork):
     ) -> Sequence[Tensor]:
         """User states at the predicted positions of some prepared batches, [P, d] each, in one pass of the encoder.
 
-        Each batch has its own weights, vectors [B, L, d] and generator.
+        Each batch has its own weights, vectors [B, L, d] and generator. A subclass that encodes in its own way
+        reads one batch after the other.
         """
-        if len(batches) == 1:
-            states = self.encode(parameters[0], vectors[0], batches[0].drawing(generators[0]), plain)
-            return [states.flatten(0, 1).index_select(0, batches[0].predicted()[0])]
+        if len(batches) == 1 or not self._encodes_as_here:
+            each = zip(parameters, vectors, batches, generators, strict=True)
+            return [self._predicted_states(*one, plain) for one in each]
         packing = Packing.of([batch.facts.layout for batch in batches], vectors[0].device)
         draws = None
         if generators[0] is not None:
@@ -120,6 +121,16 @@ class LRUNetwork(SequenceNetwork):
         names = [name for name in parameters[0] if name.startswith("encoder.")]
         stacked = {name: torch.stack([weights[name] for weights in parameters]) for name in names}
         return packing.at_predicted(self._call("encoder", stacked, packing.packed(vectors), draws, plain, packing))
+
+    @property
+    def _encodes_as_here(self) -> bool:
+        """Whether no subclass encodes in its own way, which need not know packed batches."""
+        ways = (self.encode, LRUNetwork.encode), (self.encoder.forward, LRUEncoder.forward)
+        return all(getattr(way, "__func__", None) is ours for way, ours in ways)
+
+    def _predicted_states(self, parameters: Parameters, vectors: Tensor, batch, generator, plain: bool) -> Tensor:
+        states = self.encode(parameters, vectors, batch.drawing(generator), plain)
+        return states.flatten(0, 1).index_select(0, batch.predicted()[0])
 
     def _call(self, part: str, parameters: Parameters, *arguments):
         """Calls one of the network's modules under trial weights."""

@@ -5,6 +5,7 @@ import torch
 from support.tiny import F64, random_batch, tiny_metarec
 
 from recbole_metarec.model.lru import scan_reference
+from recbole_metarec.model.metarec import MetaRec
 from recbole_metarec.model.packing import Packing, packed_scan, packed_scan_reference
 from recbole_metarec.randomness import torch_stream
 
@@ -69,3 +70,35 @@ def test_what_is_not_finite_stays_in_its_batch():
     states = model.predicted_states(parameters, vectors, batches, [None] * len(batches), False)
     found = torch.autograd.grad(sum(one.sum() for one in states), [one["encoder.norm.weight"] for one in parameters])
     assert [bool(one.isfinite().all()) for one in found] == [False, True, True, True]
+
+
+class HalvedStates(MetaRec):
+    def encode(self, parameters, vectors, generator, plain):
+        return super().encode(parameters, vectors, generator, plain) / 2
+
+
+class OwnEncoder(torch.nn.Module):
+    """Reads one batch at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0, dtype=F64))
+
+    def forward(self, x, generator=None, plain=False):
+        return self.scale * x
+
+
+@pytest.mark.parametrize("own", ["encode", "encoder"])
+def test_what_encodes_in_its_own_way_does_so_for_several_batches(own):
+    model = tiny_metarec()[0]
+    if own == "encode":
+        model.__class__ = HalvedStates
+    else:
+        model.encoder = OwnEncoder()
+    batches, _ = packed_by(model)
+    parameters = [dict(model.named_parameters()) for _ in batches]
+    vectors = [torch.randn(*batch.inputs.shape, 8, dtype=F64) for batch in batches]
+    states = model.predicted_states(parameters, vectors, batches, [None] * len(batches), False)
+    for weights, read, batch, found in zip(parameters, vectors, batches, states, strict=True):
+        alone = model.encode(weights, read, None, False).flatten(0, 1)[batch.predicted()[0]]
+        torch.testing.assert_close(found, alone)
