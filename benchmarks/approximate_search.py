@@ -1,8 +1,8 @@
-"""The ten best of a million items by approximate search, against a score of every one: time of both, and the recall.
+"""The ten best of a million items, by approximate search and by scoring every item: the time of each, and the recall.
 
-The vectors are those of Scientific's items after some epochs, each copied so often that there are a million, with noise
-of half their length; the users are Scientific's. Nobody has a shop of a million items to hand; this keeps the geometry
-of a trained model, where random vectors would have none. Times are the processor's, of one thread.
+The vectors are those of Scientific's items after some epochs, copied until there are a million, with noise of half
+their length; the users are Scientific's. This keeps the geometry of a trained model, which random vectors would not
+have. Times are processor time of one thread.
 """
 
 import time
@@ -45,12 +45,12 @@ def measure(options) -> Result:
     states = [_state(recommender, history) for history in histories[:50]]
     sides = {"every item": None, "approximate search": search}
     sides = {name: partial(_milliseconds, recommender, states, how) for name, how in sides.items()}
-    found = alternate(sides, options.repeats)
-    figures = {f"ten best by {name}": Figure("ms", values) for name, values in found.items()}
+    times = alternate(sides, options.repeats)
+    figures = {f"ten best by {name}": Figure("ms", values) for name, values in times.items()}
     figures |= {"recall of the ten best": Figure("", [recall]), "the index is made in": Figure("s", [built])}
     return Result(
         same=f"{recall:.1%} of the ten best of {_USERS} users are found; what is found has its exact score",
-        reached=ratios(found["every item"], found["approximate search"]),
+        reached=ratios(times["every item"], times["approximate search"]),
         figures=figures,
         notes=f"{network.n_items - 1} items, d = 64, {options.probes:.0%} of the catalogue looked into, recall over "
         f"{_USERS} users.",

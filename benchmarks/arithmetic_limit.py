@@ -1,4 +1,4 @@
-"""Share of the arithmetic limit that a training epoch of LRURec reaches.
+"""How much of the arithmetic limit a training epoch of LRURec reaches, in per cent.
 
 The limit is the time that the useful multiplications of an epoch would take at the rate of a large matrix product.
 Floating-point operations (a multiply-add is two), d width, n catalogue without padding, forward:
@@ -8,8 +8,8 @@ Floating-point operations (a multiply-add is two), d width, n catalogue without 
                                        + 2 * 8 d^2 (feed-forward: d to 4d to d)        = 32 d^2
     softmax, per predicted target:       2 * d * n
 
-Backward is twice as much (gradients of both factors), so an epoch is three times the forward pass. Recurrence,
-dropout, LayerNorm, GELU, exponentials, batches and optimiser count as nothing: they are what the share loses.
+Backward costs twice as much (gradients of both factors), so an epoch is three times the forward pass. Recurrence,
+dropout, LayerNorm, GELU, exponentials, batches and optimiser are not counted: they are what keeps an epoch below 100.
 """
 
 import torch
@@ -38,19 +38,22 @@ def measure(options) -> Result:
     def rate() -> float:
         return 2 * _EDGE**3 / min(seconds(lambda: left @ right) for _ in range(5)) / 1e9
 
-    found = alternate({"epoch": side.epoch, "rate": rate}, options.repeats)
-    best = max(found["rate"]) * 1e9
+    measured = alternate({"epoch": side.epoch, "rate": rate}, options.repeats)
+    best = max(measured["rate"]) * 1e9
     return Result(
         same=proof,
-        reached=[100 * flops / best / epoch for epoch in found["epoch"]],
-        figures={"LRURec epoch": Figure("s", found["epoch"]), f"{_EDGE}³ sgemm": Figure("GFLOP/s", found["rate"])},
+        reached=[100 * flops / best / epoch for epoch in measured["epoch"]],
+        figures={
+            "LRURec epoch": Figure("s", measured["epoch"]),
+            f"{_EDGE}³ sgemm": Figure("GFLOP/s", measured["rate"]),
+        },
         notes=f"{flops / 1e9:.1f} GFLOP an epoch ({inputs} real inputs, {targets} targets); the limit takes the best "
         "sgemm rate of the run.",
     )
 
 
 def formula_is_right(model, width: int, layers: int) -> str:
-    """The formula against torch's own count on full-length rows, through plain operations (no fused loss or scan)."""
+    """Compares the formula with torch's own count on full-length rows, by plain operations (no fused loss or scan)."""
     batch = SequenceBatch(*torch.randint(1, model.n_items, (2, 8, 32)))
     parameters = dict(model.named_parameters())
     with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""An epoch of one of RecBole's sequential models: its own loader against this package's bucketed, trimmed batches."""
+"""An epoch of one of RecBole's sequential models: RecBole's loader against this package's bucketed, trimmed batches."""
 
 from collections import Counter
 
@@ -18,7 +18,7 @@ def measure(options) -> Result:
     loader = trimmed_loader(side)
     proof = f"{same_rows(side, loader)}; {same_loss(side, loader)}"
     batches = SomeBatches(side.train, options.batches)
-    found = alternate(
+    times = alternate(
         {
             "trimmed": lambda: seconds(lambda: side.trainer._train_epoch(loader, 0)),
             "recbole": lambda: recbole_epoch(side, batches),
@@ -27,10 +27,10 @@ def measure(options) -> Result:
     )
     return Result(
         same=proof,
-        reached=ratios(found["recbole"], found["trimmed"]),
+        reached=ratios(times["recbole"], times["trimmed"]),
         figures={
-            f"{options.model} epoch, trimmed": Figure("s", found["trimmed"]),
-            f"{options.model} epoch, RecBole's loader": Figure("s", found["recbole"]),
+            f"{options.model} epoch, trimmed": Figure("s", times["trimmed"]),
+            f"{options.model} epoch, RecBole's loader": Figure("s", times["recbole"]),
         },
         notes=f"RecBole's epoch is {len(batches)} of its {len(side.train)} batches of {side.train.batch_size} rows (a "
         f"fixed random choice), scaled; ours is whole, {len(loader)} batches. RecBole's Trainer runs both, with "
@@ -44,7 +44,7 @@ def trimmed_loader(side: Side):
 
 
 def same_rows(side: Side, loader) -> str:
-    """(user, target) pairs of both loaders; BERT4Rec's one-event rows carry no loss in RecBole and may be left out."""
+    """Compares the (user, target) pairs of both loaders. BERT4Rec's rows of one event, without loss, may be missing."""
     theirs, ours = recbole_events(side), Counter()
     data = loader.dataset
     for rows in loader:
@@ -60,7 +60,7 @@ def same_rows(side: Side, loader) -> str:
 
 @torch.no_grad()
 def same_loss(side: Side, loader, checked: int = 4) -> str:
-    """Loss of trimmed batches against the same rows at RecBole's full width, without dropout."""
+    """Compares the loss of trimmed batches with that of the same rows at RecBole's full width, without dropout."""
     model, length = side.model.eval(), side.config["MAX_ITEM_LIST_LENGTH"]
     off, widths, field = 0.0, [], f"{loader.dataset.iid_field}_list"
     for _, rows in zip(range(checked), loader):

@@ -1,4 +1,4 @@
-"""Recommendations in bulk: the ten best unseen items of all users of Instruments, read from its file, into Parquet.
+"""Recommendations in bulk: from the file of Instruments the ten best unseen items of all its users, as Parquet.
 
 With ``--memory`` scores also come from the item memory and the offsets of seen items.
 """
@@ -15,7 +15,7 @@ from recbole_metarec.serve import DataOrigin, Recommender
 from recbole_metarec.serving.bulk import write_recommendations
 
 _DATASET = "Instruments"  # 9,922 items
-_PROVED = 50  # users whose rows of the file are compared
+_CHECKED = 50  # users whose rows in the output are compared
 
 
 def measure(options) -> Result:
@@ -33,7 +33,7 @@ def measure(options) -> Result:
 
     recommender = run()
     users = list(recommender.histories().rows)
-    proof = same_answers(recommender, users[:: len(users) // _PROVED], output)
+    proof = same_answers(recommender, users[:: len(users) // _CHECKED], output)
     took, busy = [], []
     for _ in range(options.repeats):
         started = process_time()
@@ -50,7 +50,7 @@ def measure(options) -> Result:
 
 
 def same_answers(recommender: Recommender, users: list[str], output: Path) -> str:
-    """The rows of some users in the file against their histories read one by one."""
+    """Compares the output's rows of some users with recommendations for each of their histories alone."""
     table, off = pl.read_parquet(output), 0.0
     for user in users:
         rows = table.filter(user=user)

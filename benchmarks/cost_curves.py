@@ -1,10 +1,10 @@
-"""Time and memory of a training step against items, interactions, history length and number of sources, as a picture.
+"""Plots time and memory of a training step against items, interactions, history length and number of sources.
 
     python benchmarks/cost_curves.py docs/how-it-works/cost-curves.png
 
-Domains are made up. A time is the processor's, of one thread: the median of some steps after one that does not count.
-Memory is the largest that is resident during these steps, less what was before the domain was read. Each point is
-measured in a process of its own, so that no memory of another is used again.
+Domains are simulated. Time is processor time of one thread: the median of some steps after one that does not count.
+Memory is the largest resident memory during these steps, less that before the domain was read. Each point is measured
+in its own process, so that it reuses no memory of another.
 """
 
 import statistics
@@ -33,7 +33,7 @@ _BASE = {"items": 10_000, "events": 100_000, "length": 20}
 
 
 class Line(NamedTuple):
-    """A model on domains that differ in one size. sizes: what grows, in the unit of the panel; keys: of the config."""
+    """A model on domains that differ in one size, the x axis. shape: size -> the domain's. keys: size -> config."""
 
     name: str
     sizes: Sequence[int]
@@ -85,8 +85,8 @@ def main() -> None:
     torch.set_num_threads(1)
     figure = new_figure(13, 6)
     axes = figure.subplots(2, len(_PANELS))
-    one_each = get_context("fork").Pool(1, maxtasksperchild=1)
-    with tempfile.TemporaryDirectory() as folder, one_each as pool:
+    fresh_process_each = get_context("fork").Pool(1, maxtasksperchild=1)
+    with tempfile.TemporaryDirectory() as folder, fresh_process_each as pool:
         for column, (label, lines) in enumerate(_PANELS.items()):
             for number, line in enumerate(lines):
                 points = [(Path(folder), line.model, line.shape(n), line.keys(n)) for n in line.sizes]
@@ -103,20 +103,20 @@ def main() -> None:
     file.write_bytes(png(figure))
 
 
-def _cost(folder: Path, model: str, shape: dict, given: dict) -> tuple[float, float]:
-    """(milliseconds of a step, MiB) of a model on a target of this shape and its sources."""
-    _steps(folder, model, _LEAST, given)  # what is loaded and made once does not count
+def _cost(folder: Path, model: str, shape: dict, keys: dict) -> tuple[float, float]:
+    """(milliseconds of a step, MiB) of a model with these config keys on a target of this shape and its sources."""
+    _steps(folder, model, _LEAST, keys)  # what is loaded and created once does not count
     before = forget_peak()
-    times = _steps(folder, model, shape, given)
+    times = _steps(folder, model, shape, keys)
     return statistics.median(times[1:]), (peak_bytes() - before) / _MIB
 
 
-def _steps(folder: Path, model: str, shape: dict, given: dict) -> list[float]:
-    """The milliseconds of some steps; their peak of memory alone is left behind."""
+def _steps(folder: Path, model: str, shape: dict, keys: dict) -> list[float]:
+    """Milliseconds of each of some steps. Afterwards the process's peak of memory is that of the steps."""
     sources = [f"Source{number}" for number in range(shape.get("sources", 0))]
     for name in ("Target", *sources):
         write_domain(folder, name, shape["items"], shape["events"], shape["length"])
-    keys = {"item_memory": False, "MAX_ITEM_LIST_LENGTH": 50} | given
+    keys = {"item_memory": False, "MAX_ITEM_LIST_LENGTH": 50} | keys
     if model == "MetaRec":
         keys |= {"sources": sources or "none", "transfer_guard": False}
     else:
@@ -134,7 +134,7 @@ def _milliseconds(work: Callable[[], object]) -> float:
 
 
 def write_domain(folder: Path, name: str, items: int, events: int, length: int) -> None:
-    """Histories of ``length`` events, which hold every item as often as any other."""
+    """Writes histories of ``length`` events in which all items are equally frequent."""
     random = np.random.default_rng(0)
     numbers = random.permutation(np.arange(events) % items)
     users = np.arange(events) // length

@@ -9,13 +9,13 @@ def measure(options) -> Result:
     events = our_events(ours)
     assert events == recbole_events(theirs), "the two sides train on different (user, target) pairs"
     batches = SomeBatches(theirs.train, options.batches)
-    found = alternate({"ours": ours.epoch, "recbole": lambda: recbole_epoch(theirs, batches)}, options.repeats)
+    times = alternate({"ours": ours.epoch, "recbole": lambda: recbole_epoch(theirs, batches)}, options.repeats)
     return Result(
         same=f"same {sum(events.values())} (user, target) pairs, each as often",
-        reached=ratios(found["recbole"], found["ours"]),
+        reached=ratios(times["recbole"], times["ours"]),
         figures={
-            "LRURec epoch": Figure("s", found["ours"]),
-            "RecBole's SASRec epoch": Figure("s", found["recbole"]),
+            "LRURec epoch": Figure("s", times["ours"]),
+            "RecBole's SASRec epoch": Figure("s", times["recbole"]),
         },
         notes=f"RecBole's epoch is {len(batches)} of its {len(theirs.train)} batches of {theirs.train.batch_size} rows "
         f"(a fixed random choice, {100 * batches.share:.0f} % of the rows), scaled. It runs with autograd's anomaly "

@@ -1,9 +1,10 @@
-"""Everything that only a GPU can show, in one call of some minutes: the CPU's answer, speed, kernels, waits, bandwidth.
+"""Everything that only a GPU can show, in one call of some minutes: agreement with the CPU, speed, kernels, waits,
+bandwidth.
 
-For each kind of step: that its gradient is the CPU's; steps per second by the wall clock; kernels and waits, as
-PyTorch's profiler sees them; and the share of the time that moving its bytes alone would take, by the rate of a large
-copy in the same run. Sources are relabelled copies of the target, as in meta_step.py. Stands by itself, no row of
-results.md; ``--device cpu`` tries the script without a GPU.
+For each kind of step: how far its gradient is from the CPU's; steps per second by the wall clock; kernels and waits, as
+PyTorch's profiler counts them; and which share of its time moving its bytes alone would take, at the rate of a large
+copy in the same run. Sources are relabelled copies of the target, as in meta_step.py. The script is no row of
+results.md. ``--device cpu`` tries it without a GPU.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_path", required=True, help=f"folder that holds {_TARGET}/{_TARGET}.inter")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--steps", type=int, default=20, help="that are measured of each kind")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps of each kind")
     parser.add_argument("--sources", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     options = parser.parse_args()
@@ -50,15 +51,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         names = _write_domains(data, Path(folder) / "domains", options.sources)
-        found = {"machine": machine(), "bytes a second": _copied(options.device)}
-        for case, (model, given) in CASES.items():
-            given = given | ({"sources": names} if model == "MetaRec" else {})
-            found[case] = _measured(model, given, options.device, options.steps, found["bytes a second"])
-            print(case, json.dumps(found[case]), flush=True)
-            write_json(out, found)  # what is measured is kept if time runs out
-        found["serving"] = _served(options.device)
-        write_json(out, found)
-        print("serving", json.dumps(found["serving"]))
+        results = {"machine": machine(), "bytes a second": _copied(options.device)}
+        for case, (model, keys) in CASES.items():
+            keys = keys | ({"sources": names} if model == "MetaRec" else {})
+            results[case] = _measured(model, keys, options.device, options.steps, results["bytes a second"])
+            print(case, json.dumps(results[case]), flush=True)
+            write_json(out, results)  # after each case, in case time runs out
+        results["serving"] = _served(options.device)
+        write_json(out, results)
+        print("serving", json.dumps(results["serving"]))
         os.chdir(out.parent)
 
 
@@ -71,11 +72,11 @@ def _write_domains(data: Path, folder: Path, sources: int) -> list[str]:
     return names
 
 
-def _measured(model: str, given: dict, device: str, steps: int, bandwidth: float) -> dict:
-    side = build(model, "domains", **given | {"device": device})
-    agrees = _off_the_cpu(model, given, device)
+def _measured(model: str, keys: dict, device: str, steps: int, bandwidth: float) -> dict:
+    side = build(model, "domains", **keys | {"device": device})
+    difference = _off_the_cpu(model, keys, device)
     walk = _Walk(side)
-    walk.steps(3)  # the optimiser makes its state, the allocator its blocks
+    walk.steps(3)  # the optimiser creates its state, the allocator its blocks
     _settle(device)
     started = time.perf_counter()
     walk.steps(steps)
@@ -88,7 +89,7 @@ def _measured(model: str, given: dict, device: str, steps: int, bandwidth: float
     calls = {event.key: event.count for event in profiled.key_averages()}
     moved = _least_bytes(side)
     return {
-        "gradient off the CPU's by": agrees,
+        "gradient off the CPU's by": difference,
         "steps a second": 1 / a_step,
         "kernels": sum(calls.get(name, 0) for name in _LAUNCHES),
         "waits": sum(calls.get(name, 0) for name in _WAITS),
@@ -97,7 +98,7 @@ def _measured(model: str, given: dict, device: str, steps: int, bandwidth: float
 
 
 class _Walk:
-    """Whole training steps, one after the other, over as many epochs as it takes."""
+    """Whole training steps, one after another; starts a new epoch when one ends."""
 
     def __init__(self, side: Side):
         self.side, self.epoch, self.batches = side, 0, iter(side.train)
@@ -113,29 +114,29 @@ class _Walk:
             trainer._apply(trainer._one_step(batch, self.streams), 0)
 
 
-def _off_the_cpu(model: str, given: dict, device: str) -> float | None:
-    """How far the gradient of a first step is from the CPU's, relative to its length, without dropout."""
-    if given.get("target_negatives"):  # each device draws its own
+def _off_the_cpu(model: str, keys: dict, device: str) -> float | None:
+    """Distance of a first step's gradient from the CPU's, relative to its norm, without dropout."""
+    if keys.get("target_negatives"):  # each device draws other ones
         return None
     gradients = []
-    for place in ("cpu", device):
-        side = build(model, "domains", **given | {"device": place, "dropout_prob": 0.0, "target_batch": "shared"})
+    for one in ("cpu", device):
+        side = build(model, "domains", **keys | {"device": one, "dropout_prob": 0.0, "target_batch": "shared"})
         batch = side.model.batch_of(next(iter(side.train)))
         streams = Streams(side.trainer.device, side.config["seed"], "dropout", 0)
-        found = side.trainer._one_step(batch, streams).gradient
-        gradients.append(torch.cat([value.detach().cpu().flatten() for value in found.values()]))
+        gradient = side.trainer._one_step(batch, streams).gradient
+        gradients.append(torch.cat([value.detach().cpu().flatten() for value in gradient.values()]))
     return float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
 
 
 def _least_bytes(side: Side) -> int:
-    """What a step must move at least: parameters, gradients and both moments, of the model and of the sources' tables,
-    are read, and all but the gradients are written."""
+    """The bytes that a step must at least move: it reads parameters, gradients and both moments, of the model and of
+    the sources' tables, and writes all of them but the gradients."""
     tensors = [*side.model.parameters(), *(t for source in side.trainer.sources for t in source.tensors)]
     return 7 * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _copied(device: str) -> float:
-    """Bytes a second that a large copy reads and writes."""
+    """Bytes per second that a large copy reads and writes."""
     source = torch.zeros(1 << 28 if device != "cpu" else 1 << 24, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     target.copy_(source)
@@ -148,13 +149,13 @@ def _copied(device: str) -> float:
 
 
 def _served(device: str) -> dict:
-    """Recommendations in bulk, and that both devices recommend the same."""
+    """Users per minute of recommendations in bulk, and the share of users for whom both devices agree."""
     side = build("LRURec", "domains", device="cpu")
     names = [str(name) for name in side.train.dataset.id2token("item_id", range(side.model.n_items))]
     histories = [[names[1 + (user * 7 + k * k) % (len(names) - 1)] for k in range(8)] for user in range(4096)]
     answers = []
-    for place in ("cpu", device):
-        recommender = Recommender(side.model, names, device=place)
+    for one in ("cpu", device):
+        recommender = Recommender(side.model, names, device=one)
         recommender.recommend_many(histories[:64])
         started = time.perf_counter()
         answers.append(recommender.recommend_many(histories, k=10))

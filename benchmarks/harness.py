@@ -1,4 +1,4 @@
-"""What every row of the benchmarks shares: alternation, spread, the machine's facts, one JSON file per row."""
+"""What all benchmarks share: alternating sides, the spread, facts about the machine, one JSON file per row."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # the clone is what is measured, whatever is installed
+sys.path.insert(0, str(HERE.parent))  # measure this clone, whatever is installed
 
 import torch  # noqa: E402
 
@@ -21,12 +21,12 @@ RESULTS = HERE / "results"
 
 
 class NotYet(Exception):
-    """Why a row cannot be measured here and now, in one sentence for the table."""
+    """A row cannot be measured here and now. The message says why, in one sentence for the table."""
 
 
 @dataclass
 class Figure:
-    """Absolute values of one side, one per repeat."""
+    """Absolute values of one side, one per repeat, in ``unit``."""
 
     unit: str
     values: Sequence[float]
@@ -34,10 +34,10 @@ class Figure:
 
 @dataclass
 class Result:
-    """What a row found.
+    """The result of a row.
 
-    same: how it was proved that both sides compute the same thing. reached: what the goal is about, one per repeat.
-    figures: by name, the absolute values of both sides. notes: what a reader must know to judge the number.
+    same: how it was checked that both sides compute the same thing. reached: the value that the goal is about, one per
+    repeat. figures: name -> absolute values of a side. notes: what a reader must know to judge the value.
     """
 
     same: str
@@ -49,21 +49,21 @@ class Result:
 def alternate(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
     """Measures each side ``repeats`` times in turn, after one round that does not count.
 
-    A side does its work and returns its figure. Every other round runs backwards, so that a machine that grows slower
-    or faster meanwhile favours nobody.
+    A side does its work and returns its value. Every other round is in reverse order, so that a machine that becomes
+    slower or faster meanwhile favours no side. Returns name -> one value per repeat.
     """
-    found = {name: [] for name in sides}
+    values = {name: [] for name in sides}
     for number in range(-1, repeats):
         order = list(sides) if number % 2 == 0 else list(reversed(sides))
         for name in order:
             value = sides[name]()
             if number >= 0:
-                found[name].append(value)
-    return found
+                values[name].append(value)
+    return values
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long ``work`` takes by the wall clock; waits for the GPU if there is one."""
+    """Seconds that ``work`` takes by the wall clock; waits for the GPU if there is one."""
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -77,7 +77,7 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
 
 
 def medians(values: Sequence[float], size: int) -> list[float]:
-    """The median of each ``size`` values in turn: what a short piece of work costs, whatever disturbed some of it."""
+    """The median of every ``size`` values in turn: the cost of a short piece of work, undisturbed by outliers."""
     return [statistics.median(values[start : start + size]) for start in range(0, len(values), size)]
 
 
@@ -87,7 +87,7 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def assert_close(what: str, difference: float, tolerance: float) -> str:
-    """The difference as text for the table. Raises AssertionError, so that no number is taken of unlike sides."""
+    """The difference as text for the table. Raises AssertionError if it is too large: such sides are not compared."""
     if not difference <= tolerance:
         raise AssertionError(f"{what} differs by {difference:.3g}, more than {tolerance:.3g}: nothing was measured")
     return f"{difference:.0e}" if difference else "0"
@@ -115,11 +115,11 @@ def _cpu_model() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def main(measure: Callable[[argparse.Namespace], Result], **own: dict) -> None:
+def main(measure: Callable[[argparse.Namespace], Result], **arguments: dict) -> None:
     """The command line of a row: measures it and writes ROW.json.
 
-    own: further options of the row, name -> keyword arguments of ``add_argument``. Runs in an empty folder, because
-    RecBole writes its logs into the current one.
+    arguments: further options of the row, name -> keyword arguments of ``add_argument``. Runs in an empty folder,
+    because RecBole writes its logs into the current one.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--data_path", required=True, help="folder that holds NAME/NAME.inter")
@@ -127,12 +127,12 @@ def main(measure: Callable[[argparse.Namespace], Result], **own: dict) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--row", default=Path(sys.argv[0]).stem, help="name of the JSON file")
-    for name, settings in own.items():
+    for name, settings in arguments.items():
         parser.add_argument(f"--{name}", **settings)
     options = parser.parse_args()
     options.data_path = str(Path(options.data_path).expanduser().absolute())
     results = options.results.absolute()
-    sys.argv = sys.argv[:1]  # RecBole's Config reads whatever else it finds there
+    sys.argv = sys.argv[:1]  # RecBole's Config would read the other arguments
     torch.set_num_threads(options.threads)
     started, home = time.perf_counter(), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +151,7 @@ def main(measure: Callable[[argparse.Namespace], Result], **own: dict) -> None:
 
 
 def write_row(folder: Path, row: str, content: dict, took: float) -> None:
-    """folder/ROW.json: the numbers with the machine, the commit and the date they belong to."""
+    """Writes folder/ROW.json: the numbers with their machine, commit and date. took: seconds."""
     from recbole_metarec.files import write_json
     from recbole_metarec.runs.folder import git_commit
 

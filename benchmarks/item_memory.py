@@ -1,6 +1,6 @@
-"""What the item memory costs: an epoch with it against one without, or the pair counts of five million events.
+"""What the item memory costs: an epoch with it against one without, or counting the pairs of five million events.
 
-``--of pairs`` counts a simulated shop, where the r-th item has a popularity in proportion to r^-0.8.
+``--of pairs`` counts a simulated shop, in which the popularity of the r-th item is proportional to r^-0.8.
 """
 
 from collections import Counter
@@ -22,24 +22,24 @@ def measure(options) -> Result:
 
 
 def of_training(options) -> Result:
-    beside, alone = (build("LRURec", options.data_path, item_memory=memory) for memory in (True, False))
-    for side in (beside, alone):
+    with_memory, without = (build("LRURec", options.data_path, item_memory=memory) for memory in (True, False))
+    for side in (with_memory, without):
         side.epoch()
-    found = alternate({"beside": beside.epoch, "alone": alone.epoch}, options.repeats)
+    times = alternate({"with": with_memory.epoch, "without": without.epoch}, options.repeats)
     return Result(
-        same=same_encoder(beside, alone),
-        reached=ratios(found["beside"], found["alone"]),
+        same=same_encoder(with_memory, without),
+        reached=ratios(times["with"], times["without"]),
         figures={
-            "epoch with the item memory": Figure("s", found["beside"]),
-            "epoch without": Figure("s", found["alone"]),
+            "epoch with the item memory": Figure("s", times["with"]),
+            "epoch without": Figure("s", times["without"]),
         },
     )
 
 
-def same_encoder(beside, alone) -> str:
-    """After as many epochs the encoders are equal: the memory has a loss of its own."""
-    encoder = dict(beside.model.named_parameters())
-    for name, value in alone.model.named_parameters():
+def same_encoder(with_memory, without) -> str:
+    """Checks that the encoders are equal after the same number of epochs, since the memory has its own loss."""
+    encoder = dict(with_memory.model.named_parameters())
+    for name, value in without.model.named_parameters():
         assert torch.equal(encoder[name], value), f"{name} was trained otherwise beside the memory"
     return "both encoders are equal to the bit after their epochs"
 
@@ -68,7 +68,7 @@ def simulated_shop() -> SequenceStore:
 
 
 def same_counts(store: SequenceStore, made: PairCounts) -> str:
-    """The counts of some items against going through the histories that hold them, event by event."""
+    """Compares the counts of some items with those of a loop over the events of all histories that hold them."""
     checked = np.random.default_rng(1).choice(np.flatnonzero(made.popularity), _CHECKED, replace=False)
     for item in checked[made.popularity[checked] < 1000].tolist():
         plain = Counter()

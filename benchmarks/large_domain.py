@@ -1,4 +1,4 @@
-"""A made-up domain of millions of events, of a shape like Amazon's, for the rows that need one."""
+"""A simulated domain of millions of events, shaped like Amazon's, for the rows that need one."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ with open(file, "wb") as out:
 
 
 def write_domain(folder: Path, name: str, events: int, users: int, items: int, every_item: bool = False) -> Path:
-    """folder/NAME/NAME.inter, made by a child process, so that its memory does not count. every_item: each occurs."""
+    """Writes folder/NAME/NAME.inter in a child process, whose memory does not count. every_item: all items occur."""
     file = folder / name / f"{name}.inter"
     file.parent.mkdir(parents=True)
     shape = map(str, (events, users, items, int(every_item)))
@@ -35,17 +35,17 @@ def write_domain(folder: Path, name: str, events: int, users: int, items: int, e
 
 
 def histories_as_written(file: Path, store) -> str:
-    """The store against a second reading of the file, every thousandth user: polars' own sort, user by user."""
+    """Compares the store with a second reading of the file, for every thousandth user, sorted by polars."""
     import polars as pl
 
     events = pl.scan_csv(file, separator="\t")
     some = events.filter(pl.col("user_id:token").str.ends_with("000")).collect()
     first = events.select(pl.col("user_id:token").unique(maintain_order=True)).collect()
-    number = {name: place for place, name in enumerate(first["user_id:token"])}
+    numbers = {name: number for number, name in enumerate(first["user_id:token"])}
     items: dict[str, int] = {}
     for (user,), rows in some.with_columns(pl.col("timestamp:float").cast(pl.Float32)).group_by(["user_id:token"]):
-        place = number[user]
-        held = store.items[store.offsets[place] : store.offsets[place + 1]].tolist()
+        number = numbers[user]
+        held = store.items[store.offsets[number] : store.offsets[number + 1]].tolist()
         names = rows.sort("timestamp:float", maintain_order=True)["item_id:token"].to_list()
         assert len(held) == len(names) and all(items.setdefault(n, h) == h for n, h in zip(names, held))
     assert len(set(items.values())) == len(items)

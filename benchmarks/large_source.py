@@ -1,7 +1,7 @@
-"""A source of 33 million interactions: seconds to load it and to train on it, and the largest resident memory of both.
+"""A source of 33 million interactions: seconds to load it and to train on it, and the largest resident memory.
 
-Everything happens in this one process, which starts anew for each row: its peak (VmHWM) counts the interpreter, the
-libraries and the target, too. The file is written first, by a child process, so that writing it does not count.
+Everything happens in this one process, which starts anew for each row. Its peak (VmHWM) includes the interpreter, the
+libraries and the target. A child process writes the file first, so that writing it does not count.
 """
 
 from pathlib import Path
@@ -22,9 +22,7 @@ def measure(options) -> Result:
     folder = Path("domains").absolute()
     file = write_domain(folder, _SOURCE, options.events, options.users, options.items)
     (folder / _TARGET).symlink_to(Path(options.data_path) / _TARGET)
-    meta = build(
-        "MetaRec", str(folder), _TARGET, sources="none"
-    )  # libraries and target are there before the clock runs
+    meta = build("MetaRec", str(folder), _TARGET, sources="none")  # loads libraries and target before the clock starts
     before = peak_bytes()
     del meta
     times, peaks = {}, {"interpreter, libraries and target": before}

@@ -1,11 +1,11 @@
 """A target of 33 million interactions on a million items: time to the first step, steps per second, the cost of a
 validation, and the largest resident memory.
 
-Times are the processor's, of all threads together, so that what else the machine does counts little; the time to the
-first step is also told by the clock.
+Times are processor time of all threads, on which other load has little effect. The time to the first step is also
+given by the wall clock.
 
-Everything happens in this one process, which starts anew for each row: its peak (VmHWM) counts the interpreter and the
-libraries, too. The file is written first, by a child process, so that writing it does not count.
+Everything happens in this one process, which starts anew for each row. Its peak (VmHWM) includes the interpreter and
+the libraries. A child process writes the file first, so that writing it does not count.
 """
 
 import time
@@ -81,7 +81,7 @@ if __name__ == "__main__":
         users={"type": int, "default": 4_000_000},
         items={"type": int, "default": 1_000_000},
         negatives={"type": int, "default": 1024},
-        memory_neighbours={"type": int, "default": 0, "help": "of the item memory; 0 does without it"},
+        memory_neighbours={"type": int, "default": 0, "help": "neighbours an item in the item memory; 0: no memory"},
         eval_users={"type": int, "default": 1000, "help": "users that validation ranks the catalogue for"},
         steps={"type": int, "default": 100, "help": "steps in each repeat"},
     )

@@ -25,15 +25,15 @@ def measure(options) -> Result:
     proof = same_gradient(str(folder), settings)
     meta = build("MetaRec", str(folder), source_negatives=options.source_negatives, **settings)
     sizes = [len(side.table) for side in meta.trainer.sources]
-    found = alternate({"meta": meta.epoch, "plain": plain.epoch}, options.repeats)
+    times = alternate({"meta": meta.epoch, "plain": plain.epoch}, options.repeats)
     passes = options.sources + 1
     sampled = f"{options.source_negatives} sampled negatives" if options.source_negatives else "full softmax"
     return Result(
         same=proof,
-        reached=[value / passes for value in ratios(found["meta"], found["plain"])],
+        reached=[value / passes for value in ratios(times["meta"], times["plain"])],
         figures={
-            f"epoch of meta steps, {options.sources} sources": Figure("s", found["meta"]),
-            "epoch of plain steps": Figure("s", found["plain"]),
+            f"epoch of meta steps, {options.sources} sources": Figure("s", times["meta"]),
+            "epoch of plain steps": Figure("s", times["plain"]),
         },
         notes=f"An epoch is {len(plain.train)} steps on either side. Sources: relabelled copies of the target's "
         f"training part ({min(sizes) - 1} of its {plain.model.n_items - 1} items occur in it), {sampled} on them; "
@@ -42,7 +42,7 @@ def measure(options) -> Result:
 
 
 def write_relabelled(target: Side, folder: Path, name: str, seed: int) -> None:
-    """NAME.inter with the target's training events under other users' and items' names, items in another order."""
+    """Writes NAME.inter: the target's training events with other names of users and items, items in another order."""
     data = target.train.dataset
     users, items = (data.inter_feat[field].numpy() for field in (data.uid_field, data.iid_field))
     other = np.random.default_rng(seed).permutation(data.item_num)
@@ -58,18 +58,18 @@ def write_relabelled(target: Side, folder: Path, name: str, seed: int) -> None:
 
 
 def same_gradient(data_path: str, settings: dict) -> str:
-    """A meta step whose trial moves nothing (alpha = 0) has the plain step's gradient: same parameters, no dropout."""
+    """Checks that a meta step whose trial moves nothing (alpha = 0) has the plain step's gradient, without dropout."""
     plain = build("LRURec", data_path, dropout_prob=0.0)
     meta = build("MetaRec", data_path, dropout_prob=0.0, inner_learning_rate=0.0, **settings)
     meta.model.load_state_dict(plain.model.state_dict())
     interaction = next(iter(plain.train))
-    found = []
+    gradients = []
     for side in (plain, meta):
         streams = Streams(side.trainer.device, side.config["seed"], "dropout", 0)
-        found.append(side.trainer._one_step(side.model.batch_of(interaction), streams).gradient)
-    # an item memory learns from some positions of a batch, and from others where the batch is dealt out
-    read = {name: value for name, value in found[0].items() if not name.startswith("memory.")}
-    off = max(float((found[1][name] - value).norm() / value.norm()) for name, value in read.items())
+        gradients.append(side.trainer._one_step(side.model.batch_of(interaction), streams).gradient)
+    # an item memory learns from a sample of a batch's positions, which is another one if the batch is dealt out
+    compared = {name: value for name, value in gradients[0].items() if not name.startswith("memory.")}
+    off = max(float((gradients[1][name] - value).norm() / value.norm()) for name, value in compared.items())
     return f"at alpha = 0, split: the plain step's gradient, off by {assert_close('gradient', off, 1e-4)} of its norm"
 
 

@@ -1,7 +1,7 @@
 """Memory and time of a training step on a catalogue of a million items, d = 64, sampled softmax.
 
-The peak is the process's largest resident memory during the steps (VmHWM, set back before each measurement) less the
-parameters and the optimiser's state: interpreter, libraries and data count, too.
+The peak is the process's largest resident memory during the steps (VmHWM, reset before each measurement) less the
+parameters and the optimiser's state. It includes interpreter, libraries and data.
 """
 
 import resource
@@ -26,7 +26,7 @@ def measure(options) -> Result:
     proof = sampled_loss_is_right(side)
     batches = iter(side.train)
     peaks, above, times = [], [], []
-    run_steps(side, batches, 1)  # the optimiser makes its state
+    run_steps(side, batches, 1)  # the optimiser creates its state
     kept = parameter_bytes(side)
     for _ in range(options.repeats):
         before = forget_peak()
@@ -48,7 +48,7 @@ def measure(options) -> Result:
 
 
 def write_domain(folder: Path) -> None:
-    """Histories that together hold every item at least once."""
+    """Writes histories that together hold every item at least once."""
     random = np.random.default_rng(0)
     users = -(-_ITEMS * 6 // (5 * _EVENTS_PER_USER))
     events = users * _EVENTS_PER_USER
@@ -61,7 +61,7 @@ def write_domain(folder: Path) -> None:
 
 
 def run_steps(side: Side, batches, count: int) -> None:
-    """``count`` whole training steps."""
+    """Does ``count`` whole training steps."""
     streams = Streams(side.trainer.device, side.config["seed"], "dropout", 0)
     for _ in range(count):
         result = side.trainer._one_step(side.model.batch_of(next(batches)), streams)
@@ -78,13 +78,13 @@ def parameter_bytes(side: Side) -> int:
 
 @torch.no_grad()
 def sampled_loss_is_right(side: Side) -> str:
-    """The mean sampled loss over draws against the full softmax over all items that occur in training."""
+    """Compares the mean sampled loss over draws with the full softmax over all items that occur in training."""
     model = side.model
     batch = model.batch_of(next(iter(side.train))).rows(torch.arange(8))
     parameters = {name: value.clone() for name, value in model.named_parameters()}
-    parameters["item_embedding.weight"] *= 5  # scores of a fresh model are all but equal, which would prove nothing
+    parameters["item_embedding.weight"] *= 5  # scores of a new model are almost equal, which would prove nothing
     seen = model.popularity > 0
-    parameters["item_bias"][~seen] = -1e4  # no draw ever is such an item
+    parameters["item_bias"][~seen] = -1e4  # such items are never drawn
     parts, draws = [model.encoder, *model.encoder.blocks], torch.Generator().manual_seed(0)
     usual, negatives = parts[0].dropout_prob, model.target_negatives
     for part in parts:
@@ -100,14 +100,14 @@ def sampled_loss_is_right(side: Side) -> str:
 
 
 def forget_peak() -> int:
-    """Resident bytes now; the peak starts again from there where the system allows it (Linux)."""
+    """Resets the peak to the resident memory of now, if the system allows it (Linux). Returns it in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_bytes()
 
 
 def peak_bytes() -> int:
-    """Largest resident memory: VmHWM where there is one, else ru_maxrss, which never falls."""
+    """Largest resident memory in bytes: VmHWM if there is one, else ru_maxrss, which cannot be reset."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

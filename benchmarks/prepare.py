@@ -1,10 +1,10 @@
-"""Raw review lines to a 5-core domain: ours against the same in pandas, seconds and peak memory, each in a process.
+"""From raw reviews to a 5-core domain: ours against the same in pandas, in seconds and peak memory.
 
     python benchmarks/prepare.py --lines 10000000
 
-Made-up reviews in the form of the 2018 files (.json.gz). Both sides read the same file, drop repetitions, reduce to the
-5-core and write an interaction file; the events must be the same, or nothing is printed. Peak memory is the process's
-greatest resident size, interpreter and libraries included.
+The reviews are simulated, in the format of the 2018 files (.json.gz). Both sides read the same file, each in its own
+process, drop repetitions, reduce to the 5-core and write an interaction file. If the events differ, nothing is printed.
+Peak memory is the process's largest resident size, interpreter and libraries included.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _FIELDS = {"reviewerID": "user", "asin": "item", "unixReviewTime": "time", "over
 
 
 def write_reviews(path: Path, lines: int, seed: int = 0) -> None:
-    """Reviews by users and of items with long tails, some of them repeated, in no order of time."""
+    """Writes reviews whose users and items have long tails, some repeated, in no order of time."""
     rng = np.random.default_rng(seed)
     n_users, n_items = max(lines // 3, 10), max(lines // 25, 10)
     with gzip.open(path, "wb", compresslevel=1) as file:
@@ -64,8 +64,8 @@ def _review(user: int, item: int, when: int, rating: int, text: str) -> bytes:
 
 
 def ours(raw: Path, folder: Path) -> Path:
-    """The command as a user types it."""
-    sys.path.insert(0, str(ROOT))  # the clone is what is measured, whatever is installed
+    """Runs the command as a user types it. Returns the interaction file."""
+    sys.path.insert(0, str(ROOT))  # measure this clone, whatever is installed
     from recbole_metarec.cli import main as cli
 
     assert cli.main(["prepare", "Made", "--raw", str(raw), "--data_path", str(folder), "--core", str(CORE)]) == 0
@@ -73,7 +73,7 @@ def ours(raw: Path, folder: Path) -> Path:
 
 
 def with_pandas(raw: Path, folder: Path) -> Path:
-    """What one would write with pandas: in chunks, keeping the four columns that count."""
+    """What one would write with pandas: in chunks, with the four columns that count. Returns the interaction file."""
     parts = pd.read_json(
         raw, lines=True, chunksize=500_000, dtype={"reviewerID": str, "asin": str}, convert_dates=False
     )
@@ -97,7 +97,7 @@ SIDES = {"ours": ours, "pandas": with_pandas}
 
 
 def fingerprint(path: Path) -> str:
-    """Of the events: every user's history with items, ranks, times and ratings, whatever the order of users."""
+    """Hash of the events, every history with items, ranks, times and ratings, whatever the order of users."""
     log = pd.read_csv(
         path, sep="\t", header=0, names=["user", "item", "rank", "time", "rating"], dtype={"rating": float}
     )
@@ -106,10 +106,10 @@ def fingerprint(path: Path) -> str:
 
 
 def _measure(side: str, raw: Path) -> dict:
-    """Runs one side in a process of its own."""
+    """Runs one side in its own process. Returns seconds, peak bytes, and the fingerprint of the events."""
     command = [sys.executable, __file__, "--side", side, "--raw", str(raw)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(found.splitlines()[-1])
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def _run_side(side: str, raw: Path) -> None:
@@ -135,17 +135,17 @@ def main() -> None:
         raw = options.raw or Path(folder) / "reviews.json.gz"
         if not raw.exists():
             write_reviews(raw, options.lines)
-        found = {side: _measure(side, raw) for side in ([options.only] if options.only else SIDES)}
+        results = {side: _measure(side, raw) for side in ([options.only] if options.only else SIDES)}
         size = raw.stat().st_size
-    if len({result["events"] for result in found.values()}) > 1:
+    if len({result["events"] for result in results.values()}) > 1:
         sys.exit("the two sides wrote other events: nothing was measured")
     print(f"{options.lines:,d} lines, {size / 2**20:,.0f} MiB gzipped, {os.cpu_count()} cores")
-    for side, result in found.items():
+    for side, result in results.items():
         print(f"{side:8s} {result['seconds']:8.1f} s  peak {result['peak'] / 2**30:6.2f} GiB")
-    if len(found) == 2:
+    if len(results) == 2:
         print(
-            f"ratio    {found['pandas']['seconds'] / found['ours']['seconds']:8.1f} ×       "
-            f"{found['pandas']['peak'] / found['ours']['peak']:6.2f} ×"
+            f"ratio    {results['pandas']['seconds'] / results['ours']['seconds']:8.1f} ×       "
+            f"{results['pandas']['peak'] / results['ours']['peak']:6.2f} ×"
         )
 
 

@@ -1,4 +1,4 @@
-"""Meta steps by two processes of one thread each against one process of one thread, seven sources."""
+"""Meta steps on seven sources: by two processes of one thread each against one process of one thread."""
 
 import json
 import os
@@ -25,31 +25,33 @@ def measure(options) -> Result:
         write_relabelled(target, folder, f"Copy{number}", number)
 
     def epoch_by(count: int) -> float:
-        found = _started(folder, options.sources, count)
-        losses[count] = found["loss"]
-        return found["seconds"]
+        epoch = _second_epoch(folder, options.sources, count)
+        losses[count] = epoch["loss"]
+        return epoch["seconds"]
 
-    found = alternate({"one": lambda: epoch_by(1), "two": lambda: epoch_by(2)}, options.repeats)
+    times = alternate({"one": lambda: epoch_by(1), "two": lambda: epoch_by(2)}, options.repeats)
     off = assert_close("the loss of the epoch", abs(losses[1] - losses[2]) / losses[1], 1e-4)
     return Result(
         same=f"the loss of the second epoch is off by {off} of its size",
-        reached=ratios(found["one"], found["two"]),
-        figures={"one process": Figure("s", found["one"]), "two processes": Figure("s", found["two"])},
+        reached=ratios(times["one"], times["two"]),
+        figures={"one process": Figure("s", times["one"]), "two processes": Figure("s", times["two"])},
         notes=f"An epoch of {len(target.train)} meta steps, the second of a process, with {options.sources} relabelled "
         "copies of the target; all keys as shipped. Needs two idle cores.",
     )
 
 
-def _started(folder: Path, sources: int, count: int) -> dict:
-    """What the first of ``count`` processes says of its second epoch."""
+def _second_epoch(folder: Path, sources: int, count: int) -> dict:
+    """Starts ``count`` processes. Returns seconds and loss of the second epoch, from the first of them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    given |= {"MASTER_PORT": str(port)}
+    common = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    common |= {"MASTER_PORT": str(port)}
     command = [sys.executable, __file__, "--of", str(folder), str(sources)]
     started = [
-        subprocess.Popen(command, env=given | {"RANK": str(k), "LOCAL_RANK": str(k)}, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env=common | {"RANK": str(k), "LOCAL_RANK": str(k)}, stdout=subprocess.PIPE, text=True
+        )
         for k in range(count)
     ]
     texts = [process.communicate()[0] for process in started]
@@ -57,7 +59,8 @@ def _started(folder: Path, sources: int, count: int) -> dict:
     return json.loads(texts[0].splitlines()[-1])
 
 
-def _one_of_them(folder: str, sources: int) -> None:
+def _train(folder: str, sources: int) -> None:
+    """Trains two epochs in one of the processes; the first one prints the second epoch's seconds and loss."""
     sys.argv = sys.argv[:1]
     with processes.joined("cpu"):
         side = build("MetaRec", folder, sources=[f"Copy{number}" for number in range(1, sources + 1)])
@@ -70,6 +73,6 @@ def _one_of_them(folder: str, sources: int) -> None:
 
 if __name__ == "__main__":
     if "--of" in sys.argv:
-        _one_of_them(sys.argv[2], int(sys.argv[3]))
+        _train(sys.argv[2], int(sys.argv[3]))
     else:
         main(measure, sources={"type": int, "default": 7})

@@ -24,20 +24,20 @@ def measure(options) -> Result:
     size = -(-len(inputs) // len(ours.train))
     chosen = list(zip(inputs.split(size), targets.split(size), strict=True))[: options.batches]
     optimizer = torch.optim.AdamW(published.parameters(), lr=ours.config["learning_rate"])
-    tokens, share = count_tokens(ours)[1], sum(int((found > 0).sum()) for _, found in chosen)
-    found = alternate(
+    our_tokens, their_tokens = count_tokens(ours)[1], sum(int((answers > 0).sum()) for _, answers in chosen)
+    rates = alternate(
         {
-            "ours": lambda: tokens / ours.epoch(),
-            "published": lambda: share / seconds(lambda: train(published, optimizer, chosen, options.device)),
+            "ours": lambda: our_tokens / ours.epoch(),
+            "published": lambda: their_tokens / seconds(lambda: train(published, optimizer, chosen, options.device)),
         },
         options.repeats,
     )
     return Result(
         same=proof,
-        reached=ratios(found["ours"], found["published"]),
+        reached=ratios(rates["ours"], rates["published"]),
         figures={
-            "our epoch": Figure("tokens/s", found["ours"]),
-            "published step": Figure("tokens/s", found["published"]),
+            "our epoch": Figure("tokens/s", rates["ours"]),
+            "published step": Figure("tokens/s", rates["published"]),
         },
         notes=f"Published side: {len(chosen)} batches of {size} random rows, as many rows as ours have on average; "
         "they are padded beforehand, outside its time, while ours include gathering them.",
@@ -56,17 +56,17 @@ def all_rows(side: Side) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def same_loss(ours: Side, published: PublishedLRURec, inputs, targets) -> str:
-    """Loss and every gradient of both sides on the same rows, without dropout. Leaves no gradient behind."""
+    """Compares loss and gradients of both sides on the same rows, without dropout. Leaves no gradient behind."""
     device = ours.trainer.device
     rows = Interaction({f"{ours.train.dataset.iid_field}_list": inputs, TARGET_LIST: targets}).to(device)
     ours.model.eval()
     published.eval()
-    here = ours.model.calculate_loss(rows)
+    our_loss = ours.model.calculate_loss(rows)
     ours.model.zero_grad(set_to_none=True)  # an epoch leaves its last gradients behind
-    here.backward()
-    there = published.loss(*(part.to(device) for part in left_padded(inputs, targets, inputs.shape[1])))
-    there.backward()
-    loss = assert_close("loss", abs(here.item() - there.item()), 1e-5)
+    our_loss.backward()
+    their_loss = published.loss(*(part.to(device) for part in left_padded(inputs, targets, inputs.shape[1])))
+    their_loss.backward()
+    loss = assert_close("loss", abs(our_loss.item() - their_loss.item()), 1e-5)
     gradients = published.gradients()
     off = max(
         float((parameter.grad - gradients[name]).norm() / parameter.grad.norm())
@@ -79,7 +79,7 @@ def same_loss(ours: Side, published: PublishedLRURec, inputs, targets) -> str:
 
 
 def train(model: PublishedLRURec, optimizer, batches, device: str) -> None:
-    """One step on each batch."""
+    """Does one step on each batch."""
     model.train()
     for inputs, targets in batches:
         optimizer.zero_grad()

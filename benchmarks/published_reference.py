@@ -1,8 +1,8 @@
-"""The published LRURec training step (Yue et al., WSDM 2024), written anew from the paper as the side to beat.
+"""The published LRURec training step (Yue et al., WSDM 2024), rewritten from the paper as the side to beat.
 
-Histories are padded on the left to L and then, inside the encoder, to a power of two; the recurrence runs over complex
-tensors by the paper's recursive halving; every row of a batch has full width; the logits of all positions are held at
-once. It takes its weights from our model, so that both can be asked for the same loss and the same gradients.
+Histories are padded on the left to L and then, inside the encoder, to a power of two. The recurrence runs over complex
+tensors by the paper's recursive halving. Every row of a batch has full width, and the logits of all positions are held
+at once. It takes its weights from our model, so that losses and gradients of both can be compared.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def recursive_scan(drive: Tensor, eigenvalues: Tensor) -> Tensor:
 class PublishedBlock(nn.Module):
     """Recurrence over complex weights and feed-forward, each with dropout, residual and post-LayerNorm."""
 
-    # ours -> here, the tensors that are the same in both
+    # the layers that are the same in our model
     SAME = ("recurrence_norm", "widen", "narrow", "feed_forward_norm")
 
     def __init__(self, state: Mapping[str, Tensor], dropout_prob: float):
@@ -60,13 +60,13 @@ class PublishedBlock(nn.Module):
         self.dropout = nn.Dropout(dropout_prob)
 
     def to(self, dtype):
-        """Only the real layers: a complex weight keeps its own kind."""
+        """Converts only the real layers: complex weights keep their dtype."""
         for name in self.SAME:
             getattr(self, name).to(dtype)
         return self
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """x [B, 2^m, d], real bool [B, 2^m, 1]: where there is an event."""
+        """x [B, 2^m, d], real bool [B, 2^m, 1], where there is an event. Returns [B, 2^m, d]."""
         eigenvalues = torch.exp(torch.complex(-torch.exp(self.nu), torch.exp(self.omega)))
         drive = F.linear(x.to(self.into_state.dtype), self.into_state, self.into_state_bias)
         states = recursive_scan(torch.exp(self.log_gamma) * drive * real, eigenvalues)
@@ -76,15 +76,15 @@ class PublishedBlock(nn.Module):
         return self.feed_forward_norm(self.dropout(self.narrow(hidden)) + x)
 
     def gradients(self) -> dict[str, Tensor]:
-        """By our names, in our layout (real and imaginary parts side by side)."""
-        own = {f"recurrence.{name}": getattr(self, name).grad for name in ("nu", "omega", "log_gamma")}
-        own["recurrence.into_state.weight"] = _real(self.into_state.grad.t()).t()
-        own["recurrence.into_state.bias"] = _real(self.into_state_bias.grad)
-        own["recurrence.out_of_state.weight"] = _real(self.out_of_state.grad.conj().resolve_conj())
-        own["recurrence.out_of_state.bias"] = self.out_of_state_bias.grad
+        """Gradients by our names, in our layout (real and imaginary parts side by side)."""
+        named = {f"recurrence.{name}": getattr(self, name).grad for name in ("nu", "omega", "log_gamma")}
+        named["recurrence.into_state.weight"] = _real(self.into_state.grad.t()).t()
+        named["recurrence.into_state.bias"] = _real(self.into_state_bias.grad)
+        named["recurrence.out_of_state.weight"] = _real(self.out_of_state.grad.conj().resolve_conj())
+        named["recurrence.out_of_state.bias"] = self.out_of_state_bias.grad
         for name in self.SAME:
-            own |= {f"{name}.{key}": parameter.grad for key, parameter in getattr(self, name).named_parameters()}
-        return own
+            named |= {f"{name}.{key}": parameter.grad for key, parameter in getattr(self, name).named_parameters()}
+        return named
 
 
 class PublishedLRURec(nn.Module):
@@ -119,12 +119,12 @@ class PublishedLRURec(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten() - 1, ignore_index=-1)
 
     def gradients(self) -> dict[str, Tensor]:
-        """After ``loss(...).backward()``: by our names, in our layout."""
-        own = {"item_embedding.weight": self.items.weight.grad, "item_bias": self.item_bias.grad}
-        own |= {f"encoder.norm.{key}": parameter.grad for key, parameter in self.norm.named_parameters()}
+        """Gradients after ``loss(...).backward()``, by our names, in our layout."""
+        named = {"item_embedding.weight": self.items.weight.grad, "item_bias": self.item_bias.grad}
+        named |= {f"encoder.norm.{key}": parameter.grad for key, parameter in self.norm.named_parameters()}
         for number, block in enumerate(self.blocks):
-            own |= {f"encoder.blocks.{number}.{name}": value for name, value in block.gradients().items()}
-        return own
+            named |= {f"encoder.blocks.{number}.{name}": value for name, value in block.gradients().items()}
+        return named
 
 
 def _power_of_two(length: int) -> int:
@@ -136,7 +136,7 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _complex(pairs: Tensor) -> Tensor:
-    """[..., 2n], real and imaginary parts in turn, to complex [..., n]."""
+    """[..., 2n], real and imaginary parts alternating, to complex [..., n]."""
     return torch.view_as_complex(pairs.unflatten(-1, (-1, 2)).contiguous()).clone()
 
 

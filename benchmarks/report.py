@@ -1,4 +1,4 @@
-"""results.md from rows.yaml and the JSON files of the rows: nothing is measured here."""
+"""Writes results.md from rows.yaml and the JSON files of the rows. It measures nothing."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,19 @@ from harness import HERE, spread
 
 
 def read_rows(file: Path = HERE / "rows.yaml") -> dict[str, dict]:
-    """The rows in order, by name."""
+    """name -> row, in order."""
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def read_results(folder: Path, rows: dict[str, dict]) -> dict[str, dict]:
-    """What has been measured so far, by name of the row."""
+    """name of the row -> what has been measured so far."""
     files = {name: folder / f"{name}.json" for name in rows}
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
 
 
 def report(rows: dict[str, dict], results: dict[str, dict]) -> str:
-    """The whole of results.md."""
-    measured = {name: found for name, found in results.items() if "not_yet" not in found}
+    """The text of results.md."""
+    measured = {name: result for name, result in results.items() if "not_yet" not in result}
     lines = [
         "# Benchmarks",
         "",
@@ -36,14 +36,14 @@ def report(rows: dict[str, dict], results: dict[str, dict]) -> str:
         "## How it was measured",
         "",
     ]
-    for name, found in measured.items():
+    for name, result in measured.items():
         if name in rows:
-            lines += _details(name, rows[name], found)
+            lines += _details(name, rows[name], result)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def reaches(row: dict, median: float) -> bool:
-    """Whether the goal of a row is reached."""
+    """Whether the median reaches the goal of a row."""
     return median >= row["at_least"] if "at_least" in row else median <= row["at_most"]
 
 
@@ -51,13 +51,13 @@ def _goal(row: dict) -> str:
     return f"{'≥' if 'at_least' in row else '≤'} {row.get('at_least', row.get('at_most'))} {row['unit']}"
 
 
-def _line(row: dict, found: dict | None) -> str:
+def _line(row: dict, result: dict | None) -> str:
     cells = [row["what"], _goal(row)]
-    if found is None or "not_yet" in found:
-        reason = (found or row).get("not_yet", "not measured")
+    if result is None or "not_yet" in result:
+        reason = (result or row).get("not_yet", "not measured")
         return _cells([*cells, f"not yet: {reason}", "", ""])
-    low, median, high = spread(found["reached"])
-    sides = "; ".join(f"{name}: {_spread(figure)}" for name, figure in found["figures"].items())
+    low, median, high = spread(result["reached"])
+    sides = "; ".join(f"{name}: {_spread(figure)}" for name, figure in result["figures"].items())
     reached = "yes" if reaches(row, median) else "**no**"
     return _cells([*cells, f"{_number(low)} / **{_number(median)}** / {_number(high)}", reached, sides])
 
@@ -67,23 +67,23 @@ def _spread(figure: dict) -> str:
     return f"{median} {figure['unit']}" + ("" if low == high else f" ({low} to {high})")
 
 
-def _details(name: str, row: dict, found: dict) -> list[str]:
-    lines = [f"**{row['what']}** (`{row['script']}`, {len(found['reached'])} repeats). Same thing: {found['same']}."]
-    if found["notes"]:
-        lines.append(found["notes"])
-    if not reaches(row, spread(found["reached"])[1]):
+def _details(name: str, row: dict, result: dict) -> list[str]:
+    lines = [f"**{row['what']}** (`{row['script']}`, {len(result['reached'])} repeats). Same thing: {result['same']}."]
+    if result["notes"]:
+        lines.append(result["notes"])
+    if not reaches(row, spread(result["reached"])[1]):
         lines.append(f"*What holds it back:* {row.get('holds_back', 'not looked into yet')}")
     return [" ".join(lines), ""]
 
 
 def _machines(measured: dict[str, dict]) -> list[str]:
-    """One line for each machine and version that rows were measured with."""
-    found: dict[str, list[str]] = {}
+    """One line for each machine and set of versions, with the rows that were measured on it."""
+    names_of: dict[str, list[str]] = {}
     for name, content in measured.items():
-        found.setdefault(_machine(content), []).append(name)
-    if len(found) == 1:
-        return list(found)
-    return [f"- {', '.join(names)}: {text}" for text, names in found.items()]
+        names_of.setdefault(_machine(content), []).append(name)
+    if len(names_of) == 1:
+        return list(names_of)
+    return [f"- {', '.join(names)}: {machine}" for machine, names in names_of.items()]
 
 
 def _machine(content: dict) -> str:
@@ -98,7 +98,7 @@ def _machine(content: dict) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Three significant digits, without an exponent."""
     if value == 0:
         return "0"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -33,7 +33,7 @@ def main() -> int:
     failed = []
     if not options.report_only:
         done = read_results(options.results, rows) if options.resume else {}
-        done = [name for name, found in done.items() if "not_yet" not in found]
+        done = [name for name, result in done.items() if "not_yet" not in result]
         chosen = [name for name in options.rows if "script" in rows[name] and name not in done]
         failed = [name for name in chosen if not measure(name, rows[name], options)]
     text = report(rows, read_results(options.results, rows))
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def measure(name: str, row: dict, options) -> bool:
-    """One row in a process of its own; False if it failed."""
+    """Measures one row in its own process. Returns False if that fails."""
     command = [sys.executable, str(HERE / row["script"]), "--row", name, "--data_path", options.data_path]
     command += ["--repeats", str(options.repeats), "--threads", str(options.threads)]
     command += ["--results", str(options.results), *row.get("arguments", [])]

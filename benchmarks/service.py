@@ -1,6 +1,6 @@
-"""The service of docs/service.py over the loopback: how long eight clients at once wait for an event or ten items.
+"""The service of docs/service.py on the loopback: how long eight clients at once wait for an event or for ten items.
 
-Each client has a user of its own, who buys an item and asks for ten others, again and again.
+Each client has its own user, who buys an item and asks for ten others, again and again.
 """
 
 import http.client
@@ -23,12 +23,12 @@ from sides import build
 from recbole_metarec.serve import Recommender
 
 _DATASET = "Instruments"  # 9,922 items
-_CLIENTS, _EVENTS = 8, 50  # a repeat is so many events, and as many questions, of each client
+_CLIENTS, _EVENTS = 8, 50  # in a repeat each client sends so many events and as many questions
 
 
 def measure(options) -> Result:
     ours, file = build("LRURec", options.data_path, _DATASET), Path("model.pth").absolute()
-    ours.model.lru_share.fill_(0.5)  # so that encoder and memory are both asked
+    ours.model.lru_share.fill_(0.5)  # so that both encoder and memory are used
     ours.trainer._save_checkpoint(-1, verbose=False, saved_model_file=str(file))
     recommender = Recommender.load(file)
     rounds = []
@@ -40,20 +40,20 @@ def measure(options) -> Result:
     kinds = {"an event": 0, "a question": 1}
     waits = {kind: [[w for v in visits for w in v[which]] for visits in rounds[1:]] for kind, which in kinds.items()}
     figures = {
-        f"{kind}, p{q}": Figure("ms", [float(np.percentile(found, q)) for found in waits[kind]])
+        f"{kind}, p{q}": Figure("ms", [float(np.percentile(times, q)) for times in waits[kind]])
         for kind in kinds
         for q in (50, 99)
     }
-    both = [max(pair) for pair in zip(*(figures[f"{kind}, p99"].values for kind in kinds), strict=True)]
+    slower = [max(pair) for pair in zip(*(figures[f"{kind}, p99"].values for kind in kinds), strict=True)]
     notes = f"{_CLIENTS} clients, each {_EVENTS} times an event and a question of ten items by turns, a connection for "
     notes += f"each; {len(recommender.items):,} items, with the item memory. Load of the machine meanwhile: "
     notes += f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, the clients among it."
-    return Result(same, both, figures, notes)
+    return Result(same, slower, figures, notes)
 
 
 @contextmanager
 def served(model: Path):
-    """The port of the service, in a process of its own."""
+    """Runs the service in its own process, and yields its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -77,7 +77,7 @@ def served(model: Path):
 
 
 def ask(port: int, path: str, content: dict | None = None):
-    """(answer, milliseconds)."""
+    """Sends a request: GET, or POST with content. Returns (answer, milliseconds)."""
     started = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -105,7 +105,7 @@ def visit(port: int, items: list[str], user: str) -> tuple[list[float], list[flo
 
 
 def answers_are_right(recommender: Recommender, visits: list[tuple]) -> str:
-    """No event was lost, and the last answers are those of the same histories without a service."""
+    """Compares each last answer with recommendations for the same history without the service."""
     off = 0.0
     for _, _, history, answer in visits:
         alone = dict(recommender.recommend(history, len(recommender.items)))

@@ -1,9 +1,9 @@
-"""What serving costs from the kept state, one user at a time.
+"""The cost of serving from a stored state, one user at a time.
 
---against history: one new event after 1,000 events against after 10. --against sasrec: one new event against encoding
+--against history: a new event after 1,000 events, against one after 10. --against sasrec: a new event, against encoding
 the last 50 items again with RecBole's SASRec of the same width on the same catalogue; both without scoring, or with
-``--top`` both with the top 10. --against median: the slowest requests of many mixed ones against the median one.
---against pytorch: one new event by the exported ONNX step in onnxruntime, in µs, beside the same by PyTorch.
+``--top`` both with the top 10. --against median: the slowest of many mixed requests, against the median one.
+--against pytorch: a new event by the exported ONNX step in onnxruntime, in µs, beside the same by PyTorch.
 """
 
 import os
@@ -52,7 +52,7 @@ def measure(options) -> Result:
 
 
 def against_pytorch(recommender: Recommender, items: list[str], repeats: int) -> Result:
-    """The cost of an event by the exported step, with one thread."""
+    """The cost of an event by the exported step, with one thread, beside PyTorch's."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -67,41 +67,40 @@ def against_pytorch(recommender: Recommender, items: list[str], repeats: int) ->
     for item in items[:_LENGTH]:
         state = recommender.add(state, item)
         known["item"] = np.array([recommender.items.index(item) + 1])
-        found = session.run(None, {name: known[name] for name in graph.inputs})
-        known |= {name.removeprefix("next_"): value for name, value in zip(graph.outputs, found, strict=True)}
+        outputs = session.run(None, {name: known[name] for name in graph.inputs})
+        known |= {name.removeprefix("next_"): value for name, value in zip(graph.outputs, outputs, strict=True)}
         output = state.output.state if recommender.network.reads_history else state.output
         off = max(off, float(np.abs(known["output"] - output.numpy()).max()))
-    given = {name: known[name] for name in graph.inputs}
-    sides = {"onnx": lambda: session.run(None, given), "pytorch": lambda: recommender.add(state, items[0])}
-    found = microseconds(sides, repeats)
-    figures = {f"an event by {name}": Figure("µs", values) for name, values in found.items()}
+    inputs = {name: known[name] for name in graph.inputs}
+    sides = {"onnx": lambda: session.run(None, inputs), "pytorch": lambda: recommender.add(state, items[0])}
+    times = microseconds(sides, repeats)
+    figures = {f"an event by {name}": Figure("µs", values) for name, values in times.items()}
     proof = f"{_LENGTH} events by both, states off by {assert_close('state', off, 1e-5)}"
-    return Result(proof, found["onnx"], figures, _BLOCK_NOTE)
+    return Result(proof, times["onnx"], figures, _BLOCK_NOTE)
 
 
 def against_history(recommender: Recommender, items: list[str], proof: str, repeats: int) -> Result:
     """The cost of an event after 1,000 events and after 10."""
     new = items[-1]
-
     early, late = (after(recommender, items[:count]) for count in (10, 1000))
     sides = {"1,000": lambda: recommender.add(late, new), "10": lambda: recommender.add(early, new)}
-    found = microseconds(sides, repeats)
-    figures = {f"an event after {name}": Figure("µs", values) for name, values in found.items()}
-    return Result(proof, ratios(found["1,000"], found["10"]), figures, _BLOCK_NOTE)
+    times = microseconds(sides, repeats)
+    figures = {f"an event after {name}": Figure("µs", values) for name, values in times.items()}
+    return Result(proof, ratios(times["1,000"], times["10"]), figures, _BLOCK_NOTE)
 
 
 def microseconds(sides: dict, repeats: int) -> dict[str, list[float]]:
-    """What each side costs, one value per repeat."""
+    """Microseconds of each side, one value per repeat."""
 
     def block(work):
         return lambda: 1e6 * seconds(lambda: [work() for _ in range(_BLOCK)]) / _BLOCK
 
-    found = alternate({name: block(work) for name, work in sides.items()}, repeats * _BLOCKS)
-    return {name: medians(values, _BLOCKS) for name, values in found.items()}
+    times = alternate({name: block(work) for name, work in sides.items()}, repeats * _BLOCKS)
+    return {name: medians(values, _BLOCKS) for name, values in times.items()}
 
 
 def against_sasrec(recommender: Recommender, picked: list[int], proof: str, options) -> Result:
-    """The cost of an event against that of encoding the last 50 items again."""
+    """The cost of an event, and that of encoding the last 50 items again by SASRec."""
     theirs = build("SASRec", options.data_path)
     assert theirs.config["hidden_size"] == recommender.network.encoder.width
     assert theirs.train._dataset.item_num == len(recommender.items) + 1
@@ -118,22 +117,22 @@ def against_sasrec(recommender: Recommender, picked: list[int], proof: str, opti
         encoded = network(rows, lengths)
         return (encoded @ network.item_embedding.weight.t())[:, 1:].topk(10) if options.top else encoded
 
-    found = microseconds({"ours": ours, "sasrec": sasrec}, options.repeats)
+    times = microseconds({"ours": ours, "sasrec": sasrec}, options.repeats)
     n_items = len(recommender.items)
     scoring = "with scores and top 10" if options.top else "without scoring"
     return Result(
         same=proof,
-        reached=ratios(found["sasrec"], found["ours"]),
+        reached=ratios(times["sasrec"], times["ours"]),
         figures={
-            f"our event, {scoring}": Figure("µs", found["ours"]),
-            f"SASRec on {_LENGTH} items, {scoring}": Figure("µs", found["sasrec"]),
+            f"our event, {scoring}": Figure("µs", times["ours"]),
+            f"SASRec on {_LENGTH} items, {scoring}": Figure("µs", times["sasrec"]),
         },
         notes=f"One user at a time, d = {theirs.config['hidden_size']}, {n_items} items. {_BLOCK_NOTE}",
     )
 
 
 def against_median(recommender: Recommender, users: list[str], repeats: int) -> Result:
-    """How much longer than the median the slowest of a thousand mixed requests take, each by the clock."""
+    """How much longer than the median the slowest of a thousand mixed requests take, by the wall clock."""
     started = perf_counter()
     recommender.history_of(users[0])
     read = perf_counter() - started
@@ -144,8 +143,8 @@ def against_median(recommender: Recommender, users: list[str], repeats: int) -> 
         return [1e6 * seconds(request) for request in requests]
 
     rounds = [microseconds_of_each() for _ in range(repeats + 1)][1:]
-    figures = {f"p{q}": Figure("µs", [float(np.percentile(found, q)) for found in rounds]) for q in (50, 95, 99)}
-    figures["slowest"] = Figure("µs", [max(found) for found in rounds])
+    figures = {f"p{q}": Figure("µs", [float(np.percentile(times, q)) for times in rounds]) for q in (50, 95, 99)}
+    figures["slowest"] = Figure("µs", [max(times) for times in rounds])
     busy = os.getloadavg()[0]
     mix = ", ".join(f"{share} % {kind}" for kind, share in _MIX.items())
     notes = f"A repeat is {_REQUESTS} requests: {mix} (fresh: without what was seen; event: one more event, then the "
@@ -174,9 +173,9 @@ def mixed_requests(recommender: Recommender, users: list[str]) -> list[Callable]
         raise AssertionError("a request that cannot be answered was")
 
     def slip(name: str) -> str:
-        """One letter is wrong."""
-        place = draw.randrange(len(name))
-        return f"{name[:place]}?{name[place + 1 :]}"
+        """The name with one wrong letter."""
+        index = draw.randrange(len(name))
+        return f"{name[:index]}?{name[index + 1 :]}"
 
     def one(kind: str) -> Callable:
         user, k = draw.choice(users), draw.choice([1, 10, 100])
@@ -196,17 +195,17 @@ def mixed_requests(recommender: Recommender, users: list[str]) -> list[Callable]
 
 @torch.no_grad()
 def answers_are_right(recommender: Recommender, users: list[str]) -> str:
-    """The answers for some users against all scores of their histories, encoded at once and sorted."""
-    number, off = {name: place for place, name in enumerate(recommender.items, 1)}, 0.0
+    """Compares the answers for some users with all scores of their histories, encoded in one pass and sorted."""
+    numbers, off = {name: number for number, name in enumerate(recommender.items, 1)}, 0.0
     for user in users[:50]:
         history = recommender.history_of(user)
-        rows = torch.tensor([[number[item] for item in history[-_LENGTH:]]])
+        rows = torch.tensor([[numbers[item] for item in history[-_LENGTH:]]])
         scores = recommender.network.score(recommender.network(rows, torch.tensor([rows.shape[1]])))[0]
-        scores[[0, *(number[item] for item in history)]] = float("-inf")
-        found = recommender.recommend(history, 10)
+        scores[[0, *(numbers[item] for item in history)]] = float("-inf")
+        answer = recommender.recommend(history, 10)
         best = scores.topk(10).values.tolist()
-        off = max(off, *(abs(score - want) for (_, score), want in zip(found, best, strict=True)))
-        off = max(off, *(abs(score - float(scores[number[item]])) for item, score in found))
+        off = max(off, *(abs(score - want) for (_, score), want in zip(answer, best, strict=True)))
+        off = max(off, *(abs(score - float(scores[numbers[item]])) for item, score in answer))
     return f"top 10 of 50 users = all scores sorted, off by {assert_close('score', off, 1e-4)}"
 
 
@@ -220,7 +219,7 @@ def after(recommender: Recommender, items: list[str]) -> UserState:
 
 @torch.no_grad()
 def same_state(recommender: Recommender, numbers: list[int]) -> str:
-    """The state after events one by one against the whole history encoded at once."""
+    """Compares scores after events one by one with those of the whole history encoded in one pass."""
     one_by_one = after(recommender, [recommender.items[number - 1] for number in numbers]).output
     at_once = recommender.network(torch.tensor([numbers]), torch.tensor([len(numbers)]))
     scores = [recommender.network.score(states) for states in (one_by_one, at_once)]

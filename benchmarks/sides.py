@@ -1,4 +1,4 @@
-"""The two sides as a user would build them: our models and RecBole's own, on the same data, by RecBole's calls."""
+"""Builds both sides as a user would: our models and RecBole's own, on the same data, by RecBole's calls."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from harness import seconds
 
-import recbole_metarec  # noqa: F401  (mends recbole, which could not be imported before it)
+import recbole_metarec  # noqa: F401  (mends recbole, so it must be imported first)
 
 # isort: split
 from recbole.data import create_dataset, data_preparation
@@ -35,10 +35,10 @@ class Side:
         return seconds(lambda: self.trainer._train_epoch(self.train, number))
 
 
-def build(model: str, data_path: str, dataset: str = "Scientific", **given) -> Side:
-    """A model ready to train; RecBole's own get the protocol that ours have. ``given``: config keys."""
-    quiet = {"data_path": data_path, "state": "ERROR", "show_progress": False, "seed": 2020, "device": "cpu"}
-    values = quiet | given
+def build(model: str, data_path: str, dataset: str = "Scientific", **keys) -> Side:
+    """A model ready to train; RecBole's own get the same protocol as ours. keys: of the config."""
+    defaults = {"data_path": data_path, "state": "ERROR", "show_progress": False, "seed": 2020, "device": "cpu"}
+    values = defaults | keys
     if not model_spec(model).is_ours:
         del values["device"]
     config = recbole_config(RunConfig.read(model, dataset, (), values))
@@ -54,15 +54,15 @@ def build(model: str, data_path: str, dataset: str = "Scientific", **given) -> S
 
 
 class SomeBatches:
-    """A fixed random choice of the batches of RecBole's training loader, made by that loader's own code.
+    """A fixed random sample of batches of RecBole's training loader, made by that loader's own code.
 
-    share: which part of an epoch's rows they hold.
+    share: of an epoch's rows that they hold.
     """
 
     shuffle = False
 
     def __init__(self, loader, count: int, seed: int = 0):
-        rows = len(loader.dataset)  # RecBole's loader is a torch one over the numbers of the rows
+        rows = len(loader.dataset)  # RecBole's loader is a torch DataLoader over row numbers
         size = min(loader.batch_size, rows)
         chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[: count * size].tolist()
         self.share = len(chosen) / rows
@@ -76,28 +76,28 @@ class SomeBatches:
 
 
 def recbole_epoch(side: Side, batches: SomeBatches) -> float:
-    """Seconds of an epoch of RecBole's own Trainer, from the given share of its batches."""
+    """Seconds of an epoch of RecBole's own Trainer, estimated from some of its batches."""
     return seconds(lambda: side.trainer._train_epoch(batches, 0)) / batches.share
 
 
 def our_events(side: Side) -> Counter:
-    """(user, target) of every prediction of one of our epochs, by their names."""
-    data, found = side.train.dataset, Counter()
+    """Counts the (user, target) pairs, by name, that one of our epochs predicts."""
+    data, events = side.train.dataset, Counter()
     for batch in side.train:
         targets = batch[TARGET_LIST]
         row, column = targets.nonzero(as_tuple=True)
-        found.update(named(data, batch[data.uid_field][row], targets[row, column]))
-    return found
+        events.update(named(data, batch[data.uid_field][row], targets[row, column]))
+    return events
 
 
 def recbole_events(side: Side) -> Counter:
-    """(user, target) of every row that RecBole's own loader trains on, by their names."""
+    """Counts the (user, target) pairs, by name, of the rows that RecBole's own loader trains on."""
     data = side.train._dataset
     return Counter(named(data, data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]))
 
 
 def named(data, users, items):
-    """Pairs (user, item) by their names in the files."""
+    """Pairs (user, item) of names in the files, from int [N] each."""
     return zip(
         np.asarray(data.id2token(data.uid_field, users)).tolist(),
         np.asarray(data.id2token(data.iid_field, items)).tolist(),

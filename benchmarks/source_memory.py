@@ -1,4 +1,4 @@
-"""Bytes that a source domain holds in training, per interaction: every array that can be reached from its side."""
+"""Bytes per interaction that a source holds in training: all arrays that can be reached from its objects."""
 
 import csv
 from collections import Counter, defaultdict
@@ -20,11 +20,11 @@ def measure(options) -> Result:
     events = len(source.store.items)
     parts = {"store": source.store, "source, windows and plan of the epoch": (source, side.stream)}
     held = {name: bytes_held(part) for name, part in parts.items()}
-    each = {name: Figure("bytes/interaction", [value / events]) for name, value in held.items()}
+    figures = {name: Figure("bytes/interaction", [value / events]) for name, value in held.items()}
     return Result(
         same=proof,
         reached=[max(held.values()) / events],
-        figures=each,
+        figures=figures,
         notes=f"{events} interactions of {_SOURCE} after an epoch of {_TARGET}; item table, bias and their optimiser "
         "are parameters and not counted. One figure: it is a count, not a measurement.",
     )
@@ -55,7 +55,7 @@ def bytes_held(root) -> int:
 
 
 def same_events(source, file: Path) -> str:
-    """Every user's history in the store against a plain reading of the file, up to the items' numbers."""
+    """Compares every history in the store with a plain reading of the file, but for how the items are numbered."""
     histories = defaultdict(list)
     with open(file, newline="") as lines:
         for user, item, time, *_ in list(csv.reader(lines, delimiter="\t"))[1:]:
@@ -68,8 +68,8 @@ def same_events(source, file: Path) -> str:
     assert len({item for row in plain for item in row}) == store.n_items - 1
     # users keep the order of the file in both; names and numbers must then match one to one
     for names, ids in zip(plain, held, strict=True):
-        for name, found in zip(names, ids, strict=True):
-            assert number.setdefault(name, found) == found, "the store orders a history unlike the file"
+        for name, held_id in zip(names, ids, strict=True):
+            assert number.setdefault(name, held_id) == held_id, "the store orders a history unlike the file"
     assert len(set(number.values())) == len(number)
     return f"{len(held)} histories: the file's, event by event"
 
