@@ -34,7 +34,8 @@ def plain_step(
     model, parameters: Tensors, batch: SequenceBatch, streams: Streams, rows_only: bool = False
 ) -> StepResult:
     """A step on the target alone: LRURec. rows_only: whether the gradient of its item table is a sparse tensor."""
-    loss = model.target_loss(parameters, BatchShare.of(batch), streams("target"), rows_only=rows_only)
+    batch = model.prepared(BatchShare.of(batch))  # here, so that somebody's own loss reads it on the model's device
+    loss = model.target_loss(parameters, batch, streams("target"), rows_only=rows_only)
     return StepResult(*of_all_processes(loss, meta.gradients(loss, parameters)))
 
 
@@ -51,15 +52,15 @@ def joint_step(
 
     A source whose loss or gradient is not finite is left out of the mean.
     """
-    losses = [
-        model.source_loss(
-            parameters, side.items, side.next_batch(), streams("source", side.name), rows_only=side.rows_only
-        )
-        for side in sources
-    ]
+    losses = []
+    for side in sources:
+        own = model.prepared_source(side.next_batch()), streams("source", side.name)
+        losses.append(model.source_loss(parameters, side.items, *own, rows_only=side.rows_only))
     all_losses = torch.stack(losses).detach()
     usable = all_losses.isfinite().tolist()
-    target = None if batch is None else model.target_loss(parameters, BatchShare.of(batch), streams("target"))
+    target = None
+    if batch is not None:
+        target = model.target_loss(parameters, model.prepared(BatchShare.of(batch)), streams("target"))
     tensors = {f"{kind}.{i}": t for i, side in enumerate(sources) for kind, t in zip("tb", side.tensors, strict=True)}
     moved = {**parameters, **tensors}
     total, gradient = _mean_gradient(losses, usable, weight, target, moved)

@@ -118,7 +118,8 @@ class TransferStep:
         return StepResult(loss, gradient, source_gradients, measured, none_usable=not any(usable))
 
     def _trials(self, parameters: Tensors, streams: Streams) -> Passes:
-        fresh = [[side.next_batch() for _ in range(self.settings.inner_steps)] for side in self.sources]
+        steps = range(self.settings.inner_steps)
+        fresh = [[self.model.prepared_source(side.next_batch()) for _ in steps] for side in self.sources]
         groups = in_groups([batches[0] for batches in fresh], self.device)
         trials = [trial for group in groups for trial in self._trials_on(group, fresh, parameters, streams)]
         return Passes(trials, meta.finite_trial)
@@ -144,7 +145,8 @@ class TransferStep:
             return None
         compared = {name: parameters[name] for name in self.settings.compared(list(parameters))}
         spared = {name: value.detach() for name, value in parameters.items()}
-        loss = self.model.target_loss(spared | compared, BatchShare.of(batch), streams("target"))
+        batch = self.model.prepared(BatchShare.of(batch))
+        loss = self.model.target_loss(spared | compared, batch, streams("target"))
         return StepResult(*of_all_processes(loss, meta.gradients(loss, compared)))
 
     def _weigh(self, point: str, trials: Passes, target: list, usable: Tensor) -> SourceWeights:

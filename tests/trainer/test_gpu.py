@@ -4,8 +4,10 @@ import pytest
 import torch
 from support.pretended_gpu import GPU, Mixed, pretended_gpu
 from support.worlds import TINY, Run, cluster_histories, write_domain, write_shop
+from torch.nn import functional as F
 
 from recbole_metarec.evaluation.best import best_items
+from recbole_metarec.model.metarec import MetaRec
 from recbole_metarec.randomness import Streams
 
 MEMORY = {"item_memory": True, "seen_offset": True, "memory_neighbours": 6}
@@ -37,11 +39,11 @@ def shop(tmp_path_factory):
     return folder
 
 
-def on_gpu(shop, name: str) -> Run:
+def on_gpu(shop, name: str, **more) -> Run:
     model, given = WAYS[name]
     keys = {key: value for key, value in TINY.items() if model == "MetaRec" or key != "vq_heads"}
     sources = {"sources": SEVEN if "seven" in name else SEVEN[:2]} if model == "MetaRec" else {}
-    made = Run(shop, model, **keys | sources | given | {"epochs": 1})
+    made = Run(shop, model, **keys | sources | given | more | {"epochs": 1})
     made.config.final_config_dict["device"] = torch.device("cuda")
     made.model.to("cuda")
     made.trainer = type(made.trainer)(made.config, made.model)
@@ -80,6 +82,27 @@ def test_training_evaluating_and_serving_mix_no_devices(shop, name):
         state, memory = made.model.memory_of([1, 2, 3])
         state, _ = made.model.next_memory(memory, 4)
         assert made.model.score(state).is_cuda
+
+
+class OwnLosses(MetaRec):
+    """Each loss reads its batch beside what MetaRec reads of it."""
+
+    def target_loss(self, parameters, batch, *rest, **given):
+        mine = F.embedding(batch.inputs, parameters["item_embedding.weight"]).square().mean()
+        return super().target_loss(parameters, batch, *rest, **given) + mine
+
+    def source_loss(self, parameters, source, batch, *rest, **given):
+        mine = F.embedding(batch.inputs, source.table).square().mean()
+        return super().source_loss(parameters, source, batch, *rest, **given) + mine
+
+
+@pytest.mark.parametrize("transfer", ["meta", "joint", "none"])
+def test_losses_of_a_subclass_read_their_batch_on_the_gpu(shop, transfer):
+    with pretended_gpu():
+        made = on_gpu(shop, "published MetaRec", meta_transfer=transfer)
+        made.model.__class__ = OwnLosses
+        made.fit(saved=False)
+        assert made.trainer.steps_done
 
 
 @pytest.mark.parametrize("name", CEILINGS)
