@@ -27,7 +27,7 @@ def read_header(path: Path, line: bytes, separator: str, wanted: Collection[str]
     if not text.strip():
         fail(path, 1, "the first line is blank", "put the names of the columns there")
     if _EXCEL_HINT.fullmatch(text):
-        fail(path, 1, f"{show(text)} names the separator for Excel", f"remove the line: sed -i 1d {path.name}")
+        fail(path, 1, f"{show(text)} names the separator for Excel", "leave the line out in a copy")
     for candidate in (separator, *_SEPARATORS):
         names = _names(_fields(text, candidate))
         if len(names) > 1 and set(wanted) <= set(names):

@@ -115,10 +115,11 @@ def _tell_rounded_times(path: Path, form: Form, part: pl.DataFrame) -> None:
     """Warns of times whose last digits are lost, in a short float or below a microsecond: two may become one."""
     if TIME not in part.columns:
         return
-    if part[TIME].dtype == pl.Datetime("ns") and (part[TIME].dt.nanosecond() % 1000 != 0).any():
+    kind = part[TIME].dtype
+    if isinstance(kind, pl.Datetime) and kind.time_unit == "ns" and (part[TIME].dt.nanosecond() % 1000 != 0).any():
         told = f"column {form.columns[TIME]} holds nanoseconds, which are read to the microsecond"
         getLogger().warning(f"{path}: {told}; write it as integers to keep them")
-    if part[TIME].dtype != pl.Float32:
+    if kind != pl.Float32:
         return
     largest = part[TIME].abs().max()
     if largest is not None and largest >= _EXACT[pl.Float32]:

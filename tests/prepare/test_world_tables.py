@@ -66,10 +66,11 @@ def test_short_floats_that_round_times_are_told(tmp_path, caplog):
         assert ("column t holds 32-bit floats, which round times such as 1600000000 to 128" in caplog.text) == is_told
 
 
-def test_nanoseconds_that_are_cut_are_told(tmp_path, caplog):
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_nanoseconds_that_are_cut_are_told(tmp_path, caplog, zone):
     for stamps, is_told in (([1000, 5000], False), ([1000, 1001], True)):
         caplog.clear()
-        times = pl.Series(stamps, dtype=pl.Datetime("ns"))
+        times = pl.Series(stamps, dtype=pl.Datetime("ns", zone))
         pl.DataFrame({"u": ["a", "b"], "i": ["x", "y"], "t": times}).write_parquet(tmp_path / "log.parquet")
         assert [round(row[2] * 1e6) for row in read(tmp_path / "log.parquet")] == [1, stamps[1] // 1000]
         assert ("column t holds nanoseconds, which are read to the microsecond" in caplog.text) == is_told
