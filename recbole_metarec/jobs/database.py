@@ -32,6 +32,9 @@ _FROM_SERVER = ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp
 
 def parsed(url: str, option: str) -> URL:
     """A database's URL. Raises ConfigError if it is not one, or has a password where it cannot be hidden."""
+    # an error hides a password up to white space only; the name of a file may have some
+    if re.search(r"\s", url) and not url.startswith("sqlite"):
+        raise ConfigError(f"{option}: white space in a URL; write a space as %20")
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):

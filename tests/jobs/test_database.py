@@ -54,6 +54,7 @@ def test_a_file_of_an_earlier_release_of_this_format_is_read_and_added_to(tmp_pa
         ("postgres://me:secret@nowhere.invalid/runs", DataError, "postgresql://me@nowhere.invalid/runs: .*nowhere"),
         ("postgresql://me:sec:ret@host:port/runs", ConfigError, "--store: postgresql://me@host:port/runs is not the U"),
         ("postgresql://me@host/runs?password=secret", ConfigError, "--store: a password is no part of a query; "),
+        ("postgresql://me:my secret@host/runs", ConfigError, "--store: white space in a URL; write a space as %20"),
         ("mysql://me:secret@host/runs", ConfigError, "--store: mysql://me@host/runs cannot hold runs; use a file or "),
         (
             "nobase://me:secret@host/runs",

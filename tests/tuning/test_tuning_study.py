@@ -281,6 +281,7 @@ def test_the_storage_holds_one_number_of_a_trial_and_it_is_validations(tmp_path)
     [
         ("tuning.sqlite", ConfigError, "--storage: tuning.sqlite is not the URL of a storage; use one such as sqlite"),
         ("postgresql://me:x@host:port/x", ConfigError, "--storage: postgresql://me@host:port/x is not the URL of a "),
+        ("postgresql://me:my x@host/x", ConfigError, "--storage: white space in a URL; write a space as %20"),
         ("postgresql://me@host/x?password=x", ConfigError, "--storage: a password is no part of a query; set PGPASSW"),
         ("postgresql://me:x@127.0.0.1:1/x", DataError, "postgresql://me@127.0.0.1:1/x: .*refused.*; check that it is"),
         ("nobase://host/x", DataError, "nobase://host/x: .*nobase; check that it is a storage of trials"),
