@@ -142,7 +142,7 @@ def weights_for(model: torch.nn.Module, content: dict, path: str | Path) -> Mapp
     if not isinstance(saved, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in saved.items()
     ):
-        raise CheckpointError(f"{path}: no weights in it; take another checkpoint")
+        raise CheckpointError(f"{path}: holds no weights; take another checkpoint")
     wanted, weights = model.state_dict(), model.completed(saved) if isinstance(model, SequenceNetwork) else saved
     different = sorted(set(wanted) ^ set(weights))
     if different:

@@ -175,7 +175,7 @@ def tensor(
             raise Mismatch(f"{name} holds NaN")
         if bool((value < least).any()) or bool((value > most).any()) or (whole and bool((value % 1 != 0).any())):
             kind = "whole numbers" if whole else "numbers"
-            raise Mismatch(f"{name} holds others than {kind} from {least} to {most}")
+            raise Mismatch(f"{name} holds values that are not {kind} from {least} to {most}")
         return torch.empty_like(like, requires_grad=False).copy_(value.detach())
 
     return check

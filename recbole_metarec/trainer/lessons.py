@@ -56,7 +56,7 @@ class Lessons:
 
         device: where the evidence is; batches are on the CPU.
         """
-        self.given = 0
+        self.batches_given = 0
         self.evidence, self.streams = [], []
         for part, items in _subsamples(store, name, seed):
             kept = HistorySplit.leave_one_out(part.lengths).trained
@@ -68,17 +68,17 @@ class Lessons:
             self.streams.append(BatchStream(SequenceBatches(part, windows, budget, seed, f"{name}, {len(part.users)}")))
 
     def __next__(self) -> tuple[SequenceBatch, Evidence]:
-        number = self.given % len(self.streams)
-        self.given += 1
+        number = self.batches_given % len(self.streams)
+        self.batches_given += 1
         return next(self.streams[number]), self.evidence[number]
 
     def state_dict(self) -> dict:
         """How many batches were given, and the position of each stream."""
-        return {"given": self.given, "streams": [stream.state_dict() for stream in self.streams]}
+        return {"given": self.batches_given, "streams": [stream.state_dict() for stream in self.streams]}
 
     def load_state_dict(self, state: dict) -> None:
         """Continues where :meth:`state_dict` was taken."""
-        self.given = state["given"]
+        self.batches_given = state["given"]
         for stream, saved in zip(self.streams, state["streams"], strict=True):
             stream.load_state_dict(saved)
 
