@@ -36,16 +36,15 @@ class PairCounts:
         """Counts the first ``kept[u]`` events of each user u, and keeps the ``most`` frequent neighbours of an item.
 
         Of neighbours that are equally frequent those with the smaller number stay. Items are counted block by block:
-        what is held beside the kept pairs is bounded.
+        what is held beside the kept pairs, and in the end a copy of them, is bounded.
         """
         n, popularity = store.n_items, store.item_counts(kept)
         followers = np.clip(store.followers(kept), -1, REACH).astype(np.int8)
         parts = [_block(store.items, followers, n, most, *ends) for ends in pairwise(_block_ends(popularity))]
-        keys, counts, cut = zip(*parts)
-        keys = np.concatenate(keys)
+        lengths, neighbours, counts, cut = zip(*parts)
         return cls(
-            np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) * n),
-            (keys % n).astype(np.int32),
+            np.r_[0, np.cumsum(np.concatenate(lengths))],
+            np.concatenate(neighbours),
             np.concatenate(counts),
             popularity,
             repeat_lift(store, kept),
@@ -61,9 +60,9 @@ def _block_ends(popularity: np.ndarray) -> np.ndarray:
 
 def _block(
     items: np.ndarray, followers: np.ndarray, n: int, most: int, first: int, last: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Of items ``first`` .. ``last`` - 1: ascending keys item * n + neighbour, int64 [P], their counts, int16 [P, 4],
-    and how many pairs were left out.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Of items ``first`` .. ``last`` - 1: how many neighbours each keeps, int64 [last - first], those of the items in
+    turn, each item's ascending, int32 [P], their counts, int16 [P, 4], and how many pairs were left out.
 
     followers: int8 [N], how many kept events of the same user, of the next REACH, follow each event; -1 for what is not
     kept.
@@ -78,7 +77,8 @@ def _block(
     starts = np.searchsorted(pairs, np.arange(last - first + 1) * n)
     chosen = _most_frequent(starts, counts.sum(axis=1), most)
     counts = np.minimum(counts[chosen], LARGEST_COUNT).astype(np.int16)
-    return pairs[chosen] + first * n, counts, int(len(chosen) - chosen.sum())
+    lengths = np.minimum(np.diff(starts), most)
+    return lengths, (pairs[chosen] % n).astype(np.int32), counts, int(len(chosen) - chosen.sum())
 
 
 def _keys(items: np.ndarray, followers: np.ndarray, n: int, first: int, last: int) -> Iterator[np.ndarray]:

@@ -40,7 +40,8 @@ class HeldOutRows(Interaction):
             return super().__getitem__(index)
         if isinstance(index, str):
             return self._held[index] if index in self._held else self.interaction[index]
-        rows = np.arange(self.length)[np.asarray(index) if isinstance(index, (list, Tensor)) else index]
+        rows = np.arange(*index.indices(self.length)) if isinstance(index, slice) else np.asarray(index)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         found = Interaction(self._gather(np.atleast_1d(rows)))
         return found if np.ndim(rows) else found[0]
 

@@ -17,6 +17,7 @@ from recbole_metarec.config.run_config import RunConfig
 from recbole_metarec.errors import DataError
 from recbole_metarec.plugin.config import recbole_config
 from recbole_metarec.plugin.dataset import TransferDataset
+from recbole_metarec.plugin.held_out_rows import HeldOutRows
 
 INTER = "user_id:token\titem_id:token\ttimestamp:float\trating:float\tshop:token\tfriend:token\twords:token_seq\n"
 THREE = {"inter": ["user_id", "item_id", "timestamp"]}
@@ -169,6 +170,12 @@ class TestHeldOutRows:
         assert "interaction" not in vars(rows), "not all were gathered"
         assert same[0].columns == same[1].columns
         assert all(torch.equal(same[0][name], same[1][name]) for name in same[1].columns)
+
+    def test_a_batch_costs_its_own_rows_alone(self):
+        """A trillion rows: not even their numbers could be held."""
+        held = torch.zeros(1).expand(10**12)
+        rows = HeldOutRows(["a", "b"], {"a": held}, lambda rows: {"b": torch.from_numpy(rows)})
+        assert rows[[3, 10**11]]["b"].tolist() == [3, 10**11]
 
     def test_a_mask_chooses_rows(self, both):
         mask = both[0]["item_id"] > 3
