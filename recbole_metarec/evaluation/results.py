@@ -23,7 +23,8 @@ class RunResult:
     (``ndcg@10``), of the unguarded model. guarded_test: those of the model that the transfer guard deploys, None
     without a guard. test_users: str [R], tokens of the users with a test row; test_ranks: int [R], rank of each user's
     held-out item, 1 = best; valid_ranks: int [R], the same on validation, 0 for a user without a validation row.
-    only_valid: token -> rank on validation of each user without a test row, which a split by time can leave.
+    only_valid: token -> rank on validation of each user without a test row, which a split by time and eval_users can
+    leave.
     seconds: of the whole run. peak_memory_mib: largest resident memory. parameters: how many the model has.
     unseen: the figures of the ranking without seen items. history: per epoch ``epoch``, ``train_loss``,
     ``valid_score`` and ``seconds``. command: repeats the run. trials: how many configurations were tried on validation

@@ -3,7 +3,8 @@
 With ``repeatable: False`` RecBole keeps the held-out item itself, even if it was seen before, and so ranks a repeat
 only among new items. That rewards a model that puts seen items first, which this protocol should only forgive: its NDCG
 rises by about the share of repeats. A shop that shows no seen item does not show that one either, so it is removed
-here, too, and every model misses a repeat.
+here, too, and every model misses a repeat. Only in the early stopping of RecBole's general recommenders, whose
+validation is RecBole's own, a repeat stays in.
 """
 
 from dataclasses import dataclass
