@@ -27,6 +27,9 @@ _CLAIM_SECONDS = 2.0  # another command holds a claim for milliseconds when it a
 _PAUSE_SECONDS = 0.05
 # Both sides notice a lost network within a minute; by default it takes two hours.
 _TO_SERVER = {"connect_timeout": 10, "client_encoding": "utf8", "keepalives_idle": 30, "keepalives_interval": 10}
+_NEVER_IDLE = text(  # a claim is silent as long as its run; PostgreSQL < 14 ends no idle session
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+)
 _FROM_SERVER = ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3")
 
 
@@ -207,6 +210,7 @@ class PostgreSQLServer:
             session.detach()  # from the pool: closing it here frees its lock
             for setting in _FROM_SERVER:
                 session.execute(text(f"SET {setting}"))
+            session.execute(_NEVER_IDLE)
             yield self._has_lock(session, _number_of(key))
         finally:
             with suppress(SQLAlchemyError):  # a session that is lost holds nothing any more

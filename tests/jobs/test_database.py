@@ -101,6 +101,16 @@ def test_the_password_stays_out_of_what_another_process_is_told(postgres):
         assert store.environment == {"PGPASSWORD": PASSWORD}
 
 
+def test_a_claim_outlives_the_time_after_which_a_server_ends_idle_sessions(postgres, tmp_path):
+    run, place = planned(tmp_path), postgres.new_database()
+    with RunStore(place):
+        pass
+    postgres.execute("postgres", f"ALTER DATABASE {place.rpartition('/')[2]} SET idle_session_timeout = 50")
+    with RunStore(place) as store, store.claimed(run) as mine:
+        sleep(0.5)
+        assert mine and store.status(run) == "running"
+
+
 def test_a_server_that_is_restarted_is_waited_for(postgres, tmp_path):
     run, place = planned(tmp_path), postgres.new_database()
     with RunStore(place) as store, store.claimed(run) as mine:
