@@ -17,12 +17,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from recbole_metarec.errors import ConfigError, DataError
 from recbole_metarec.files import locked, no_empty_file_left
 
-_APPLICATION = (
-    0x4D526563  # "MRec": in the head of an SQLite file, where `file` shows it, and the name of a server's lock
-)
-_WAIT_SECONDS = (
-    120  # for another process, which holds SQLite's lock for milliseconds, and for a server that is restarted
-)
+# "MRec": in the head of an SQLite file, where `file` shows it, and the name of a server's lock
+_APPLICATION = 0x4D526563
+# for another process, which holds SQLite's lock for milliseconds, and for a server that is restarted
+_WAIT_SECONDS = 120
 _CLAIM_SECONDS = 2.0  # another command holds a claim for milliseconds when it asks whether a run is in progress
 _PAUSE_SECONDS = 0.05
 # Both sides notice a lost network within a minute; by default it takes two hours.

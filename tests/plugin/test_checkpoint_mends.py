@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from packaging.version import Version
-from support.mending import SMALL, can_go, python
+from support.mending import SMALL, can_go, run_without
 
 from recbole_metarec.errors import CheckpointError, TrainingError
 
@@ -93,13 +93,7 @@ def test_truncated_checkpoint_is_said_in_one_line(trainer):
 
 @pytest.mark.skipif(Version(torch.__version__) < Version("2.6"), reason="PyTorch < 2.6 unpickles by default")
 def test_trainer_checkpoints_still_needed():
-    out = python(
-        f"""
-        from recbole.quick_start import run_recbole
-        run_recbole(model="Pop", dataset="ml-100k", config_dict={SMALL!r})
-        """,
-        without="trainer_checkpoints",
-    )
+    out = run_without("trainer_checkpoints", "Pop")
     assert "Weights only load failed" in out, can_go("trainer_checkpoints")
 
 

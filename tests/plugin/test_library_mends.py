@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 from packaging.version import Version
-from support.mending import SMALL, can_go, python
+from support.mending import can_go, python, run_without
 
 from recbole_metarec.plugin import mends
 
@@ -58,13 +58,7 @@ def test_dok_update_fills_a_matrix():
 
 @pytest.mark.skipif(Version(importlib.metadata.version("scipy")) < Version("1.13"), reason="SciPy < 1.13 has _update")
 def test_scipy_dok_update_still_needed():
-    out = python(
-        f"""
-        from recbole.quick_start import run_recbole
-        run_recbole(model="LightGCN", dataset="ml-100k", config_dict={SMALL!r})
-        """,
-        without="scipy_dok_update",
-    )
+    out = run_without("scipy_dok_update", "LightGCN")
     assert "has no attribute '_update'" in out, can_go("scipy_dok_update")
 
 

@@ -8,7 +8,7 @@ import textwrap
 from support import nursery
 
 import recbole_metarec
-from recbole_metarec.plugin import mends
+from recbole_metarec.plugin import checkpoint_mends, evaluation_mends, mends  # noqa: F401 (each adds its mends)
 
 SMALL = {
     "epochs": 1,
@@ -48,6 +48,15 @@ def python(code: str, *, without: str | None = None, forked: bool = True) -> str
     words = nursery.python() if forked else (sys.executable,)
     done = subprocess.run([*words, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     return done.stdout + done.stderr
+
+
+def run_without(mend: str, model: str) -> str:
+    """What a process prints that runs one of RecBole's models with all mends but one."""
+    code = f"""
+        from recbole.quick_start import run_recbole
+        run_recbole(model="{model}", dataset="ml-100k", config_dict={SMALL!r})
+        """
+    return python(code, without=mend)
 
 
 def can_go(mend: str) -> str:
